@@ -1,0 +1,35 @@
+"""popgen: one conditional generator for a zoo of checkpoints, and good weights for a new job from it.
+
+The names below load their modules on first use, so that `import popgen` itself stays fast.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "ArchSpec": "popgen.archs",
+    "Generator": "popgen.generator",
+    "Zoo": "popgen.zoo",
+    "build": "popgen.archs",
+    "build_zoo": "popgen.zoo",
+    "generate": "popgen.api",
+    "load_data": "popgen.data",
+    "retrieve": "popgen.api",
+    "search": "popgen.api",
+    "train": "popgen.api",
+}
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'popgen' has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,155 @@
+"""ArchSpec: a network's tensors as data, made from any nn.Module.
+
+One entry a floating-point tensor of the state dict (name, shape, kind, layer, depth, fan-in, fan-out). Everything that
+popgen does with weights is driven by it: tokens, scaling, checks of foreign files, batch norm, heads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from popgen.archs.builders import ArchConfig, arch_config, build
+from popgen.errors import BadInput
+
+KINDS = ("conv", "linear", "bias", "norm_weight", "norm_bias", "norm_mean", "norm_var", "embedding", "other")
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One floating-point tensor of a network."""
+
+    name: str
+    shape: tuple[int, ...]
+    kind: str  # one of KINDS
+    layer: int  # index of its module among the modules that hold tensors
+    depth: float  # layer / last layer, 0 to 1
+    fan_in: int
+    fan_out: int
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class ArchSpec:
+    """A network's tensors in state-dict order, its configuration, and its head (the last linear layer)."""
+
+    config: ArchConfig
+    tensors: tuple[TensorSpec, ...]
+    counters: tuple[str, ...]  # integer buffers (batch norm's num_batches_tracked), always zero in what popgen writes
+    head: str  # prefix of the last linear layer, "" when there is none
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def size(self) -> int:
+        """Number of floating-point values in the state dict."""
+        return sum(t.size for t in self.tensors)
+
+    @property
+    def has_batch_norm(self) -> bool:
+        return any(t.kind == "norm_mean" for t in self.tensors)
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits that two architectures share exactly when names and shapes of their tensors are the same."""
+        text = ";".join(f"{t.name}:{t.shape}" for t in self.tensors)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @classmethod
+    def from_config(cls, config: ArchConfig | str) -> ArchSpec:
+        """The spec of a named or configured architecture."""
+        config = arch_config(config) if isinstance(config, str) else config
+        return cls.from_module(build(config, seed=0), config)
+
+    @classmethod
+    def from_module(cls, module: nn.Module, config: ArchConfig | None = None) -> ArchSpec:
+        """Read the spec off any module; without a `config` the module's class name stands in its place.
+
+        >>> spec = ArchSpec.from_module(nn.Sequential(nn.Linear(4, 2)))
+        >>> [(t.name, t.kind, t.shape) for t in spec.tensors], spec.head
+        ([('0.weight', 'linear', (2, 4)), ('0.bias', 'bias', (2,))], '0')
+        """
+        name = type(module).__name__.lower()
+        config = config or ArchConfig(name, f"{type(module).__module__}:{type(module).__qualname__}")
+        modules = dict(module.named_modules())
+        holders: list[str] = []
+        rows: list[tuple[str, Tensor, str, int]] = []
+        counters = []
+        for key, tensor in module.state_dict().items():
+            owner, _, leaf = key.rpartition(".")
+            if not tensor.is_floating_point():
+                counters.append(key)
+                continue
+            if owner not in holders:
+                holders.append(owner)
+            rows.append((key, tensor, _kind(modules[owner], leaf, tensor), holders.index(owner)))
+        last = max(len(holders) - 1, 1)
+        tensors = tuple(TensorSpec(k, tuple(t.shape), kind, i, i / last, *_fans(t)) for k, t, kind, i in rows)
+        heads = [k.rpartition(".")[0] for k, _, kind, _ in rows if kind == "linear"]
+        return cls(config, tensors, tuple(counters), heads[-1] if heads else "")
+
+    def check(self, state: Mapping[str, Tensor], where: str) -> None:
+        """Refuse a state dict that is not of this architecture; every tensor that does not fit is named.
+
+        Raises:
+            BadInput: missing, surplus or wrongly shaped tensors, or values that are not finite.
+        """
+        lines = self.differences({k: tuple(v.shape) for k, v in state.items()})
+        if lines:
+            raise BadInput(
+                f"{where} does not fit the architecture {self.name!r}: {len(lines)} tensors differ",
+                "; ".join(lines[:6]) + (" ..." if len(lines) > 6 else ""),
+                "Name the architecture that the file was made with.",
+            )
+        bad = [t.name for t in self.tensors if not bool(torch.isfinite(state[t.name]).all())]
+        if bad:
+            raise BadInput(f"{where} holds NaN or infinity", f"in {', '.join(bad[:6])}", "Use a checkpoint that works.")
+
+    def differences(self, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
+        """One line for each tensor that is missing, surplus, or of another shape. Counters may be absent."""
+        mine = {t.name: t.shape for t in self.tensors}
+        missing = [f"{n} {s} is missing" for n, s in mine.items() if n not in shapes]
+        wrong = [f"{n} is {shapes[n]}, not {s}" for n, s in mine.items() if n in shapes and shapes[n] != s]
+        surplus = [f"{n} {s} is not in it" for n, s in shapes.items() if n not in mine and n not in self.counters]
+        return wrong + missing + surplus
+
+    def to_flat(self, state: Mapping[str, Tensor]) -> Tensor:
+        """All floating-point values as one float32 vector, in the order of `tensors`; shape (size,)."""
+        return torch.cat([state[t.name].detach().reshape(-1).float() for t in self.tensors])
+
+    def to_state(self, flat: Tensor) -> dict[str, Tensor]:
+        """The inverse of `to_flat`, with the counters; the tensors are views of `flat`."""
+        parts = flat.split([t.size for t in self.tensors])
+        state = {t.name: part.view(t.shape) for t, part in zip(self.tensors, parts, strict=True)}
+        return {**state, **{name: torch.zeros((), dtype=torch.long) for name in self.counters}}
+
+
+def _kind(owner: nn.Module, leaf: str, tensor: Tensor) -> str:
+    if isinstance(owner, (_BatchNorm, nn.LayerNorm, nn.GroupNorm)):
+        names = {"weight": "norm_weight", "bias": "norm_bias", "running_mean": "norm_mean", "running_var": "norm_var"}
+        return names.get(leaf, "other")
+    if leaf == "bias":
+        return "bias"
+    if isinstance(owner, nn.Embedding):
+        return "embedding"
+    if leaf == "weight" and tensor.dim() >= 3:
+        return "conv"
+    return "linear" if leaf == "weight" and tensor.dim() == 2 else "other"
+
+
+def _fans(tensor: Tensor) -> tuple[int, int]:
+    if tensor.dim() < 2:
+        return 1, max(tensor.numel(), 1)
+    receptive = math.prod(tensor.shape[2:])
+    return tensor.shape[1] * receptive, tensor.shape[0] * receptive

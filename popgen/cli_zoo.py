@@ -1,0 +1,299 @@
+"""`popgen zoo`: build, import, list, show, verify. Each command parses, calls one library function, and prints.
+
+Data goes to stdout, progress and remarks to stderr. torch is imported inside the commands, so that --help is quick.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from popgen.config import ArchEntry, Spec, load, parse
+from popgen.errors import BrokenFile
+
+if TYPE_CHECKING:
+    from popgen.zoo import Checkpoint, Zoo
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+
+
+@click.group()
+def zoo() -> None:
+    """Folders of checkpoints: build, import, list, show, verify."""
+
+
+@zoo.command("build")
+@click.argument("spec")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the zoo.  [default: zoos/NAME]")
+@click.option(
+    "--workers", type=click.IntRange(min=0), help="Processes; 0 trains in this one.  [default: one a CPU core]"
+)
+@click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Replace a value of the spec, such as zoo.recipe.epochs=5.",
+)
+@click.option("--dry-run", is_flag=True, help="Check the spec and say what would be trained.")
+@_JSON
+def build_command(
+    spec: str, out: Path | None, workers: int | None, sets: Sequence[str], dry_run: bool, as_json: bool
+) -> None:
+    """Train the networks of SPEC (a YAML file) that its zoo lacks. Stop it and start it again as you like.
+
+    \b
+    Examples:
+      popgen zoo build zoo_specs/digits.yaml
+      popgen zoo build zoo_specs/digits.yaml --out /data/digits --workers 8
+      popgen zoo build zoo_specs/digits.yaml --dry-run --json
+    """
+    zoo_spec = load(spec, Spec, dict(_set(item) for item in sets)).zoo
+    out = out or Path("zoos") / zoo_spec.name
+    from popgen.zoo.build import build_zoo, plan
+
+    if dry_run:
+        todo = plan(zoo_spec, out)
+        facts = {
+            "zoo": str(out),
+            "networks": todo.total,
+            "to_train": len(todo.jobs),
+            "parameters": todo.sizes,
+            "data": zoo_spec.data_names,
+            "seeds": zoo_spec.seeds,
+        }
+        grid = f"{len(todo.sizes)} architectures x {len(zoo_spec.data_names)} data sets x {len(zoo_spec.seeds)} seeds"
+        text = f"{out}: {todo.total} networks ({grid}), {len(todo.jobs)} to train"
+        _print(facts, text, as_json)
+        return
+    built = build_zoo(zoo_spec, out, workers=workers)
+    _print(_summary(built), f"{out}: {len(built)} networks, sha256 {built.sha256[:16]}", as_json)
+
+
+@zoo.command("import")
+@click.argument("path", type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--zoo",
+    "folder",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder of the zoo; made where there is none.",
+)
+@click.option("--arch", default="", help="Architecture: a built-in name or module:function.")
+@click.option("--data", default="", help="Name of the data set that it was trained on.")
+@click.option("--lineage", default="", help="The run or base that it comes from.  [default: the file's name]")
+@click.option("--source", default="", help="Where the file is from.")
+@click.option("--licence", default="unknown", show_default=True, help="Licence of the weights.")
+@click.option("--key", default="", help="Where the state dict lies in the file, such as ema or state_dict.1.")
+@click.option(
+    "--as", "new_name", help="Name of the architecture in the zoo, needed where it differs from the named one."
+)
+@click.option("--mean", help="Mean of each channel that images in [0, 1] are normalised with: 0.49,0.48,0.45.")
+@click.option("--std", help="Standard deviation of each channel.")
+@click.option("--input-shape", help="Channels, height and width: 3,32,32.")
+@click.option("--classes", help="Names of the outputs, in order: cat,dog.")
+@click.option("--check", help="Data set on whose test split each network is evaluated.")
+@_JSON
+def import_command(
+    path: Path,
+    folder: Path,
+    arch: str,
+    data: str,
+    lineage: str,
+    source: str,
+    licence: str,
+    key: str,
+    new_name: str | None,
+    mean: str | None,
+    std: str | None,
+    input_shape: str | None,
+    classes: str | None,
+    check: str | None,
+    as_json: bool,
+) -> None:
+    """Add foreign checkpoints: PATH is a file, a folder, or an index CSV (file,architecture,dataset,lineage,...).
+
+    Reads .pt, .pth, .th, .model, .ckpt, .bin (tensors only, no code is run) and .safetensors.
+
+    \b
+    Examples:
+      popgen zoo import net.pth --zoo zoos/mine --arch resnet20 --data cifar10
+      popgen zoo import index.csv --zoo zoos/mine --check npz:cifar10.npz
+      popgen zoo import net.pt --zoo zoos/mine --arch my.nets:lenet --data cifar10 --input-shape 3,32,32
+    """
+    names = tuple(name.strip() for name in classes.split(",")) if classes else ()
+    fields = {
+        "mean": _numbers(mean),
+        "std": _numbers(std),
+        "input_shape": _numbers(input_shape),
+        "classes": len(names) or None,
+    }
+    given = {name: value for name, value in fields.items() if value is not None}
+    changes = parse({"name": new_name or arch, **given}, ArchEntry, "popgen zoo import") if given or new_name else None
+    from popgen.data import load_data
+    from popgen.zoo import Zoo
+    from popgen.zoo.importer import Foreign, import_many, list_files
+
+    default = Foreign(path, arch, data, lineage, source=source, licence=licence, key=key)
+    files = list_files(path, default)
+    check_data = load_data(check) if check else None
+    target = Zoo.open(folder) if (folder / "zoo.json").exists() else Zoo.create(folder, folder.resolve().name)
+    added = import_many(target, files, changes=changes, classes=names, check=check_data, report=_report_import)
+    rows = [_row(record) for record in added]
+    _print({"zoo": str(folder), "added": rows}, f"{folder}: {len(added)} added, {len(target)} networks", as_json)
+
+
+@zoo.command("list")
+@click.argument("folder")
+@click.option("--arch", help="Only this architecture.")
+@click.option("--data", help="Only this data set.")
+@click.option("--all", "each", is_flag=True, help="A line for each checkpoint.")
+@_JSON
+def list_command(folder: str, arch: str | None, data: str | None, each: bool, as_json: bool) -> None:
+    """What the zoo FOLDER (or a packaged zoo's name) holds, by architecture and data set.
+
+    \b
+    Examples:
+      popgen zoo list zoos/digits
+      popgen zoo list zoos/digits --arch cnn-s --all
+      popgen zoo list zoos/digits --json
+    """
+    from popgen.zoo import Zoo
+
+    found = Zoo.open(folder)
+    records = found.select(arch=arch, data=data)
+    if as_json:
+        click.echo(json.dumps({**_summary(found), "checkpoints": [_row(r) for r in records]}))
+    elif each:
+        _table(
+            ["id", "lineage", "held out", "test accuracy"],
+            [[r.id, r.lineage, "yes" if r.held_out else "", _accuracy([r])] for r in records],
+        )
+    else:
+        groups: dict[tuple[str, str], list[Checkpoint]] = {}
+        for record in records:
+            groups.setdefault((record.arch, record.data), []).append(record)
+        rows = [[a, d, str(len(g)), _seeds(g), _accuracy(g)] for (a, d), g in groups.items()]
+        _table(["architecture", "data", "networks", "seeds (held out)", "test accuracy"], rows)
+
+
+@zoo.command("show")
+@click.argument("folder")
+@click.argument("checkpoint_id", metavar="ID")
+@_JSON
+def show_command(folder: str, checkpoint_id: str, as_json: bool) -> None:
+    """The record of one checkpoint of the zoo FOLDER.
+
+    \b
+    Example:
+      popgen zoo show zoos/digits cnn-s/digits/rotate:15/s0
+    """
+    from popgen.zoo import Zoo
+
+    record = Zoo.open(folder).record(checkpoint_id).model_dump(mode="json")
+    lines = [f"{name:13} {_plain(value)}" for name, value in record.items() if value not in ("", None)]
+    _print(record, "\n".join(lines), as_json)
+
+
+@zoo.command("verify")
+@click.argument("folder")
+@_JSON
+def verify_command(folder: str, as_json: bool) -> None:
+    """Check every checkpoint of the zoo FOLDER against its hash; exit code 5 when something is damaged.
+
+    \b
+    Example:
+      popgen zoo verify zoos/digits
+    """
+    from popgen.zoo import Zoo
+
+    found = Zoo.open(folder)
+    problems = found.verify()
+    _print(
+        {**_summary(found), "problems": problems},
+        "\n".join(problems) or f"{folder}: {len(found)} networks, nothing damaged",
+        as_json,
+    )
+    if problems:
+        raise BrokenFile(
+            f"the zoo {folder} has {len(problems)} problems",
+            problems[0],
+            "Restore those files, or build the zoo again.",
+        )
+
+
+def _set(item: str) -> tuple[str, Any]:
+    key, equals, text = item.partition("=")
+    if not equals:
+        raise click.BadParameter(f"{item!r} is not KEY=VALUE", param_hint="--set")
+    try:
+        return key, json.loads(text)
+    except ValueError:
+        return key, text
+
+
+def _numbers(text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is not a list of numbers such as 0.5,0.5,0.5") from error
+
+
+def _report_import(record: Checkpoint, new: bool) -> None:
+    accuracy = record.metrics.get("test_accuracy")
+    remarks = [
+        f"test accuracy {accuracy:.3f}" if accuracy is not None else "",
+        record.note,
+        "" if new else "already there",
+    ]
+    click.echo("; ".join([record.id, *filter(None, remarks)]), err=True)
+    if accuracy is not None and accuracy < 1.5 / record.arch_config.classes:
+        click.echo(
+            "  as good as guessing: check --mean and --std, the order of the classes, and the architecture", err=True
+        )
+
+
+def _summary(found: Zoo) -> dict[str, Any]:
+    return {
+        "zoo": str(found.folder),
+        "name": found.name,
+        "networks": len(found),
+        "archs": found.archs,
+        "data": found.data,
+        "sha256": found.sha256,
+    }
+
+
+def _row(record: Checkpoint) -> dict[str, Any]:
+    return record.model_dump(
+        mode="json", include={"id", "arch", "data", "lineage", "seed", "held_out", "metrics", "note", "sha256"}
+    )
+
+
+def _seeds(group: list[Checkpoint]) -> str:
+    return " ".join(f"({r.seed})" if r.held_out else str(r.seed) for r in group if r.seed is not None)
+
+
+def _accuracy(group: list[Checkpoint]) -> str:
+    values = [r.metrics["test_accuracy"] for r in group if "test_accuracy" in r.metrics]
+    return f"{sum(values) / len(values):.3f}" if values else "-"
+
+
+def _table(head: list[str], rows: list[list[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    for row in [head, *rows]:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _print(data: dict[str, Any], text: str, as_json: bool) -> None:
+    click.echo(json.dumps(data) if as_json else text)

@@ -1,0 +1,282 @@
+"""What every YAML file may hold, as pydantic models, and `load`, which reads one.
+
+Unknown keys are refused, and every refusal names the field, what stood there, and the nearest known keys. Nothing here
+imports torch; names of architectures and data sets are checked where they are used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
+
+from popgen.errors import BadInput, BrokenFile, NotFound, near_matches
+from popgen.refs import asset, asset_names
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Recipe(_Strict):
+    """How one network of a zoo is trained; the defaults train the digits networks to .96 in about a second each."""
+
+    epochs: int = Field(default=30, ge=0, le=10_000)
+    batch: int = Field(default=50, ge=1)
+    lr: float = Field(default=5e-3, gt=0)  # the peak, where the schedule moves it
+    weight_decay: float = Field(
+        1e-2, ge=0
+    )  # keeps the weights of one design at one scale, which a generator has to learn
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    momentum: float = Field(default=0.9, ge=0, lt=1)  # sgd only
+    schedule: Literal["one-cycle", "constant"] = (
+        "one-cycle"  # one-cycle ends at a rate near 0, so seeds end close together
+    )
+
+
+class ArchEntry(_Strict):
+    """An architecture of a zoo: a known name, or a new `name` that is `like` a known one with some fields replaced."""
+
+    name: str = Field(min_length=1)
+    like: str | None = None
+    options: dict[str, Any] | None = None
+    input_shape: tuple[int, int, int] | None = None
+    classes: int | None = Field(default=None, ge=2)
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+    @property
+    def replaced(self) -> dict[str, Any]:
+        """The fields given here."""
+        return self.model_dump(exclude={"name", "like"}, exclude_none=True)
+
+
+class Rotations(_Strict):
+    """Every angle from 0 below 360 degrees, in steps, but for some."""
+
+    every: float = Field(gt=0, le=180)
+    except_: list[float] = Field(default=[], alias="except")
+
+    @property
+    def angles(self) -> list[float]:
+        steps = (i * self.every for i in range(int(360 // self.every) + 1))
+        return [angle for angle in steps if angle < 360 and angle not in self.except_]
+
+
+class DataGrid(_Strict):
+    """A data set, or with `rotate` or `variants` one data set for each of them."""
+
+    source: str = Field(min_length=1)
+    rotate: Rotations | None = None
+    variants: list[str] = []
+
+    @property
+    def names(self) -> list[str]:
+        if self.rotate is None and not self.variants:
+            return [self.source]
+        angles = [f"rotate:{angle:g}" for angle in self.rotate.angles] if self.rotate else []
+        return [f"{self.source}/{variant}" for variant in [*angles, *self.variants]]
+
+
+class HeldOut(_Strict):
+    """Networks that are built and marked, and that no generator trains on: of these seeds, of these data sets."""
+
+    seeds: list[int] = []
+    data: list[str] = []
+
+
+class ZooSpec(_Strict):
+    """A zoo to build: every architecture on every data set with every seed."""
+
+    name: str = Field(pattern=r"^[\w][\w.-]*$")
+    archs: list[ArchEntry] = Field(min_length=1)
+    data: list[DataGrid] = Field(min_length=1)
+    seeds: list[int] = Field([0], min_length=1)
+    start: int | None = (
+        0  # seed of the start that all networks of an architecture share; null: each starts from its own
+    )
+    held_out: HeldOut = HeldOut()
+    recipe: Recipe = Recipe()
+    licence: str = "unknown"
+    workers: int | None = Field(
+        None, ge=0
+    )  # null: one a CPU core; 0: in this process. Changes the time, never the weights
+
+    @field_validator("archs", mode="before")
+    @classmethod
+    def _arch_names(cls, value: Any) -> Any:
+        return (
+            [{"name": item} if isinstance(item, str) else item for item in value] if isinstance(value, list) else value
+        )
+
+    @field_validator("data", mode="before")
+    @classmethod
+    def _data_names(cls, value: Any) -> Any:
+        items = value if isinstance(value, list) else [value]
+        return [{"source": item} if isinstance(item, str) else item for item in items]
+
+    @model_validator(mode="after")
+    def _consistent(self) -> ZooSpec:
+        lists = {"archs": [a.name for a in self.archs], "data": self.data_names, "seeds": list(map(str, self.seeds))}
+        for kind, names in lists.items():
+            twice = sorted({n for n in names if names.count(n) > 1})
+            if twice:
+                raise ValueError(f"{kind} lists {', '.join(twice)} twice")
+        unknown = [n for n in self.held_out.data if n not in self.data_names]
+        if unknown:
+            near = near_matches(unknown[0], self.data_names)
+            raise ValueError(f"held_out.data has {unknown[0]!r}, which data has not; nearest: {near}")
+        stray = [s for s in self.held_out.seeds if s not in self.seeds]
+        if stray:
+            raise ValueError(f"held_out.seeds has {stray[0]}, which seeds {self.seeds} has not")
+        return self
+
+    @property
+    def data_names(self) -> list[str]:
+        """Every data set, variants written out."""
+        return [name for grid in self.data for name in grid.names]
+
+    def is_held_out(self, data: str, seed: int) -> bool:
+        """Whether the network of this data set and seed is kept from the generator."""
+        return data in self.held_out.data or seed in self.held_out.seeds
+
+
+class Spec(_Strict):
+    """A YAML file: the zoo to build, and optionally the generator to train on it."""
+
+    zoo: ZooSpec
+    generator: dict[str, Any] | None = None
+
+
+def find_spec(path_or_name: str | Path) -> Path:
+    """The YAML file of that path, or of that name in ./zoo_specs or in the package.
+
+    Raises:
+        NotFound: there is neither.
+    """
+    path, name = Path(path_or_name), str(path_or_name)
+    if path.is_file():
+        return path
+    beside = Path("zoo_specs") / f"{name}.yaml"
+    packaged = asset("specs", name)
+    if "/" not in name and beside.is_file():
+        return beside
+    if packaged is not None and (packaged / "spec.yaml").is_file():
+        return packaged / "spec.yaml"
+    known = [p.stem for p in Path("zoo_specs").glob("*.yaml")] + asset_names("specs")
+    raise NotFound(
+        f"there is no spec {name!r}",
+        f"neither a file nor a known name; nearest known: {near_matches(path.stem, known)}",
+        "Give the path of a YAML file.",
+    )
+
+
+def load(path_or_name: str | Path, model: type[Model], overrides: Mapping[str, Any] | None = None) -> Model:
+    """Read and check a YAML file; `overrides` are dotted keys that replace its values.
+
+    Raises:
+        NotFound: no such file or name.
+        BrokenFile: not YAML.
+        BadInput: an unknown key, a missing one, or a value that does not fit.
+
+    >>> load("zoo_specs/digits.yaml", Spec, {"zoo.seeds": [5], "zoo.held_out.seeds": []}).zoo.seeds
+    [5]
+    """
+    path = find_spec(path_or_name)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BrokenFile(f"{path} is not YAML", " ".join(str(error).split()), "Correct that line.") from error
+    if not isinstance(content, dict):
+        raise BadInput(
+            f"{path} holds {_shown(content)}",
+            f"expected keys: {', '.join(model.model_fields)}",
+            "See zoo_specs/ for examples.",
+        )
+    for key, value in (overrides or {}).items():
+        _put(content, key, value, path)
+    return parse(content, model, str(path))
+
+
+def parse(content: Any, model: type[Model], where: str) -> Model:
+    """The model of `content`; `where` stands first in the error.
+
+    Raises:
+        BadInput: an unknown key, a missing one, or a value that does not fit.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        first = problems[0]
+        more = (
+            f" (and {len(problems) - 1} more: {', '.join(_dotted(p['loc']) for p in problems[1:4])})"
+            if problems[1:]
+            else ""
+        )
+        what, why, todo = _explain(first, model)
+        raise BadInput(f"{where}: {what}{more}", why, todo) from error
+
+
+def _explain(problem: ErrorDetails, model: type[BaseModel]) -> tuple[str, str, str]:
+    place, loc = _dotted(problem["loc"]), problem["loc"]
+    if problem["type"] == "extra_forbidden":
+        known = _keys_at(model, loc[:-1])
+        return (
+            f"{place} is not a known key",
+            f"received {_shown(problem['input'])}; nearest known: {near_matches(str(loc[-1]), known)}",
+            "Correct or remove the key.",
+        )
+    if problem["type"] == "missing":
+        return f"{place} is missing", f"known keys there: {', '.join(_keys_at(model, loc[:-1]))}", f"Add {loc[-1]}."
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return f"{place or 'the file'} does not fit", message, "Correct the spec."
+    return (
+        f"{place} has a value that does not fit",
+        f"received {_shown(problem['input'])}: {message}",
+        "Correct the value.",
+    )
+
+
+def _keys_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """The keys that may stand at a place of the file."""
+    for step in loc:
+        field = next((f for name, f in model.model_fields.items() if step in (name, f.alias)), None)
+        if field is not None:
+            inner = [
+                t
+                for t in (field.annotation, *get_args(field.annotation))
+                if isinstance(t, type) and issubclass(t, BaseModel)
+            ]
+            model = inner[0] if inner else model
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _dotted(loc: tuple[int | str, ...]) -> str:
+    return ".".join(map(str, loc)).replace("except_", "except")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return f"{text if len(text) < 80 else text[:77] + '...'} ({type(value).__name__})"
+
+
+def _put(content: dict[str, Any], key: str, value: Any, path: Path) -> None:
+    *parents, last = key.split(".")
+    for depth, parent in enumerate(parents):
+        inner = content.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            raise BadInput(
+                f"{path}: {key} cannot be set",
+                f"{'.'.join(parents[: depth + 1])} is {_shown(inner)}",
+                "Name a key of a section.",
+            )
+        content = inner
+    content[last] = value

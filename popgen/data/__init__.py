@@ -1,0 +1,6 @@
+"""Data sets: images with labels, variants as part of the name, fixed stratified splits."""
+
+from popgen.data.datasets import DataSet, Part, load_data
+from popgen.data.variants import VARIANTS
+
+__all__ = ["VARIANTS", "DataSet", "Part", "load_data"]

@@ -1,0 +1,279 @@
+"""A data set by name: `digits`, `npz:FILE`, `folder:FOLDER` or `module:function`, with variants behind a slash.
+
+Splits never change: a source's own ones where it has them, otherwise stratified by class from a fixed seed. The splits
+are drawn before variants are applied, so that an image and its rotation stand on the same side.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from sklearn.datasets import load_digits
+from torch import Tensor
+from torch.nn import functional as F
+
+from popgen.data.variants import VARIANTS, apply_variants, parse_variant
+from popgen.errors import BadInput, BrokenFile, NotFound, unknown_name
+from popgen.refs import is_module_attr, load_attr
+
+SPLITS = ("train", "val", "test")
+_SPLIT_SEED = 1797
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One split: images in [0, 1], shape (n, c, h, w), and labels, shape (n,)."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, index: Tensor) -> Part:
+        """The examples at `index`."""
+        return Part(self.images[index], self.labels[index])
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Three splits and the classes' names."""
+
+    name: str
+    classes: tuple[str, ...]
+    train: Part
+    val: Part
+    test: Part
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height, width."""
+        c, h, w = self.train.images.shape[1:]
+        return c, h, w
+
+    @cached_property
+    def sha256(self) -> str:
+        """A hash of all images and labels and of how they are split."""
+        digest = hashlib.sha256()
+        for split in SPLITS:
+            part: Part = getattr(self, split)
+            digest.update(part.images.contiguous().numpy().tobytes())
+            digest.update(part.labels.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def per_class(self, split: str, count: int, generator: torch.Generator) -> Tensor:
+        """`count` images of each class, drawn anew (with replacement where a class has fewer).
+
+        Shape (classes, count, c, h, w).
+        """
+        part: Part = getattr(self, split)
+        rows = []
+        for label in range(len(self.classes)):
+            index = (part.labels == label).nonzero().flatten()
+            if len(index) == 0:
+                continue
+            if len(index) >= count:
+                pick = torch.randperm(len(index), generator=generator)[:count]
+            else:
+                pick = torch.randint(len(index), (count,), generator=generator)
+            rows.append(part.images[index[pick]])
+        return torch.stack(rows)
+
+
+def split_name(name: str) -> tuple[str, list[str]]:
+    """The source and its variants.
+
+    >>> split_name("digits/rotate:45/invert")
+    ('digits', ['rotate:45', 'invert'])
+    """
+    prefix, _, path = name.partition(":")
+    if prefix in ("npz", "folder") and Path(path).exists():
+        return name, []
+    parts = name.split("/")
+    cut = len(parts)
+    while cut > 1 and parts[cut - 1].partition(":")[0] in VARIANTS:
+        cut -= 1
+    return "/".join(parts[:cut]), parts[cut:]
+
+
+def check_data_name(name: str) -> None:
+    """Refuse a name that cannot be loaded, without loading it.
+
+    Raises:
+        NotFound: no such source, file or variant.
+    """
+    source, variants = split_name(name)
+    for variant in variants:
+        parse_variant(variant)
+    prefix, _, path = source.partition(":")
+    if prefix in ("npz", "folder"):
+        if not Path(path).exists():
+            raise NotFound(f"{path!r} of data set {name!r} does not exist", "", "Give the path from the current folder.")
+    elif source in _BUILTIN or is_module_attr(source):
+        return
+    else:
+        base, _, rest = source.partition("/")
+        if rest and (base in _BUILTIN):
+            raise unknown_name("variant", rest.split("/")[0].partition(":")[0], VARIANTS, f"Variants stand behind the data set: {base}/rotate:45.")
+        raise unknown_name("data set", source, [*_BUILTIN, "npz:FILE", "folder:FOLDER", "module:function"])
+
+
+@lru_cache(maxsize=64)
+def load_data(name: str) -> DataSet:
+    """The data set of that name, variants applied.
+
+    Raises:
+        NotFound: no such source, file or variant.
+        BrokenFile: the file is not what it should be.
+
+    >>> data = load_data("digits/rotate:45")
+    >>> data.shape, len(data.train), len(data.val), len(data.test)
+    ((1, 8, 8), 1000, 300, 497)
+    """
+    check_data_name(name)
+    source, variants = split_name(name)
+    if variants:
+        plain = load_data(source)
+        parts = {s: Part(apply_variants(getattr(plain, s).images, variants), getattr(plain, s).labels) for s in SPLITS}
+        return DataSet(name, plain.classes, **parts)
+    prefix, _, path = source.partition(":")
+    if prefix == "npz":
+        return _npz(name, Path(path))
+    if prefix == "folder":
+        return _folder(name, Path(path))
+    if source in _BUILTIN:
+        return _BUILTIN[source](name)
+    found = load_attr(source)()
+    if not isinstance(found, DataSet):
+        raise BadInput(f"{source!r} returned {type(found).__name__}", "it must return a popgen.data.DataSet", "")
+    return found
+
+
+def from_arrays(name: str, images: Tensor, labels: Tensor, classes: tuple[str, ...], sizes: tuple[float, float] = (0.6, 0.2)) -> DataSet:
+    """A data set from one pool of examples, split by class from a fixed seed; `sizes` are train's and val's shares."""
+    order = _stratified(labels, [sizes[0], sizes[1], 1 - sum(sizes)])
+    return DataSet(name, classes, *(Part(images[i], labels[i]) for i in order))
+
+
+def _stratified(labels: Tensor, shares: list[float]) -> list[Tensor]:
+    """Indices of each share; the examples of a class are dealt so that every share has its part of each class."""
+    generator = torch.Generator().manual_seed(_SPLIT_SEED)
+    shuffled = torch.randperm(len(labels), generator=generator)
+    labels_of = labels[shuffled]
+    # position of each example within its class, in (0, 1): cutting there stratifies, and the sizes are exact to one
+    place = torch.empty(len(labels), dtype=torch.float64)
+    for label in labels.unique():
+        where = (labels_of == label).nonzero().flatten()
+        place[where] = (torch.arange(len(where), dtype=torch.float64) + 0.5) / len(where)
+    order = shuffled[place.argsort(stable=True)]
+    ends = [round(len(labels) * sum(shares[: i + 1])) for i in range(len(shares))]
+    return [order[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def _digits(name: str) -> DataSet:
+    bunch = load_digits()
+    images = torch.from_numpy(bunch.images).float().unsqueeze(1) / 16
+    labels = torch.from_numpy(bunch.target).long()
+    total = len(labels)
+    return from_arrays(name, images, labels, tuple("0123456789"), (1000 / total, 300 / total))
+
+
+def _npz(name: str, path: Path) -> DataSet:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
+    except (OSError, ValueError, EOFError) as error:
+        raise BrokenFile(f"{path} cannot be read as .npz", str(error), "Write it with numpy.savez_compressed.") from error
+    has_test = {"x_train", "y_train", "x_test", "y_test"} <= arrays.keys()
+    if not has_test and not {"x", "y"} <= arrays.keys():
+        raise BadInput(f"{path} holds {sorted(arrays)}", "needed: x and y, or x_train, y_train, x_test, y_test", "Rename the arrays.")
+    label_keys = ("y_train", "y_test", "y_val") if has_test else ("y",)
+    top = 1 + max(int(arrays[k].max()) for k in label_keys if k in arrays)
+    classes = tuple(str(c) for c in arrays["classes"]) if "classes" in arrays else tuple(str(i) for i in range(top))
+    if not has_test:
+        return from_arrays(name, _images(arrays["x"], path), _labels(arrays["y"]), classes)
+    train = Part(_images(arrays["x_train"], path), _labels(arrays["y_train"]))
+    test = Part(_images(arrays["x_test"], path), _labels(arrays["y_test"]))
+    if {"x_val", "y_val"} <= arrays.keys():
+        return DataSet(name, classes, train, Part(_images(arrays["x_val"], path), _labels(arrays["y_val"])), test)
+    keep, held = _stratified(train.labels, [0.8, 0.2])
+    return DataSet(name, classes, train.take(keep), train.take(held), test)
+
+
+def _labels(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(array.astype(np.int64)).flatten()
+
+
+def _images(array: np.ndarray, path: Path) -> Tensor:
+    """uint8 (or float in [0, 1]) of shape (n, h, w), (n, h, w, c) or (n, c, h, w) as float (n, c, h, w) in [0, 1]."""
+    images = torch.from_numpy(array)
+    images = images.float() / 255 if array.dtype == np.uint8 else images.float()
+    if images.dim() == 3:
+        images = images.unsqueeze(1)
+    elif images.dim() == 4 and images.shape[-1] in (1, 3) and images.shape[1] not in (1, 3):
+        images = images.permute(0, 3, 1, 2)
+    if images.dim() != 4 or images.shape[1] not in (1, 3) or images.min() < 0 or images.max() > 1:
+        raise BadInput(f"images of {path} are not usable", f"shape {tuple(array.shape)}, {array.dtype}", "Use uint8, or floats in [0, 1], as (n, h, w[, c]).")
+    return images.contiguous()
+
+
+def _folder(name: str, root: Path) -> DataSet:
+    """`root/{train,val,test}/CLASS/image`, or `root/CLASS/image` which is then split."""
+    own = [s for s in SPLITS if (root / s).is_dir()]
+    roots = {s: root / s for s in own} or {"all": root}
+    if own and "train" not in own:
+        raise BadInput(f"{root} has {', '.join(own)} but no train folder", "", "Add it, or keep only class folders.")
+    classes = tuple(sorted(p.name for p in roots["train" if own else "all"].iterdir() if p.is_dir()))
+    if not classes:
+        raise BadInput(f"{root} has no class folders", "expected FOLDER/CLASS/image.png or FOLDER/train/CLASS/image.png", "")
+    parts = {split: _read_folder(where, classes) for split, where in roots.items()}
+    if not own:
+        return from_arrays(name, parts["all"].images, parts["all"].labels, classes)
+    train = parts["train"]
+    for split in ("test", "val"):
+        if split not in parts:
+            keep, held = _stratified(train.labels, [0.8, 0.2])
+            train, parts[split] = train.take(keep), train.take(held)
+    return DataSet(name, classes, train, parts["val"], parts["test"])
+
+
+def _read_folder(root: Path, classes: tuple[str, ...]) -> Part:
+    images, labels = [], []
+    for label, class_name in enumerate(classes):
+        for path in sorted(p for p in (root / class_name).glob("*") if p.suffix.lower() in _SUFFIXES):
+            try:
+                with Image.open(path) as opened:
+                    grey = opened.mode in ("L", "1", "I;16")
+                    array = np.asarray(opened.convert("L" if grey else "RGB"))
+            except OSError as error:
+                raise BrokenFile(f"{path} is not a readable image", str(error), "Remove or replace it.") from error
+            tensor = torch.from_numpy(array.copy()).float() / 255
+            images.append(tensor.unsqueeze(0) if tensor.dim() == 2 else tensor.permute(2, 0, 1))
+            labels.append(label)
+    if not images:
+        raise BadInput(f"{root} holds no images", f"looked for {', '.join(sorted(_SUFFIXES))} in {len(classes)} class folders", "")
+    shapes = {tuple(i.shape) for i in images}
+    if len(shapes) > 1:
+        raise BadInput(f"images under {root} differ in shape", f"{sorted(shapes)[:3]}", "Resize them to one size and one mode.")
+    return Part(torch.stack(images), torch.tensor(labels))
+
+
+def fit_images(images: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """Images in a network's input shape: resized (bilinear, antialiased), grey repeated to colour, colour averaged to grey."""
+    c, h, w = shape
+    if images.shape[1] != c:
+        images = images.expand(-1, c, -1, -1) if images.shape[1] == 1 else images.mean(dim=1, keepdim=True).expand(-1, c, -1, -1)
+    if tuple(images.shape[-2:]) != (h, w):
+        images = F.interpolate(images, (h, w), mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
+    return images.contiguous()
+
+
+_BUILTIN: dict[str, Callable[[str], DataSet]] = {"digits": _digits}

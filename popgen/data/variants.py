@@ -1,0 +1,113 @@
+"""Variants of a data set, written behind its name: `digits/rotate:45`, `digits/rotate:30/invert`.
+
+Each maps images in [0, 1] to images in [0, 1] of the same shape, without randomness, so that a name means the same
+pixels everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as TF
+
+from popgen.errors import BadInput, unknown_name
+from popgen.types import Images
+
+
+def rotate(images: Images, degrees: float) -> Images:
+    """Counter-clockwise about the centre, bilinear; corners are filled with 0."""
+    return TF.rotate(images, degrees, InterpolationMode.BILINEAR)
+
+
+def invert(images: Images, _: float) -> Images:
+    """1 - x."""
+    return 1 - images
+
+
+def blur(images: Images, sigma: float) -> Images:
+    """Gaussian blur; `sigma` in pixels."""
+    size = 2 * max(1, round(2 * sigma)) + 1
+    return TF.gaussian_blur(images, [size, size], [sigma, sigma])
+
+
+def edges(images: Images, _: float) -> Images:
+    """Magnitude of the Sobel gradient, scaled so that a full step edge gives 1."""
+    kernel = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]]) / 4
+    channels = images.shape[1]
+    padded = F.pad(images, (1, 1, 1, 1), mode="replicate")
+    gx = F.conv2d(padded, kernel.expand(channels, 1, 3, 3), groups=channels)
+    gy = F.conv2d(padded, kernel.T.expand(channels, 1, 3, 3), groups=channels)
+    return (gx.square() + gy.square()).sqrt().clamp(0, 1)
+
+
+def mirror(images: Images, _: float) -> Images:
+    """Left and right exchanged."""
+    return images.flip(-1)
+
+
+def noise(images: Images, sigma: float) -> Images:
+    """Gaussian noise of standard deviation `sigma`, the same for the same image set, clipped to [0, 1]."""
+    generator = torch.Generator().manual_seed(20_402)
+    return (images + sigma * torch.randn(images.shape, generator=generator)).clamp(0, 1)
+
+
+def contrast(images: Images, factor: float) -> Images:
+    """Distance from the mid grey multiplied by `factor`, clipped to [0, 1]."""
+    return (0.5 + factor * (images - 0.5)).clamp(0, 1)
+
+
+def threshold(images: Images, level: float) -> Images:
+    """1 where x > level, else 0."""
+    return (images > level).float()
+
+
+# name -> (function, default argument or None when it must be given, lowest, highest)
+VARIANTS: dict[str, tuple[Callable[[Tensor, float], Tensor], float | None, float, float]] = {
+    "rotate": (rotate, None, -360, 360),
+    "invert": (invert, 0, 0, 0),
+    "blur": (blur, 0.8, 0.05, 20),
+    "edges": (edges, 0, 0, 0),
+    "mirror": (mirror, 0, 0, 0),
+    "noise": (noise, 0.1, 0, 2),
+    "contrast": (contrast, 0.5, 0, 5),
+    "threshold": (threshold, 0.5, 0, 1),
+}
+
+
+def parse_variant(text: str) -> tuple[str, float]:
+    """Name and argument of one variant.
+
+    Raises:
+        NotFound: no such variant.
+        BadInput: the argument is missing, not a number, or out of its range.
+
+    >>> parse_variant("rotate:45")
+    ('rotate', 45.0)
+    """
+    name, colon, argument = text.partition(":")
+    if name not in VARIANTS:
+        raise unknown_name("variant", name, VARIANTS, "Variants stand behind the data set: digits/rotate:45.")
+    _, default, low, high = VARIANTS[name]
+    if not colon:
+        if default is None:
+            raise BadInput(f"variant {name!r} needs a number", f"from {low:g} to {high:g}", f"For example {name}:45.")
+        return name, default
+    try:
+        value = float(argument)
+    except ValueError:
+        value = float("nan")
+    if not low <= value <= high:
+        raise BadInput(f"variant {text!r}: {argument!r} is not in its range", f"{name} takes a number from {low:g} to {high:g}", "")
+    return name, value
+
+
+def apply_variants(images: Images, variants: list[str]) -> Images:
+    """The variants one after the other."""
+    for text in variants:
+        name, value = parse_variant(text)
+        images = VARIANTS[name][0](images, value)
+    return images

@@ -1,0 +1,135 @@
+"""An architecture's configuration text through sentence-transformers: one unit vector per text.
+
+Names: `text-tiny` (ships with popgen), a folder (also as `local-dir:FOLDER`), or a hub name OWNER/NAME. All of them
+are loaded by SentenceTransformer; a folder is loaded without a network, and code inside it is never run.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub.errors import RepositoryNotFoundError
+from jaxtyping import Float
+from sentence_transformers import SentenceTransformer
+from torch import Tensor
+
+from popgen.encoders._hub import check_reachable
+from popgen.encoders._quiet import quiet
+from popgen.errors import BadInput, BrokenFile, NotFound, Offline, unknown_name
+from popgen.refs import asset, asset_names
+
+_NAMES = "Names: text-tiny, a folder, or OWNER/NAME on the hub such as sentence-transformers/all-MiniLM-L6-v2."
+_WITHOUT_HUB = (
+    "Use text-tiny (ships with popgen), or where there is a network run `hf download OWNER/NAME --local-dir FOLDER`, "
+    "copy the folder and name FOLDER."
+)
+
+
+@dataclass(frozen=True)
+class ArchTextEncoder:
+    """A sentence-transformers model; `dim` is the length of an embedding."""
+
+    name: str
+    model: SentenceTransformer
+    dim: int
+
+    @classmethod
+    def load(cls, name: str, device: str = "cpu") -> ArchTextEncoder:
+        """Load the sentence-transformers model called `name`, frozen.
+
+        Raises:
+            NotFound: no such name, folder, or hub repository.
+            BadInput: the folder asks for code of its own.
+            BrokenFile: the folder's files cannot be read together.
+            Offline: the model is not on this machine and cannot be fetched.
+
+        >>> ArchTextEncoder.load("text-tiny").dim
+        64
+        """
+        folder = _folder(name)
+        if folder is not None:
+            _check_folder(folder)
+        elif name.count("/") != 1 or not all(name.split("/")):
+            raise unknown_name("text encoder", name, _packaged(), _NAMES)
+        else:
+            check_reachable(f"text encoder {name!r}", name)
+        try:
+            with quiet():
+                source = str(folder) if folder else name
+                model = SentenceTransformer(source, device=device, local_files_only=folder is not None)
+        except Exception as error:
+            raise _load_error(name, folder, error) from error
+        dim = model.get_embedding_dimension()
+        if dim is None:
+            raise BadInput(f"text encoder {name!r} has no fixed length", "its configuration names no dimension", _NAMES)
+        return cls(name, model.eval().requires_grad_(False), dim)
+
+    def encode(self, texts: list[str]) -> Float[Tensor, "n dim"]:
+        """Unit vectors in float32 on the CPU, one per text.
+
+        Raises:
+            BadInput: no texts, or an empty one.
+
+        >>> encoder = ArchTextEncoder.load("text-tiny")
+        >>> encoder.encode(["a small CNN", "a transformer"]).shape
+        torch.Size([2, 64])
+        """
+        if not texts or not all(text.strip() for text in texts):
+            empty = [row for row, text in enumerate(texts) if not text.strip()]
+            raise BadInput("an empty text cannot be embedded", f"{len(texts)} texts, empty ones at {empty}", "")
+        found = self.model.encode(texts, convert_to_tensor=True, normalize_embeddings=True, show_progress_bar=False)
+        return found.float().cpu().clone()  # a copy, because inference-mode tensors cannot enter a graph
+
+
+def _packaged() -> list[str]:
+    return [
+        name for name in asset_names("encoders") if ((asset("encoders", name) or Path()) / "modules.json").is_file()
+    ]
+
+
+def _folder(name: str) -> Path | None:
+    """The folder that `name` means, or None for a hub name."""
+    packaged = asset("encoders", name)
+    if packaged is not None and (packaged / "modules.json").is_file():
+        return packaged
+    path = Path(name.removeprefix("local-dir:")).expanduser()
+    if name.startswith(("local-dir:", "/", "./", "../", "~", ".\\", "..\\")) or path.is_dir():
+        return path
+    return None
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise NotFound(
+            f"text encoder: there is no folder {folder}", "the name is that of a folder on this machine", _NAMES
+        )
+    modules = folder / "modules.json"
+    if not modules.is_file():
+        held = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
+        raise NotFound(f"text encoder: {folder} has no modules.json", f"it holds {held}", _NAMES)
+    if not any(folder.rglob("*.safetensors")):
+        todo = "Load it once with sentence-transformers and save it with save_pretrained."
+        raise NotFound(f"text encoder: {folder} has no .safetensors weights", "popgen does not unpickle weights", todo)
+    try:
+        kinds = [str(entry["type"]) for entry in json.loads(modules.read_text(encoding="utf-8"))]
+    except (ValueError, KeyError, TypeError) as error:
+        why = f"{type(error).__name__}: {error}"
+        raise BrokenFile(f"text encoder: {modules} is not a list of modules", why, "Copy the folder again.") from error
+    foreign = [kind for kind in kinds if not kind.startswith("sentence_transformers.")]
+    if foreign:
+        why = f"it asks for {', '.join(foreign)}; popgen runs no code that comes with weights"
+        raise BadInput(f"text encoder: {folder} needs code of its own", why, _NAMES)
+
+
+def _load_error(name: str, folder: Path | None, error: BaseException) -> Exception:
+    why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    if folder is not None:
+        return BrokenFile(f"text encoder: sentence-transformers cannot load {folder}", why, "Copy the folder again.")
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, RepositoryNotFoundError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is not None:
+        return NotFound(f"text encoder {name!r} is neither a folder here nor on the hub", why, _NAMES)
+    return Offline(f"text encoder {name!r} could not be fetched", why, _WITHOUT_HUB)

@@ -1,0 +1,194 @@
+"""Images through CLIP: open_clip's image tower, named in a config, gives one unit vector per image.
+
+Names: `clip-tiny` (ships with popgen), `local-dir:FOLDER`, `hf-hub:OWNER/NAME`, and `MODEL/PRETRAINED` of open_clip's
+own table. All of them go through open_clip.create_model; what can be refused is refused before that call.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import open_clip
+import torch
+from huggingface_hub.errors import RepositoryNotFoundError
+from jaxtyping import Float
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.transforms import Normalize
+
+from popgen.encoders._hub import check_reachable
+from popgen.encoders._quiet import quiet
+from popgen.errors import BadInput, BrokenFile, NotFound, Offline, unknown_name
+from popgen.refs import asset, asset_names
+from popgen.types import Images
+
+BATCH = 256  # images a forward pass; bounds the memory of a large CLIP, changes no result
+_NAMES = (
+    "Names: clip-tiny, local-dir:FOLDER, hf-hub:OWNER/NAME, or MODEL/PRETRAINED such as ViT-B-32/laion2b_s34b_b79k."
+)
+_WITHOUT_HUB = (
+    "Use clip-tiny (ships with popgen), or where there is a network run `hf download OWNER/NAME --local-dir FOLDER`, "
+    "copy the folder and name local-dir:FOLDER."
+)
+
+
+@dataclass(frozen=True)
+class ImageEncoder:
+    """An image tower with its own preprocessing; `dim` is the length of a feature."""
+
+    name: str
+    visual: nn.Module
+    dim: int
+    device: str = "cpu"
+
+    @classmethod
+    def load(cls, name: str, device: str = "cpu") -> ImageEncoder:
+        """Load the CLIP called `name`, frozen.
+
+        Raises:
+            NotFound: no such name, folder, or hub repository.
+            BadInput: the folder cannot be loaded without a network.
+            BrokenFile: the folder's configuration and weights do not fit together.
+            Offline: the weights are not on this machine and cannot be fetched.
+
+        >>> encoder = ImageEncoder.load("clip-tiny")
+        >>> encoder.features(torch.rand(2, 1, 8, 8)).shape
+        torch.Size([2, 128])
+        """
+        visual = _load_visual(name).to(device).eval().requires_grad_(False)
+        encoder = cls(name, visual, 0, device)
+        return cls(name, visual, encoder.features(torch.zeros(1, 3, 8, 8)).shape[1], device)
+
+    @torch.no_grad()
+    def features(self, images: Images) -> Float[Tensor, "n dim"]:
+        """Unit vectors in float32, on the images' device; images in [0, 1], with one or three channels.
+
+        Raises:
+            BadInput: another number of channels or axes, integers, or values outside [0, 1].
+
+        >>> ImageEncoder.load("clip-tiny").features(torch.zeros(1, 3, 28, 28)).norm().round().item()
+        1.0
+        """
+        _check(images)
+        if not len(images):
+            return torch.zeros(0, self.dim, device=images.device)
+        return torch.cat([self._forward(part) for part in images.split(BATCH)]).to(images.device)
+
+    def _forward(self, images: Tensor) -> Tensor:
+        images = images.to(self.device, torch.float32).expand(-1, 3, -1, -1)
+        settings = cast(dict[str, Any], self.visual.preprocess_cfg)  # open_clip leaves it on the image tower
+        for step in image_transform_v2(PreprocessCfg(**settings), is_train=False).transforms:
+            if isinstance(step, Normalize):
+                images = images.clamp(0, 1)  # bicubic resizing overshoots
+            images = step(images)
+        found = self.visual(images)
+        pooled = found[0] if isinstance(found, tuple) else found  # some towers return their tokens too
+        return F.normalize(pooled.float(), dim=-1)
+
+
+def _load_visual(name: str) -> nn.Module:
+    packaged = asset("encoders", name)
+    if packaged is not None and _is_open_clip(packaged):
+        return _from_folder(packaged)
+    if name.startswith("local-dir:"):
+        return _from_folder(Path(name.removeprefix("local-dir:")).expanduser())
+    if name.startswith("hf-hub:"):
+        owner, slash, model = name.removeprefix("hf-hub:").partition("/")
+        if not (owner and slash and model):
+            raise NotFound(
+                f"image encoder {name!r} is not a hub name", "a hub name has the form hf-hub:OWNER/NAME", _NAMES
+            )
+        check_reachable(f"image encoder {name!r}", f"{owner}/{model}")
+        return _from_hub(name, name)
+    model, _, tag = name.rpartition("/")
+    if (model, tag) not in open_clip.list_pretrained():
+        raise _unknown(name, model, tag)
+    # A table entry says with which activation its weights were trained; open_clip itself only warns.
+    settings = open_clip.get_pretrained_cfg(model, tag)
+    if settings.get("hf_hub"):
+        check_reachable(f"image encoder {name!r}", "/".join(settings["hf_hub"].split("/")[:2]))
+    return _from_hub(name, model, pretrained=tag, force_quick_gelu=bool(settings.get("quick_gelu", False)))
+
+
+def _is_open_clip(folder: Path | None) -> bool:
+    return folder is not None and (folder / "open_clip_config.json").is_file()
+
+
+def _from_folder(folder: Path) -> nn.Module:
+    config = folder / "open_clip_config.json"
+    if not folder.is_dir():
+        raise NotFound(
+            f"image encoder: there is no folder {folder}", "local-dir: names a folder on this machine", _NAMES
+        )
+    if not config.is_file():
+        raise NotFound(f"image encoder: {folder} has no open_clip_config.json", f"it holds {_listing(folder)}", _NAMES)
+    if not any(folder.glob("*.safetensors")):
+        todo = "Convert the weights with safetensors.torch.save_file, or download a repository that has them."
+        raise NotFound(f"image encoder: {folder} has no .safetensors weights", f"it holds {_listing(folder)}", todo)
+    try:
+        settings = json.loads(config.read_text(encoding="utf-8"))["model_cfg"]
+        foreign = settings["text_cfg"].get("hf_model_name")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BrokenFile(
+            f"image encoder: {config} is not an open_clip configuration", f"{type(error).__name__}: {error}", _NAMES
+        ) from error
+    if foreign:
+        why = f"its text tower is built from {foreign!r} on the hub, and a folder must load without a network"
+        raise BadInput(f"image encoder: {folder} is not complete", why, "Choose a CLIP with a text tower of its own.")
+    try:
+        with quiet():
+            return open_clip.create_model(f"local-dir:{folder}", require_pretrained=True).visual
+    except Exception as error:
+        why = f"{type(error).__name__}: {_first_lines(error)}"
+        raise BrokenFile(f"image encoder: open_clip cannot load {folder}", why, "Copy the folder again.") from error
+
+
+def _from_hub(name: str, model: str, **settings: object) -> nn.Module:
+    try:
+        with quiet():
+            return open_clip.create_model(model, require_pretrained=True, **settings).visual
+    except Exception as error:
+        missing = _caused_by(error, RepositoryNotFoundError)
+        why = f"{type(missing or error).__name__}: {_first_lines(missing or error)}"
+        if missing:
+            raise NotFound(f"image encoder {name!r} is not on the hub", why, _NAMES) from error
+        raise Offline(f"image encoder {name!r} could not be fetched", why, _WITHOUT_HUB) from error
+
+
+def _unknown(name: str, model: str, tag: str) -> NotFound:
+    tags = open_clip.list_pretrained_tags_by_model(model)
+    if tags:
+        return unknown_name(f"pretrained tag of {model}", tag, tags, _NAMES)
+    packaged = [known for known in asset_names("encoders") if _is_open_clip(asset("encoders", known))]
+    return unknown_name("image encoder", name, [*packaged, *map("/".join, open_clip.list_pretrained())], _NAMES)
+
+
+def _check(images: Tensor) -> None:
+    shape = tuple(images.shape)
+    if images.ndim != 4 or shape[1] not in (1, 3):
+        raise BadInput(f"images of shape {shape} cannot be encoded", "expected (n, c, h, w) with c 1 or 3", "")
+    if not images.is_floating_point():
+        raise BadInput(
+            f"images of type {images.dtype} cannot be encoded", "expected floats in [0, 1]", "Divide by 255."
+        )
+    if len(images) and not (images.amin() >= 0 and images.amax() <= 1):
+        span = f"they run from {images.amin().item():g} to {images.amax().item():g}"
+        raise BadInput("images must lie in [0, 1]", span, "Undo the normalisation, or divide by 255.")
+
+
+def _caused_by(error: BaseException | None, kind: type[BaseException]) -> BaseException | None:
+    while error is not None and not isinstance(error, kind):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _first_lines(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _listing(folder: Path) -> str:
+    return ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"

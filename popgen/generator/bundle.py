@@ -1,0 +1,239 @@
+"""The Generator: everything needed to make weights from an architecture and a data set, saved as one folder.
+
+Latents that leave or enter it are standardised: over the training checkpoints every coordinate has mean 0 and variance 1.
+A folder holds config.json (settings, architectures, encoders' names, the zoo it came from), codes.json (one line of record
+for each training checkpoint) and model.safetensors.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from popgen.archs import ArchConfig, ArchSpec
+from popgen.data import DataSet
+from popgen.encoders.arch import ArchTextEncoder
+from popgen.encoders.images import ImageEncoder
+from popgen.errors import BadInput, BrokenFile, NotFound, unknown_name
+from popgen.generator.conditions import ARCH_NUMBERS, DataSetEncoder, arch_vectors
+from popgen.generator.config import GeneratorConfig
+from popgen.generator.prior import Prior
+from popgen.generator.vae import WeightVAE
+from popgen.refs import asset, asset_names
+from popgen.types import Flat, Latents, StateDict
+from popgen.weights import Scaling
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Code:
+    """A training checkpoint's place in the generator: its latent is row `row` of the stored codes."""
+
+    id: str
+    arch: str
+    data: str
+    seed: int
+    val_accuracy: float
+    test_accuracy: float
+    row: int
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a population is sampled for: the data set's embedding (out,) and the architecture's vector."""
+
+    data: Tensor
+    arch: Tensor
+
+
+@dataclass
+class Provenance:
+    """Where a generator came from; part of config.json."""
+
+    zoo: str = ""
+    zoo_sha256: str = ""
+    classes: list[str] = field(default_factory=list)  # the class names that all its data sets share
+    data: list[str] = field(default_factory=list)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    popgen: str = ""
+
+
+class Generator(nn.Module):
+    """One conditional generator for a zoo.
+
+    Example:
+        >>> generator = Generator.from_pretrained("digits")
+        >>> latents = generator.sample("cnn-s", load_data("digits/rotate:45"), n=4, seed=0)
+        >>> generator.decode("cnn-s", latents).shape
+        torch.Size([4, 3818])
+    """
+
+    latent_mean: Tensor
+    latent_std: Tensor
+    codes: Tensor
+
+    def __init__(
+        self, config: GeneratorConfig, specs: Mapping[str, ArchSpec], scalings: Mapping[str, Scaling], feature_dim: int, text_dim: int
+    ) -> None:
+        super().__init__()
+        self.config, self.specs, self.scalings = config, dict(specs), dict(scalings)
+        self.feature_dim, self.text_dim = feature_dim, text_dim
+        self.records: list[Code] = []
+        self.provenance = Provenance()
+        self.vae = WeightVAE(config.vae, list(specs.values()))
+        self.data_encoder = DataSetEncoder(config.encoders, feature_dim)
+        self.prior = Prior(config.prior, config.vae, config.encoders.out, text_dim + ARCH_NUMBERS)
+        shape = (config.vae.latent_tokens, config.vae.latent_width)
+        self.register_buffer("latent_mean", torch.zeros(shape))
+        self.register_buffer("latent_std", torch.ones(shape))
+        self.register_buffer("codes", torch.zeros(0, *shape))
+        self._images: ImageEncoder | None = None
+        self._texts: ArchTextEncoder | None = None
+
+    @property
+    def latent_shape(self) -> tuple[int, int]:
+        """k and d."""
+        return self.config.vae.latent_tokens, self.config.vae.latent_width
+
+    @property
+    def archs(self) -> dict[str, ArchConfig]:
+        """The architectures it was trained on."""
+        return {name: spec.config for name, spec in self.specs.items()}
+
+    def spec(self, arch: str) -> ArchSpec:
+        """The ArchSpec of a trained architecture.
+
+        Raises:
+            NotFound: the generator was not trained on an architecture of that name.
+        """
+        if arch not in self.specs:
+            raise unknown_name("architecture in this generator", arch, self.specs, "`popgen train` makes a generator for other architectures.")
+        return self.specs[arch]
+
+    @torch.no_grad()
+    def condition(self, arch: str, data: DataSet, seed: int = 0) -> Condition:
+        """Both conditions; `seed` draws which training images stand for the data set."""
+        if self._images is None:
+            self._images = ImageEncoder.load(self.config.encoders.images)
+        if self._texts is None:
+            self._texts = ArchTextEncoder.load(self.config.encoders.text)
+        images = data.per_class("train", self.config.encoders.images_per_class, torch.Generator().manual_seed(seed))
+        features = self._images.features(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+        return Condition(self.data_encoder(features[None])[0], arch_vectors([self.spec(arch)], self._texts)[0])
+
+    @torch.no_grad()
+    def sample(
+        self, arch: str, data: DataSet, n: int = 16, *, seed: int = 0, steps: int | None = None, guidance: float | None = None
+    ) -> Latents:
+        """`n` latents (n, k, d) for an architecture and a data set; each sees its own draw of the data set's images."""
+        conditions = [self.condition(arch, data, seed=seed * 100_003 + i) for i in range(n)]
+        noise = torch.randn(n, *self.latent_shape, generator=torch.Generator().manual_seed(seed))
+        stacked = (torch.stack([c.data for c in conditions]), torch.stack([c.arch for c in conditions]))
+        return self.prior.sample(*stacked, noise, steps, guidance)
+
+    @torch.no_grad()
+    def decode(self, arch: str, latents: Latents) -> Flat:
+        """Weights (n, p) of standardised latents (n, k, d)."""
+        spec = self.spec(arch)
+        return self.scalings[arch].denormalise(self.vae.decode(spec, latents * self.latent_std + self.latent_mean))
+
+    @torch.no_grad()
+    def encode(self, arch: str, weights: Flat) -> Latents:
+        """Standardised latents (n, k, d) of weights (n, p)."""
+        mean, _ = self.vae.encode(self.spec(arch), self.scalings[arch].normalise(weights))
+        return (mean - self.latent_mean) / self.latent_std
+
+    def state(self, arch: str, latent: Tensor) -> StateDict:
+        """The state dict of one latent (k, d)."""
+        return {k: v.clone() for k, v in self.spec(arch).to_state(self.decode(arch, latent[None])[0]).items()}
+
+    def stored(self, arch: str, data: str) -> list[tuple[Code, Tensor]]:
+        """Records and latents (k, d) of the training checkpoints of an architecture and a data set, best first."""
+        found = [(r, self.codes[r.row]) for r in self.records if r.arch == arch and r.data == data]
+        return sorted(found, key=lambda pair: -pair[0].val_accuracy)
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write the folder; tensors are kept in half precision where that changes no weight by more than 1e-3 of its scale."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in self.state_dict().items()}
+        for name, scaling in self.scalings.items():
+            tensors |= {f"scaling.{name}.reference": scaling.reference, f"scaling.{name}.scale": scaling.scale}
+            tensors[f"scaling.{name}.is_log"] = scaling.is_log
+        config = {
+            "format": FORMAT,
+            "generator": self.config.model_dump(),
+            "archs": {name: spec.config.to_json() for name, spec in self.specs.items()},
+            "feature_dim": self.feature_dim,
+            "text_dim": self.text_dim,
+            "provenance": asdict(self.provenance),
+        }
+        save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "model.safetensors")
+        (folder / "codes.json").write_text("[\n" + ",\n".join(json.dumps(asdict(r)) for r in self.records) + "\n]\n")
+        (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+        return folder
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path) -> Generator:
+        """Load a generator by the name of a built-in one or by its folder.
+
+        Raises:
+            NotFound: neither a built-in generator nor a folder.
+            BrokenFile: a file is missing, truncated, or does not fit the others.
+        """
+        folder = generator_folder(name)
+        try:
+            config = json.loads((folder / "config.json").read_text())
+            records = json.loads((folder / "codes.json").read_text())
+            tensors = load_file(folder / "model.safetensors")
+        except (OSError, json.JSONDecodeError, SafetensorError) as error:
+            raise BrokenFile(f"the generator in {folder} cannot be read", str(error), "Train or copy it again.") from error
+        if config.get("format") != FORMAT:
+            raise BrokenFile(f"the generator in {folder} has format {config.get('format')}", f"this popgen reads format {FORMAT}", "Train it again.")
+        specs = {arch: ArchSpec.from_config(ArchConfig.from_json(c)) for arch, c in config["archs"].items()}
+        try:
+            scalings = {
+                arch: Scaling(*(tensors.pop(f"scaling.{arch}.{part}") for part in ("reference", "scale", "is_log"))) for arch in specs
+            }
+            generator = cls(GeneratorConfig(**config["generator"]), specs, scalings, config["feature_dim"], config["text_dim"])
+            generator.codes = torch.zeros_like(tensors["codes"], dtype=torch.float32)
+            generator.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
+            generator.records = [Code(**record) for record in records]
+            generator.provenance = Provenance(**config["provenance"])
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise BrokenFile(f"the files of the generator in {folder} do not fit together", str(error), "Train or copy it again.") from error
+        return generator.eval().requires_grad_(False)
+
+    def check_data(self, data: DataSet) -> None:
+        """Refuse a data set without training images in one of its classes."""
+        counts = data.train.labels.bincount(minlength=len(data.classes))
+        empty = [data.classes[i] for i in (counts == 0).nonzero().flatten().tolist()]
+        if empty:
+            raise BadInput(f"data set {data.name!r} has classes without training images: {', '.join(empty)}", "the condition needs images of each", "")
+
+
+def generator_folder(name: str | Path) -> Path:
+    """The folder of a generator: a path, or a built-in name.
+
+    Raises:
+        NotFound: neither.
+    """
+    path = Path(name)
+    if (path / "config.json").exists():
+        return path
+    built_in = asset("generators", str(name))
+    if built_in is None:
+        known = asset_names("generators")
+        if path.exists():
+            raise NotFound(f"{path} is not a generator", "it has no config.json", "`popgen train SPEC.yaml` makes one.")
+        raise unknown_name("generator", str(name), known, "Name a built-in one or the folder that `popgen train` wrote.")
+    return built_in

@@ -1,0 +1,82 @@
+"""The generator's settings: the `generator:` section of a spec, and part of config.json of a saved generator."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class VAEConfig(_Strict):
+    """Sizes and losses of the VAE. The latent has latent_tokens x latent_width numbers for every architecture."""
+
+    latent_tokens: int = Field(4, ge=1)
+    latent_width: int = Field(8, ge=1)
+    token_width: int = Field(64, ge=4)  # weights in a token
+    width: int = Field(96, ge=16)  # of the transformer
+    heads: int = Field(4, ge=1)
+    decoder_layers: int = Field(1, ge=1)
+    steps: int = Field(6000, ge=1)
+    batch: int = Field(16, ge=2)  # networks a step, all of one architecture
+    learning_rate: float = Field(2e-3, gt=0)
+    reconstruction: float = Field(1.0, ge=0)  # weight of the mean squared error of normalised weights
+    behaviour: float = Field(1.0, ge=0)  # weight of the decoded networks' cross-entropy on their task's images
+    behaviour_networks: int = Field(6, ge=1)  # decoded networks scored a step
+    behaviour_images: int = Field(64, ge=8)  # images for each of them
+    kl: float = Field(1e-3, ge=0)
+    gate: float = Field(0.02, gt=0)  # accuracy that reconstruction may cost on held-out lineages before the prior is trained
+
+
+class EncoderConfig(_Strict):
+    """Which encoders read the conditions, and how the data set encoder is trained."""
+
+    images: str = "clip-tiny"  # an open_clip model: built-in stand-in, MODEL/PRETRAINED, hf-hub:, local-dir:
+    text: str = "text-tiny"  # a sentence-transformers model: built-in stand-in, hub name, or folder
+    images_per_class: int = Field(5, ge=1)
+    width: int = Field(96, ge=16)
+    heads: int = Field(4, ge=1)
+    out: int = Field(64, ge=4)  # width of the data set embedding
+    steps: int = Field(1500, ge=1)
+    batch: int = Field(24, ge=2)  # data sets a step
+    learning_rate: float = Field(1e-3, gt=0)
+    temperature: float = Field(0.1, gt=0)  # of the contrastive loss, at the start
+    regression: float = Field(1.0, ge=0)  # weight of predicting the latents linearly, beside the contrastive loss
+
+
+class PriorConfig(_Strict):
+    """The latent prior: flow matching, or the DDPM of the original method."""
+
+    kind: Literal["flow", "ddpm"] = "flow"
+    width: int = Field(96, ge=16)
+    heads: int = Field(4, ge=1)
+    layers: int = Field(3, ge=1)
+    steps: int = Field(4000, ge=1)
+    batch: int = Field(128, ge=2)
+    learning_rate: float = Field(1e-3, gt=0)
+    drop_condition: float = Field(0.1, ge=0, lt=1)  # share of examples without one of the conditions, for guidance
+    ema: float = Field(0.999, ge=0, lt=1)
+    sample_steps: int = Field(20, ge=1)
+    guidance: float = Field(1.0, ge=0)  # 1 is the plain conditional model
+
+
+class TuneConfig(_Strict):
+    """The last stage: prior and decoder together, on what networks generated from conditions do."""
+
+    steps: int = Field(3000, ge=0)
+    sample_steps: int = Field(2, ge=1)  # steps of the sampler through which the gradient flows
+    condition_noise: float = Field(0.3, ge=0)  # of the data set embedding, in its standard deviations
+    learning_rate: float = Field(5e-4, gt=0)
+
+
+class GeneratorConfig(_Strict):
+    """All of it; the `generator:` section of a spec."""
+
+    vae: VAEConfig = VAEConfig()
+    encoders: EncoderConfig = EncoderConfig()
+    prior: PriorConfig = PriorConfig()
+    tune: TuneConfig = TuneConfig()
+    seed: int = 0

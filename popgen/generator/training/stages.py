@@ -1,0 +1,176 @@
+"""The four stages, each a function of the generator, the tasks and a report callback.
+
+1. The VAE learns to reconstruct weights and, through the decoded networks' cross-entropy, what they do.
+2. The data set encoder is aligned with the frozen latents by a contrastive loss (as in D2NWG), and by predicting them.
+3. The prior learns the latents' distribution under both conditions.
+4. Prior and decoder together learn what networks generated from conditions do; reconstruction and the prior's own loss
+   hold the codes of real checkpoints and the samples' diversity in place.
+"""
+
+from __future__ import annotations
+
+import torch
+from diffusers.training_utils import EMAModel
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from popgen.generator.bundle import Generator
+from popgen.generator.training.stage import Report, Stage
+from popgen.generator.training.tasks import ArchTask, Tasks
+from popgen.generator.vae import kl_to_normal, sample_posterior
+from popgen.types import Latents
+from popgen.weights.network import behaviour_loss
+
+
+def train_vae(generator: Generator, tasks: Tasks, report: Report) -> dict[str, float]:
+    """Stage 1. Offsets of the linear paths start at the mean of the checkpoints."""
+    config = generator.config.vae
+    for task in tasks.archs.values():
+        generator.vae.linear[task.spec.fingerprint].offset.data.copy_(task.x.mean(0))  # type: ignore[union-attr, operator]
+    stage = Stage("vae", config.steps, config.learning_rate)
+    return stage.run(generator.vae.parameters(), lambda step: _vae_losses(generator, tasks, step), report)
+
+
+def _vae_losses(generator: Generator, tasks: Tasks, step: int) -> dict[str, Tensor]:
+    config = generator.config.vae
+    task = list(tasks.archs.values())[step % len(tasks.archs)]
+    pick = torch.randperm(len(task.records))[: config.batch]
+    x = task.x[pick]
+    mean, log_variance = generator.vae.encode(task.spec, x)
+    decoded = generator.vae.decode(task.spec, sample_posterior(mean, log_variance))
+    losses = {
+        "reconstruction": config.reconstruction * F.mse_loss(decoded, x),
+        "kl": config.kl * kl_to_normal(mean, log_variance),
+    }
+    if config.behaviour:
+        some = min(config.behaviour_networks, len(pick))
+        names = [task.records[i].data for i in pick[:some].tolist()]
+        losses["behaviour"] = config.behaviour * _behaviour(generator, tasks, task, decoded[:some], names)
+    return losses
+
+
+def _behaviour(generator: Generator, tasks: Tasks, task: ArchTask, x: Tensor, data: list[str]) -> Tensor:
+    """Cross-entropy of the networks x (n, p), each on new training images of its data set."""
+    count = generator.config.vae.behaviour_images
+    batches = [tasks.draw_images(task.spec.name, name, count) for name in data]
+    return behaviour_loss(task.spec, task.scaling.denormalise(x), batches)
+
+
+@torch.no_grad()
+def store_codes(generator: Generator, tasks: Tasks) -> dict[str, Latents]:
+    """Encode all training checkpoints, standardise the latents, and keep the codes; returns them by architecture."""
+    raw = {name: generator.vae.encode(task.spec, task.x)[0] for name, task in tasks.archs.items()}
+    everything = torch.cat(list(raw.values()))
+    generator.latent_mean, generator.latent_std = everything.mean(0), everything.std(0).clamp_min(1e-6)
+    codes = {name: (z - generator.latent_mean) / generator.latent_std for name, z in raw.items()}
+    generator.codes = torch.cat(list(codes.values()))
+    return codes
+
+
+def train_data_encoder(generator: Generator, tasks: Tasks, codes: dict[str, Latents], report: Report) -> dict[str, float]:
+    """Stage 2. Positive pairs: a draw of images of a data set, and the latent of a checkpoint trained on it."""
+    config, names = generator.config.encoders, list(tasks.data)
+    coordinates = generator.codes[0].numel()
+    project = nn.ModuleDict({"data": nn.Linear(config.out, 32), "latent": nn.Linear(coordinates, 32)})
+    predict = nn.ModuleDict({arch: nn.Linear(config.out, coordinates) for arch in tasks.archs})
+    scale = nn.Parameter(torch.tensor(1 / config.temperature).log())
+    rows = {arch: _rows_by_data(task) for arch, task in tasks.archs.items()}
+    archs = list(tasks.archs)
+
+    def losses(step: int) -> dict[str, Tensor]:
+        arch = archs[step % len(archs)]
+        known = [name for name in names if name in rows[arch]]
+        chosen = [known[i] for i in torch.randperm(len(known))[: config.batch].tolist()]
+        embedding = generator.data_encoder(torch.stack([tasks.draw_features(n, config.images_per_class) for n in chosen]))
+        pick = [rows[arch][n][int(torch.randint(len(rows[arch][n]), ()))] for n in chosen]
+        latents = codes[arch][pick].flatten(1)
+        left = F.normalize(project["data"](embedding), dim=1)
+        right = F.normalize(project["latent"](latents), dim=1)
+        logits = scale.exp().clamp_max(100) * left @ right.T
+        target = torch.arange(len(chosen))
+        contrast = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+        return {"contrastive": contrast, "regression": config.regression * F.mse_loss(predict[arch](embedding), latents)}
+
+    parameters = [*generator.data_encoder.parameters(), *project.parameters(), *predict.parameters(), scale]
+    return Stage("data set encoder", config.steps, config.learning_rate).run(parameters, losses, report)
+
+
+def _rows_by_data(task: ArchTask) -> dict[str, list[int]]:
+    rows: dict[str, list[int]] = {}
+    for i, record in enumerate(task.records):
+        rows.setdefault(record.data, []).append(i)
+    return rows
+
+
+@torch.no_grad()
+def embeddings(generator: Generator, tasks: Tasks, draws: int) -> dict[str, Tensor]:
+    """`draws` embeddings (draws, out) of each data set, each of another draw of its images."""
+    per_class = generator.config.encoders.images_per_class
+    return {
+        name: generator.data_encoder(torch.stack([tasks.draw_features(name, per_class) for _ in range(draws)]))
+        for name in tasks.data
+    }
+
+
+class Conditions:
+    """Draws of both conditions for rows of the zoo, from embeddings made once: the encoder is frozen by now."""
+
+    def __init__(self, generator: Generator, tasks: Tasks, draws: int = 64) -> None:
+        self.drawn = embeddings(generator, tasks, draws)
+        self.spread = torch.cat(list(self.drawn.values())).std(0)
+
+    def draw(self, names: list[str], noise: float = 0.0) -> Tensor:
+        """Embeddings (n, out) of data sets, with Gaussian noise in units of the embeddings' standard deviation."""
+        rows = torch.stack([self.drawn[n][int(torch.randint(len(self.drawn[n]), ()))] for n in names])
+        return rows + noise * self.spread * torch.randn_like(rows)
+
+
+def train_prior(generator: Generator, tasks: Tasks, codes: dict[str, Latents], conditions: Conditions, report: Report) -> dict[str, float]:
+    """Stage 3. The averaged weights (EMA) are kept."""
+    config = generator.config.prior
+    average = EMAModel(generator.prior.parameters(), decay=config.ema, use_ema_warmup=True, power=0.75)
+    stage = Stage("prior", config.steps, config.learning_rate)
+    losses = stage.run(
+        generator.prior.parameters(),
+        lambda _: {"prior": _prior_loss(generator, tasks, codes, conditions, config.batch)},
+        report,
+        lambda: average.step(generator.prior.parameters()),
+    )
+    average.copy_to(generator.prior.parameters())
+    return losses
+
+
+def _prior_loss(generator: Generator, tasks: Tasks, codes: dict[str, Latents], conditions: Conditions, batch: int) -> Tensor:
+    where = [(arch, i) for arch, task in tasks.archs.items() for i in range(len(task.records))]
+    chosen = [where[i] for i in torch.randint(len(where), (batch,)).tolist()]
+    z = torch.stack([codes[arch][i] for arch, i in chosen])
+    data = conditions.draw([tasks.archs[arch].records[i].data for arch, i in chosen], generator.config.tune.condition_noise)
+    return generator.prior.loss(z, data, torch.stack([tasks.archs[arch].vector for arch, _ in chosen]))
+
+
+def tune(generator: Generator, tasks: Tasks, codes: dict[str, Latents], conditions: Conditions, report: Report) -> dict[str, float]:
+    """Stage 4. The gradient flows through a few steps of the sampler; the VAE's encoder, and so the codes, stay as they are."""
+    config, vae = generator.config.tune, generator.vae
+    frozen = [vae.queries, *vae.read_token.parameters(), *vae.read_position.parameters(), *vae.encoder.parameters(), *vae.to_posterior.parameters()]
+    ids = {id(p) for p in frozen}
+    parameters = [p for p in [*vae.parameters(), *generator.prior.parameters()] if id(p) not in ids]
+    average = EMAModel(parameters, decay=generator.config.prior.ema, use_ema_warmup=True, power=0.75)
+    archs = list(tasks.archs.values())
+    count = generator.config.vae.behaviour_networks
+
+    def losses(step: int) -> dict[str, Tensor]:
+        task = archs[step % len(archs)]
+        names = [task.records[i].data for i in torch.randint(len(task.records), (count,)).tolist()]
+        noise = torch.randn(count, *generator.latent_shape)
+        z = generator.prior.sample(conditions.draw(names, config.condition_noise), task.vector.expand(count, -1), noise, config.sample_steps)
+        decoded = vae.decode(task.spec, z * generator.latent_std + generator.latent_mean)
+        return {
+            "generated": _behaviour(generator, tasks, task, decoded, names),
+            "prior": _prior_loss(generator, tasks, codes, conditions, generator.config.prior.batch),
+            **_vae_losses(generator, tasks, step),
+        }
+
+    stage = Stage("tuning", config.steps, config.learning_rate)
+    result = stage.run(parameters, losses, report, lambda: average.step(parameters))
+    average.copy_to(parameters)
+    return result

@@ -1,0 +1,85 @@
+"""What training sees of a zoo: normalised weights by architecture, and the training images of each data set.
+
+Held-out lineages are kept apart; they serve the gate and the report, and are never trained on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from popgen.archs import ArchSpec
+from popgen.data import DataSet, load_data
+from popgen.encoders.arch import ArchTextEncoder
+from popgen.encoders.images import ImageEncoder
+from popgen.errors import BadInput
+from popgen.generator.conditions import arch_vectors
+from popgen.generator.config import EncoderConfig
+from popgen.types import Flat, Images, Labels
+from popgen.weights import Scaling
+from popgen.weights.network import network_inputs
+from popgen.zoo import Checkpoint, Zoo
+
+
+@dataclass(frozen=True)
+class ArchTask:
+    """One architecture's checkpoints."""
+
+    spec: ArchSpec
+    scaling: Scaling
+    records: list[Checkpoint]
+    x: Flat  # normalised, rows as in `records`
+    held_out: list[Checkpoint]
+    held_out_x: Flat
+    vector: Tensor  # the architecture's condition
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """All of a zoo that training uses."""
+
+    archs: dict[str, ArchTask]
+    data: dict[str, DataSet]
+    features: dict[str, list[Tensor]]  # per data set, per class: image features (images, dim) of the training split
+    feature_dim: int
+    text_dim: int
+
+    @classmethod
+    def load(cls, zoo: Zoo, config: EncoderConfig) -> Tasks:
+        """Read the zoo, its data sets, and their features.
+
+        Raises:
+            BadInput: a zoo without training checkpoints, or data sets with different classes for one architecture.
+        """
+        texts, images = ArchTextEncoder.load(config.text), ImageEncoder.load(config.images)
+        archs = {}
+        for name in zoo.archs:
+            spec, records = zoo.spec(name), zoo.select(arch=name, held_out=False)
+            held_out = zoo.select(arch=name, held_out=True)
+            if len(records) < 2:
+                raise BadInput(f"the zoo {zoo.name!r} has {len(records)} training checkpoints of {name!r}", "a generator needs two or more", "Build or import more.")
+            weights = zoo.matrix(records)
+            scaling = Scaling.fit(spec, weights, zoo.reference(name))
+            held_out_x = scaling.normalise(zoo.matrix(held_out)) if held_out else torch.zeros(0, spec.size)
+            vector = arch_vectors([spec], texts)[0]
+            archs[name] = ArchTask(spec, scaling, records, scaling.normalise(weights), held_out, held_out_x, vector)
+        data = {name: load_data(name) for name in sorted({r.data for t in archs.values() for r in t.records})}
+        features = {name: _class_features(data_set, images) for name, data_set in data.items()}
+        return cls(archs, data, features, images.dim, texts.dim)
+
+    def draw_images(self, arch: str, data: str, count: int) -> tuple[Images, Labels]:
+        """`count` random training images, as the architecture takes them, with labels."""
+        part = self.data[data].train
+        pick = torch.randint(len(part), (count,))
+        return network_inputs(self.archs[arch].spec.config, part.images[pick]), part.labels[pick]
+
+    def draw_features(self, data: str, per_class: int) -> Tensor:
+        """Features of a new draw of images: (classes, per_class, dim)."""
+        return torch.stack([f[torch.randint(len(f), (per_class,))] for f in self.features[data]])
+
+
+def _class_features(data: DataSet, encoder: ImageEncoder) -> list[Tensor]:
+    features = encoder.features(data.train.images)
+    return [features[data.train.labels == label] for label in range(len(data.classes))]

@@ -1,0 +1,103 @@
+"""Trains a generator on a zoo: the stages in order, the gate between them, the figures that are kept with the result."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from popgen import __version__
+from popgen.errors import PopgenError
+from popgen.generator.bundle import Code, Generator, Provenance
+from popgen.generator.config import GeneratorConfig
+from popgen.generator.training import stages
+from popgen.generator.training.stage import Report
+from popgen.generator.training.tasks import Tasks
+from popgen.types import Flat
+from popgen.weights.network import accuracy
+from popgen.zoo import Checkpoint, Zoo
+
+
+def train_generator(zoo: Zoo, config: GeneratorConfig, out: Path, report: Report) -> Generator:
+    """Train and save a generator.
+
+    Args:
+        report: called after every step with the stage, the step, the number of steps and the smoothed losses.
+
+    Raises:
+        PopgenError: reconstruction costs more accuracy on held-out lineages than `config.vae.gate`.
+    """
+    torch.manual_seed(config.seed)
+    began = time.monotonic()
+    tasks = Tasks.load(zoo, config.encoders)
+    specs = {name: task.spec for name, task in tasks.archs.items()}
+    scalings = {name: task.scaling for name, task in tasks.archs.items()}
+    generator = Generator(config, specs, scalings, tasks.feature_dim, tasks.text_dim)
+    losses = {"vae": stages.train_vae(generator, tasks, report)}
+    codes = stages.store_codes(generator, tasks)
+    check_gate(generator, tasks)
+    losses["data_encoder"] = stages.train_data_encoder(generator, tasks, codes, report)
+    conditions = stages.Conditions(generator, tasks)
+    losses["prior"] = stages.train_prior(generator, tasks, codes, conditions, report)
+    losses["tune"] = stages.tune(generator, tasks, codes, conditions, report)
+    generator.eval().requires_grad_(False)
+    generator.records = _records(generator, tasks)
+    metrics = {"seconds": round(time.monotonic() - began, 1), "losses": losses, "retrieval": retrieval(generator, tasks)}
+    classes = {data.classes for data in tasks.data.values()}
+    shared = list(classes.pop()) if len(classes) == 1 else []
+    generator.provenance = Provenance(zoo.name, zoo.sha256, shared, list(tasks.data), metrics, __version__)
+    generator.save_pretrained(out)
+    return generator
+
+
+def check_gate(generator: Generator, tasks: Tasks) -> None:
+    """Refuse to train a prior on latents that lose what the networks do.
+
+    Raises:
+        PopgenError: mean validation accuracy after reconstruction is too far below the originals'.
+    """
+    figures = retrieval(generator, tasks)
+    for arch, row in figures.items():
+        for kind in ("held_out", "train"):
+            if f"{kind}_original" in row:
+                lost = row[f"{kind}_original"] - row[f"{kind}_decoded"]
+                if lost > generator.config.vae.gate:
+                    raise PopgenError(
+                        f"the VAE loses {100 * lost:.1f} points of {arch}'s validation accuracy on {kind.replace('_', '-')} checkpoints",
+                        f"the gate allows {100 * generator.config.vae.gate:.1f} (generator.vae.gate)",
+                        "Train longer (generator.vae.steps), with a larger latent (latent_tokens, latent_width), or on more checkpoints.",
+                    )
+                break
+
+
+def retrieval(generator: Generator, tasks: Tasks) -> dict[str, dict[str, float]]:
+    """Mean validation accuracy of each architecture's checkpoints, as they are and decoded from their codes."""
+    figures: dict[str, dict[str, float]] = {}
+    for name, task in tasks.archs.items():
+        row: dict[str, float] = {}
+        for kind, records, x in (("train", task.records, task.x), ("held_out", task.held_out, task.held_out_x)):
+            known = [i for i, r in enumerate(records) if r.data in tasks.data]
+            if known:
+                chosen, weights = [records[i] for i in known], task.scaling.denormalise(x[known])
+                row[f"{kind}_original"] = _mean_accuracy(generator, tasks, chosen, weights)
+                row[f"{kind}_decoded"] = _mean_accuracy(generator, tasks, chosen, generator.decode(name, generator.encode(name, weights)))
+        figures[name] = row
+    return figures
+
+
+def _mean_accuracy(generator: Generator, tasks: Tasks, records: list[Checkpoint], weights: Flat) -> float:
+    spec = generator.spec(records[0].arch)
+    scores = [accuracy(spec, flat, tasks.data[record.data].val) for record, flat in zip(records, weights, strict=True)]
+    return sum(scores) / len(scores)
+
+
+def _records(generator: Generator, tasks: Tasks) -> list[Code]:
+    records: list[Code] = []
+    for task in tasks.archs.values():
+        for r in task.records:
+            metrics: dict[str, Any] = {"val_accuracy": float("nan"), "test_accuracy": float("nan"), **r.metrics}
+            seed = -1 if r.seed is None else r.seed
+            records.append(Code(r.id, r.arch, r.data, seed, metrics["val_accuracy"], metrics["test_accuracy"], len(records)))
+    return records

@@ -1,0 +1,6 @@
+"""Weights as numbers a model can learn: scaled differences from a reference, cut into tokens with positions."""
+
+from popgen.weights.scaling import Scaling
+from popgen.weights.tokens import TokenLayout
+
+__all__ = ["Scaling", "TokenLayout"]

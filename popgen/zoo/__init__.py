@@ -1,0 +1,9 @@
+"""Zoos: folders of checkpoints with an index; building, importing, reading them."""
+
+from popgen.config import ZooSpec
+from popgen.zoo.build import build_zoo
+from popgen.zoo.recipe import train_network
+from popgen.zoo.record import Checkpoint
+from popgen.zoo.store import Zoo
+
+__all__ = ["Checkpoint", "Zoo", "ZooSpec", "build_zoo", "train_network"]

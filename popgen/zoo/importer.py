@@ -1,0 +1,208 @@
+"""Imports foreign checkpoints into a zoo: one file, a folder of files, or an index CSV that describes each."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+
+from popgen.archs import ArchConfig, ArchSpec, arch_config
+from popgen.config import ArchEntry
+from popgen.data import DataSet
+from popgen.errors import BadInput, BrokenFile, NotFound
+from popgen.refs import inside
+from popgen.types import StateDict
+from popgen.zoo.foreign import SUFFIXES, fit_tensors, read_tensors
+from popgen.zoo.recipe import evaluate
+from popgen.zoo.record import Checkpoint, weights_sha256
+from popgen.zoo.store import Zoo
+
+# a column of an index CSV -> the field of Foreign; columns that begin with `accuracy` or `loss` become metrics
+_COLUMNS = {
+    "file": "path",
+    "architecture": "arch",
+    "arch": "arch",
+    "dataset": "data",
+    "data": "data",
+    "lineage": "lineage",
+    "parent": "parent",
+    "source": "source",
+    "source_repository": "source",
+    "licence": "licence",
+    "license": "licence",
+    "key": "key",
+}
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """What the user says about a foreign checkpoint; each file is a lineage of its own unless said otherwise."""
+
+    path: Path
+    arch: str = ""
+    data: str = ""
+    lineage: str = ""
+    parent: str = ""
+    source: str = ""
+    licence: str = "unknown"
+    key: str = ""  # where the state dict lies in the file
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+def import_checkpoint(
+    foreign: Foreign, changes: ArchEntry | None = None, classes: Sequence[str] = ()
+) -> tuple[Checkpoint, StateDict]:
+    """Read one foreign file as a checkpoint, checked tensor by tensor.
+
+    Args:
+        changes: how this network differs from the named architecture: its name in the zoo, mean, std, classes.
+        classes: names of the outputs, in order.
+
+    Raises:
+        NotFound: no such file or architecture.
+        BrokenFile: truncated, or a pickle that wants to run code.
+        BadInput: not that architecture.
+
+    >>> import tempfile, torch
+    >>> from popgen.archs import build
+    >>> path = Path(tempfile.mkdtemp(), "net.pt")
+    >>> torch.save({"state_dict": build("mlp-s", seed=0).state_dict()}, path)
+    >>> record, state = import_checkpoint(Foreign(path, "mlp-s", "digits"))
+    >>> record.id
+    'mlp-s/digits/net'
+    """
+    for what, given in (("architecture", foreign.arch), ("data set", foreign.data)):
+        if not given:
+            raise BadInput(
+                f"{foreign.path}: its {what} is not given",
+                "a checkpoint file does not say",
+                "Use --arch and --data, or a column of the index.",
+            )
+    spec = _spec(foreign.arch, changes.model_dump_json() if changes else "")
+    if classes and len(classes) != spec.config.classes:
+        raise BadInput(
+            f"{len(classes)} class names for {spec.name!r}",
+            f"it has {spec.config.classes} outputs",
+            "Name each output once.",
+        )
+    state, note = fit_tensors(spec, read_tensors(foreign.path, foreign.key or None), foreign.path)
+    record = Checkpoint(
+        id=f"{spec.name}/{foreign.data}/{foreign.path.stem}",
+        arch=spec.name,
+        arch_config=spec.config,
+        data=foreign.data,
+        classes=tuple(classes),
+        lineage=foreign.lineage or foreign.path.stem,
+        parent=foreign.parent or None,
+        metrics=foreign.metrics,
+        source=foreign.source,
+        licence=foreign.licence,
+        note=note,
+    )
+    return record, state
+
+
+def import_many(
+    zoo: Zoo,
+    files: Sequence[Foreign],
+    *,
+    changes: ArchEntry | None = None,
+    classes: Sequence[str] = (),
+    check: DataSet | None = None,
+    report: Callable[[Checkpoint, bool], None] = lambda record, new: None,
+) -> list[Checkpoint]:
+    """Add foreign checkpoints to a zoo and finish it; those that it has already are passed over.
+
+    Args:
+        check: a data set on whose test split each is evaluated; the result is recorded as test_accuracy and test_loss.
+        report: called after each file, with whether it was new.
+
+    Raises:
+        BadInput: a file does not fit, or an id stands for other weights; what came before it stays in the zoo.
+    """
+    classes = classes or (check.classes if check else ())
+    added = []
+    try:
+        for foreign in files:
+            record, state = import_checkpoint(foreign, changes, classes)
+            spec = ArchSpec.from_config(record.arch_config)
+            if record.id in zoo:
+                if zoo.record(record.id).sha256 != weights_sha256(spec.to_flat(state)):
+                    raise BadInput(
+                        f"{foreign.path}: the zoo has {record.id!r} with other weights",
+                        "ids are unique",
+                        "Rename the file.",
+                    )
+                report(zoo.record(record.id), False)
+                continue
+            if check is not None:
+                loss, accuracy = evaluate(spec, state, check.test)
+                metrics = {**record.metrics, "test_loss": loss, "test_accuracy": accuracy}
+                record = record.model_copy(update={"metrics": metrics})
+            zoo.add([(record, state)])
+            added.append(zoo.record(record.id))
+            report(added[-1], True)
+    finally:
+        if added:
+            zoo.finalize()
+    return [zoo.record(r.id) for r in added]
+
+
+def list_files(path: Path, default: Foreign) -> list[Foreign]:
+    """The checkpoints of a file, a folder or an index CSV; what the CSV does not say is taken from `default`.
+
+    Raises:
+        NotFound: nothing there.
+        BadInput: the CSV has no column `file`, or names a file outside its folder.
+    """
+    if path.is_dir():
+        found = sorted(p for p in path.iterdir() if p.suffix in SUFFIXES)
+        if not found:
+            raise NotFound(
+                f"{path} holds no checkpoints",
+                f"looked for {', '.join(SUFFIXES)}",
+                "Name the folder that holds the files.",
+            )
+        return [replace(default, path=p) for p in found]
+    if path.suffix != ".csv":
+        return [replace(default, path=path)]
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise BrokenFile(f"{path} cannot be read", str(error), "Write it as CSV in UTF-8.") from error
+    if not rows or "file" not in rows[0]:
+        columns = ", ".join(rows[0]) if rows else "nothing"
+        raise BadInput(
+            f"{path} has no column 'file'", f"it has {columns}", f"Columns: {', '.join(_COLUMNS)}, accuracy..."
+        )
+    return [_from_row(row, path, default) for row in rows]
+
+
+def _from_row(row: dict[str, str], index: Path, default: Foreign) -> Foreign:
+    given = {
+        _COLUMNS[column]: text.strip() for column, text in row.items() if column in _COLUMNS and text and text.strip()
+    }
+    metrics = {}
+    for column, text in row.items():
+        if column and column.startswith(("accuracy", "loss")) and text and text.strip():
+            try:
+                value = float(text)
+            except ValueError as error:
+                raise BadInput(
+                    f"{index}: {column} of {row['file']} is {text!r}", "a number was expected", "Correct the cell."
+                ) from error
+            metrics[column] = (
+                value / 100 if column.startswith("accuracy") and value > 1 else value
+            )  # per cent to a share
+    path = inside(index.parent, given.pop("path", ""))
+    return replace(default, **given, path=path, metrics={**default.metrics, **metrics})  # type: ignore[arg-type]
+
+
+@lru_cache(maxsize=64)
+def _spec(arch: str, changes: str) -> ArchSpec:
+    entry = ArchEntry.model_validate_json(changes) if changes else ArchEntry(name=arch)
+    config: ArchConfig = arch_config(arch)
+    return ArchSpec.from_config(replace(config, **{"name": entry.name, **entry.replaced}))

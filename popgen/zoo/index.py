@@ -1,0 +1,94 @@
+"""The text files of a zoo: zoo.json, written once, and index.jsonl, a Checkpoint a line, which grows at its end."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from popgen import __version__
+from popgen.errors import BrokenFile
+from popgen.refs import inside
+from popgen.zoo.record import Checkpoint
+
+FORMAT = 1
+_RESTORE = "Restore it, or build the zoo again."
+
+
+def read_info(path: Path) -> dict[str, Any]:
+    """The content of zoo.json.
+
+    Raises:
+        BrokenFile: not JSON, or of a format that this version does not read.
+    """
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BrokenFile(f"{path} cannot be read", str(error), _RESTORE) from error
+    if not isinstance(info, dict) or info.get("format") != FORMAT or "name" not in info:
+        received = info.get("format") if isinstance(info, dict) else type(info).__name__
+        raise BrokenFile(
+            f"{path} is not of a zoo that popgen {__version__} reads",
+            f"format {received!r}, needed {FORMAT}",
+            "Update popgen.",
+        )
+    return info
+
+
+def read_index(path: Path) -> tuple[list[Checkpoint], int]:
+    """The records, and the bytes they take: what follows is a line that was cut off while it was written.
+
+    Raises:
+        BrokenFile: a whole line is not a record.
+        BadInput: a record names a shard outside the zoo's folder.
+    """
+    try:
+        *lines, tail = (content := path.read_bytes()).split(b"\n")
+    except OSError as error:
+        raise BrokenFile(f"{path} cannot be read", str(error), _RESTORE) from error
+    records = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            records.append(Checkpoint.model_validate_json(line))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            why = ": ".join([*map(str, first["loc"]), first["msg"]])
+            what = f"{path}, line {number} is not a checkpoint's record"
+            raise BrokenFile(what, why, "Restore the file, or remove that line.") from error
+    for shard in {r.shard for r in records}:
+        inside(path.parent, shard)
+    return records, len(content) - len(tail)
+
+
+def write_index(path: Path, records: Iterable[Checkpoint]) -> int:
+    """Replace the index as a whole; returns its size in bytes."""
+    return write_text(path, _lines(records))
+
+
+def append_index(path: Path, records: Iterable[Checkpoint]) -> int:
+    """Add lines at the end, and return only when they are on the disk; returns how many bytes they take."""
+    text = _lines(records).encode()
+    with path.open("ab") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    return len(text)
+
+
+def write_text(path: Path, text: str) -> int:
+    """Write a file that is there as a whole or not at all; returns its size in bytes."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        size = file.write(text.encode())
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    return size
+
+
+def _lines(records: Iterable[Checkpoint]) -> str:
+    return "".join(r.model_dump_json() + "\n" for r in records)

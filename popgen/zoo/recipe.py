@@ -1,0 +1,143 @@
+"""Trains one network of a zoo: a plain loop on the training split, on one thread, the same weights for the same seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from popgen.archs import ArchConfig, ArchSpec, build
+from popgen.config import Recipe
+from popgen.data import DataSet, Part
+from popgen.data.datasets import fit_images
+from popgen.errors import BadInput
+from popgen.types import Images, StateDict
+
+_EVAL_BATCH = 1000  # images a forward pass: bounds memory, large enough to keep a core busy
+
+
+def train_network(
+    spec: ArchSpec, data: DataSet, recipe: Recipe, *, start: StateDict | None, seed: int
+) -> tuple[StateDict, dict[str, float]]:
+    """Train on the training split; the metrics (accuracy and loss of each split) describe the end and choose nothing.
+
+    Args:
+        start: weights to begin from; None: fresh ones from `seed`.
+        seed: of the order of the images, and of fresh weights. Runs on one thread, so that sums have one order.
+
+    Raises:
+        BadInput: the network's outputs are not the data set's classes, or training left the finite numbers.
+
+    >>> from popgen.data import load_data
+    >>> spec = ArchSpec.from_config("mlp-s")
+    >>> state, metrics = train_network(spec, load_data("digits"), Recipe(epochs=2), start=None, seed=0)
+    >>> metrics["test_accuracy"] > 0.8
+    True
+    """
+    if len(data.classes) != spec.config.classes:
+        raise BadInput(
+            f"{spec.name!r} has {spec.config.classes} outputs, data set {data.name!r} has {len(data.classes)} classes",
+            "one output a class",
+            f"In the spec: archs: [{{name: my-net, like: {spec.name}, classes: {len(data.classes)}}}]",
+        )
+    with _one_thread():
+        net = build(spec.config, seed=seed)
+        if start is not None:
+            net.load_state_dict(start, strict=False)
+        _fit(
+            net,
+            network_inputs(spec.config, data.train.images),
+            data.train.labels,
+            recipe,
+            torch.Generator().manual_seed(seed),
+        )
+        metrics = {}
+        for split in ("train", "val", "test"):
+            metrics[f"{split}_loss"], metrics[f"{split}_accuracy"] = evaluate(
+                net, None, getattr(data, split), spec.config
+            )
+    state = spec.to_state(spec.to_flat(net.state_dict()))
+    spec.check(state, f"the network trained as {spec.name} on {data.name} with seed {seed}")
+    return state, metrics
+
+
+def evaluate(
+    net: ArchSpec | nn.Module, state: StateDict | None, part: Part, config: ArchConfig | None = None
+) -> tuple[float, float]:
+    """Mean cross-entropy and accuracy of a network on a split, in evaluation mode.
+
+    Args:
+        net: a module, or a spec to build it from.
+        state: weights to load; None: the module's own.
+        config: how images enter; a spec brings its own.
+
+    >>> from popgen.data import load_data
+    >>> spec = ArchSpec.from_config("mlp-s")
+    >>> loss, accuracy = evaluate(spec, build("mlp-s", seed=0).state_dict(), load_data("digits").val)
+    >>> loss > 2, accuracy < 0.4
+    (True, True)
+    """
+    if isinstance(net, ArchSpec):
+        config = config or net.config
+        net = build(config, seed=0)
+    if config is None:
+        raise BadInput(
+            "evaluate needs to know how images enter the network", "a bare module does not say", "Pass its ArchConfig."
+        )
+    if state is not None:
+        net.load_state_dict(state, strict=False)
+    was_training = net.training
+    net.eval()
+    loss, right = 0.0, 0
+    with torch.no_grad():
+        for images, labels in zip(part.images.split(_EVAL_BATCH), part.labels.split(_EVAL_BATCH), strict=True):
+            outputs = net(network_inputs(config, images))
+            loss += F.cross_entropy(outputs, labels, reduction="sum").item()
+            right += int((outputs.argmax(1) == labels).sum())
+    net.train(was_training)
+    return loss / max(len(part), 1), right / max(len(part), 1)
+
+
+def network_inputs(config: ArchConfig, images: Images) -> Images:
+    """Images in [0, 1] as the network wants them: its shape, minus its mean, over its std."""
+    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (config.mean, config.std))
+    return (fit_images(images, config.input_shape) - mean) / std
+
+
+def _fit(net: nn.Module, inputs: Images, labels: Tensor, recipe: Recipe, generator: torch.Generator) -> None:
+    optimizer: torch.optim.Optimizer
+    if recipe.optimizer == "adamw":
+        optimizer = torch.optim.AdamW(net.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+    else:
+        optimizer = torch.optim.SGD(
+            net.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=True
+        )
+    batch = min(recipe.batch, len(labels))
+    steps = recipe.epochs * (len(labels) // batch)
+    schedule = (
+        torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.lr, total_steps=steps)
+        if recipe.schedule == "one-cycle" and steps
+        else None
+    )
+    net.train()
+    for _ in range(recipe.epochs):
+        # images that fill no batch are left out of this epoch: batch norm needs batches of one size
+        for index in torch.randperm(len(labels), generator=generator)[: len(labels) // batch * batch].split(batch):
+            optimizer.zero_grad()
+            F.cross_entropy(net(inputs[index]), labels[index]).backward()
+            optimizer.step()
+            if schedule is not None:
+                schedule.step()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,58 @@
+"""Checkpoint: everything a zoo knows about one network but its weights; one line of the index."""
+
+from __future__ import annotations
+
+import hashlib
+
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from popgen.archs import ArchConfig
+
+
+class Checkpoint(BaseModel):
+    """One network of a zoo.
+
+    >>> from popgen.archs import arch_config
+    >>> config = arch_config("cnn-s")
+    >>> record = Checkpoint(id="cnn-s/digits/s0", arch="cnn-s", arch_config=config, data="digits", lineage="a")
+    >>> Checkpoint.model_validate_json(record.model_dump_json()) == record
+    True
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str = Field(min_length=1)  # unique in its zoo, such as cnn-s/digits/rotate:15/s0
+    arch: str  # name of the architecture in this zoo
+    arch_config: ArchConfig  # how to build the network and how images enter it
+    fingerprint: str = ""  # of the names and shapes of its tensors; filled in by the zoo
+    data: str  # name of the data set that it was trained on
+    classes: tuple[str, ...] = ()  # name of each output, where known
+    lineage: str  # the training run or base that it comes from; splits are made by lineage
+    parent: str | None = (
+        None  # id of the checkpoint it was trained from, `start:SEED` for a shared random start, or None
+    )
+    seed: int | None = None
+    held_out: bool = False  # no generator may train on it
+    metrics: dict[str, float] = {}  # accuracies 0 to 1 and losses, as recorded; never used to choose
+    source: str = ""
+    licence: str = "unknown"
+    created_with: str = ""  # popgen and its version
+    note: str = ""  # what the importer did to make the tensors fit
+    sha256: str = ""  # of its values as little-endian float32 in the architecture's order; filled in by the zoo
+    shard: str = ""  # file in the zoo's folder, and the row of its matrix; filled in by the zoo
+    row: int = Field(default=0, ge=0)
+
+    def content(self) -> str:
+        """The record as JSON without its place in the shards: what two equal zoos share."""
+        return self.model_dump_json(exclude={"shard", "row"})
+
+
+def weights_sha256(flat: Tensor) -> str:
+    """SHA-256 of a network's values, shape (p,), as little-endian float32.
+
+    >>> import torch
+    >>> weights_sha256(torch.zeros(2)) == hashlib.sha256(bytes(8)).hexdigest()
+    True
+    """
+    return hashlib.sha256(flat.detach().contiguous().numpy().astype("<f4").tobytes()).hexdigest()

@@ -1,0 +1,64 @@
+"""Seeded black-box search: vectors, losses, budgets, Nevergrad and Ray.
+
+`import search` is cheap: Nevergrad is imported with the first use of `run_search` or of an optimizer's name, Ray with
+the first use of `RayPool`.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from .budget import Budget
+from .errors import ResumeMismatch, RunLocked, SearchError, TooManyFailures, UnknownOptimizer
+from .history import History, Record
+from .pool import Evaluation, LocalPool, Objective, Pool
+from .population import Population
+from .progress import Progress
+from .result import SearchResult
+from .settings import SearchSettings
+from .space import SPACES, Space, make_space
+
+if TYPE_CHECKING:
+    from .optimizer import OPTIMIZERS, Optimizer, make_optimizer
+    from .ray_pool import RayPool
+    from .run import run_search
+
+_HEAVY = {
+    "OPTIMIZERS": "optimizer",
+    "Optimizer": "optimizer",
+    "make_optimizer": "optimizer",
+    "RayPool": "ray_pool",
+    "run_search": "run",
+}
+
+__all__ = [
+    "OPTIMIZERS",
+    "SPACES",
+    "Budget",
+    "Evaluation",
+    "History",
+    "LocalPool",
+    "Objective",
+    "Optimizer",
+    "Pool",
+    "Population",
+    "Progress",
+    "RayPool",
+    "Record",
+    "ResumeMismatch",
+    "RunLocked",
+    "SearchError",
+    "SearchResult",
+    "SearchSettings",
+    "Space",
+    "TooManyFailures",
+    "UnknownOptimizer",
+    "make_optimizer",
+    "make_space",
+    "run_search",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HEAVY:
+        return getattr(importlib.import_module(f".{_HEAVY[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

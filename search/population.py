@@ -1,0 +1,93 @@
+"""The vectors that a search starts from, with a word on where each came from.
+
+Stored as one safetensors file: the tensor `vectors`, and the origins as JSON in the metadata.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from .errors import SearchError
+
+
+@dataclass(frozen=True)
+class Population:
+    """Seeds of a search.
+
+    `vectors` is (n, dim), float64 and finite; `origins` has one name a row, such as "sampled" or a checkpoint's name.
+
+    Example:
+        >>> population = Population(np.array([[0.0, 2.0], [2.0, 4.0]]), ["sampled", "zoo/a"])
+        >>> population.mean()
+        array([1., 3.])
+    """
+
+    vectors: np.ndarray
+    origins: list[str]
+
+    def __post_init__(self) -> None:
+        vectors = np.array(self.vectors, dtype=np.float64)
+        if vectors.ndim != 2 or 0 in vectors.shape:
+            raise SearchError(
+                f"a population needs vectors of shape (n, dim), got {vectors.shape}\n"
+                "a search starts from at least one seed of at least one coordinate\n"
+                "pass a two-dimensional array, one row a seed"
+            )
+        if len(self.origins) != len(vectors):
+            raise SearchError(
+                f"a population of {len(vectors)} vectors has {len(self.origins)} origins\n"
+                "every seed is recorded with the place it came from\n"
+                "pass one origin a row"
+            )
+        bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        if len(bad):
+            raise SearchError(
+                f"seeds {bad[:5].tolist()} of the population hold NaN or infinity\n"
+                "the coordinates of the search are built from the seeds\n"
+                "drop these rows before the search"
+            )
+        vectors.flags.writeable = False
+        object.__setattr__(self, "vectors", vectors)
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    @property
+    def dim(self) -> int:
+        """Coordinates of one vector."""
+        return int(self.vectors.shape[1])
+
+    def mean(self) -> np.ndarray:
+        """The average vector, (dim,)."""
+        return np.asarray(self.vectors.mean(axis=0))
+
+    def digest(self) -> str:
+        """SHA-256 of the vectors: two populations with the same digest start the same search."""
+        little_endian = np.ascontiguousarray(self.vectors, dtype="<f8")
+        return hashlib.sha256(repr(little_endian.shape).encode() + little_endian.tobytes()).hexdigest()
+
+    def save(self, path: str | Path) -> None:
+        """Write a safetensors file; `load` gives back the same bits."""
+        save_file({"vectors": np.ascontiguousarray(self.vectors)}, path, {"origins": json.dumps(self.origins)})
+
+    @classmethod
+    def load(cls, path: str | Path) -> Population:
+        """Read what `save` wrote.
+
+        Raises:
+            SearchError: the file is missing, not safetensors, or not a population.
+        """
+        try:
+            with safe_open(path, framework="np") as file:
+                return cls(file.get_tensor("vectors"), json.loads(file.metadata()["origins"]))
+        except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+            raise SearchError(
+                f"{path} is not a saved population\n{type(error).__name__}: {error}\nwrite one with Population.save"
+            ) from error

@@ -1,0 +1,36 @@
+"""Whether a plan asks again what a history has recorded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .errors import ResumeMismatch
+from .history import Record
+from .plan import Batch
+from .settings import versions
+
+TOLERANCE = 1e-12
+
+
+def check_replay(batch: Batch, recorded: list[Record], header: dict[str, Any] | None, where: str) -> None:
+    """Compare a batch with its records, which may be fewer.
+
+    Raises:
+        ResumeMismatch: a recorded candidate has other coordinates.
+    """
+    for position, record in enumerate(recorded):
+        asked = None if batch.coordinates is None else batch.coordinates[position]
+        if not _same(asked, record.coordinates):
+            raise ResumeMismatch(
+                f"{where} cannot be replayed: evaluation {record.index} has other coordinates\n"
+                f"recorded with {(header or {}).get('versions')}, now {versions()}\n"
+                "install the recorded versions, or start a new search in another folder"
+            )
+
+
+def _same(asked: np.ndarray | None, recorded: list[float] | None) -> bool:
+    if asked is None or recorded is None:
+        return asked is None and recorded is None
+    return asked.shape == (len(recorded),) and np.allclose(asked, recorded, rtol=TOLERANCE, atol=TOLERANCE)
