@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +104,7 @@ def _open_or_create(spec: ZooSpec, out: Path) -> Zoo:
     return zoo
 
 
-def _train_here(trainer: Trainer, jobs: list[Job]) -> Iterator[Done]:
+def _train_here(trainer: Trainer, jobs: list[Job]) -> Generator[Done, None, None]:
     for job in jobs:
         yield trainer.train(job)
 

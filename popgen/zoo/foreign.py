@@ -27,7 +27,7 @@ SUFFIXES = (".pt", ".pth", ".th", ".model", ".ckpt", ".bin", ".safetensors")
 _KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "module")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")
 _SCALAR = np.float64(0).__reduce__()[0]  # rebuilds one number: training scripts store their best accuracy as one
-_SAFE = [
+_SAFE: list[Any] = [
     (_SCALAR, "numpy.core.multiarray.scalar"),
     (_SCALAR, "numpy._core.multiarray.scalar"),
     np.dtype,

@@ -1,4 +1,4 @@
-"""Trains one network of a zoo: a plain loop on the training split, on one thread, the same weights for the same seed."""
+"""Trains one network: a plain loop on the training split, on one thread; the same weights for the same seed."""
 
 from __future__ import annotations
 

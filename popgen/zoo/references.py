@@ -1,6 +1,6 @@
-"""references.safetensors: for each architecture of a zoo the start its networks share, and what differences are taken from.
+"""references.safetensors: per architecture the start its networks share, and what their differences are taken from.
 
-Keys are ARCH/start, ARCH/reference and ARCH/scale, each (p,); the metadata say for which state of the index they were made.
+Keys are ARCH/start, ARCH/reference and ARCH/scale, each (p,); the metadata tell the state of the index they are for.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ def write_references(folder: Path, tensors: dict[str, Tensor], zoo_sha256: str =
 
 
 def fit_reference(spec: ArchSpec, weights: Flat, start: Tensor | None) -> dict[str, Tensor]:
-    """Reference and scale of an architecture from checkpoints' weights; the mean is the reference where there is no start."""
+    """Reference and scale from an architecture's checkpoints; without a start their mean is the reference."""
     scaling = Scaling.fit(spec, weights, start)
     found = {"reference": scaling.denormalise(torch.zeros(1, spec.size))[0], "scale": scaling.scale}
     if start is not None:
         found |= {"start": start, "reference": start}
-    return {f"{spec.name}/{what}": flat.clone() for what, flat in found.items()}
+    return {what: flat.clone() for what, flat in found.items()}

@@ -276,7 +276,8 @@ class Zoo:
         references: dict[str, Tensor] = {}
         for arch in self.archs:
             weights = self.matrix(self.select(arch, held_out=False) or self.select(arch))
-            references |= fit_reference(self.spec(arch), weights, self.start(arch))
+            fitted = fit_reference(self.spec(arch), weights, self.start(arch))
+            references |= {f"{arch}/{what}": flat for what, flat in fitted.items()}
         self._replace_references(references, self.sha256)
 
     def verify(self) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,7 +18,9 @@ from popgen.zoo.jobs import Done, Job, Trainer
 _AHEAD = 2  # jobs given to a worker at a time: it never waits for this process, and an end is not held up by many
 
 
-def train_on_ray(spec: ZooSpec, starts: dict[str, Tensor], jobs: list[Job], workers: int) -> Iterator[Done]:
+def train_on_ray(
+    spec: ZooSpec, starts: dict[str, Tensor], jobs: list[Job], workers: int
+) -> Generator[Done, None, None]:
     """Trained networks in the order in which they are finished.
 
     Raises:
