@@ -6,6 +6,7 @@ Data goes to stdout, progress and remarks to stderr. torch is imported inside th
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,7 +53,7 @@ def build_command(
       popgen zoo build zoo_specs/digits.yaml --out /data/digits --workers 8
       popgen zoo build zoo_specs/digits.yaml --dry-run --json
     """
-    zoo_spec = load(spec, Spec, dict(_set(item) for item in sets)).zoo
+    zoo_spec = load(spec, Spec, dict(parse_set(item) for item in sets)).zoo
     out = out or Path("zoos") / zoo_spec.name
     from popgen.zoo.build import build_zoo, plan
 
@@ -165,7 +166,7 @@ def list_command(folder: str, arch: str | None, data: str | None, each: bool, as
     from popgen.zoo import Zoo
 
     found = Zoo.open(folder)
-    records = found.select(arch=arch, data=data)
+    records = sorted(found.select(arch=arch, data=data), key=_natural)
     if as_json:
         click.echo(json.dumps({**_summary(found), "checkpoints": [_row(r) for r in records]}))
     elif each:
@@ -226,7 +227,7 @@ def verify_command(folder: str, as_json: bool) -> None:
         )
 
 
-def _set(item: str) -> tuple[str, Any]:
+def parse_set(item: str) -> tuple[str, Any]:
     key, equals, text = item.partition("=")
     if not equals:
         raise click.BadParameter(f"{item!r} is not KEY=VALUE", param_hint="--set")
@@ -278,6 +279,12 @@ def _row(record: Checkpoint) -> dict[str, Any]:
 
 def _seeds(group: list[Checkpoint]) -> str:
     return " ".join(f"({r.seed})" if r.held_out else str(r.seed) for r in group if r.seed is not None)
+
+
+def _natural(record: Checkpoint) -> list[tuple[int, str]]:
+    """A key that puts rotate:15 before rotate:105."""
+    parts = re.split(r"(\d+)", f"{record.arch} {record.data} {record.id}")
+    return [(int(part) if part.isdecimal() else -1, part) for part in parts]
 
 
 def _accuracy(group: list[Checkpoint]) -> str:

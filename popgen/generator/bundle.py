@@ -7,12 +7,14 @@ for each training checkpoint) and model.safetensors.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -67,6 +69,23 @@ class Provenance:
     popgen: str = ""
 
 
+@dataclass(frozen=True)
+class Decoder:
+    """What a search's workers hold: from a flat standardised latent to weights of one architecture."""
+
+    spec: ArchSpec
+    scaling: Scaling
+    vae: WeightVAE
+    mean: Tensor  # (k, d)
+    std: Tensor
+
+    @torch.no_grad()
+    def weights(self, vector: np.ndarray | Tensor) -> Tensor:
+        """Weights (p,) of a latent (k * d,)."""
+        latent = torch.as_tensor(vector, dtype=torch.float32).view(1, *self.mean.shape)
+        return self.scaling.denormalise(self.vae.decode(self.spec, latent * self.std + self.mean))[0]
+
+
 class Generator(nn.Module):
     """One conditional generator for a zoo.
 
@@ -79,7 +98,8 @@ class Generator(nn.Module):
 
     latent_mean: Tensor
     latent_std: Tensor
-    codes: Tensor
+    codes: Tensor  # (n, k, d), latents of the training checkpoints
+    data_vectors: Tensor  # (data sets, out), mean embeddings of the training data sets
 
     def __init__(
         self, config: GeneratorConfig, specs: Mapping[str, ArchSpec], scalings: Mapping[str, Scaling], feature_dim: int, text_dim: int
@@ -89,6 +109,7 @@ class Generator(nn.Module):
         self.feature_dim, self.text_dim = feature_dim, text_dim
         self.records: list[Code] = []
         self.provenance = Provenance()
+        self.sha256 = ""  # of model.safetensors; empty until it is saved or loaded
         self.vae = WeightVAE(config.vae, list(specs.values()))
         self.data_encoder = DataSetEncoder(config.encoders, feature_dim)
         self.prior = Prior(config.prior, config.vae, config.encoders.out, text_dim + ARCH_NUMBERS)
@@ -96,6 +117,7 @@ class Generator(nn.Module):
         self.register_buffer("latent_mean", torch.zeros(shape))
         self.register_buffer("latent_std", torch.ones(shape))
         self.register_buffer("codes", torch.zeros(0, *shape))
+        self.register_buffer("data_vectors", torch.zeros(0, config.encoders.out))
         self._images: ImageEncoder | None = None
         self._texts: ArchTextEncoder | None = None
 
@@ -130,6 +152,15 @@ class Generator(nn.Module):
         features = self._images.features(images.flatten(0, 1)).unflatten(0, images.shape[:2])
         return Condition(self.data_encoder(features[None])[0], arch_vectors([self.spec(arch)], self._texts)[0])
 
+    def mean_embedding(self, arch: str, data: DataSet, draws: int = 8) -> Tensor:
+        """The data set's embedding (out,), averaged over draws of its images."""
+        return torch.stack([self.condition(arch, data, seed=i).data for i in range(draws)]).mean(0)
+
+    def closest(self, arch: str, data: DataSet) -> list[str]:
+        """The training data sets, closest in embedding first."""
+        distance = (self.data_vectors - self.mean_embedding(arch, data)).norm(dim=1)
+        return [self.provenance.data[i] for i in distance.argsort().tolist()]
+
     @torch.no_grad()
     def sample(
         self, arch: str, data: DataSet, n: int = 16, *, seed: int = 0, steps: int | None = None, guidance: float | None = None
@@ -140,11 +171,14 @@ class Generator(nn.Module):
         stacked = (torch.stack([c.data for c in conditions]), torch.stack([c.arch for c in conditions]))
         return self.prior.sample(*stacked, noise, steps, guidance)
 
-    @torch.no_grad()
+    def decoder(self, arch: str) -> Decoder:
+        """The part that decodes one architecture."""
+        return Decoder(self.spec(arch), self.scalings[arch], self.vae, self.latent_mean, self.latent_std)
+
     def decode(self, arch: str, latents: Latents) -> Flat:
         """Weights (n, p) of standardised latents (n, k, d)."""
-        spec = self.spec(arch)
-        return self.scalings[arch].denormalise(self.vae.decode(spec, latents * self.latent_std + self.latent_mean))
+        decoder = self.decoder(arch)
+        return torch.stack([decoder.weights(latent) for latent in latents])
 
     @torch.no_grad()
     def encode(self, arch: str, weights: Flat) -> Latents:
@@ -205,12 +239,13 @@ class Generator(nn.Module):
                 arch: Scaling(*(tensors.pop(f"scaling.{arch}.{part}") for part in ("reference", "scale", "is_log"))) for arch in specs
             }
             generator = cls(GeneratorConfig(**config["generator"]), specs, scalings, config["feature_dim"], config["text_dim"])
-            generator.codes = torch.zeros_like(tensors["codes"], dtype=torch.float32)
+            generator.codes, generator.data_vectors = (torch.empty_like(tensors[name], dtype=torch.float32) for name in ("codes", "data_vectors"))
             generator.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
             generator.records = [Code(**record) for record in records]
             generator.provenance = Provenance(**config["provenance"])
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise BrokenFile(f"the files of the generator in {folder} do not fit together", str(error), "Train or copy it again.") from error
+        generator.sha256 = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
         return generator.eval().requires_grad_(False)
 
     def check_data(self, data: DataSet) -> None:

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from popgen.archs import ArchConfig, ArchSpec, build
 from popgen.data import Part
 from popgen.data.datasets import fit_images
-from popgen.types import Flat, Images, Labels
+from popgen.types import Flat, Images, Labels, StateDict
 
 _BATCH = 1000  # images a forward pass: bounds memory, large enough to keep a core busy
 _SKELETONS: dict[str, nn.Module] = {}
@@ -36,21 +37,43 @@ def network_inputs(config: ArchConfig, images: Images) -> Images:
 
 
 def network_outputs(spec: ArchSpec, flat: Tensor, inputs: Images) -> Tensor:
-    """Logits (n, classes) of the network with weights `flat` (p,), on inputs prepared by `network_inputs`.
+    """Logits (n, classes) of the network with weights `flat` (p,), on inputs prepared by `network_inputs`."""
+    return functional_call(skeleton(spec), spec.to_state(flat), (inputs,))
 
-    Running statistics count as constants, since torch's batch norm has no gradient for them.
+
+def _differentiable(spec: ArchSpec, flat: Tensor) -> StateDict:
+    """The state with running statistics moved into batch norm's weight and bias: torch has no gradient for statistics.
+
+    The same function of the same numbers: weight' = weight / sqrt(var + eps), bias' = bias - mean * weight'.
     """
     state = spec.to_state(flat)
-    for tensor in spec.tensors:
-        if tensor.kind in ("norm_mean", "norm_var"):
-            state[tensor.name] = state[tensor.name].detach()
-    return functional_call(skeleton(spec), state, (inputs,))
+    for name, module in skeleton(spec).named_modules():
+        if isinstance(module, _BatchNorm) and module.affine and module.track_running_stats:
+            weight, bias, mean, var = (f"{name}.{leaf}" for leaf in ("weight", "bias", "running_mean", "running_var"))
+            state[weight] = state[weight] * torch.rsqrt(state[var] + module.eps)
+            state[bias] = state[bias] - state[mean] * state[weight]
+            state[mean] = torch.zeros_like(state[mean]).detach()
+            state[var] = torch.full_like(state[var], 1 - module.eps).detach()
+    return state
+
+
+def network_features(spec: ArchSpec, flat: Tensor, inputs: Images) -> Tensor:
+    """What enters the head (the last linear layer), shape (n, features)."""
+    net = skeleton(spec)
+    seen: list[Tensor] = []
+    hook = net.get_submodule(spec.head).register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    try:
+        functional_call(net, spec.to_state(flat), (inputs,))
+    finally:
+        hook.remove()
+    return seen[0].flatten(1)
 
 
 def behaviour_loss(spec: ArchSpec, weights: Flat, batches: list[tuple[Images, Labels]]) -> Tensor:
     """Mean cross-entropy of the networks `weights` (n, p), each on its own prepared inputs and labels."""
+    net = skeleton(spec)
     losses = [
-        F.cross_entropy(network_outputs(spec, flat, inputs), labels)
+        F.cross_entropy(functional_call(net, _differentiable(spec, flat), (inputs,)), labels)
         for flat, (inputs, labels) in zip(weights, batches, strict=True)
     ]
     return torch.stack(losses).mean()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from popgen.errors import BrokenFile
@@ -31,8 +31,9 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        save_file(tensors, temporary, metadata)
-        with temporary.open("rb") as file:
+        with temporary.open("wb") as file:  # not save_file, whose files nobody else may read
+            file.write(save(tensors, metadata))
+            file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:

@@ -1,4 +1,7 @@
-"""Runs training jobs on Ray actors, one thread each; an actor keeps its data sets and is restarted once if it dies."""
+"""Runs training jobs on Ray actors, one thread each; an actor keeps its data sets and is restarted once if it dies.
+
+Actors end with the last reference to them; killing them would make Ray report their unfinished jobs on stdout.
+"""
 
 from __future__ import annotations
 
@@ -51,9 +54,6 @@ def train_on_ray(
                 str(error).strip().splitlines()[-1],
                 "Run the same command again; with --workers 0 to see where.",
             ) from error
-        finally:
-            for actor in actors:
-                ray.kill(actor)
 
 
 class _Worker:

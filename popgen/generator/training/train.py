@@ -40,6 +40,7 @@ def train_generator(zoo: Zoo, config: GeneratorConfig, out: Path, report: Report
     check_gate(generator, tasks)
     losses["data_encoder"] = stages.train_data_encoder(generator, tasks, codes, report)
     conditions = stages.Conditions(generator, tasks)
+    generator.data_vectors = torch.stack([drawn.mean(0) for drawn in conditions.drawn.values()])
     losses["prior"] = stages.train_prior(generator, tasks, codes, conditions, report)
     losses["tune"] = stages.tune(generator, tasks, codes, conditions, report)
     generator.eval().requires_grad_(False)

@@ -1,0 +1,113 @@
+"""What a result is compared with, each finished (batch norm, head) and scored as the search's own candidates are.
+
+random: a freshly initialised network. best_zoo: the zoo's best checkpoint of the architecture by validation loss. average:
+the mean of the weights of the checkpoints on the data sets closest to this one. ridge: ridge regression from the data set's
+embedding to the zoo's weights. noise: the zoo's best with noise of several sizes, the best of as many tries as the search had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from sklearn.linear_model import RidgeCV
+from torch import Tensor
+
+from popgen.archs import ArchSpec, build
+from popgen.data import DataSet
+from popgen.fitness import Fitness, Score
+from popgen.generator.bundle import Generator
+from popgen.types import Flat
+from popgen.weights.network import accuracy
+from popgen.zoo import Checkpoint, Zoo
+
+CLOSEST = 2  # data sets whose checkpoints are averaged: both neighbours on a line of tasks
+_NOISE = (0.02, 0.05, 0.1, 0.2, 0.4)  # standard deviations, in units of each tensor's own
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: how many evaluations it took, and accuracies 0 to 1."""
+
+    name: str
+    evaluations: int
+    val_accuracy: float
+    test_accuracy: float
+    val_loss: float
+
+
+def test_accuracy(score: Score, data: DataSet) -> float:
+    """Accuracy of a finished network on the test split. Only tables call this."""
+    return accuracy(score.spec, score.flat, data.test)
+
+
+test_accuracy.__test__ = False  # type: ignore[attr-defined]  # not a test for pytest
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """The baselines of one architecture on one data set."""
+
+    generator: Generator
+    zoo: Zoo | None
+    arch: str
+    data: DataSet
+    fitness: Fitness
+    seed: int
+    closest: list[str]  # the zoo's data sets, closest first
+
+    def rows(self, evaluations: int, noise: bool) -> Iterator[Row]:
+        """All rows that can be made: without a zoo only `random`."""
+        spec = self.generator.spec(self.arch)
+        yield self._row("random", [random_weights(spec, self.seed)])
+        if self.zoo is None:
+            return
+        records = self.zoo.select(arch=self.arch, held_out=False)
+        weights = self.zoo.matrix(records)
+        scores = [self.fitness.score(flat) for flat in weights]
+        best = min(range(len(scores)), key=lambda i: scores[i].loss)
+        yield self._of("best_zoo", scores[best], len(scores))
+        yield self._row("average", [average(records, weights, self.closest[:CLOSEST])])
+        ridge = self.ridge(records, weights)
+        if ridge is not None:
+            yield self._row("ridge", [ridge])
+        if noise:
+            yield self._row("noise", list(self._noisy(spec, weights[best], evaluations)))
+
+    def ridge(self, records: list[Checkpoint], weights: Flat) -> Tensor | None:
+        """Weights (p,) predicted from the data set's embedding by a ridge regression over the zoo."""
+        known = dict(zip(self.generator.provenance.data, self.generator.data_vectors, strict=True))
+        rows = [i for i, r in enumerate(records) if r.data in known]
+        if len(rows) < 3:
+            return None
+        scaling = self.generator.scalings[self.arch]
+        x = torch.stack([known[records[i].data] for i in rows]).numpy()
+        model = RidgeCV(alphas=[10.0**k for k in range(-4, 4)]).fit(x, scaling.normalise(weights[rows]).numpy())
+        here = self.generator.mean_embedding(self.arch, self.data).numpy()
+        return scaling.denormalise(torch.from_numpy(model.predict(here[None])).float())[0]
+
+    def _noisy(self, spec: ArchSpec, flat: Tensor, count: int) -> Iterator[Tensor]:
+        generator = torch.Generator().manual_seed(self.seed)
+        deviations = torch.cat([t.std(unbiased=False).expand(t.numel()) for t in flat.split([t.size for t in spec.tensors])])
+        is_variance = torch.cat([torch.full((t.size,), t.kind == "norm_var") for t in spec.tensors])
+        for i in range(count):
+            moved = flat + _NOISE[i % len(_NOISE)] * deviations * torch.randn(flat.shape, generator=generator)
+            yield torch.where(is_variance, moved.clamp_min(1e-5), moved)
+
+    def _row(self, name: str, candidates: list[Tensor]) -> Row:
+        return self._of(name, min((self.fitness.score(flat) for flat in candidates), key=lambda s: s.loss), len(candidates))
+
+    def _of(self, name: str, score: Score, evaluations: int) -> Row:
+        return Row(name, evaluations, score.accuracy, test_accuracy(score, self.data), score.loss)
+
+
+def random_weights(spec: ArchSpec, seed: int) -> Tensor:
+    """A freshly initialised network's weights (p,)."""
+    return spec.to_flat(build(spec.config, seed=seed).state_dict())
+
+
+def average(records: list[Checkpoint], weights: Flat, data: list[str]) -> Tensor:
+    """The mean of the rows of `weights` whose checkpoints belong to one of these data sets."""
+    return weights[[i for i, r in enumerate(records) if r.data in data]].mean(0)
+

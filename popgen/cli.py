@@ -1,0 +1,240 @@
+"""The command line: parse, one library call, print. Data goes to stdout, progress and remarks to stderr.
+
+torch is imported inside the commands, so that --help is quick.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from popgen import __version__
+from popgen.cli_zoo import zoo
+
+if TYPE_CHECKING:
+    from popgen.jobs.search import Found
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+_GENERATOR = click.option("--generator", default="digits", show_default=True, help="A built-in generator, or the folder that `popgen train` wrote.")
+
+
+class _Names(click.ParamType):
+    """Comma-separated names."""
+
+    name = "names"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
+        return value if isinstance(value, list) else [part.strip() for part in value.split(",") if part.strip()]
+
+
+@click.group()
+@click.version_option(__version__)
+def cli() -> None:
+    """Turns a zoo of checkpoints into one conditional generator, and the generator into good weights for a new job.
+
+    \b
+    Exit codes: 0 done, 1 the search failed, 2 wrong usage, 3 unknown name, 4 input that does not fit,
+    5 broken file, 6 not reachable without a network or an extra package, 7 cannot go on, 130 Ctrl-C.
+    POPGEN_DEBUG=1 shows the traceback of an error.
+    """
+
+
+cli.add_command(zoo)
+
+
+@cli.command()
+@click.option("--arch", type=_Names(), help="Architectures, separated by commas.")
+@click.option("--data", help="Data set: digits/rotate:45, npz:FILE, folder:FOLDER, module:function.")
+@_GENERATOR
+@click.option("--zoo", "zoo_name", help="The zoo, for its rows in the table.  [default: the generator's own]")
+@click.option("--head", type=click.Choice(["auto", "keep", "remap", "refit"]), help="The last layer: as generated, rows by class name, or refitted in closed form.  [default: auto]")
+@click.option("--batch-norm", type=click.Choice(["auto", "keep", "reestimate"]), help="Batch-norm statistics.  [default: auto]")
+@click.option("--split", help="Split that candidates are scored on.  [default: val]")
+@click.option("--evaluations", type=int, help="Budget of each architecture, seeds included.  [default: 300]")
+@click.option("--seconds", type=float, help="Time for each architecture.")
+@click.option("--target", type=float, help="Stop at this loss.")
+@click.option("--patience", type=int, help="Stop after so many evaluations without a better one.")
+@click.option("--optimizer", help="CMA, DiagonalCMA, DE, TwoPointsDE, PSO, TBPSA, OnePlusOne, RandomSearch, NGOpt, or module:name.  [default: CMA]")
+@click.option("--space", help="auto, pca, std or identity.  [default: auto]")
+@click.option("--sigma", type=float, help="First step, in units of the population's spread.")
+@click.option("--batch", type=int, help="Candidates asked at a time; part of the algorithm.  [default: 12]")
+@click.option("--population", type=int, help="Networks sampled from the generator.  [default: 16]")
+@click.option("--experts", type=int, help="Codes of the zoo's closest checkpoints among the seeds.  [default: 8]")
+@click.option("--guidance", type=float, help="Strength of the condition; 1 is plain.")
+@click.option("--baselines", type=click.Choice(["none", "standard", "all"]), help="Rows of the table; all adds noise at equal evaluations.  [default: standard]")
+@click.option("--workers", help="Ray actors; 0: this process; auto: Ray where it pays.  [default: auto]")
+@click.option("--address", help="Address of a Ray cluster.")
+@click.option("--seed", type=int, help="[default: 0]")
+@click.option("--out", type=click.Path(), help="Run folder.  [default: runs/ARCH-DATA-sSEED]")
+@click.option("--resume", type=click.Path(), help="Continue the run in this folder; --evaluations, --seconds and --workers may change.")
+@click.option("--dry-run", is_flag=True, help="Check everything and say what would be done.")
+@_JSON
+def search(generator: str, zoo_name: str | None, out: str | None, resume: str | None, dry_run: bool, as_json: bool, **options: Any) -> None:
+    """Find weights of each architecture for a data set.
+
+    \b
+    Examples:
+      popgen search --arch cnn-s --data digits/rotate:45
+      popgen search --arch cnn-s,mlp-s --data digits/rotate:45 --head refit --evaluations 500
+      popgen search --resume runs/cnn-s-digits-rotate-45-s0 --evaluations 1000
+    """
+    from popgen.jobs.search import prepare
+    from popgen.jobs.search import search as run_search
+    from popgen.progress import SearchBars, remark
+
+    config = _search_config({"generator": generator, "zoo": zoo_name, **options}, resume)
+    if dry_run:
+        jobs, made, found_zoo = prepare(config)
+        facts = {
+            "archs": {j.arch: {"parameters": j.fitness.spec.size, "head": j.fitness.head} for j in jobs},
+            "data": jobs[0].data.name,
+            "images": {"train": len(jobs[0].data.train), "val": len(jobs[0].data.val), "test": len(jobs[0].data.test)},
+            "generator": made.provenance.zoo,
+            "zoo": None if found_zoo is None else found_zoo.name,
+            "evaluations": config.evaluations,
+        }
+        click.echo(json.dumps(facts, indent=1))
+        return
+    with SearchBars() as bars:
+        try:
+            found = run_search(config, out, resume, bars.report, remark)
+        except KeyboardInterrupt:
+            bars.stop()
+            remark("stopped; what was evaluated is kept: continue with --resume and the run folder above")
+            raise
+    _print_found(found, as_json)
+
+
+def _search_config(options: dict[str, Any], resume: str | None) -> Any:
+    from popgen.config import parse
+    from popgen.jobs.run_folder import RunFolder
+    from popgen.search_config import SearchConfig
+
+    given = {key: value for key, value in options.items() if value is not None}
+    if "workers" in given and given["workers"] != "auto":
+        given["workers"] = _whole("--workers", given["workers"])
+    if "arch" in given:
+        given["archs"] = given.pop("arch")
+    if resume is not None:
+        before, _ = RunFolder.open(resume).config()
+        if given.get("generator") == "digits":
+            given.pop("generator")  # the option's default, not the user's word
+        return parse({**before.model_dump(), **given}, SearchConfig, "popgen search --resume")
+    for option in ("archs", "data"):
+        if option not in given:
+            raise click.UsageError(f"Missing option '--{option.removesuffix('s')}', for example --arch cnn-s --data digits/rotate:45.")
+    return parse(given, SearchConfig, "popgen search")
+
+
+def _whole(option: str, value: str) -> int:
+    if not value.isdigit():
+        raise click.BadParameter(f"{value!r} is neither a whole number nor auto", param_hint=option)
+    return int(value)
+
+
+def _print_found(found: list[Found], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"results": [f.to_json() for f in found]}, indent=1))
+        return
+    from popgen.progress import table
+
+    for one in found:
+        rows = [[r.name, str(r.evaluations), f"{r.val_accuracy:.3f}", f"{r.test_accuracy:.3f}"] for r in one.rows]
+        table(f"{one.arch} on {one.data}", ["", "evaluations", "val accuracy", "test accuracy"], rows, last_bold=True)
+        click.echo(f"weights: {one.weights}")
+
+
+@cli.command()
+@click.option("--arch", type=_Names(), required=True, help="Architectures, separated by commas.")
+@click.option("--data", required=True, help="Data set that the networks are for.")
+@click.option("-n", "count", default=16, show_default=True, help="Networks of each architecture.")
+@_GENERATOR
+@click.option("--guidance", type=float, help="Strength of the condition; 1 is plain.")
+@click.option("--steps", type=int, help="Steps of the sampler.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("--out", type=click.Path(), default="generated", show_default=True, help="Folder, which must be empty.")
+@_JSON
+def generate(arch: list[str], data: str, count: int, generator: str, guidance: float | None, steps: int | None, seed: int, out: str, as_json: bool) -> None:
+    """Write a population of networks, without a search.
+
+    \b
+    Example:
+      popgen generate --arch cnn-s,mlp-s --data digits/rotate:45 -n 16
+    """
+    from popgen.jobs.generate import generate as run_generate
+    from popgen.progress import table
+
+    made = run_generate(arch, data, out, count, generator=generator, seed=seed, guidance=guidance, steps=steps)
+    if as_json:
+        click.echo(json.dumps({"networks": [g.to_json() for g in made]}, indent=1))
+        return
+    rows = [[g.weights, "-" if g.val_accuracy is None else f"{g.val_accuracy:.3f}"] for g in made]
+    table(f"generated for {data}", ["weights", "val accuracy"], rows)
+
+
+@cli.command()
+@click.option("--arch", required=True, help="Architecture of the checkpoint.")
+@click.option("--data", required=True, help="Data set that it was trained on.")
+@_GENERATOR
+@click.option("--seed", type=int, help="Its seed.  [default: the best by validation accuracy]")
+@click.option("--out", type=click.Path(), help="File.  [default: ARCH-DATA.safetensors]")
+@_JSON
+def retrieve(arch: str, data: str, generator: str, seed: int | None, out: str | None, as_json: bool) -> None:
+    """Give a checkpoint of the zoo back from the generator, with its accuracy beside the original's.
+
+    \b
+    Example:
+      popgen retrieve --arch cnn-s --data digits/rotate:30
+    """
+    from popgen.jobs.retrieve import retrieve as run_retrieve
+    from popgen.progress import table
+
+    got = run_retrieve(arch, data, out, generator=generator, seed=seed)
+    if as_json:
+        click.echo(json.dumps(got.to_json(), indent=1))
+        return
+    rows = [
+        ["original", f"{got.original_val_accuracy:.3f}", f"{got.original_test_accuracy:.3f}"],
+        ["retrieved", f"{got.val_accuracy:.3f}", f"{got.test_accuracy:.3f}"],
+    ]
+    table(got.id, ["", "val accuracy", "test accuracy"], rows)
+    click.echo(f"weights: {got.weights}")
+
+
+@cli.command()
+@click.argument("spec")
+@click.option("--out", type=click.Path(), help="Folder of the generator.  [default: generators/NAME]")
+@click.option("--zoo", "zoo_name", help="Folder of the zoo.  [default: zoos/NAME, built first where it is missing]")
+@click.option("--workers", type=click.IntRange(min=0), help="Processes that build the zoo.  [default: one a CPU core]")
+@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Replace a value of the spec, such as generator.vae.steps=100.")
+@click.option("--dry-run", is_flag=True, help="Check the spec and print the settings.")
+@_JSON
+def train(spec: str, out: str | None, zoo_name: str | None, workers: int | None, sets: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
+    """Train a generator on the zoo of SPEC (a YAML file), building the zoo first where it is missing.
+
+    \b
+    Example:
+      popgen train zoo_specs/digits.yaml
+    """
+    from popgen.cli_zoo import parse_set
+    from popgen.jobs.train import read_spec
+    from popgen.jobs.train import train as run_train
+    from popgen.progress import TrainBars, table
+
+    overrides = dict(parse_set(item) for item in sets)
+    content, config = read_spec(spec, overrides)
+    if dry_run:
+        click.echo(json.dumps({"zoo": content.zoo.name, "generator": config.model_dump()}, indent=1))
+        return
+    with TrainBars() as bars:
+        made = run_train(spec, out, zoo=zoo_name, workers=workers, overrides=overrides, report=bars.report)
+    metrics = made.provenance.metrics
+    if as_json:
+        click.echo(json.dumps({"generator": str(out or f"generators/{content.zoo.name}"), **metrics}, indent=1))
+        return
+    names = ["train_original", "train_decoded", "held_out_original", "held_out_decoded"]
+    rows = [[arch, *(f"{row[name]:.3f}" if name in row else "-" for name in names)] for arch, row in metrics["retrieval"].items()]
+    table("mean validation accuracy of the zoo's checkpoints", ["", *(n.replace("_", " ") for n in names)], rows)
+    click.echo(f"generator: {out or f'generators/{content.zoo.name}'} ({metrics['seconds']:.0f} s)")

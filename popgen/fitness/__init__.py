@@ -1,0 +1,6 @@
+"""What a candidate is worth: decode, repair (batch norm, head), score on the validation split."""
+
+from popgen.fitness.candidate import Fitness, LatentObjective, Score, make_fitness
+from popgen.fitness.heads import fit_ridge_head
+
+__all__ = ["Fitness", "LatentObjective", "Score", "fit_ridge_head", "make_fitness"]

@@ -1,0 +1,163 @@
+"""From a vector of weights to a finished network and its loss: batch norm, then the head, then the validation split.
+
+A Fitness holds training and validation images only; test images never enter it. It is picklable, so that workers hold one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from popgen.archs import ArchSpec
+from popgen.archs.builders import with_classes
+from popgen.data import DataSet, Part
+from popgen.errors import BadInput, near_matches
+from popgen.fitness.heads import fit_ridge_head
+from popgen.generator.bundle import Decoder
+from popgen.types import Images, Labels, StateDict
+from popgen.weights.batchnorm import reestimate
+from popgen.weights.network import network_features, network_inputs, network_outputs
+
+HEADS = ("auto", "keep", "remap", "refit")
+BATCH_NORMS = ("auto", "keep", "reestimate")
+
+
+@dataclass(frozen=True)
+class Score:
+    """A finished network (weights of `spec`) with its loss, lower is better, and accuracy 0 to 1 on the validation split."""
+
+    spec: ArchSpec
+    flat: Tensor
+    loss: float
+    accuracy: float
+
+    def state(self) -> StateDict:
+        """A plain state dict."""
+        return {name: tensor.clone() for name, tensor in self.spec.to_state(self.flat).items()}
+
+
+@dataclass(frozen=True)
+class Fitness:
+    """How candidates of one architecture are finished and scored on one data set."""
+
+    spec: ArchSpec  # of the candidates
+    finished: ArchSpec  # of the results: another head where the number of classes differs
+    head: str  # keep, remap or refit
+    batch_norm: str  # keep or reestimate
+    rows: tuple[int, ...]  # remap: the head's row for each class of the data set
+    train: tuple[Images, Labels]  # prepared inputs
+    val: tuple[Images, Labels]
+
+    @torch.no_grad()
+    def score(self, flat: Tensor) -> Score:
+        """Finish the network with weights `flat` (p,) and score it.
+
+        The loss is the cross-entropy. With a refitted head it is taken over validation images and, left out one by one,
+        training images, because a head fitted to few examples flatters its own validation score.
+        """
+        if self.batch_norm == "reestimate":
+            flat = reestimate(self.spec, flat, self.train[0])
+        loo_loss = None
+        if self.head == "refit":
+            features = network_features(self.spec, flat, self.train[0])
+            head = fit_ridge_head(features, self.train[1], self.finished.config.classes)
+            flat, loo_loss = self._with_head(flat, head.weight, head.bias), head.loss
+        elif self.head == "remap":
+            state = self.spec.to_state(flat)
+            rows = list(self.rows)
+            flat = self._with_head(flat, state[f"{self.spec.head}.weight"][rows], state[f"{self.spec.head}.bias"][rows])
+        logits = network_outputs(self.finished, flat, self.val[0])
+        loss = float(F.cross_entropy(logits, self.val[1]))
+        if loo_loss is not None:
+            n_val, n_train = len(self.val[1]), len(self.train[1])
+            loss = (n_val * loss + n_train * loo_loss) / (n_val + n_train)
+        return Score(self.finished, flat, loss, float((logits.argmax(1) == self.val[1]).float().mean()))
+
+    def _with_head(self, flat: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        state = {**self.spec.to_state(flat), f"{self.spec.head}.weight": weight, f"{self.spec.head}.bias": bias}
+        return self.finished.to_flat(state)
+
+    def prefer_batch_norm(self, flat: Tensor) -> Fitness:
+        """The Fitness with the batch-norm treatment that gives these weights the lower loss; keep where there is none."""
+        options = [replace(self, batch_norm=name) for name in ("keep", "reestimate")]
+        if not self.spec.has_batch_norm:
+            return options[0]
+        losses = [option.score(flat).loss for option in options]
+        return options[int(np.nan_to_num(losses, nan=np.inf).argmin())]
+
+
+@dataclass(frozen=True)
+class LatentObjective:
+    """The objective that a search minimises: a flat latent to (loss, {"accuracy"})."""
+
+    decoder: Decoder
+    fitness: Fitness
+
+    def __call__(self, vector: np.ndarray) -> tuple[float, dict[str, float]]:
+        score = self.fitness.score(self.decoder.weights(vector))
+        return score.loss, {"accuracy": score.accuracy}
+
+
+def make_fitness(spec: ArchSpec, data: DataSet, classes: tuple[str, ...], head: str = "auto", batch_norm: str = "keep", split: str = "val") -> Fitness:
+    """Check that the network and the data set go together, and prepare their images.
+
+    Args:
+        classes: names of the network's outputs, () when unknown.
+        head: `keep`; `remap` rows by class name; `refit` in closed form on the training split; `auto`: keep where the
+            names are the same, remap where the network knows them all, refit otherwise.
+        batch_norm: `keep` or `reestimate` (see `Fitness.prefer_batch_norm` for `auto`).
+        split: the split that candidates are scored on, `val` or `train`.
+
+    Raises:
+        BadInput: the test split, more classes than outputs, class names that the network does not know, no head to refit.
+    """
+    if split not in ("val", "train"):
+        raise BadInput(f"candidates cannot be scored on the split {split!r}", "test data is used once, for the final table", "Use val.")
+    head = _choose_head(data, classes) if head == "auto" else head
+    outputs, wanted = spec.config.classes, len(data.classes)
+    rows: tuple[int, ...] = ()
+    finished = spec
+    if head == "keep" and wanted > outputs:
+        raise BadInput(f"{data.name!r} has {wanted} classes, the head of {spec.name!r} has {outputs} outputs", "it cannot be kept", "Use --head refit.")
+    if head != "keep" and not spec.head:
+        raise BadInput(f"{spec.name!r} has no linear layer that could be its head", f"--head {head} needs one", "Use --head keep.")
+    if head == "remap":
+        rows = _rows_by_name(data, classes)
+    if head != "keep" and wanted != outputs:
+        finished = _other_classes(spec, wanted)
+    parts: list[Part] = [data.train, getattr(data, split)]
+    train, val = ((network_inputs(spec.config, part.images), part.labels) for part in parts)
+    return Fitness(spec, finished, head, "keep" if batch_norm == "auto" else batch_norm, rows, train, val)
+
+
+def _choose_head(data: DataSet, classes: tuple[str, ...]) -> str:
+    if data.classes == classes:
+        return "keep"
+    return "remap" if set(data.classes) <= set(classes) else "refit"
+
+
+def _rows_by_name(data: DataSet, classes: tuple[str, ...]) -> tuple[int, ...]:
+    missing = [name for name in data.classes if name not in classes]
+    if missing:
+        raise BadInput(
+            f"{len(missing)} classes of {data.name!r} are unknown to the network: {', '.join(missing[:5])}",
+            f"nearest known to {missing[0]!r}: {near_matches(missing[0], classes)}",
+            "Use --head refit.",
+        )
+    return tuple(classes.index(name) for name in data.classes)
+
+
+def _other_classes(spec: ArchSpec, classes: int) -> ArchSpec:
+    finished = ArchSpec.from_config(with_classes(spec.config, classes))
+    shapes = {t.name: t.shape for t in finished.tensors}
+    if shapes.get(f"{spec.head}.weight", (0,))[0] != classes:
+        raise BadInput(
+            f"the builder of {spec.name!r} has a fixed number of outputs ({spec.config.classes})",
+            f"the data set has {classes} classes",
+            "Give a builder whose options set the number of classes.",
+        )
+    return finished

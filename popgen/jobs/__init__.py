@@ -1,0 +1,1 @@
+"""One job a command: each takes its settings, does all checks first, and returns data."""

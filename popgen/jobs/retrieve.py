@@ -1,0 +1,61 @@
+"""`popgen retrieve`: a checkpoint of the zoo, given back by the generator without the zoo."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+
+from popgen import __version__
+from popgen.data import load_data
+from popgen.errors import NotFound, near_matches
+from popgen.generator import Generator
+from popgen.weights.network import accuracy
+
+
+@dataclass(frozen=True)
+class Retrieved:
+    """A network decoded from a stored code; accuracies 0 to 1, the original's as the zoo recorded them."""
+
+    id: str
+    arch: str
+    data: str
+    seed: int
+    weights: str
+    val_accuracy: float
+    test_accuracy: float
+    original_val_accuracy: float
+    original_test_accuracy: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The keys of --json; they are stable."""
+        return asdict(self)
+
+
+def retrieve(arch: str, data: str, out: str | None = None, *, generator: str = "digits", seed: int | None = None) -> Retrieved:
+    """Decode the code of the best training checkpoint of `arch` on `data` (or of the one with `seed`).
+
+    Raises:
+        NotFound: the generator was not trained on such a checkpoint.
+    """
+    made = Generator.from_pretrained(generator)
+    spec = made.spec(arch)
+    found = [(code, latent) for code, latent in made.stored(arch, data) if seed is None or code.seed == seed]
+    if not found:
+        known = sorted({code.data for code in made.records if code.arch == arch})
+        raise NotFound(
+            f"the generator holds no {arch} checkpoint for {data!r}" + ("" if seed is None else f" with seed {seed}"),
+            f"nearest known data sets: {near_matches(data, known)}",
+            f"`popgen search --arch {arch} --data {data}` finds weights for data it was not trained on.",
+        )
+    code, latent = found[0]
+    flat = made.decode(arch, latent[None])[0]
+    data_set = load_data(data)
+    file = Path(out or f"{arch}-{data}.safetensors".replace("/", "-").replace(":", "-"))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    state = {name: tensor.clone() for name, tensor in spec.to_state(flat).items()}
+    save_file(state, file, metadata={"format": "pt", "popgen": __version__, "arch": arch, "data": data, "code": code.id})
+    scores = accuracy(spec, flat, data_set.val), accuracy(spec, flat, data_set.test)
+    return Retrieved(code.id, arch, data, code.seed, str(file), *scores, code.val_accuracy, code.test_accuracy)

@@ -1,0 +1,115 @@
+"""A run's folder: config.yaml, population-ARCH.safetensors, history.jsonl, best-ARCH.safetensors, result.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from safetensors.torch import save_file
+
+from popgen import __version__
+from popgen.config import parse
+from popgen.errors import BadInput, BrokenFile, CannotResume, NotFound
+from popgen.search_config import SearchConfig
+from popgen.types import StateDict
+
+
+class RunFolder:
+    """The files of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def history(self) -> Path:
+        return self.path / "history.jsonl"
+
+    def population(self, arch: str) -> Path:
+        return self.path / f"population-{_safe(arch)}.safetensors"
+
+    def best(self, arch: str) -> Path:
+        return self.path / f"best-{_safe(arch)}.safetensors"
+
+    @classmethod
+    def create(cls, config: SearchConfig, out: str | None) -> RunFolder:
+        """A new folder: `out`, or a name made of the run's settings under ./runs.
+
+        Raises:
+            BadInput: `out` holds a run or other files already.
+        """
+        if out is not None:
+            path = Path(out)
+            if (path / "config.yaml").exists():
+                raise BadInput(f"{path} holds a run already", "a run is never overwritten", f"Continue it with --resume {path}, or choose another --out.")
+            if path.exists() and (not path.is_dir() or any(path.iterdir())):
+                raise BadInput(f"{path} is not an empty folder", "a run needs one of its own", "Choose another --out.")
+        else:
+            name = _safe(f"{'+'.join(config.archs)}-{config.data}-s{config.seed}")
+            path = Path("runs") / name
+            number = 2
+            while path.exists():
+                path, number = Path("runs") / f"{name}-{number}", number + 1
+        path.mkdir(parents=True, exist_ok=True)
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: str) -> RunFolder:
+        """An existing run.
+
+        Raises:
+            NotFound: no run there.
+        """
+        if not (Path(path) / "config.yaml").exists():
+            raise NotFound(f"there is no run in {path!r}", "a run's folder has a config.yaml", "`popgen search` prints the folder that it writes.")
+        return cls(Path(path))
+
+    def config(self) -> tuple[SearchConfig, dict[str, Any]]:
+        """The settings, and what was recorded beside them (versions, data, decisions).
+
+        Raises:
+            BrokenFile: config.yaml is not what popgen wrote.
+        """
+        file = self.path / "config.yaml"
+        try:
+            content = yaml.safe_load(file.read_text())
+            settings, recorded = content["search"], content["recorded"]
+        except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+            raise BrokenFile(f"{file} cannot be read", str(error), "Start a new run.") from error
+        return parse(settings, SearchConfig, str(file)), recorded
+
+    def write_config(self, config: SearchConfig, recorded: dict[str, Any]) -> None:
+        """Keep the settings with what was decided and read: hashes of data and generator, batch norm, head."""
+        content = {"search": config.model_dump(mode="json"), "recorded": {"popgen": __version__, **recorded}}
+        _write(self.path / "config.yaml", yaml.safe_dump(content, sort_keys=False))
+
+    def check_same(self, recorded: dict[str, Any], now: dict[str, Any]) -> None:
+        """Refuse to resume on something else.
+
+        Raises:
+            CannotResume: names what changed.
+        """
+        changed = [f"{key} was {recorded.get(key)}, is {now[key]}" for key in now if recorded.get(key) != now[key]]
+        if changed:
+            raise CannotResume(f"the run in {self.path} cannot go on", "; ".join(changed), "Restore what changed, or start a new run.")
+
+    def write_best(self, arch: str, state: StateDict, card: dict[str, str]) -> Path:
+        """The best weights as a plain state dict; `card` stands in the file's metadata."""
+        file = self.best(arch)
+        save_file({name: tensor.contiguous() for name, tensor in state.items()}, file, metadata=card)
+        return file
+
+    def write_result(self, result: dict[str, Any]) -> None:
+        """result.json."""
+        _write(self.path / "result.json", json.dumps(result, indent=1) + "\n")
+
+
+def _write(file: Path, text: str) -> None:
+    part = file.with_name(file.name + ".part")
+    part.write_text(text)
+    part.replace(file)
+
+
+def _safe(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "-+._" else "-" for c in name)

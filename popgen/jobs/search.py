@@ -1,0 +1,248 @@
+"""`popgen search`: condition, population, space, Nevergrad, evaluation, best weights, table.
+
+The main path of popgen. Everything that can be refused is refused before the encoders are loaded or Ray starts; the engine
+in `search` does the rest and knows nothing of networks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from popgen import __version__
+from popgen.audit import Rivals, Row
+from popgen.audit.baselines import test_accuracy
+from popgen.data import DataSet, load_data
+from popgen.data.datasets import check_data_name
+from popgen.errors import BadInput
+from popgen.fitness import Fitness, LatentObjective, make_fitness
+from popgen.generator import Generator
+from popgen.jobs.run_folder import RunFolder
+from popgen.refs import asset
+from popgen.search_config import SearchConfig
+from popgen.zoo import Zoo
+from search import (
+    Budget,
+    History,
+    LocalPool,
+    Pool,
+    Population,
+    Progress,
+    RayPool,
+    SearchResult,
+    SearchSettings,
+    make_optimizer,
+    run_search,
+)
+
+Report = Callable[[str, Progress], None]  # architecture, state of its search
+_RAY_PAYS = 20.0  # seconds of evaluations in one process from which starting Ray (about 8 s) is worth it
+
+
+@dataclass(frozen=True)
+class Found:
+    """The result of one architecture; `row("search").test_accuracy` is the figure to quote."""
+
+    arch: str
+    data: str
+    run: str
+    weights: str  # path of a plain state dict
+    rows: list[Row]
+    details: dict[str, Any]
+
+    def row(self, name: str) -> Row:
+        """A line of the table by its name."""
+        return next(r for r in self.rows if r.name == name)
+
+    def to_json(self) -> dict[str, Any]:
+        """The keys of result.json and --json; they are stable."""
+        return asdict(self)
+
+
+def search(config: SearchConfig, out: str | None = None, resume: str | None = None, report: Report | None = None, say: Callable[[str], None] = print) -> list[Found]:
+    """Search for weights of every architecture of `config`, and write a run folder.
+
+    Args:
+        out: the folder to write; None: one under ./runs, named after the settings.
+        resume: the folder of a run to continue (its own settings stand in it; pass them as `config`).
+        report: called after every evaluation.
+        say: called with one line for every decision that a user should know of.
+
+    Raises:
+        PopgenError: a name, shape or combination that does not fit, before any long work.
+    """
+    jobs, generator, zoo = prepare(config)
+    recorded = {
+        "data_sha256": jobs[0].data.sha256,
+        "generator_sha256": generator.sha256,
+        "decisions": {j.arch: {"head": j.fitness.head} for j in jobs},
+    }
+    if resume is None:
+        folder = RunFolder.create(config, out)
+    else:
+        folder = RunFolder.open(resume)
+        before, then = folder.config()
+        folder.check_same({**before.frozen_fields(), **then}, {**config.frozen_fields(), **recorded})
+    folder.write_config(config, recorded)
+    say(f"run folder: {folder.path}")
+    found = [_search_one(job, generator, zoo, config, folder, report, say) for job in jobs]
+    result = {"popgen": __version__, "results": [f.to_json() for f in found]}
+    folder.write_result(result)
+    return found
+
+
+@dataclass(frozen=True)
+class Job:
+    """One architecture, checked."""
+
+    arch: str
+    data: DataSet
+    fitness: Fitness
+
+
+def prepare(config: SearchConfig) -> tuple[list[Job], Generator, Zoo | None]:
+    """All checks, and what was loaded for them.
+
+    Raises:
+        PopgenError: as `search`.
+    """
+    check_data_name(config.data)
+    generator = Generator.from_pretrained(config.generator)
+    for arch in config.archs:
+        generator.spec(arch)
+    if len(set(config.archs)) < len(config.archs):
+        raise BadInput(f"--arch names one architecture twice: {', '.join(config.archs)}", "", "Name each once.")
+    shape = generator.latent_shape
+    make_optimizer(config.optimizer, min(shape[0] * shape[1], 16), batch=config.batch, seed=config.seed)  # refuses unknown or broken ones
+    _settings(config)
+    zoo = open_zoo(config.zoo, generator)
+    data = load_data(config.data)
+    generator.check_data(data)
+    classes = tuple(generator.provenance.classes)
+    jobs = [Job(a, data, make_fitness(generator.spec(a), data, classes, config.head, config.batch_norm, config.split)) for a in config.archs]
+    return jobs, generator, zoo
+
+
+def open_zoo(name: str | None, generator: Generator) -> Zoo | None:
+    """The named zoo, or the one that the generator was trained on where it can be found under its name.
+
+    Raises:
+        NotFound: the named zoo does not exist.
+    """
+    if name is not None:
+        return Zoo.open(name)
+    own = generator.provenance.zoo
+    for place in (Path("zoos") / own, asset("zoos", own)):
+        if place is not None and (place / "index.jsonl").exists():
+            zoo = Zoo.open(place)
+            if zoo.sha256 == generator.provenance.zoo_sha256:
+                return zoo
+    return None
+
+
+def _settings(config: SearchConfig) -> SearchSettings:
+    budget = Budget(evaluations=config.evaluations, seconds=config.seconds, target=config.target, patience=config.patience)
+    return SearchSettings(
+        optimizer=config.optimizer, space=config.space, batch=config.batch, seed=config.seed, sigma=config.sigma, budget=budget
+    )
+
+
+def _search_one(
+    job: Job, generator: Generator, zoo: Zoo | None, config: SearchConfig, folder: RunFolder, report: Report | None, say: Callable[[str], None]
+) -> Found:
+    arch, data = job.arch, job.data
+    closest = generator.closest(arch, data)
+    file = folder.population(arch)
+    if file.exists():
+        population = Population.load(file)
+    else:
+        population = make_population(generator, arch, data, closest, config)
+        population.save(file)
+    decoder, fitness = generator.decoder(arch), job.fitness
+    if config.batch_norm == "auto":
+        fitness = fitness.prefer_batch_norm(decoder.weights(population.mean()))
+    objective = LatentObjective(decoder, fitness)
+    say(f"{arch}: head {fitness.head}, batch norm {fitness.batch_norm if fitness.spec.has_batch_norm else 'none'}")
+    pool = _pool(objective, population, config)
+    try:
+        result = run_search(
+            None,
+            population,
+            _settings(config),
+            history_path=folder.history,
+            key=arch,
+            pool=pool,
+            on_evaluation=None if report is None else lambda progress: report(arch, progress),
+        )
+    finally:
+        pool.close()
+    if result.best_vector is None:
+        raise BadInput(f"every candidate for {arch} failed", f"see {folder.history}", "Check the data set and the head.")
+    best = fitness.score(decoder.weights(result.best_vector))
+    card = {"format": "pt", "popgen": __version__, "arch": arch, "data": data.name, "arch_config": str(best.spec.config.to_json())}
+    weights = folder.write_best(arch, best.state(), card)
+    rivals = Rivals(generator, zoo, arch, data, fitness, config.seed, closest)
+    rows = [] if config.baselines == "none" else list(rivals.rows(result.evaluations, config.baselines == "all"))
+    if zoo is None and config.baselines != "none":
+        say(f"{arch}: the zoo {generator.provenance.zoo!r} was not found, so its rows are missing; name its folder with --zoo")
+    rows += _generated_rows(folder, population, decoder, replace(job, fitness=fitness))
+    rows.append(Row("search", result.evaluations, best.accuracy, test_accuracy(best, data), best.loss))
+    return Found(arch, data.name, str(folder.path), str(weights), rows, _details(result, fitness, population, closest))
+
+
+def make_population(generator: Generator, arch: str, data: DataSet, closest: list[str], config: SearchConfig) -> Population:
+    """Latents sampled for the condition, and codes of the zoo's checkpoints on the closest data sets."""
+    sampled = generator.sample(arch, data, config.population, seed=config.seed, guidance=config.guidance).flatten(1)
+    experts = [(f"expert:{code.id}", latent.flatten()) for name in closest for code, latent in generator.stored(arch, name)]
+    experts = experts[: config.experts]
+    vectors = torch.cat([sampled, *(latent[None] for _, latent in experts)]).double().numpy()
+    return Population(vectors, ["generated"] * len(sampled) + [origin for origin, _ in experts])
+
+
+def _pool(objective: LatentObjective, population: Population, config: SearchConfig) -> Pool:
+    """Ray actors, or this process. `auto` times one candidate: the answer does not depend on where it is computed."""
+    workers = config.workers
+    if workers == "auto":
+        objective(population.mean())  # the first call pays for caches
+        began = time.perf_counter()
+        objective(population.mean())
+        expected = (time.perf_counter() - began) * config.evaluations
+        workers = 0 if config.address is None and expected < _RAY_PAYS else (torch.get_num_threads() or 1)
+    return LocalPool(objective) if workers == 0 else RayPool(objective, workers, config.address)
+
+
+def _generated_rows(folder: RunFolder, population: Population, decoder: Any, job: Job) -> list[Row]:
+    """The unrefined population: the mean over its members, and its best by validation loss."""
+    with History(folder.history, job.arch) as history:
+        evaluated = sum(r.phase == "seed" and r.origin == "generated" and r.loss is not None for r in history.records)
+    if not evaluated:
+        return []
+    scores = [job.fitness.score(decoder.weights(vector)) for vector in population.vectors[:evaluated]]
+    tests = [test_accuracy(score, job.data) for score in scores]
+    best = min(range(len(scores)), key=lambda i: scores[i].loss)
+    n = len(scores)
+    mean = Row("generated_mean", n, sum(s.accuracy for s in scores) / n, sum(tests) / n, sum(s.loss for s in scores) / n)
+    return [mean, Row("generated_best", n, scores[best].accuracy, tests[best], scores[best].loss)]
+
+
+def _details(result: SearchResult, fitness: Fitness, population: Population, closest: list[str]) -> dict[str, Any]:
+    return {
+        "head": fitness.head,
+        "batch_norm": fitness.batch_norm,
+        "space": result.space_name,
+        "space_reason": result.space_reason,
+        "space_dim": result.space_dim,
+        "best_index": result.best_index,
+        "best_origin": result.best_origin,
+        "failures": result.failures,
+        "seconds": round(result.seconds, 3),
+        "stopped_by": result.stopped_by,
+        "population": len(population),
+        "closest": closest[:4],
+        "validation_images": len(fitness.val[1]),
+    }

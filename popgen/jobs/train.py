@@ -1,0 +1,45 @@
+"""`popgen train`: from a spec to a generator, building the zoo first where it is not there yet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from popgen.config import Spec, load, parse
+from popgen.errors import BadInput
+from popgen.generator import Generator, GeneratorConfig
+from popgen.generator.training import train_generator
+from popgen.generator.training.stage import Report
+from popgen.zoo import Zoo, build_zoo
+
+
+def read_spec(spec: str, overrides: dict[str, Any] | None = None) -> tuple[Spec, GeneratorConfig]:
+    """The checked spec and its generator's settings.
+
+    Raises:
+        PopgenError: as `popgen.config.load`.
+    """
+    content = load(spec, Spec, overrides)
+    return content, parse(content.generator or {}, GeneratorConfig, f"{spec}: generator")
+
+
+def train(
+    spec: str, out: str | None = None, *, zoo: str | None = None, workers: int | None = None, overrides: dict[str, Any] | None = None, report: Report | None = None
+) -> Generator:
+    """Train the generator of a spec and save it.
+
+    Args:
+        out: the folder; None: generators/NAME.
+        zoo: a zoo's folder; None: zoos/NAME, built or completed first.
+        overrides: dotted keys of the spec with other values.
+        report: called after every step with stage, step, number of steps, smoothed losses.
+
+    Raises:
+        PopgenError: a spec or a zoo that does not fit, or reconstruction that fails the gate.
+    """
+    content, config = read_spec(spec, overrides)
+    folder = Path(out or f"generators/{content.zoo.name}")
+    if (folder / "config.json").exists():
+        raise BadInput(f"{folder} holds a generator already", "it is never overwritten", "Choose another --out, or remove it.")
+    found = Zoo.open(zoo) if zoo else build_zoo(content.zoo, Path("zoos") / content.zoo.name, workers=workers)
+    return train_generator(found, config, folder, report or (lambda *_: None))

@@ -1,0 +1,80 @@
+"""Progress bars and remarks on stderr, tables on stdout. Plain lines where stderr is not a terminal."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from search import Progress as SearchProgress
+
+_PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
+
+
+def remark(text: str) -> None:
+    """One line on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def table(title: str, columns: list[str], rows: list[list[str]], last_bold: bool = False) -> None:
+    """A table on stdout; the first column is left-aligned, the others right-aligned."""
+    shown = Table(title=title, title_justify="left", title_style="bold")
+    for i, column in enumerate(columns):
+        shown.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
+    for i, row in enumerate(rows):
+        shown.add_row(*row, style="bold" if last_bold and i == len(rows) - 1 else None)
+    Console(soft_wrap=True).print(shown)
+
+
+class _Bars:
+    """Bars by name, with a text behind each."""
+
+    def __init__(self) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
+        self._console = Console(stderr=True)
+        self._progress = Progress(*columns, console=self._console, transient=False, disable=not self._console.is_terminal)
+        self._tasks: dict[str, TaskID] = {}
+        self._printed = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Leave the bars as they are."""
+        self._progress.stop()
+
+    def _show(self, name: str, done: int, total: int | None, note: str) -> None:
+        if self._console.is_terminal:
+            if name not in self._tasks:
+                self._tasks[name] = self._progress.add_task(name, total=total, note="")
+            self._progress.update(self._tasks[name], completed=done, note=note)
+        elif time.monotonic() - self._printed >= _PLAIN_EVERY or done == total:
+            self._printed = time.monotonic()
+            remark(f"{name}: {done}{'' if total is None else f' of {total}'}, {note}")
+
+
+class SearchBars(_Bars):
+    """A bar for each architecture: best loss, evaluations a second, failures."""
+
+    def report(self, arch: str, progress: SearchProgress) -> None:
+        """Takes the place of `report` in popgen.jobs.search."""
+        best = "-" if progress.best_loss is None else f"{progress.best_loss:.4f}"
+        failures = f", {progress.failures} failed" if progress.failures else ""
+        rate = progress.done / max(progress.seconds, 1e-9)
+        self._show(arch, progress.done, progress.total, f"best loss {best}, {rate:.0f} evaluations/s{failures}")
+
+
+class TrainBars(_Bars):
+    """A bar for each stage of training, with its losses."""
+
+    def report(self, stage: str, step: int, steps: int, losses: dict[str, float]) -> None:
+        """Takes the place of `report` in popgen.jobs.train."""
+        self._show(stage, step, steps, ", ".join(f"{name} {value:.3f}" for name, value in losses.items()))

@@ -1,0 +1,46 @@
+"""The settings of `popgen search`, as they stand in a run's config.yaml."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Baselines = Literal["none", "standard", "all"]
+
+
+class SearchConfig(BaseModel):
+    """What is searched for, how, and for how long.
+
+    The defaults are those that did best on the held-out rotations of the digits (examples/bench/held_out.py).
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    archs: list[str] = Field(min_length=1)
+    data: str
+    generator: str = "digits"
+    zoo: str | None = None  # for the baselines: a folder or built-in name; None: the generator's own, where it can be found
+    head: Literal["auto", "keep", "remap", "refit"] = "auto"
+    batch_norm: Literal["auto", "keep", "reestimate"] = "auto"
+    split: str = "val"  # that candidates are scored on; `test` is refused
+    evaluations: int = Field(300, ge=1)  # of each architecture, seeds included
+    seconds: float | None = Field(None, gt=0)  # of each architecture
+    target: float | None = None  # stop at this loss
+    patience: int | None = Field(None, ge=1)  # stop after so many evaluations without a better one
+    optimizer: str = "CMA"
+    space: str = "auto"
+    sigma: float | None = Field(None, gt=0)  # first step, in units of the population's spread
+    batch: int = Field(12, ge=1)  # candidates asked at a time; part of the algorithm, not of the machine
+    population: int = Field(16, ge=1)  # sampled from the generator
+    experts: int = Field(8, ge=0)  # codes of the zoo's checkpoints on the data sets closest to this one
+    guidance: float | None = None  # None: the generator's own
+    workers: int | Literal["auto"] = "auto"  # 0: this process; auto: Ray where the search takes longer than starting it
+    address: str | None = None  # of a Ray cluster
+    baselines: Baselines = "standard"
+    seed: int = Field(0, ge=0, lt=2**31)
+
+    def frozen_fields(self) -> dict[str, object]:
+        """What may not change when a run is resumed: all but budgets, workers and what is only reported."""
+        free = {"evaluations", "seconds", "target", "patience", "workers", "address", "baselines"}
+        return self.model_dump(exclude=free)

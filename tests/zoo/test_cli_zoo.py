@@ -1,0 +1,123 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+from popgen.archs import build
+from popgen.cli_zoo import zoo
+from popgen.errors import BrokenFile, PopgenError
+from popgen.zoo import Zoo
+
+SPEC = """
+zoo: {name: tiny, archs: [mlp-s], data: [digits, digits/invert], seeds: [0, 1], held_out: {seeds: [1]}, recipe: {epochs: 1}}
+"""
+
+
+def call(*arguments: object, code: int = 0) -> Result:
+    done = CliRunner().invoke(zoo, [str(a) for a in arguments])
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == code, done.output
+    return done
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    base = tmp_path_factory.mktemp("cli")
+    (base / "tiny.yaml").write_text(SPEC)
+    done = call("build", base / "tiny.yaml", "--out", base / "zoo", "--workers", 0, "--json")
+    facts = json.loads(done.stdout)
+    assert (facts["networks"], facts["archs"]) == (4, ["mlp-s"])
+    assert "training" in done.stderr
+    return base / "zoo"
+
+
+def test_dry_run_writes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "tiny.yaml").write_text(SPEC)
+    arguments = ("build", tmp_path / "tiny.yaml", "--out", tmp_path / "zoo", "--dry-run")
+    text = call(*arguments).stdout
+    assert "4 networks (1 architectures x 2 data sets x 2 seeds), 4 to train" in text
+    facts = json.loads(call(*arguments, "--json", "--set", "zoo.seeds=[0,1,2]").stdout)
+    assert facts["to_train"] == 6
+    assert facts["parameters"] == {"mlp-s": 4810}
+    assert not (tmp_path / "zoo").exists()
+
+
+def test_list_and_show(folder: Path) -> None:
+    table = call("list", folder).stdout.splitlines()
+    assert table[0].startswith("architecture")
+    assert table[1].split()[:-1] == ["mlp-s", "digits", "2", "0", "(1)"]
+    assert len(call("list", folder, "--all", "--data", "digits").stdout.splitlines()) == 3
+    facts = json.loads(call("list", folder, "--data", "digits/invert", "--json").stdout)
+    assert [c["id"] for c in facts["checkpoints"]] == ["mlp-s/digits/invert/s0", "mlp-s/digits/invert/s1"]
+    shown = json.loads(call("show", folder, "mlp-s/digits/s1", "--json").stdout)
+    assert shown["held_out"] is True
+    assert shown["arch_config"]["options"] == {"hidden": [64]}
+    assert "parent        start:0" in call("show", folder, "mlp-s/digits/s1").stdout
+
+
+def test_verify_has_an_exit_code(folder: Path, tmp_path: Path) -> None:
+    assert "4 networks, nothing damaged" in call("verify", folder).stdout
+    (tmp_path / "shards").mkdir()
+    for name in ("zoo.json", "index.jsonl", "references.safetensors", Zoo.open(folder).records[0].shard):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    shard = tmp_path / Zoo.open(folder).records[0].shard
+    shard.write_bytes(shard.read_bytes()[:-1] + b"\x7f")
+    done = CliRunner().invoke(zoo, ["verify", str(tmp_path), "--json"])
+    assert isinstance(done.exception, BrokenFile)
+    assert done.exception.exit_code == 5
+    assert json.loads(done.stdout)["problems"][0].startswith("mlp-s/digits/s1: its weights do not have")
+
+
+def test_import_checks_and_reports(tmp_path: Path) -> None:
+    torch.save({"state_dict": build("mlp-s", seed=0).state_dict()}, tmp_path / "net.pt")
+    arguments = (
+        "import",
+        tmp_path / "net.pt",
+        "--zoo",
+        tmp_path / "zoo",
+        "--arch",
+        "mlp-s",
+        "--data",
+        "digits",
+        "--check",
+        "digits",
+    )
+    done = call(*arguments, "--json", "--licence", "MIT")
+    (row,) = json.loads(done.stdout)["added"]
+    assert row["id"] == "mlp-s/digits/net"
+    assert row["metrics"]["test_accuracy"] < 0.3
+    assert "mlp-s/digits/net; test accuracy 0." in done.stderr
+    again = call(*arguments)
+    assert "already there" in again.stderr
+    assert "0 added, 1 networks" in again.stdout
+    named = call(*arguments, "--as", "mlp-n", "--mean", "0.3", "--std", "0.2", "--json").stdout
+    assert json.loads(named)["added"][0]["id"] == "mlp-n/digits/net"
+    assert Zoo.open(tmp_path / "zoo").spec("mlp-n").config.mean == (0.3,)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "expected"),
+    [
+        (("list", "nowhere"), 3, "there is no zoo 'nowhere'"),
+        (("build", "nowhere.yaml"), 3, "there is no spec 'nowhere.yaml'"),
+    ],
+)
+def test_errors_carry_their_exit_code(arguments: tuple[str, ...], code: int, expected: str) -> None:
+    with pytest.raises(PopgenError, match=expected) as caught:
+        call(*arguments)
+    assert caught.value.exit_code == code
+
+
+def test_wrong_usage(folder: Path) -> None:
+    assert "is not KEY=VALUE" in call("build", "digits", "--set", "seeds", code=2).stderr
+    assert "not a list of numbers" in call("import", folder, "--zoo", "z", "--mean", "a", code=2).stderr
+
+
+@pytest.mark.parametrize("command", ["build", "import", "list", "show", "verify"])
+def test_every_command_has_examples_and_json(command: str) -> None:
+    text = call(command, "--help").stdout
+    assert f"popgen zoo {command}" in text
+    assert "--json" in text

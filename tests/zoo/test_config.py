@@ -1,0 +1,114 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from popgen.config import Rotations, Spec, ZooSpec, find_spec, load
+from popgen.errors import BadInput, BrokenFile, NotFound
+
+SPEC = """
+zoo:
+  name: tiny
+  archs: [mlp-s, {name: cnn-3, like: cnn-s, classes: 3}]
+  data: {source: digits, rotate: {every: 90, except: [180]}, variants: [invert]}
+  seeds: [0, 1]
+  held_out: {seeds: [1]}
+"""
+
+
+@pytest.fixture
+def spec_file(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(SPEC)
+    return path
+
+
+def test_data_is_written_out(spec_file: Path) -> None:
+    zoo = load(spec_file, Spec).zoo
+    assert zoo.data_names == ["digits/rotate:0", "digits/rotate:90", "digits/rotate:270", "digits/invert"]
+    assert zoo.archs[1].replaced == {"classes": 3}
+    assert [zoo.is_held_out("digits/invert", seed) for seed in (0, 1)] == [False, True]
+
+
+@pytest.mark.parametrize("every", [15, 7, 0.1, 180])
+def test_rotations_stay_below_a_full_turn(every: float) -> None:
+    angles = Rotations(every=every).angles
+    assert angles[0] == 0
+    assert angles[-1] < 360
+    assert len(angles) == -(-360 // every)
+
+
+def test_the_digits_spec_has_312_networks() -> None:
+    zoo = load("zoo_specs/digits.yaml", Spec).zoo
+    assert len(zoo.data_names) * len(zoo.archs) * len(zoo.seeds) == 312
+    assert not {f"digits/rotate:{angle}" for angle in (45, 135, 225, 315)} & set(zoo.data_names)
+    assert zoo.held_out.seeds == [2]
+
+
+def test_overrides_replace_values(spec_file: Path) -> None:
+    assert load(spec_file, Spec, {"zoo.recipe.epochs": "3"}).zoo.recipe.epochs == 3
+    assert load(spec_file, Spec, {"generator.steps": 7}).generator == {"steps": 7}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (
+            {"zoo.recipe.epoch": 3},
+            "zoo.recipe.epoch is not a known key\nreceived 3 (int); nearest known: epochs\nCorrect",
+        ),
+        ({"zoo.data.rotat": 3}, "nearest known: rotate"),
+        ({"zoo.recipe.epochs": "many"}, "zoo.recipe.epochs has a value that does not fit\nreceived 'many' (str): "),
+        ({"zoo.recipe.lr": -1}, "received -1 (int): Input should be greater than 0"),
+        ({"zoo.seeds": [0, 1, 0]}, "zoo does not fit\nseeds lists 0 twice"),
+        ({"zoo.archs": []}, "zoo.archs has a value that does not fit"),
+        ({"zoo.held_out.seeds": [7]}, "held_out.seeds has 7, which seeds [0, 1] has not"),
+        (
+            {"zoo.held_out.data": ["digits/inver"]},
+            "held_out.data has 'digits/inver', which data has not; nearest: digits/invert",
+        ),
+        ({"zoo.name": "../up"}, "zoo.name has a value that does not fit"),
+        ({"zoo.name.first": "x"}, "zoo.name.first cannot be set\nzoo.name is 'tiny' (str)"),
+        ({"zoo.recipe": {"epoch": 1, "batches": 2}}, "(and 1 more: zoo.recipe.batches)"),
+        ({"zoo.archs": [{"like": "cnn-s"}]}, "zoo.archs.0.name is missing\nknown keys there: name, like, options"),
+    ],
+)
+def test_what_does_not_fit_is_named(spec_file: Path, overrides: dict[str, object], expected: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        load(spec_file, Spec, overrides)
+    assert expected in str(caught.value)
+
+
+def test_files_that_are_no_specs(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text("zoo: [unclosed")
+    with pytest.raises(BrokenFile, match=r"bad\.yaml is not YAML"):
+        load(bad, Spec)
+    bad.write_text("just words")
+    with pytest.raises(BadInput, match="expected keys: zoo, generator"):
+        load(bad, Spec)
+    bad.write_text("{}")
+    with pytest.raises(BadInput, match="zoo is missing"):
+        load(bad, Spec)
+    with pytest.raises(NotFound, match=r"there is no spec 'digit'\n.*nearest known: digits"):
+        load("digit", Spec)
+    assert find_spec("digits") == Path("zoo_specs/digits.yaml")
+
+
+def test_nothing_is_constructed_by_tags(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.yaml"
+    bad.write_text(f"zoo: !!python/object/apply:os.mkdir [{tmp_path / 'made'}]")
+    with pytest.raises(BrokenFile):
+        load(bad, Spec)
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_spec_of_python_values() -> None:
+    assert ZooSpec(name="z", archs=["mlp-s"], data="digits").data_names == ["digits"]
+
+
+def test_config_needs_no_torch() -> None:
+    code = "import sys, popgen.config, popgen.cli_zoo; print('torch' in sys.modules, 'ray' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False False"
