@@ -15,7 +15,9 @@ from popgen.search_config import SearchConfig
 __all__ = ["Found", "Generated", "Retrieved", "generate", "retrieve", "search", "train"]
 
 
-def search(arch: str | Sequence[str], data: str, *, out: str | None = None, verbose: bool = False, **options: Any) -> list[Found]:
+def search(
+    arch: str | Sequence[str], data: str, *, out: str | None = None, verbose: bool = False, **options: Any
+) -> list[Found]:
     """Weights of each architecture for a data set; `options` are the fields of SearchConfig.
 
     Raises:

@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from popgen.jobs.search import Found
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
-_GENERATOR = click.option("--generator", default="digits", show_default=True, help="A built-in generator, or the folder that `popgen train` wrote.")
+_GENERATOR = click.option(
+    "--generator",
+    default="digits",
+    show_default=True,
+    help="A built-in generator, or the folder that `popgen train` wrote.",
+)
 
 
 class _Names(click.ParamType):
@@ -49,29 +54,54 @@ cli.add_command(zoo)
 @click.option("--data", help="Data set: digits/rotate:45, npz:FILE, folder:FOLDER, module:function.")
 @_GENERATOR
 @click.option("--zoo", "zoo_name", help="The zoo, for its rows in the table.  [default: the generator's own]")
-@click.option("--head", type=click.Choice(["auto", "keep", "remap", "refit"]), help="The last layer: as generated, rows by class name, or refitted in closed form.  [default: auto]")
-@click.option("--batch-norm", type=click.Choice(["auto", "keep", "reestimate"]), help="Batch-norm statistics.  [default: auto]")
+@click.option(
+    "--head",
+    type=click.Choice(["auto", "keep", "remap", "refit"]),
+    help="The last layer: as generated, rows by class name, or refitted in closed form.  [default: auto]",
+)
+@click.option(
+    "--batch-norm", type=click.Choice(["auto", "keep", "reestimate"]), help="Batch-norm statistics.  [default: auto]"
+)
 @click.option("--split", help="Split that candidates are scored on.  [default: val]")
 @click.option("--evaluations", type=int, help="Budget of each architecture, seeds included.  [default: 300]")
 @click.option("--seconds", type=float, help="Time for each architecture.")
 @click.option("--target", type=float, help="Stop at this loss.")
 @click.option("--patience", type=int, help="Stop after so many evaluations without a better one.")
-@click.option("--optimizer", help="CMA, DiagonalCMA, DE, TwoPointsDE, PSO, TBPSA, OnePlusOne, RandomSearch, NGOpt, or module:name.  [default: CMA]")
+@click.option(
+    "--optimizer",
+    help="CMA, DiagonalCMA, DE, TwoPointsDE, PSO, TBPSA, OnePlusOne, RandomSearch, NGOpt, or module:name.  [default: CMA]",
+)
 @click.option("--space", help="auto, pca, std or identity.  [default: auto]")
 @click.option("--sigma", type=float, help="First step, in units of the population's spread.")
 @click.option("--batch", type=int, help="Candidates asked at a time; part of the algorithm.  [default: 12]")
 @click.option("--population", type=int, help="Networks sampled from the generator.  [default: 16]")
 @click.option("--experts", type=int, help="Codes of the zoo's closest checkpoints among the seeds.  [default: 8]")
 @click.option("--guidance", type=float, help="Strength of the condition; 1 is plain.")
-@click.option("--baselines", type=click.Choice(["none", "standard", "all"]), help="Rows of the table; all adds noise at equal evaluations.  [default: standard]")
+@click.option(
+    "--baselines",
+    type=click.Choice(["none", "standard", "all"]),
+    help="Rows of the table; all adds noise at equal evaluations.  [default: standard]",
+)
 @click.option("--workers", help="Ray actors; 0: this process; auto: Ray where it pays.  [default: auto]")
 @click.option("--address", help="Address of a Ray cluster.")
 @click.option("--seed", type=int, help="[default: 0]")
 @click.option("--out", type=click.Path(), help="Run folder.  [default: runs/ARCH-DATA-sSEED]")
-@click.option("--resume", type=click.Path(), help="Continue the run in this folder; --evaluations, --seconds and --workers may change.")
+@click.option(
+    "--resume",
+    type=click.Path(),
+    help="Continue the run in this folder; --evaluations, --seconds and --workers may change.",
+)
 @click.option("--dry-run", is_flag=True, help="Check everything and say what would be done.")
 @_JSON
-def search(generator: str, zoo_name: str | None, out: str | None, resume: str | None, dry_run: bool, as_json: bool, **options: Any) -> None:
+def search(
+    generator: str,
+    zoo_name: str | None,
+    out: str | None,
+    resume: str | None,
+    dry_run: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Find weights of each architecture for a data set.
 
     \b
@@ -124,7 +154,9 @@ def _search_config(options: dict[str, Any], resume: str | None) -> Any:
         return parse({**before.model_dump(), **given}, SearchConfig, "popgen search --resume")
     for option in ("archs", "data"):
         if option not in given:
-            raise click.UsageError(f"Missing option '--{option.removesuffix('s')}', for example --arch cnn-s --data digits/rotate:45.")
+            raise click.UsageError(
+                f"Missing option '--{option.removesuffix('s')}', for example --arch cnn-s --data digits/rotate:45."
+            )
     return parse(given, SearchConfig, "popgen search")
 
 
@@ -156,7 +188,17 @@ def _print_found(found: list[Found], as_json: bool) -> None:
 @click.option("--seed", default=0, show_default=True)
 @click.option("--out", type=click.Path(), default="generated", show_default=True, help="Folder, which must be empty.")
 @_JSON
-def generate(arch: list[str], data: str, count: int, generator: str, guidance: float | None, steps: int | None, seed: int, out: str, as_json: bool) -> None:
+def generate(
+    arch: list[str],
+    data: str,
+    count: int,
+    generator: str,
+    guidance: float | None,
+    steps: int | None,
+    seed: int,
+    out: str,
+    as_json: bool,
+) -> None:
     """Write a population of networks, without a search.
 
     \b
@@ -208,10 +250,24 @@ def retrieve(arch: str, data: str, generator: str, seed: int | None, out: str | 
 @click.option("--out", type=click.Path(), help="Folder of the generator.  [default: generators/NAME]")
 @click.option("--zoo", "zoo_name", help="Folder of the zoo.  [default: zoos/NAME, built first where it is missing]")
 @click.option("--workers", type=click.IntRange(min=0), help="Processes that build the zoo.  [default: one a CPU core]")
-@click.option("--set", "sets", multiple=True, metavar="KEY=VALUE", help="Replace a value of the spec, such as generator.vae.steps=100.")
+@click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Replace a value of the spec, such as generator.vae.steps=100.",
+)
 @click.option("--dry-run", is_flag=True, help="Check the spec and print the settings.")
 @_JSON
-def train(spec: str, out: str | None, zoo_name: str | None, workers: int | None, sets: tuple[str, ...], dry_run: bool, as_json: bool) -> None:
+def train(
+    spec: str,
+    out: str | None,
+    zoo_name: str | None,
+    workers: int | None,
+    sets: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
+) -> None:
     """Train a generator on the zoo of SPEC (a YAML file), building the zoo first where it is missing.
 
     \b
@@ -235,6 +291,9 @@ def train(spec: str, out: str | None, zoo_name: str | None, workers: int | None,
         click.echo(json.dumps({"generator": str(out or f"generators/{content.zoo.name}"), **metrics}, indent=1))
         return
     names = ["train_original", "train_decoded", "held_out_original", "held_out_decoded"]
-    rows = [[arch, *(f"{row[name]:.3f}" if name in row else "-" for name in names)] for arch, row in metrics["retrieval"].items()]
+    rows = [
+        [arch, *(f"{row[name]:.3f}" if name in row else "-" for name in names)]
+        for arch, row in metrics["retrieval"].items()
+    ]
     table("mean validation accuracy of the zoo's checkpoints", ["", *(n.replace("_", " ") for n in names)], rows)
     click.echo(f"generator: {out or f'generators/{content.zoo.name}'} ({metrics['seconds']:.0f} s)")

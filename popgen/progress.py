@@ -34,9 +34,17 @@ class _Bars:
     """Bars by name, with a text behind each."""
 
     def __init__(self) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+        )
         self._console = Console(stderr=True)
-        self._progress = Progress(*columns, console=self._console, transient=False, disable=not self._console.is_terminal)
+        self._progress = Progress(
+            *columns, console=self._console, transient=False, disable=not self._console.is_terminal
+        )
         self._tasks: dict[str, TaskID] = {}
         self._printed = time.monotonic()
 

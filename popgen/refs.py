@@ -55,7 +55,9 @@ def inside(folder: Path, name: str) -> Path:
     """
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):
-        raise BadInput(f"{name!r} leaves the folder {folder}", "names in an index stay inside its folder", "Remove the entry.")
+        raise BadInput(
+            f"{name!r} leaves the folder {folder}", "names in an index stay inside its folder", "Remove the entry."
+        )
     return path
 
 
@@ -70,4 +72,6 @@ def asset(kind: str, name: str) -> Path | None:
 def asset_names(kind: str) -> list[str]:
     """Names of the packaged folders of a kind."""
     folder = ASSETS / kind
-    return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("_")) if folder.exists() else []
+    return (
+        sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.name.startswith("_")) if folder.exists() else []
+    )

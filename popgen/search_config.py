@@ -20,7 +20,9 @@ class SearchConfig(BaseModel):
     archs: list[str] = Field(min_length=1)
     data: str
     generator: str = "digits"
-    zoo: str | None = None  # for the baselines: a folder or built-in name; None: the generator's own, where it can be found
+    zoo: str | None = (
+        None  # for the baselines: a folder or built-in name; None: the generator's own, where it can be found
+    )
     head: Literal["auto", "keep", "remap", "refit"] = "auto"
     batch_norm: Literal["auto", "keep", "reestimate"] = "auto"
     split: str = "val"  # that candidates are scored on; `test` is refused

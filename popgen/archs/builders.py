@@ -38,7 +38,7 @@ class ArchConfig:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> ArchConfig:
         """The inverse of `to_json`."""
-        tuples = {key: tuple(data[key]) for key in ("input_shape", "mean", "std") if key in data}
+        tuples: dict[str, Any] = {key: tuple(data[key]) for key in ("input_shape", "mean", "std") if key in data}
         return cls(**{**data, **tuples})
 
     def text(self) -> str:
@@ -168,7 +168,9 @@ def arch_config(name: str, known: dict[str, ArchConfig] | None = None) -> ArchCo
     if is_module_attr(name):
         load_attr(name)
         return ArchConfig(name, name)
-    raise unknown_name("architecture", name, table, "Name a built-in one, or a function that returns an nn.Module as module:function.")
+    raise unknown_name(
+        "architecture", name, table, "Name a built-in one, or a function that returns an nn.Module as module:function."
+    )
 
 
 def build(config: ArchConfig | str, seed: int | None = None) -> nn.Module:

@@ -1,5 +1,5 @@
 """The rivals that every result is shown beside."""
 
-from popgen.audit.baselines import Row, Rivals
+from popgen.audit.baselines import Rivals, Row
 
 __all__ = ["Rivals", "Row"]

@@ -89,14 +89,18 @@ class Rivals:
 
     def _noisy(self, spec: ArchSpec, flat: Tensor, count: int) -> Iterator[Tensor]:
         generator = torch.Generator().manual_seed(self.seed)
-        deviations = torch.cat([t.std(unbiased=False).expand(t.numel()) for t in flat.split([t.size for t in spec.tensors])])
+        deviations = torch.cat(
+            [t.std(unbiased=False).expand(t.numel()) for t in flat.split([t.size for t in spec.tensors])]
+        )
         is_variance = torch.cat([torch.full((t.size,), t.kind == "norm_var") for t in spec.tensors])
         for i in range(count):
             moved = flat + _NOISE[i % len(_NOISE)] * deviations * torch.randn(flat.shape, generator=generator)
             yield torch.where(is_variance, moved.clamp_min(1e-5), moved)
 
     def _row(self, name: str, candidates: list[Tensor]) -> Row:
-        return self._of(name, min((self.fitness.score(flat) for flat in candidates), key=lambda s: s.loss), len(candidates))
+        return self._of(
+            name, min((self.fitness.score(flat) for flat in candidates), key=lambda s: s.loss), len(candidates)
+        )
 
     def _of(self, name: str, score: Score, evaluations: int) -> Row:
         return Row(name, evaluations, score.accuracy, test_accuracy(score, self.data), score.loss)
@@ -110,4 +114,3 @@ def random_weights(spec: ArchSpec, seed: int) -> Tensor:
 def average(records: list[Checkpoint], weights: Flat, data: list[str]) -> Tensor:
     """The mean of the rows of `weights` whose checkpoints belong to one of these data sets."""
     return weights[[i for i, r in enumerate(records) if r.data in data]].mean(0)
-

@@ -116,13 +116,20 @@ def check_data_name(name: str) -> None:
     prefix, _, path = source.partition(":")
     if prefix in ("npz", "folder"):
         if not Path(path).exists():
-            raise NotFound(f"{path!r} of data set {name!r} does not exist", "", "Give the path from the current folder.")
+            raise NotFound(
+                f"{path!r} of data set {name!r} does not exist", "", "Give the path from the current folder."
+            )
     elif source in _BUILTIN or is_module_attr(source):
         return
     else:
         base, _, rest = source.partition("/")
         if rest and (base in _BUILTIN):
-            raise unknown_name("variant", rest.split("/")[0].partition(":")[0], VARIANTS, f"Variants stand behind the data set: {base}/rotate:45.")
+            raise unknown_name(
+                "variant",
+                rest.split("/")[0].partition(":")[0],
+                VARIANTS,
+                f"Variants stand behind the data set: {base}/rotate:45.",
+            )
         raise unknown_name("data set", source, [*_BUILTIN, "npz:FILE", "folder:FOLDER", "module:function"])
 
 
@@ -157,7 +164,9 @@ def load_data(name: str) -> DataSet:
     return found
 
 
-def from_arrays(name: str, images: Tensor, labels: Tensor, classes: tuple[str, ...], sizes: tuple[float, float] = (0.6, 0.2)) -> DataSet:
+def from_arrays(
+    name: str, images: Tensor, labels: Tensor, classes: tuple[str, ...], sizes: tuple[float, float] = (0.6, 0.2)
+) -> DataSet:
     """A data set from one pool of examples, split by class from a fixed seed; `sizes` are train's and val's shares."""
     order = _stratified(labels, [sizes[0], sizes[1], 1 - sum(sizes)])
     return DataSet(name, classes, *(Part(images[i], labels[i]) for i in order))
@@ -191,10 +200,16 @@ def _npz(name: str, path: Path) -> DataSet:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
     except (OSError, ValueError, EOFError) as error:
-        raise BrokenFile(f"{path} cannot be read as .npz", str(error), "Write it with numpy.savez_compressed.") from error
+        raise BrokenFile(
+            f"{path} cannot be read as .npz", str(error), "Write it with numpy.savez_compressed."
+        ) from error
     has_test = {"x_train", "y_train", "x_test", "y_test"} <= arrays.keys()
     if not has_test and not {"x", "y"} <= arrays.keys():
-        raise BadInput(f"{path} holds {sorted(arrays)}", "needed: x and y, or x_train, y_train, x_test, y_test", "Rename the arrays.")
+        raise BadInput(
+            f"{path} holds {sorted(arrays)}",
+            "needed: x and y, or x_train, y_train, x_test, y_test",
+            "Rename the arrays.",
+        )
     label_keys = ("y_train", "y_test", "y_val") if has_test else ("y",)
     top = 1 + max(int(arrays[k].max()) for k in label_keys if k in arrays)
     classes = tuple(str(c) for c in arrays["classes"]) if "classes" in arrays else tuple(str(i) for i in range(top))
@@ -221,7 +236,11 @@ def _images(array: np.ndarray, path: Path) -> Tensor:
     elif images.dim() == 4 and images.shape[-1] in (1, 3) and images.shape[1] not in (1, 3):
         images = images.permute(0, 3, 1, 2)
     if images.dim() != 4 or images.shape[1] not in (1, 3) or images.min() < 0 or images.max() > 1:
-        raise BadInput(f"images of {path} are not usable", f"shape {tuple(array.shape)}, {array.dtype}", "Use uint8, or floats in [0, 1], as (n, h, w[, c]).")
+        raise BadInput(
+            f"images of {path} are not usable",
+            f"shape {tuple(array.shape)}, {array.dtype}",
+            "Use uint8, or floats in [0, 1], as (n, h, w[, c]).",
+        )
     return images.contiguous()
 
 
@@ -233,7 +252,9 @@ def _folder(name: str, root: Path) -> DataSet:
         raise BadInput(f"{root} has {', '.join(own)} but no train folder", "", "Add it, or keep only class folders.")
     classes = tuple(sorted(p.name for p in roots["train" if own else "all"].iterdir() if p.is_dir()))
     if not classes:
-        raise BadInput(f"{root} has no class folders", "expected FOLDER/CLASS/image.png or FOLDER/train/CLASS/image.png", "")
+        raise BadInput(
+            f"{root} has no class folders", "expected FOLDER/CLASS/image.png or FOLDER/train/CLASS/image.png", ""
+        )
     parts = {split: _read_folder(where, classes) for split, where in roots.items()}
     if not own:
         return from_arrays(name, parts["all"].images, parts["all"].labels, classes)
@@ -259,10 +280,14 @@ def _read_folder(root: Path, classes: tuple[str, ...]) -> Part:
             images.append(tensor.unsqueeze(0) if tensor.dim() == 2 else tensor.permute(2, 0, 1))
             labels.append(label)
     if not images:
-        raise BadInput(f"{root} holds no images", f"looked for {', '.join(sorted(_SUFFIXES))} in {len(classes)} class folders", "")
+        raise BadInput(
+            f"{root} holds no images", f"looked for {', '.join(sorted(_SUFFIXES))} in {len(classes)} class folders", ""
+        )
     shapes = {tuple(i.shape) for i in images}
     if len(shapes) > 1:
-        raise BadInput(f"images under {root} differ in shape", f"{sorted(shapes)[:3]}", "Resize them to one size and one mode.")
+        raise BadInput(
+            f"images under {root} differ in shape", f"{sorted(shapes)[:3]}", "Resize them to one size and one mode."
+        )
     return Part(torch.stack(images), torch.tensor(labels))
 
 
@@ -270,7 +295,11 @@ def fit_images(images: Tensor, shape: tuple[int, int, int]) -> Tensor:
     """Images in a network's input shape: resized (bilinear, antialiased), grey repeated to colour, colour averaged to grey."""
     c, h, w = shape
     if images.shape[1] != c:
-        images = images.expand(-1, c, -1, -1) if images.shape[1] == 1 else images.mean(dim=1, keepdim=True).expand(-1, c, -1, -1)
+        images = (
+            images.expand(-1, c, -1, -1)
+            if images.shape[1] == 1
+            else images.mean(dim=1, keepdim=True).expand(-1, c, -1, -1)
+        )
     if tuple(images.shape[-2:]) != (h, w):
         images = F.interpolate(images, (h, w), mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
     return images.contiguous()

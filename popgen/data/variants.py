@@ -101,7 +101,9 @@ def parse_variant(text: str) -> tuple[str, float]:
     except ValueError:
         value = float("nan")
     if not low <= value <= high:
-        raise BadInput(f"variant {text!r}: {argument!r} is not in its range", f"{name} takes a number from {low:g} to {high:g}", "")
+        raise BadInput(
+            f"variant {text!r}: {argument!r} is not in its range", f"{name} takes a number from {low:g} to {high:g}", ""
+        )
     return name, value
 
 

@@ -102,7 +102,14 @@ class LatentObjective:
         return score.loss, {"accuracy": score.accuracy}
 
 
-def make_fitness(spec: ArchSpec, data: DataSet, classes: tuple[str, ...], head: str = "auto", batch_norm: str = "keep", split: str = "val") -> Fitness:
+def make_fitness(
+    spec: ArchSpec,
+    data: DataSet,
+    classes: tuple[str, ...],
+    head: str = "auto",
+    batch_norm: str = "keep",
+    split: str = "val",
+) -> Fitness:
     """Check that the network and the data set go together, and prepare their images.
 
     Args:
@@ -116,15 +123,25 @@ def make_fitness(spec: ArchSpec, data: DataSet, classes: tuple[str, ...], head: 
         BadInput: the test split, more classes than outputs, class names that the network does not know, no head to refit.
     """
     if split not in ("val", "train"):
-        raise BadInput(f"candidates cannot be scored on the split {split!r}", "test data is used once, for the final table", "Use val.")
+        raise BadInput(
+            f"candidates cannot be scored on the split {split!r}",
+            "test data is used once, for the final table",
+            "Use val.",
+        )
     head = _choose_head(data, classes) if head == "auto" else head
     outputs, wanted = spec.config.classes, len(data.classes)
     rows: tuple[int, ...] = ()
     finished = spec
     if head == "keep" and wanted > outputs:
-        raise BadInput(f"{data.name!r} has {wanted} classes, the head of {spec.name!r} has {outputs} outputs", "it cannot be kept", "Use --head refit.")
+        raise BadInput(
+            f"{data.name!r} has {wanted} classes, the head of {spec.name!r} has {outputs} outputs",
+            "it cannot be kept",
+            "Use --head refit.",
+        )
     if head != "keep" and not spec.head:
-        raise BadInput(f"{spec.name!r} has no linear layer that could be its head", f"--head {head} needs one", "Use --head keep.")
+        raise BadInput(
+            f"{spec.name!r} has no linear layer that could be its head", f"--head {head} needs one", "Use --head keep."
+        )
     if head == "remap":
         rows = _rows_by_name(data, classes)
     if head != "keep" and wanted != outputs:

@@ -9,6 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+def zero_linear(width: int, out: int) -> nn.Linear:
+    """A linear layer that starts at zero, so that the block behind it starts as if it were not there."""
+    layer = nn.Linear(width, out)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
 class Mlp(nn.Sequential):
     """Two linear layers with GELU between."""
 
@@ -50,9 +58,7 @@ class AdaBlock(nn.Module):
         self.norm1, self.norm2 = (nn.LayerNorm(width, elementwise_affine=False) for _ in range(2))
         self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
         self.mlp = Mlp(width, 4 * width)
-        self.steer = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
-        nn.init.zeros_(self.steer[1].weight)
-        nn.init.zeros_(self.steer[1].bias)
+        self.steer = nn.Sequential(nn.SiLU(), zero_linear(width, 6 * width))
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         shift1, scale1, gate1, shift2, scale2, gate2 = self.steer(condition).unsqueeze(1).chunk(6, dim=-1)

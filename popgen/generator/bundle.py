@@ -82,7 +82,8 @@ class Decoder:
     @torch.no_grad()
     def weights(self, vector: np.ndarray | Tensor) -> Tensor:
         """Weights (p,) of a latent (k * d,)."""
-        latent = torch.as_tensor(vector, dtype=torch.float32).view(1, *self.mean.shape)
+        latent = torch.tensor(vector, dtype=torch.float32) if isinstance(vector, np.ndarray) else vector.float()
+        latent = latent.view(1, *self.mean.shape)
         return self.scaling.denormalise(self.vae.decode(self.spec, latent * self.std + self.mean))[0]
 
 
@@ -102,7 +103,12 @@ class Generator(nn.Module):
     data_vectors: Tensor  # (data sets, out), mean embeddings of the training data sets
 
     def __init__(
-        self, config: GeneratorConfig, specs: Mapping[str, ArchSpec], scalings: Mapping[str, Scaling], feature_dim: int, text_dim: int
+        self,
+        config: GeneratorConfig,
+        specs: Mapping[str, ArchSpec],
+        scalings: Mapping[str, Scaling],
+        feature_dim: int,
+        text_dim: int,
     ) -> None:
         super().__init__()
         self.config, self.specs, self.scalings = config, dict(specs), dict(scalings)
@@ -138,7 +144,12 @@ class Generator(nn.Module):
             NotFound: the generator was not trained on an architecture of that name.
         """
         if arch not in self.specs:
-            raise unknown_name("architecture in this generator", arch, self.specs, "`popgen train` makes a generator for other architectures.")
+            raise unknown_name(
+                "architecture in this generator",
+                arch,
+                self.specs,
+                "`popgen train` makes a generator for other architectures.",
+            )
         return self.specs[arch]
 
     @torch.no_grad()
@@ -163,7 +174,14 @@ class Generator(nn.Module):
 
     @torch.no_grad()
     def sample(
-        self, arch: str, data: DataSet, n: int = 16, *, seed: int = 0, steps: int | None = None, guidance: float | None = None
+        self,
+        arch: str,
+        data: DataSet,
+        n: int = 16,
+        *,
+        seed: int = 0,
+        steps: int | None = None,
+        guidance: float | None = None,
     ) -> Latents:
         """`n` latents (n, k, d) for an architecture and a data set; each sees its own draw of the data set's images."""
         conditions = [self.condition(arch, data, seed=seed * 100_003 + i) for i in range(n)]
@@ -199,7 +217,9 @@ class Generator(nn.Module):
         """Write the folder; tensors are kept in half precision where that changes no weight by more than 1e-3 of its scale."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        tensors = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in self.state_dict().items()}
+        tensors = {
+            name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in self.state_dict().items()
+        }
         for name, scaling in self.scalings.items():
             tensors |= {f"scaling.{name}.reference": scaling.reference, f"scaling.{name}.scale": scaling.scale}
             tensors[f"scaling.{name}.is_log"] = scaling.is_log
@@ -230,21 +250,34 @@ class Generator(nn.Module):
             records = json.loads((folder / "codes.json").read_text())
             tensors = load_file(folder / "model.safetensors")
         except (OSError, json.JSONDecodeError, SafetensorError) as error:
-            raise BrokenFile(f"the generator in {folder} cannot be read", str(error), "Train or copy it again.") from error
+            raise BrokenFile(
+                f"the generator in {folder} cannot be read", str(error), "Train or copy it again."
+            ) from error
         if config.get("format") != FORMAT:
-            raise BrokenFile(f"the generator in {folder} has format {config.get('format')}", f"this popgen reads format {FORMAT}", "Train it again.")
+            raise BrokenFile(
+                f"the generator in {folder} has format {config.get('format')}",
+                f"this popgen reads format {FORMAT}",
+                "Train it again.",
+            )
         specs = {arch: ArchSpec.from_config(ArchConfig.from_json(c)) for arch, c in config["archs"].items()}
         try:
             scalings = {
-                arch: Scaling(*(tensors.pop(f"scaling.{arch}.{part}") for part in ("reference", "scale", "is_log"))) for arch in specs
+                arch: Scaling(*(tensors.pop(f"scaling.{arch}.{part}") for part in ("reference", "scale", "is_log")))
+                for arch in specs
             }
-            generator = cls(GeneratorConfig(**config["generator"]), specs, scalings, config["feature_dim"], config["text_dim"])
-            generator.codes, generator.data_vectors = (torch.empty_like(tensors[name], dtype=torch.float32) for name in ("codes", "data_vectors"))
+            generator = cls(
+                GeneratorConfig(**config["generator"]), specs, scalings, config["feature_dim"], config["text_dim"]
+            )
+            generator.codes, generator.data_vectors = (
+                torch.empty_like(tensors[name], dtype=torch.float32) for name in ("codes", "data_vectors")
+            )
             generator.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
             generator.records = [Code(**record) for record in records]
             generator.provenance = Provenance(**config["provenance"])
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise BrokenFile(f"the files of the generator in {folder} do not fit together", str(error), "Train or copy it again.") from error
+            raise BrokenFile(
+                f"the files of the generator in {folder} do not fit together", str(error), "Train or copy it again."
+            ) from error
         generator.sha256 = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
         return generator.eval().requires_grad_(False)
 
@@ -253,7 +286,11 @@ class Generator(nn.Module):
         counts = data.train.labels.bincount(minlength=len(data.classes))
         empty = [data.classes[i] for i in (counts == 0).nonzero().flatten().tolist()]
         if empty:
-            raise BadInput(f"data set {data.name!r} has classes without training images: {', '.join(empty)}", "the condition needs images of each", "")
+            raise BadInput(
+                f"data set {data.name!r} has classes without training images: {', '.join(empty)}",
+                "the condition needs images of each",
+                "",
+            )
 
 
 def generator_folder(name: str | Path) -> Path:
@@ -270,5 +307,7 @@ def generator_folder(name: str | Path) -> Path:
         known = asset_names("generators")
         if path.exists():
             raise NotFound(f"{path} is not a generator", "it has no config.json", "`popgen train SPEC.yaml` makes one.")
-        raise unknown_name("generator", str(name), known, "Name a built-in one or the folder that `popgen train` wrote.")
+        raise unknown_name(
+            "generator", str(name), known, "Name a built-in one or the folder that `popgen train` wrote."
+        )
     return built_in

@@ -28,7 +28,9 @@ class VAEConfig(_Strict):
     behaviour_networks: int = Field(6, ge=1)  # decoded networks scored a step
     behaviour_images: int = Field(64, ge=8)  # images for each of them
     kl: float = Field(1e-3, ge=0)
-    gate: float = Field(0.02, gt=0)  # accuracy that reconstruction may cost on held-out lineages before the prior is trained
+    gate: float = Field(
+        0.02, gt=0
+    )  # accuracy that reconstruction may cost on held-out lineages before the prior is trained
 
 
 class EncoderConfig(_Strict):

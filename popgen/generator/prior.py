@@ -13,7 +13,7 @@ from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchE
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from popgen.generator.blocks import AdaBlock, Mlp, time_features
+from popgen.generator.blocks import AdaBlock, Mlp, time_features, zero_linear
 from popgen.generator.config import PriorConfig, VAEConfig
 from popgen.types import Latents
 
@@ -36,9 +36,7 @@ class Denoiser(nn.Module):
         self.time = Mlp(width, width)
         self.mix = Mlp(width, 2 * width)
         self.blocks = nn.ModuleList([AdaBlock(width, config.heads) for _ in range(config.layers)])
-        self.write = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, vae.latent_width))
-        nn.init.zeros_(self.write[1].weight)
-        nn.init.zeros_(self.write[1].bias)
+        self.write = nn.Sequential(nn.LayerNorm(width), zero_linear(width, vae.latent_width))
 
     def forward(self, z: Latents, t: Tensor, data: Tensor, arch: Tensor, without: Tensor | None = None) -> Latents:
         """`t` (n,) in [0, 1], 1 is pure noise; `without` (n, 2) is True where data or architecture is left out."""

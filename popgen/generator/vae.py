@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from popgen.archs import ArchSpec
+from popgen.generator.blocks import CrossBlock, Mlp, SelfBlock, zero_linear
 from popgen.generator.config import VAEConfig
-from popgen.generator.blocks import CrossBlock, Mlp, SelfBlock
 from popgen.types import Flat, Latents
 from popgen.weights.tokens import POSITION_FEATURES, TokenLayout
 
@@ -39,15 +39,15 @@ class WeightVAE(nn.Module):
         self.queries = nn.Parameter(torch.randn(k, width) * 0.02)
         self.read_token = nn.Linear(config.token_width, width)
         self.read_position = Mlp(POSITION_FEATURES, width, width)
-        self.encoder = nn.ModuleList([CrossBlock(width, config.heads), SelfBlock(width, config.heads), CrossBlock(width, config.heads)])
+        self.encoder = nn.ModuleList(
+            [CrossBlock(width, config.heads), SelfBlock(width, config.heads), CrossBlock(width, config.heads)]
+        )
         self.to_posterior = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * d))
         self.from_latent = nn.Linear(d, width)
         self.latent_place = nn.Parameter(torch.randn(k, width) * 0.02)
         self.ask_position = Mlp(POSITION_FEATURES, width, width)
         self.decoder = nn.ModuleList([CrossBlock(width, config.heads) for _ in range(config.decoder_layers)])
-        self.to_token = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, config.token_width))
-        nn.init.zeros_(self.to_token[1].weight)
-        nn.init.zeros_(self.to_token[1].bias)
+        self.to_token = nn.Sequential(nn.LayerNorm(width), zero_linear(width, config.token_width))
         self.linear = nn.ModuleDict({spec.fingerprint: LinearPath(spec.size, k * d) for spec in specs})
         self._layouts: dict[str, TokenLayout] = {}
 

@@ -32,7 +32,15 @@ class Generated:
 
 
 def generate(
-    archs: list[str], data: str, out: str, n: int = 16, *, generator: str = "digits", seed: int = 0, guidance: float | None = None, steps: int | None = None
+    archs: list[str],
+    data: str,
+    out: str,
+    n: int = 16,
+    *,
+    generator: str = "digits",
+    seed: int = 0,
+    guidance: float | None = None,
+    steps: int | None = None,
 ) -> list[Generated]:
     """Sample `n` networks for each architecture and write them as `out/ARCH/00.safetensors`, ...
 
@@ -46,7 +54,9 @@ def generate(
         raise BadInput(f"-n is {n}", "at least one network is generated", "Give a number such as 16.")
     folder = Path(out)
     if folder.exists() and any(folder.iterdir()):
-        raise BadInput(f"{folder} is not empty", "a population is never mixed with other files", "Choose another --out.")
+        raise BadInput(
+            f"{folder} is not empty", "a population is never mixed with other files", "Choose another --out."
+        )
     data_set = load_data(data)
     made.check_data(data_set)
     same_classes = list(data_set.classes) == made.provenance.classes
@@ -58,6 +68,8 @@ def generate(
             file = folder / arch / f"{i:02d}.safetensors"
             state = {name: tensor.clone() for name, tensor in spec.to_state(flat).items()}
             save_file(state, file, metadata={"format": "pt", "popgen": __version__, "arch": arch, "data": data})
-            rows.append(Generated(arch, data, i, str(file), accuracy(spec, flat, data_set.val) if same_classes else None))
+            rows.append(
+                Generated(arch, data, i, str(file), accuracy(spec, flat, data_set.val) if same_classes else None)
+            )
         save_file({"latents": torch.as_tensor(latents).contiguous()}, folder / arch / "latents.safetensors")
     return rows

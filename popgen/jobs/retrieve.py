@@ -34,7 +34,9 @@ class Retrieved:
         return asdict(self)
 
 
-def retrieve(arch: str, data: str, out: str | None = None, *, generator: str = "digits", seed: int | None = None) -> Retrieved:
+def retrieve(
+    arch: str, data: str, out: str | None = None, *, generator: str = "digits", seed: int | None = None
+) -> Retrieved:
     """Decode the code of the best training checkpoint of `arch` on `data` (or of the one with `seed`).
 
     Raises:
@@ -56,6 +58,8 @@ def retrieve(arch: str, data: str, out: str | None = None, *, generator: str = "
     file = Path(out or f"{arch}-{data}.safetensors".replace("/", "-").replace(":", "-"))
     file.parent.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.clone() for name, tensor in spec.to_state(flat).items()}
-    save_file(state, file, metadata={"format": "pt", "popgen": __version__, "arch": arch, "data": data, "code": code.id})
+    save_file(
+        state, file, metadata={"format": "pt", "popgen": __version__, "arch": arch, "data": data, "code": code.id}
+    )
     scores = accuracy(spec, flat, data_set.val), accuracy(spec, flat, data_set.test)
     return Retrieved(code.id, arch, data, code.seed, str(file), *scores, code.val_accuracy, code.test_accuracy)

@@ -42,7 +42,11 @@ class RunFolder:
         if out is not None:
             path = Path(out)
             if (path / "config.yaml").exists():
-                raise BadInput(f"{path} holds a run already", "a run is never overwritten", f"Continue it with --resume {path}, or choose another --out.")
+                raise BadInput(
+                    f"{path} holds a run already",
+                    "a run is never overwritten",
+                    f"Continue it with --resume {path}, or choose another --out.",
+                )
             if path.exists() and (not path.is_dir() or any(path.iterdir())):
                 raise BadInput(f"{path} is not an empty folder", "a run needs one of its own", "Choose another --out.")
         else:
@@ -62,7 +66,11 @@ class RunFolder:
             NotFound: no run there.
         """
         if not (Path(path) / "config.yaml").exists():
-            raise NotFound(f"there is no run in {path!r}", "a run's folder has a config.yaml", "`popgen search` prints the folder that it writes.")
+            raise NotFound(
+                f"there is no run in {path!r}",
+                "a run's folder has a config.yaml",
+                "`popgen search` prints the folder that it writes.",
+            )
         return cls(Path(path))
 
     def config(self) -> tuple[SearchConfig, dict[str, Any]]:
@@ -92,7 +100,9 @@ class RunFolder:
         """
         changed = [f"{key} was {recorded.get(key)}, is {now[key]}" for key in now if recorded.get(key) != now[key]]
         if changed:
-            raise CannotResume(f"the run in {self.path} cannot go on", "; ".join(changed), "Restore what changed, or start a new run.")
+            raise CannotResume(
+                f"the run in {self.path} cannot go on", "; ".join(changed), "Restore what changed, or start a new run."
+            )
 
     def write_best(self, arch: str, state: StateDict, card: dict[str, str]) -> Path:
         """The best weights as a plain state dict; `card` stands in the file's metadata."""

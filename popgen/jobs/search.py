@@ -64,7 +64,13 @@ class Found:
         return asdict(self)
 
 
-def search(config: SearchConfig, out: str | None = None, resume: str | None = None, report: Report | None = None, say: Callable[[str], None] = print) -> list[Found]:
+def search(
+    config: SearchConfig,
+    out: str | None = None,
+    resume: str | None = None,
+    report: Report | None = None,
+    say: Callable[[str], None] = print,
+) -> list[Found]:
     """Search for weights of every architecture of `config`, and write a run folder.
 
     Args:
@@ -118,13 +124,18 @@ def prepare(config: SearchConfig) -> tuple[list[Job], Generator, Zoo | None]:
     if len(set(config.archs)) < len(config.archs):
         raise BadInput(f"--arch names one architecture twice: {', '.join(config.archs)}", "", "Name each once.")
     shape = generator.latent_shape
-    make_optimizer(config.optimizer, min(shape[0] * shape[1], 16), batch=config.batch, seed=config.seed)  # refuses unknown or broken ones
+    make_optimizer(
+        config.optimizer, min(shape[0] * shape[1], 16), batch=config.batch, seed=config.seed
+    )  # refuses unknown or broken ones
     _settings(config)
     zoo = open_zoo(config.zoo, generator)
     data = load_data(config.data)
     generator.check_data(data)
     classes = tuple(generator.provenance.classes)
-    jobs = [Job(a, data, make_fitness(generator.spec(a), data, classes, config.head, config.batch_norm, config.split)) for a in config.archs]
+    jobs = [
+        Job(a, data, make_fitness(generator.spec(a), data, classes, config.head, config.batch_norm, config.split))
+        for a in config.archs
+    ]
     return jobs, generator, zoo
 
 
@@ -146,14 +157,27 @@ def open_zoo(name: str | None, generator: Generator) -> Zoo | None:
 
 
 def _settings(config: SearchConfig) -> SearchSettings:
-    budget = Budget(evaluations=config.evaluations, seconds=config.seconds, target=config.target, patience=config.patience)
+    budget = Budget(
+        evaluations=config.evaluations, seconds=config.seconds, target=config.target, patience=config.patience
+    )
     return SearchSettings(
-        optimizer=config.optimizer, space=config.space, batch=config.batch, seed=config.seed, sigma=config.sigma, budget=budget
+        optimizer=config.optimizer,
+        space=config.space,
+        batch=config.batch,
+        seed=config.seed,
+        sigma=config.sigma,
+        budget=budget,
     )
 
 
 def _search_one(
-    job: Job, generator: Generator, zoo: Zoo | None, config: SearchConfig, folder: RunFolder, report: Report | None, say: Callable[[str], None]
+    job: Job,
+    generator: Generator,
+    zoo: Zoo | None,
+    config: SearchConfig,
+    folder: RunFolder,
+    report: Report | None,
+    say: Callable[[str], None],
 ) -> Found:
     arch, data = job.arch, job.data
     closest = generator.closest(arch, data)
@@ -182,23 +206,37 @@ def _search_one(
     finally:
         pool.close()
     if result.best_vector is None:
-        raise BadInput(f"every candidate for {arch} failed", f"see {folder.history}", "Check the data set and the head.")
+        raise BadInput(
+            f"every candidate for {arch} failed", f"see {folder.history}", "Check the data set and the head."
+        )
     best = fitness.score(decoder.weights(result.best_vector))
-    card = {"format": "pt", "popgen": __version__, "arch": arch, "data": data.name, "arch_config": str(best.spec.config.to_json())}
+    card = {
+        "format": "pt",
+        "popgen": __version__,
+        "arch": arch,
+        "data": data.name,
+        "arch_config": str(best.spec.config.to_json()),
+    }
     weights = folder.write_best(arch, best.state(), card)
     rivals = Rivals(generator, zoo, arch, data, fitness, config.seed, closest)
     rows = [] if config.baselines == "none" else list(rivals.rows(result.evaluations, config.baselines == "all"))
     if zoo is None and config.baselines != "none":
-        say(f"{arch}: the zoo {generator.provenance.zoo!r} was not found, so its rows are missing; name its folder with --zoo")
+        say(
+            f"{arch}: the zoo {generator.provenance.zoo!r} was not found, so its rows are missing; name its folder with --zoo"
+        )
     rows += _generated_rows(folder, population, decoder, replace(job, fitness=fitness))
     rows.append(Row("search", result.evaluations, best.accuracy, test_accuracy(best, data), best.loss))
     return Found(arch, data.name, str(folder.path), str(weights), rows, _details(result, fitness, population, closest))
 
 
-def make_population(generator: Generator, arch: str, data: DataSet, closest: list[str], config: SearchConfig) -> Population:
+def make_population(
+    generator: Generator, arch: str, data: DataSet, closest: list[str], config: SearchConfig
+) -> Population:
     """Latents sampled for the condition, and codes of the zoo's checkpoints on the closest data sets."""
     sampled = generator.sample(arch, data, config.population, seed=config.seed, guidance=config.guidance).flatten(1)
-    experts = [(f"expert:{code.id}", latent.flatten()) for name in closest for code, latent in generator.stored(arch, name)]
+    experts = [
+        (f"expert:{code.id}", latent.flatten()) for name in closest for code, latent in generator.stored(arch, name)
+    ]
     experts = experts[: config.experts]
     vectors = torch.cat([sampled, *(latent[None] for _, latent in experts)]).double().numpy()
     return Population(vectors, ["generated"] * len(sampled) + [origin for origin, _ in experts])
@@ -226,7 +264,9 @@ def _generated_rows(folder: RunFolder, population: Population, decoder: Any, job
     tests = [test_accuracy(score, job.data) for score in scores]
     best = min(range(len(scores)), key=lambda i: scores[i].loss)
     n = len(scores)
-    mean = Row("generated_mean", n, sum(s.accuracy for s in scores) / n, sum(tests) / n, sum(s.loss for s in scores) / n)
+    mean = Row(
+        "generated_mean", n, sum(s.accuracy for s in scores) / n, sum(tests) / n, sum(s.loss for s in scores) / n
+    )
     return [mean, Row("generated_best", n, scores[best].accuracy, tests[best], scores[best].loss)]
 
 

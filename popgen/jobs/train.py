@@ -24,7 +24,13 @@ def read_spec(spec: str, overrides: dict[str, Any] | None = None) -> tuple[Spec,
 
 
 def train(
-    spec: str, out: str | None = None, *, zoo: str | None = None, workers: int | None = None, overrides: dict[str, Any] | None = None, report: Report | None = None
+    spec: str,
+    out: str | None = None,
+    *,
+    zoo: str | None = None,
+    workers: int | None = None,
+    overrides: dict[str, Any] | None = None,
+    report: Report | None = None,
 ) -> Generator:
     """Train the generator of a spec and save it.
 
@@ -40,6 +46,8 @@ def train(
     content, config = read_spec(spec, overrides)
     folder = Path(out or f"generators/{content.zoo.name}")
     if (folder / "config.json").exists():
-        raise BadInput(f"{folder} holds a generator already", "it is never overwritten", "Choose another --out, or remove it.")
+        raise BadInput(
+            f"{folder} holds a generator already", "it is never overwritten", "Choose another --out, or remove it."
+        )
     found = Zoo.open(zoo) if zoo else build_zoo(content.zoo, Path("zoos") / content.zoo.name, workers=workers)
     return train_generator(found, config, folder, report or (lambda *_: None))

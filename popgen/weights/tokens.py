@@ -38,7 +38,12 @@ class TokenLayout:
             block[: tensor.size] = torch.arange(start, start + tensor.size)
             rows.append(block.view(count, width))
             kind = [float(tensor.kind == k) for k in KINDS]
-            fans = [math.log(tensor.fan_in) / 8, math.log(tensor.fan_out) / 8, math.log(tensor.size) / 16, math.log(spec.size) / 16]
+            fans = [
+                math.log(tensor.fan_in) / 8,
+                math.log(tensor.fan_out) / 8,
+                math.log(tensor.size) / 16,
+                math.log(spec.size) / 16,
+            ]
             for i in range(count):
                 offset = i / count
                 waves = _waves(tensor.layer / 64) + _waves(offset) + _waves(tensor.depth)

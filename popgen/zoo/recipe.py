@@ -12,9 +12,9 @@ from torch.nn import functional as F
 from popgen.archs import ArchConfig, ArchSpec, build
 from popgen.config import Recipe
 from popgen.data import DataSet, Part
-from popgen.data.datasets import fit_images
 from popgen.errors import BadInput
 from popgen.types import Images, StateDict
+from popgen.weights.network import network_inputs
 
 _EVAL_BATCH = 1000  # images a forward pass: bounds memory, large enough to keep a core busy
 
@@ -99,12 +99,6 @@ def evaluate(
             right += int((outputs.argmax(1) == labels).sum())
     net.train(was_training)
     return loss / max(len(part), 1), right / max(len(part), 1)
-
-
-def network_inputs(config: ArchConfig, images: Images) -> Images:
-    """Images in [0, 1] as the network wants them: its shape, minus its mean, over its std."""
-    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (config.mean, config.std))
-    return (fit_images(images, config.input_shape) - mean) / std
 
 
 def _fit(net: nn.Module, inputs: Images, labels: Tensor, recipe: Recipe, generator: torch.Generator) -> None:

@@ -31,7 +31,9 @@ class Stage:
         """Minimise the sum of `losses(step)` by AdamW under a one-cycle schedule; returns the smoothed losses at the end."""
         parameters = list(parameters)
         optimizer = torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=1e-4)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.learning_rate, total_steps=self.steps + 1, pct_start=0.1)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, self.learning_rate, total_steps=self.steps + 1, pct_start=0.1
+        )
         smooth: dict[str, float] = {}
         for step in range(self.steps):
             parts = losses(step)

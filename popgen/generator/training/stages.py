@@ -67,7 +67,9 @@ def store_codes(generator: Generator, tasks: Tasks) -> dict[str, Latents]:
     return codes
 
 
-def train_data_encoder(generator: Generator, tasks: Tasks, codes: dict[str, Latents], report: Report) -> dict[str, float]:
+def train_data_encoder(
+    generator: Generator, tasks: Tasks, codes: dict[str, Latents], report: Report
+) -> dict[str, float]:
     """Stage 2. Positive pairs: a draw of images of a data set, and the latent of a checkpoint trained on it."""
     config, names = generator.config.encoders, list(tasks.data)
     coordinates = generator.codes[0].numel()
@@ -81,7 +83,9 @@ def train_data_encoder(generator: Generator, tasks: Tasks, codes: dict[str, Late
         arch = archs[step % len(archs)]
         known = [name for name in names if name in rows[arch]]
         chosen = [known[i] for i in torch.randperm(len(known))[: config.batch].tolist()]
-        embedding = generator.data_encoder(torch.stack([tasks.draw_features(n, config.images_per_class) for n in chosen]))
+        embedding = generator.data_encoder(
+            torch.stack([tasks.draw_features(n, config.images_per_class) for n in chosen])
+        )
         pick = [rows[arch][n][int(torch.randint(len(rows[arch][n]), ()))] for n in chosen]
         latents = codes[arch][pick].flatten(1)
         left = F.normalize(project["data"](embedding), dim=1)
@@ -89,7 +93,10 @@ def train_data_encoder(generator: Generator, tasks: Tasks, codes: dict[str, Late
         logits = scale.exp().clamp_max(100) * left @ right.T
         target = torch.arange(len(chosen))
         contrast = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
-        return {"contrastive": contrast, "regression": config.regression * F.mse_loss(predict[arch](embedding), latents)}
+        return {
+            "contrastive": contrast,
+            "regression": config.regression * F.mse_loss(predict[arch](embedding), latents),
+        }
 
     parameters = [*generator.data_encoder.parameters(), *project.parameters(), *predict.parameters(), scale]
     return Stage("data set encoder", config.steps, config.learning_rate).run(parameters, losses, report)
@@ -125,7 +132,9 @@ class Conditions:
         return rows + noise * self.spread * torch.randn_like(rows)
 
 
-def train_prior(generator: Generator, tasks: Tasks, codes: dict[str, Latents], conditions: Conditions, report: Report) -> dict[str, float]:
+def train_prior(
+    generator: Generator, tasks: Tasks, codes: dict[str, Latents], conditions: Conditions, report: Report
+) -> dict[str, float]:
     """Stage 3. The averaged weights (EMA) are kept."""
     config = generator.config.prior
     average = EMAModel(generator.prior.parameters(), decay=config.ema, use_ema_warmup=True, power=0.75)
@@ -140,18 +149,30 @@ def train_prior(generator: Generator, tasks: Tasks, codes: dict[str, Latents], c
     return losses
 
 
-def _prior_loss(generator: Generator, tasks: Tasks, codes: dict[str, Latents], conditions: Conditions, batch: int) -> Tensor:
+def _prior_loss(
+    generator: Generator, tasks: Tasks, codes: dict[str, Latents], conditions: Conditions, batch: int
+) -> Tensor:
     where = [(arch, i) for arch, task in tasks.archs.items() for i in range(len(task.records))]
     chosen = [where[i] for i in torch.randint(len(where), (batch,)).tolist()]
     z = torch.stack([codes[arch][i] for arch, i in chosen])
-    data = conditions.draw([tasks.archs[arch].records[i].data for arch, i in chosen], generator.config.tune.condition_noise)
+    data = conditions.draw(
+        [tasks.archs[arch].records[i].data for arch, i in chosen], generator.config.tune.condition_noise
+    )
     return generator.prior.loss(z, data, torch.stack([tasks.archs[arch].vector for arch, _ in chosen]))
 
 
-def tune(generator: Generator, tasks: Tasks, codes: dict[str, Latents], conditions: Conditions, report: Report) -> dict[str, float]:
+def tune(
+    generator: Generator, tasks: Tasks, codes: dict[str, Latents], conditions: Conditions, report: Report
+) -> dict[str, float]:
     """Stage 4. The gradient flows through a few steps of the sampler; the VAE's encoder, and so the codes, stay as they are."""
     config, vae = generator.config.tune, generator.vae
-    frozen = [vae.queries, *vae.read_token.parameters(), *vae.read_position.parameters(), *vae.encoder.parameters(), *vae.to_posterior.parameters()]
+    frozen = [
+        vae.queries,
+        *vae.read_token.parameters(),
+        *vae.read_position.parameters(),
+        *vae.encoder.parameters(),
+        *vae.to_posterior.parameters(),
+    ]
     ids = {id(p) for p in frozen}
     parameters = [p for p in [*vae.parameters(), *generator.prior.parameters()] if id(p) not in ids]
     average = EMAModel(parameters, decay=generator.config.prior.ema, use_ema_warmup=True, power=0.75)
@@ -162,7 +183,9 @@ def tune(generator: Generator, tasks: Tasks, codes: dict[str, Latents], conditio
         task = archs[step % len(archs)]
         names = [task.records[i].data for i in torch.randint(len(task.records), (count,)).tolist()]
         noise = torch.randn(count, *generator.latent_shape)
-        z = generator.prior.sample(conditions.draw(names, config.condition_noise), task.vector.expand(count, -1), noise, config.sample_steps)
+        z = generator.prior.sample(
+            conditions.draw(names, config.condition_noise), task.vector.expand(count, -1), noise, config.sample_steps
+        )
         decoded = vae.decode(task.spec, z * generator.latent_std + generator.latent_mean)
         return {
             "generated": _behaviour(generator, tasks, task, decoded, names),

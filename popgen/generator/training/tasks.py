@@ -59,7 +59,11 @@ class Tasks:
             spec, records = zoo.spec(name), zoo.select(arch=name, held_out=False)
             held_out = zoo.select(arch=name, held_out=True)
             if len(records) < 2:
-                raise BadInput(f"the zoo {zoo.name!r} has {len(records)} training checkpoints of {name!r}", "a generator needs two or more", "Build or import more.")
+                raise BadInput(
+                    f"the zoo {zoo.name!r} has {len(records)} training checkpoints of {name!r}",
+                    "a generator needs two or more",
+                    "Build or import more.",
+                )
             weights = zoo.matrix(records)
             scaling = Scaling.fit(spec, weights, zoo.reference(name))
             held_out_x = scaling.normalise(zoo.matrix(held_out)) if held_out else torch.zeros(0, spec.size)

@@ -45,7 +45,11 @@ def train_generator(zoo: Zoo, config: GeneratorConfig, out: Path, report: Report
     losses["tune"] = stages.tune(generator, tasks, codes, conditions, report)
     generator.eval().requires_grad_(False)
     generator.records = _records(generator, tasks)
-    metrics = {"seconds": round(time.monotonic() - began, 1), "losses": losses, "retrieval": retrieval(generator, tasks)}
+    metrics = {
+        "seconds": round(time.monotonic() - began, 1),
+        "losses": losses,
+        "retrieval": retrieval(generator, tasks),
+    }
     classes = {data.classes for data in tasks.data.values()}
     shared = list(classes.pop()) if len(classes) == 1 else []
     generator.provenance = Provenance(zoo.name, zoo.sha256, shared, list(tasks.data), metrics, __version__)
@@ -83,7 +87,9 @@ def retrieval(generator: Generator, tasks: Tasks) -> dict[str, dict[str, float]]
             if known:
                 chosen, weights = [records[i] for i in known], task.scaling.denormalise(x[known])
                 row[f"{kind}_original"] = _mean_accuracy(generator, tasks, chosen, weights)
-                row[f"{kind}_decoded"] = _mean_accuracy(generator, tasks, chosen, generator.decode(name, generator.encode(name, weights)))
+                row[f"{kind}_decoded"] = _mean_accuracy(
+                    generator, tasks, chosen, generator.decode(name, generator.encode(name, weights))
+                )
         figures[name] = row
     return figures
 
@@ -100,5 +106,7 @@ def _records(generator: Generator, tasks: Tasks) -> list[Code]:
         for r in task.records:
             metrics: dict[str, Any] = {"val_accuracy": float("nan"), "test_accuracy": float("nan"), **r.metrics}
             seed = -1 if r.seed is None else r.seed
-            records.append(Code(r.id, r.arch, r.data, seed, metrics["val_accuracy"], metrics["test_accuracy"], len(records)))
+            records.append(
+                Code(r.id, r.arch, r.data, seed, metrics["val_accuracy"], metrics["test_accuracy"], len(records))
+            )
     return records
