@@ -18,6 +18,7 @@ _PUBLIC = {
     "build_zoo": "popgen.zoo",
     "generate": "popgen.api",
     "load_data": "popgen.data",
+    "read_spec": "popgen.api",
     "retrieve": "popgen.api",
     "search": "popgen.api",
     "train": "popgen.api",
@@ -28,6 +29,9 @@ __all__ = ["__version__", *_PUBLIC]
 def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'popgen' has no attribute {name!r}")
+    from popgen.shadow import check_search_package
+
+    check_search_package()
     return getattr(importlib.import_module(_PUBLIC[name]), name)
 
 

@@ -4,28 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib.util import find_spec
-from pathlib import Path
 
 import click
 
-from popgen.errors import BadInput, PopgenError
-
-
-def check_search_package() -> None:
-    """Refuse to start when `import search` would give somebody else's module.
-
-    Raises:
-        BadInput: names the file that is in the way.
-    """
-    spec = find_spec("search")
-    origin = Path(spec.origin) if spec is not None and spec.origin else None
-    if origin is None or not (origin.parent / "space.py").exists() or not (origin.parent / "ray_pool.py").exists():
-        raise BadInput(
-            f"popgen's own package `search` is hidden by {origin or 'a folder called search'}",
-            "Python imports that one in its place",
-            "Rename it (for example to my_search.py), or start popgen from another folder.",
-        )
+from popgen.errors import PopgenError
+from popgen.shadow import check_search_package
 
 
 def main(args: list[str] | None = None) -> None:

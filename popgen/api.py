@@ -9,10 +9,10 @@ from popgen.jobs.generate import Generated, generate
 from popgen.jobs.retrieve import Retrieved, retrieve
 from popgen.jobs.search import Found
 from popgen.jobs.search import search as _search
-from popgen.jobs.train import train
+from popgen.jobs.train import read_spec, train
 from popgen.search_config import SearchConfig
 
-__all__ = ["Found", "Generated", "Retrieved", "generate", "retrieve", "search", "train"]
+__all__ = ["Found", "Generated", "Retrieved", "generate", "read_spec", "retrieve", "search", "train"]
 
 
 def search(

@@ -19,7 +19,7 @@ from .space import SPACES, Space, make_space
 
 if TYPE_CHECKING:
     from .optimizer import OPTIMIZERS, Optimizer, make_optimizer
-    from .ray_pool import RayPool
+    from .ray_pool import RayPool, RaySession
     from .run import run_search
 
 _HEAVY = {
@@ -27,6 +27,7 @@ _HEAVY = {
     "Optimizer": "optimizer",
     "make_optimizer": "optimizer",
     "RayPool": "ray_pool",
+    "RaySession": "ray_pool",
     "run_search": "run",
 }
 
@@ -43,6 +44,7 @@ __all__ = [
     "Population",
     "Progress",
     "RayPool",
+    "RaySession",
     "Record",
     "ResumeMismatch",
     "RunLocked",

@@ -14,9 +14,13 @@ class SearchError(Exception):
 class UnknownOptimizer(SearchError):
     """The optimizer's name is not known, cannot be imported, or its installed version does not work."""
 
+    exit_code = 3
+
 
 class ResumeMismatch(SearchError):
     """The history on disk belongs to another search than the one that was asked to go on."""
+
+    exit_code = 7
 
 
 class TooManyFailures(SearchError):
@@ -25,3 +29,5 @@ class TooManyFailures(SearchError):
 
 class RunLocked(SearchError):
     """Another process is writing the same history."""
+
+    exit_code = 7

@@ -11,7 +11,7 @@ import os
 import sys
 from collections import deque
 from collections.abc import Generator, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import ray
@@ -22,6 +22,27 @@ from .pool import Evaluation, Objective, evaluate_one
 
 CALLS_IN_FLIGHT = 2
 SINGLE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+
+
+class RaySession:
+    """Starts Ray at most once, for several pools, and shuts down what it started at the end of the `with` block."""
+
+    def __init__(self) -> None:
+        self._started = False
+
+    def start(self, workers: int, address: str | None = None) -> None:
+        """Start Ray, or join the cluster at `address`, unless Ray is running already."""
+        if not ray.is_initialized():
+            _start_ray(workers, address)
+            self._started = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._started and ray.is_initialized():
+            ray.shutdown()
+        self._started = False
 
 
 class RayPool:
@@ -48,9 +69,8 @@ class RayPool:
                 f"a Ray pool of {workers} workers\nat least one must evaluate\nuse LocalPool to evaluate in this process"
             )
         self._attempts = attempts
-        self._started_ray = not ray.is_initialized()
-        if self._started_ray:
-            _start_ray(workers, address)
+        self._session = RaySession()
+        self._session.start(workers, address)
         self._workers: list[Any] = []
         try:
             _check_cluster(workers, gpus)
@@ -88,8 +108,7 @@ class RayPool:
         if ray.is_initialized():
             for worker in self._workers:
                 ray.kill(worker)
-            if self._started_ray:
-                ray.shutdown()
+        self._session.__exit__()
         self._workers = []
 
 

@@ -34,6 +34,7 @@ from search import (
     Population,
     Progress,
     RayPool,
+    RaySession,
     SearchResult,
     SearchSettings,
     make_optimizer,
@@ -96,7 +97,8 @@ def search(
         folder.check_same({**before.frozen_fields(), **then}, {**config.frozen_fields(), **recorded})
     folder.write_config(config, recorded)
     say(f"run folder: {folder.path}")
-    found = [_search_one(job, generator, zoo, config, folder, report, say) for job in jobs]
+    with RaySession() as session:
+        found = [_search_one(job, generator, zoo, config, folder, session, report, say) for job in jobs]
     result = {"popgen": __version__, "results": [f.to_json() for f in found]}
     folder.write_result(result)
     return found
@@ -176,6 +178,7 @@ def _search_one(
     zoo: Zoo | None,
     config: SearchConfig,
     folder: RunFolder,
+    session: RaySession,
     report: Report | None,
     say: Callable[[str], None],
 ) -> Found:
@@ -192,7 +195,7 @@ def _search_one(
         fitness = fitness.prefer_batch_norm(decoder.weights(population.mean()))
     objective = LatentObjective(decoder, fitness)
     say(f"{arch}: head {fitness.head}, batch norm {fitness.batch_norm if fitness.spec.has_batch_norm else 'none'}")
-    pool = _pool(objective, population, config)
+    pool = _pool(objective, population, config, session)
     try:
         result = run_search(
             None,
@@ -242,7 +245,7 @@ def make_population(
     return Population(vectors, ["generated"] * len(sampled) + [origin for origin, _ in experts])
 
 
-def _pool(objective: LatentObjective, population: Population, config: SearchConfig) -> Pool:
+def _pool(objective: LatentObjective, population: Population, config: SearchConfig, session: RaySession) -> Pool:
     """Ray actors, or this process. `auto` times one candidate: the answer does not depend on where it is computed."""
     workers = config.workers
     if workers == "auto":
@@ -251,7 +254,10 @@ def _pool(objective: LatentObjective, population: Population, config: SearchConf
         objective(population.mean())
         expected = (time.perf_counter() - began) * config.evaluations
         workers = 0 if config.address is None and expected < _RAY_PAYS else (torch.get_num_threads() or 1)
-    return LocalPool(objective) if workers == 0 else RayPool(objective, workers, config.address)
+    if workers == 0:
+        return LocalPool(objective)
+    session.start(workers, config.address)
+    return RayPool(objective, workers)
 
 
 def _generated_rows(folder: RunFolder, population: Population, decoder: Any, job: Job) -> list[Row]:

@@ -13,6 +13,7 @@ from popgen.errors import PopgenError
 from popgen.generator.bundle import Code, Generator, Provenance
 from popgen.generator.config import GeneratorConfig
 from popgen.generator.training import stages
+from popgen.generator.training.finished import FinishedStages
 from popgen.generator.training.stage import Report
 from popgen.generator.training.tasks import Tasks
 from popgen.types import Flat
@@ -21,32 +22,37 @@ from popgen.zoo import Checkpoint, Zoo
 
 
 def train_generator(zoo: Zoo, config: GeneratorConfig, out: Path, report: Report) -> Generator:
-    """Train and save a generator.
+    """Train and save a generator. What is finished of an interrupted training in `out` is not done again.
 
     Args:
         report: called after every step with the stage, the step, the number of steps and the smoothed losses.
 
     Raises:
         PopgenError: reconstruction costs more accuracy on held-out lineages than `config.vae.gate`.
+        CannotResume: `out` holds an interrupted training with other settings or of another zoo.
     """
-    torch.manual_seed(config.seed)
     began = time.monotonic()
+    torch.manual_seed(config.seed)
     tasks = Tasks.load(zoo, config.encoders)
     specs = {name: task.spec for name, task in tasks.archs.items()}
     scalings = {name: task.scaling for name, task in tasks.archs.items()}
     generator = Generator(config, specs, scalings, tasks.feature_dim, tasks.text_dim)
-    losses = {"vae": stages.train_vae(generator, tasks, report)}
+    finished = FinishedStages(generator, out, {"config": config.model_dump(), "zoo_sha256": zoo.sha256})
+    losses = {"vae": finished.run("vae", lambda: stages.train_vae(generator, tasks, report))}
     codes = stages.store_codes(generator, tasks)
     check_gate(generator, tasks)
-    losses["data_encoder"] = stages.train_data_encoder(generator, tasks, codes, report)
+    losses["data_encoder"] = finished.run(
+        "data_encoder", lambda: stages.train_data_encoder(generator, tasks, codes, report)
+    )
+    torch.manual_seed(config.seed)  # the same draws whether the stage before was run or loaded
     conditions = stages.Conditions(generator, tasks)
     generator.data_vectors = torch.stack([drawn.mean(0) for drawn in conditions.drawn.values()])
-    losses["prior"] = stages.train_prior(generator, tasks, codes, conditions, report)
-    losses["tune"] = stages.tune(generator, tasks, codes, conditions, report)
+    losses["prior"] = finished.run("prior", lambda: stages.train_prior(generator, tasks, codes, conditions, report))
+    losses["tune"] = finished.run("tune", lambda: stages.tune(generator, tasks, codes, conditions, report))
     generator.eval().requires_grad_(False)
     generator.records = _records(generator, tasks)
     metrics = {
-        "seconds": round(time.monotonic() - began, 1),
+        "seconds": round(finished.seconds + time.monotonic() - began, 1),
         "losses": losses,
         "retrieval": retrieval(generator, tasks),
     }
@@ -54,6 +60,7 @@ def train_generator(zoo: Zoo, config: GeneratorConfig, out: Path, report: Report
     shared = list(classes.pop()) if len(classes) == 1 else []
     generator.provenance = Provenance(zoo.name, zoo.sha256, shared, list(tasks.data), metrics, __version__)
     generator.save_pretrained(out)
+    finished.remove()
     return generator
 
 
