@@ -71,7 +71,7 @@ cli.add_command(zoo)
     "--optimizer",
     help="CMA, DiagonalCMA, DE, TwoPointsDE, PSO, TBPSA, OnePlusOne, RandomSearch, NGOpt, or module:name.  [default: CMA]",
 )
-@click.option("--space", help="auto, pca, std or identity.  [default: auto]")
+@click.option("--space", help="Coordinates: identity (the latent's own), std, pca or auto.  [default: identity]")
 @click.option("--sigma", type=float, help="First step, in units of the population's spread.")
 @click.option("--batch", type=int, help="Candidates asked at a time; part of the algorithm.  [default: 12]")
 @click.option("--population", type=int, help="Networks sampled from the generator.  [default: 16]")

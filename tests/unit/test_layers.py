@@ -1,0 +1,197 @@
+"""Who may import whom, read off the sources with `ast`: imports go down the layers, heavy packages stay in their place."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+# Top to bottom; a part imports only parts of lower rows, never of its own row or above. `popgen` itself is __version__.
+LAYERS = [
+    {"__main__"},
+    {"cli"},
+    {"api", "cli_zoo", "progress"},
+    {"jobs"},
+    {"report", "audit"},
+    {"fitness"},
+    {"generator"},
+    {"encoders", "zoo"},
+    {"weights"},
+    {"archs", "data"},
+    {"config", "search_config", "__init__"},  # __init__ runs before all others, and itself imports next to nothing
+    {"refs", "shadow"},
+    {"errors", "types"},
+]
+LEVEL = {part: -row for row, parts in enumerate(LAYERS) for part in parts}
+# Packages that only these files or folders import.
+ONLY_IN = {
+    "search": ("popgen/jobs/", "popgen/progress.py"),
+    "ray": ("search/", "popgen/zoo/workers.py"),
+    "nevergrad": ("search/",),
+    "cma": ("search/",),
+    "open_clip": ("popgen/encoders/",),
+    "transformers": ("popgen/encoders/",),
+    "sentence_transformers": ("popgen/encoders/",),
+    "pickle": ("popgen/zoo/foreign.py",),  # for the name of the error that torch.load raises
+    "_pickle": (),
+    "cPickle": (),
+    "cloudpickle": (),
+    "dill": (),
+    "joblib": (),
+    "marshal": (),
+    "shelve": (),
+}
+# Modules that start the command line: nothing heavy when they are imported, only inside functions or for type checkers.
+LIGHT = [
+    f"popgen/{name}.py" for name in ("__init__", "__main__", "cli", "cli_zoo", "config", "errors", "search_config")
+]
+HEAVY = {"torch", "torchvision", "numpy", "ray", "nevergrad", "transformers", "sentence_transformers", "open_clip"}
+
+
+def sources() -> dict[str, str]:
+    files = [p for package in ("popgen", "search") for p in (ROOT / package).rglob("*.py")]
+    return {p.relative_to(ROOT).as_posix(): p.read_text(encoding="utf-8") for p in files}
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """Absolute names of what is imported anywhere in a source, `from a import b` as `a.b`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            yield from (f"{'.' * node.level}{node.module or ''}.{alias.name}" for alias in node.names)
+
+
+def part_of(path: str) -> str:
+    """`popgen/zoo/store.py` -> `zoo`, `popgen/cli.py` -> `cli`."""
+    return path.removeprefix("popgen/").partition("/")[0].removesuffix(".py")
+
+
+def problems(path: str, text: str) -> list[str]:
+    """One line for every import or call in a source that breaks a rule."""
+    tree, found = ast.parse(text), []
+    for name in imported(tree):
+        top, *rest = name.split(".")
+        if name.startswith("."):
+            if path.startswith("popgen/") or name.startswith(".."):
+                found.append(f"{path}: relative import {name}")
+        elif top == "popgen" and path.startswith("search/"):
+            found.append(f"{path}: search imports {name}")
+        elif top == "popgen":
+            found += _layer_problem(path, rest)
+        elif top in ONLY_IN and not (top == "search" and path.startswith("search/")):
+            found += [f"{path}: imports {name}"] * (not path.startswith(ONLY_IN[top] or ("-",)))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            if node.value.id == "pickle" and node.attr != "UnpicklingError":
+                found.append(f"{path}: uses pickle.{node.attr}")
+            if (node.value.id, node.attr) == ("torch", "load") and path != "popgen/zoo/foreign.py":
+                found.append(f"{path}: names torch.load")
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
+            safe = [k for k in node.keywords if k.arg == "weights_only" and ast.unparse(k.value) == "True"]
+            found += [f"{path}: torch.load without weights_only=True"] * (not safe)
+        if isinstance(node, ast.ImportFrom) and node.module == "torch" and "load" in [a.name for a in node.names]:
+            found.append(f"{path}: imports torch.load by name")
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "load":
+            pickles = [k for k in node.keywords if k.arg == "allow_pickle" and ast.unparse(k.value) != "False"]
+            found += [f"{path}: load with allow_pickle"] * len(pickles)
+    if path in LIGHT:
+        found += [f"{path}: imports {name} at once" for name in _at_once(tree) if name.partition(".")[0] in HEAVY]
+    return found
+
+
+def _layer_problem(path: str, rest: list[str]) -> list[str]:
+    mine, other = part_of(path), rest[0] if rest else "__version__"
+    if other in ("__version__", mine) and rest:
+        return []
+    if mine not in LEVEL or other not in LEVEL:
+        return [f"{path}: {mine} or {other} has no layer"]
+    return [f"{path}: {mine} imports {other}"] * (LEVEL[other] >= LEVEL[mine])
+
+
+def _at_once(tree: ast.Module) -> Iterator[str]:
+    """What is imported when the module is: outside functions and `if TYPE_CHECKING`."""
+    waiting: list[ast.stmt] = list(tree.body)
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            yield from imported(node)
+        elif not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and not (
+            isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        ):
+            waiting += [child for child in ast.iter_child_nodes(node) if isinstance(child, ast.stmt)]
+
+
+@pytest.mark.parametrize("path", sorted(sources()))
+def test_imports_keep_to_the_layers(path: str) -> None:
+    assert problems(path, sources()[path]) == []
+
+
+def test_the_check_sees_what_it_is_about() -> None:
+    texts = sources()
+    assert "torch.load(path, map_location=" in texts["popgen/zoo/foreign.py"]
+    assert len([p for p in texts if p.startswith("search/")]) > 10
+    assert {part_of(p) for p in texts if p.startswith("popgen/")} <= LEVEL.keys()
+    loads = [p for p, text in texts.items() if "torch.load(" in text]
+    assert loads == ["popgen/zoo/foreign.py"]
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "problem"),
+    [
+        ("popgen/archs/spec.py", "from popgen.weights import Scaling", "archs imports weights"),
+        ("popgen/archs/spec.py", "def f():\n    import popgen.zoo.store", "archs imports zoo"),
+        ("popgen/archs/spec.py", "from popgen import data", "archs imports data"),  # neighbours do not meet
+        ("popgen/zoo/store.py", "from popgen.encoders.arch import ArchTextEncoder", "zoo imports encoders"),
+        ("popgen/generator/vae.py", "from popgen.fitness import Score", "generator imports fitness"),
+        ("popgen/errors.py", "from popgen import refs", "errors imports refs"),
+        ("popgen/__init__.py", "def f():\n    from popgen.archs import build", "__init__ imports archs"),
+        ("popgen/audit/x.py", "from popgen.report import write", "audit imports report"),
+        ("popgen/jobs/search.py", "from popgen.shiny import new", "jobs or shiny has no layer"),
+        ("popgen/archs/spec.py", "import popgen", "no layer"),
+        ("popgen/archs/spec.py", "from .builders import build", "relative import"),
+        ("popgen/fitness/heads.py", "from search import Population", "imports search"),
+        ("search/run.py", "from popgen.errors import PopgenError", "search imports popgen"),
+        ("search/run.py", "from ..popgen import errors", "relative import"),
+        ("popgen/jobs/search.py", "import ray", "imports ray"),
+        ("popgen/zoo/store.py", "from ray.util import queue", "imports ray.util"),
+        ("popgen/zoo/workers.py", "import nevergrad as ng", "imports nevergrad"),
+        ("popgen/generator/conditions.py", "import open_clip", "imports open_clip"),
+        ("popgen/generator/conditions.py", "from transformers import AutoModel", "imports transformers"),
+        ("popgen/archs/spec.py", "from sentence_transformers import models", "imports sentence_transformers"),
+        ("popgen/weights/tokens.py", "import pickle", "imports pickle"),
+        ("search/history.py", "import pickle", "imports pickle"),
+        ("popgen/zoo/foreign.py", "import pickle\npickle.load(open('x', 'rb'))", "uses pickle.load"),
+        ("popgen/zoo/foreign.py", "from pickle import loads\nimport dill", "imports dill"),
+        ("popgen/zoo/store.py", "import torch\ntorch.load('x', weights_only=True)", "names torch.load"),
+        ("popgen/zoo/store.py", "import torch\nread = torch.load", "names torch.load"),
+        ("popgen/zoo/foreign.py", "import torch\ntorch.load('x')", "without weights_only=True"),
+        ("popgen/zoo/foreign.py", "import torch\ntorch.load('x', weights_only=False)", "without weights_only=True"),
+        ("popgen/zoo/store.py", "from torch import load", "torch.load by name"),
+        ("popgen/data/datasets.py", "import numpy as np\nnp.load('x', allow_pickle=True)", "allow_pickle"),
+        ("popgen/cli.py", "import torch", "imports torch at once"),
+        ("popgen/config.py", "try:\n    from numpy import array\nexcept ImportError:\n    pass", "numpy.array at once"),
+    ],
+)
+def test_a_violation_is_found(path: str, text: str, problem: str) -> None:
+    assert any(problem in line for line in problems(path, text)), problems(path, text)
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("popgen/cli.py", "def run():\n    import torch\n    from popgen.jobs.search import search"),
+        ("popgen/cli.py", "if TYPE_CHECKING:\n    import torch"),
+        ("popgen/zoo/store.py", "from popgen import __version__\nfrom popgen.zoo.index import FORMAT"),
+        ("search/run.py", "import nevergrad\nfrom .pool import Pool\nimport search.space"),
+        ("popgen/zoo/workers.py", "import ray\nfrom ray.exceptions import RayError"),
+    ],
+)
+def test_what_is_allowed_passes(path: str, text: str) -> None:
+    assert problems(path, text) == []
