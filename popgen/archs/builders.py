@@ -211,5 +211,6 @@ def build(config: ArchConfig | str, seed: int | None = None) -> nn.Module:
 
 
 def with_classes(config: ArchConfig, classes: int) -> ArchConfig:
-    """The same architecture with another number of outputs."""
-    return replace(config, classes=classes)
+    """The same architecture with another number of outputs; options called classes or num_classes follow."""
+    options = {key: classes if key in ("classes", "num_classes") else value for key, value in config.options.items()}
+    return replace(config, classes=classes, options=options)

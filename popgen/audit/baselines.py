@@ -7,7 +7,8 @@ embedding to the zoo's weights. noise: the zoo's best with noise of several size
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -60,20 +61,23 @@ class Rivals:
     def rows(self, evaluations: int, noise: bool) -> Iterator[Row]:
         """All rows that can be made: without a zoo only `random`."""
         spec = self.generator.spec(self.arch)
-        yield self._row("random", [random_weights(spec, self.seed)])
+        yield self._best("random", [random_weights(spec, self.seed)])
         if self.zoo is None:
             return
         records = self.zoo.select(arch=self.arch, held_out=False)
+        if not records:
+            return
         weights = self.zoo.matrix(records)
-        scores = [self.fitness.score(flat) for flat in weights]
-        best = min(range(len(scores)), key=lambda i: scores[i].loss)
-        yield self._of("best_zoo", scores[best], len(scores))
-        yield self._row("average", [average(records, weights, self.closest[:CLOSEST])])
+        yield self._best("best_zoo", weights)
+        near = [name for name in self.closest if any(r.data == name for r in records)][:CLOSEST]
+        if near:
+            yield self._best("average", [average(records, weights, near)])
         ridge = self.ridge(records, weights)
         if ridge is not None:
-            yield self._row("ridge", [ridge])
+            yield self._best("ridge", [ridge])
         if noise:
-            yield self._row("noise", list(self._noisy(spec, weights[best], evaluations)))
+            start = min(weights, key=lambda flat: self._loss(self.fitness.score(flat)))
+            yield self._best("noise", self._noisy(spec, start, evaluations))
 
     def ridge(self, records: list[Checkpoint], weights: Flat) -> Tensor | None:
         """Weights (p,) predicted from the data set's embedding by a ridge regression over the zoo."""
@@ -97,13 +101,19 @@ class Rivals:
             moved = flat + _NOISE[i % len(_NOISE)] * deviations * torch.randn(flat.shape, generator=generator)
             yield torch.where(is_variance, moved.clamp_min(1e-5), moved)
 
-    def _row(self, name: str, candidates: list[Tensor]) -> Row:
-        return self._of(
-            name, min((self.fitness.score(flat) for flat in candidates), key=lambda s: s.loss), len(candidates)
-        )
+    def _best(self, name: str, candidates: Iterable[Tensor]) -> Row:
+        """The row of the candidate with the lowest validation loss; only its test accuracy is looked at."""
+        count, best = 0, None
+        for flat in candidates:
+            score, count = self.fitness.score(flat), count + 1
+            if best is None or self._loss(score) < self._loss(best):
+                best = score
+        assert best is not None
+        return Row(name, count, best.accuracy, test_accuracy(best, self.data), best.loss)
 
-    def _of(self, name: str, score: Score, evaluations: int) -> Row:
-        return Row(name, evaluations, score.accuracy, test_accuracy(score, self.data), score.loss)
+    @staticmethod
+    def _loss(score: Score) -> float:
+        return score.loss if math.isfinite(score.loss) else math.inf
 
 
 def random_weights(spec: ArchSpec, seed: int) -> Tensor:

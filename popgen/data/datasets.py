@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -94,12 +95,12 @@ def split_name(name: str) -> tuple[str, list[str]]:
     >>> split_name("digits/rotate:45/invert")
     ('digits', ['rotate:45', 'invert'])
     """
-    prefix, _, path = name.partition(":")
-    if prefix in ("npz", "folder") and Path(path).exists():
-        return name, []
     parts = name.split("/")
     cut = len(parts)
     while cut > 1 and parts[cut - 1].partition(":")[0] in VARIANTS:
+        prefix, _, path = "/".join(parts[:cut]).partition(":")
+        if prefix in ("npz", "folder") and Path(path).exists():
+            break  # a file or folder that is called like a variant
         cut -= 1
     return "/".join(parts[:cut]), parts[cut:]
 
@@ -123,13 +124,10 @@ def check_data_name(name: str) -> None:
         return
     else:
         base, _, rest = source.partition("/")
-        if rest and (base in _BUILTIN):
-            raise unknown_name(
-                "variant",
-                rest.split("/")[0].partition(":")[0],
-                VARIANTS,
-                f"Variants stand behind the data set: {base}/rotate:45.",
-            )
+        if base in _BUILTIN and rest:
+            unknown = next(p for p in (part.partition(":")[0] for part in rest.split("/")) if p not in VARIANTS)
+            todo = f"Variants stand behind the data set: {base}/rotate:45."
+            raise unknown_name("variant", unknown, VARIANTS, todo)
         raise unknown_name("data set", source, [*_BUILTIN, "npz:FILE", "folder:FOLDER", "module:function"])
 
 
@@ -199,7 +197,7 @@ def _npz(name: str, path: Path) -> DataSet:
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, TypeError, BadZipFile) as error:
         raise BrokenFile(
             f"{path} cannot be read as .npz", str(error), "Write it with numpy.savez_compressed."
         ) from error
@@ -210,21 +208,32 @@ def _npz(name: str, path: Path) -> DataSet:
             "needed: x and y, or x_train, y_train, x_test, y_test",
             "Rename the arrays.",
         )
-    label_keys = ("y_train", "y_test", "y_val") if has_test else ("y",)
-    top = 1 + max(int(arrays[k].max()) for k in label_keys if k in arrays)
-    classes = tuple(str(c) for c in arrays["classes"]) if "classes" in arrays else tuple(str(i) for i in range(top))
+    splits = [""] if not has_test else [f"_{split}" for split in SPLITS if f"x_{split}" in arrays]
+    parts = [_part(arrays, suffix, path) for suffix in splits]
+    top = 1 + max(int(part.labels.max()) for part in parts)
+    classes = tuple(str(c) for c in arrays["classes"]) if "classes" in arrays else tuple(map(str, range(top)))
+    if top > len(classes):
+        raise BadInput(f"{path} has the label {top - 1}", f"`classes` names {len(classes)}, from 0", "Add the names.")
     if not has_test:
-        return from_arrays(name, _images(arrays["x"], path), _labels(arrays["y"]), classes)
-    train = Part(_images(arrays["x_train"], path), _labels(arrays["y_train"]))
-    test = Part(_images(arrays["x_test"], path), _labels(arrays["y_test"]))
-    if {"x_val", "y_val"} <= arrays.keys():
-        return DataSet(name, classes, train, Part(_images(arrays["x_val"], path), _labels(arrays["y_val"])), test)
+        return from_arrays(name, parts[0].images, parts[0].labels, classes)
+    if len(parts) == 3:
+        return DataSet(name, classes, *parts)
+    train, test = parts
     keep, held = _stratified(train.labels, [0.8, 0.2])
     return DataSet(name, classes, train.take(keep), train.take(held), test)
 
 
-def _labels(array: np.ndarray) -> Tensor:
-    return torch.from_numpy(array.astype(np.int64)).flatten()
+def _part(arrays: dict[str, np.ndarray], suffix: str, path: Path) -> Part:
+    """Images and labels `x{suffix}` and `y{suffix}`, checked against each other."""
+    x, y = arrays[f"x{suffix}"], arrays.get(f"y{suffix}", np.zeros(0))
+    whole = np.issubdtype(y.dtype, np.integer) or (np.issubdtype(y.dtype, np.floating) and bool((y == y.round()).all()))
+    if y.size != len(y) or not whole or len(y) != len(x) or len(y) == 0 or y.min() < 0:
+        raise BadInput(
+            f"y{suffix} of {path} does not fit x{suffix}",
+            f"x has shape {x.shape}, y has shape {y.shape} and type {y.dtype}",
+            "Give one whole number from 0 for each image: its class.",
+        )
+    return Part(_images(x, path), torch.from_numpy(y.astype(np.int64)).flatten())
 
 
 def _images(array: np.ndarray, path: Path) -> Tensor:
@@ -235,7 +244,7 @@ def _images(array: np.ndarray, path: Path) -> Tensor:
         images = images.unsqueeze(1)
     elif images.dim() == 4 and images.shape[-1] in (1, 3) and images.shape[1] not in (1, 3):
         images = images.permute(0, 3, 1, 2)
-    if images.dim() != 4 or images.shape[1] not in (1, 3) or images.min() < 0 or images.max() > 1:
+    if images.dim() != 4 or images.shape[1] not in (1, 3) or not ((images >= 0) & (images <= 1)).all():
         raise BadInput(
             f"images of {path} are not usable",
             f"shape {tuple(array.shape)}, {array.dtype}",
@@ -246,6 +255,8 @@ def _images(array: np.ndarray, path: Path) -> Tensor:
 
 def _folder(name: str, root: Path) -> DataSet:
     """`root/{train,val,test}/CLASS/image`, or `root/CLASS/image` which is then split."""
+    if not root.is_dir():
+        raise BadInput(f"{root} is not a folder", "folder: reads a folder per class", "Use npz: for an .npz file.")
     own = [s for s in SPLITS if (root / s).is_dir()]
     roots = {s: root / s for s in own} or {"all": root}
     if own and "train" not in own:
@@ -272,11 +283,11 @@ def _read_folder(root: Path, classes: tuple[str, ...]) -> Part:
         for path in sorted(p for p in (root / class_name).glob("*") if p.suffix.lower() in _SUFFIXES):
             try:
                 with Image.open(path) as opened:
-                    grey = opened.mode in ("L", "1", "I;16")
-                    array = np.asarray(opened.convert("L" if grey else "RGB"))
+                    deep = opened.mode in ("I", "I;16")  # 16 bits; convert("L") would clip them
+                    array = np.asarray(opened if deep else opened.convert("L" if opened.mode in ("L", "1") else "RGB"))
             except OSError as error:
                 raise BrokenFile(f"{path} is not a readable image", str(error), "Remove or replace it.") from error
-            tensor = torch.from_numpy(array.copy()).float() / 255
+            tensor = torch.from_numpy(array.astype(np.float32)) / (65535 if deep else 255)
             images.append(tensor.unsqueeze(0) if tensor.dim() == 2 else tensor.permute(2, 0, 1))
             labels.append(label)
     if not images:

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from popgen.archs import ArchSpec
+from popgen.archs import ArchSpec, build
 from popgen.archs.builders import with_classes
 from popgen.data import DataSet, Part
-from popgen.errors import BadInput, near_matches
+from popgen.errors import BadInput, near_matches, unknown_name
 from popgen.fitness.heads import fit_ridge_head
 from popgen.generator.bundle import Decoder
 from popgen.types import Images, Labels, StateDict
@@ -64,12 +64,13 @@ class Fitness:
         loo_loss = None
         if self.head == "refit":
             features = network_features(self.spec, flat, self.train[0])
-            head = fit_ridge_head(features, self.train[1], self.finished.config.classes)
+            classes, intercept = self.finished.config.classes, _has_bias(self.spec)
+            head = fit_ridge_head(features, self.train[1], classes, intercept)
             flat, loo_loss = self._with_head(flat, head.weight, head.bias), head.loss
         elif self.head == "remap":
             state = self.spec.to_state(flat)
-            rows = list(self.rows)
-            flat = self._with_head(flat, state[f"{self.spec.head}.weight"][rows], state[f"{self.spec.head}.bias"][rows])
+            rows, bias = list(self.rows), state.get(f"{self.spec.head}.bias", torch.zeros(self.spec.config.classes))
+            flat = self._with_head(flat, state[f"{self.spec.head}.weight"][rows], bias[rows])
         logits = network_outputs(self.finished, flat, self.val[0])
         loss = float(F.cross_entropy(logits, self.val[1]))
         if loo_loss is not None:
@@ -79,7 +80,7 @@ class Fitness:
 
     def _with_head(self, flat: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         state = {**self.spec.to_state(flat), f"{self.spec.head}.weight": weight, f"{self.spec.head}.bias": bias}
-        return self.finished.to_flat(state)
+        return self.finished.to_flat(state)  # which leaves the bias out where the head has none
 
     def prefer_batch_norm(self, flat: Tensor) -> Fitness:
         """The Fitness with the batch-norm treatment that gives these weights the lower loss; keep where there is none."""
@@ -122,6 +123,9 @@ def make_fitness(
     Raises:
         BadInput: the test split, more classes than outputs, class names that the network does not know, no head to refit.
     """
+    for option, value, known in (("head", head, HEADS), ("batch_norm", batch_norm, BATCH_NORMS)):
+        if value not in known:
+            raise unknown_name(option.replace("_", "-"), value, known)
     if split not in ("val", "train"):
         raise BadInput(
             f"candidates cannot be scored on the split {split!r}",
@@ -138,9 +142,11 @@ def make_fitness(
             "it cannot be kept",
             "Use --head refit.",
         )
-    if head != "keep" and not spec.head:
+    if head != "keep" and not _head_is_output(spec):
         raise BadInput(
-            f"{spec.name!r} has no linear layer that could be its head", f"--head {head} needs one", "Use --head keep."
+            f"the outputs of {spec.name!r} are not those of its last linear layer ({spec.head or 'it has none'})",
+            f"--head {head} works on that layer",
+            "Use --head keep.",
         )
     if head == "remap":
         rows = _rows_by_name(data, classes)
@@ -149,6 +155,30 @@ def make_fitness(
     parts: list[Part] = [data.train, getattr(data, split)]
     train, val = ((network_inputs(spec.config, part.images), part.labels) for part in parts)
     return Fitness(spec, finished, head, "keep" if batch_norm == "auto" else batch_norm, rows, train, val)
+
+
+def _has_bias(spec: ArchSpec) -> bool:
+    return any(t.name == f"{spec.head}.bias" for t in spec.tensors)
+
+
+@torch.no_grad()
+def _head_is_output(spec: ArchSpec) -> bool:
+    """Whether the network's outputs are its head applied to what enters it; tried on random weights."""
+    if not spec.head:
+        return False
+    flat = spec.to_flat(build(spec.config, seed=0).state_dict())
+    inputs, state = torch.rand(2, *spec.config.input_shape), spec.to_state(flat)
+    try:
+        features = network_features(spec, flat, inputs)
+    except BadInput:
+        return False
+    weight, bias = state[f"{spec.head}.weight"], state.get(f"{spec.head}.bias")
+    outputs = network_outputs(spec, flat, inputs)
+    return (
+        features.shape == (2, weight.shape[1])
+        and outputs.shape == (2, len(weight))
+        and torch.allclose(outputs, F.linear(features, weight, bias), atol=1e-4)
+    )
 
 
 def _choose_head(data: DataSet, classes: tuple[str, ...]) -> str:

@@ -28,8 +28,8 @@ class RidgeHead:
     penalty: float
 
 
-def fit_ridge_head(features: Tensor, labels: Tensor, classes: int) -> RidgeHead:
-    """Fit on features (n, f) and labels (n,).
+def fit_ridge_head(features: Tensor, labels: Tensor, classes: int, intercept: bool = True) -> RidgeHead:
+    """Fit on features (n, f) and labels (n,); without an `intercept` the bias is zero.
 
     >>> x = torch.eye(3).repeat(20, 1)
     >>> head = fit_ridge_head(x, torch.arange(3).repeat(20), 3)
@@ -38,7 +38,7 @@ def fit_ridge_head(features: Tensor, labels: Tensor, classes: int) -> RidgeHead:
     """
     x, y = features.double(), F.one_hot(labels, classes).double()
     n = len(x)
-    x_mean, y_mean = x.mean(0), y.mean(0)
+    x_mean, y_mean = (x.mean(0), y.mean(0)) if intercept else (torch.zeros_like(x[0]), torch.zeros_like(y[0]))
     x, y = x - x_mean, y - y_mean
     s, v = torch.linalg.eigh(x.T @ x)
     s = s.clamp_min(0)
@@ -47,7 +47,7 @@ def fit_ridge_head(features: Tensor, labels: Tensor, classes: int) -> RidgeHead:
     best: tuple[Tensor, Tensor, float, Tensor] | None = None
     for penalty in _PENALTIES * unit:
         shrink = 1 / (s + penalty)
-        leverage = (rotated.square() @ shrink + 1 / n).clamp_max(1 - 1e-6)  # 1 / n: the mean is fitted, too
+        leverage = (rotated.square() @ shrink + intercept / n).clamp_max(1 - 1e-6)  # 1 / n: the mean is fitted, too
         residual = (y - rotated @ (shrink[:, None] * target)) / (1 - leverage)[:, None]
         error = residual.square().mean()
         if best is None or error < best[0]:

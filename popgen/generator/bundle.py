@@ -214,7 +214,7 @@ class Generator(nn.Module):
         return sorted(found, key=lambda pair: -pair[0].val_accuracy)
 
     def save_pretrained(self, folder: str | Path) -> Path:
-        """Write the folder; tensors are kept in half precision where that changes no weight by more than 1e-3 of its scale."""
+        """Write the folder. Trained tensors are kept in half precision: decoded weights move by about 1e-3 of their scale."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {
@@ -249,37 +249,48 @@ class Generator(nn.Module):
             config = json.loads((folder / "config.json").read_text())
             records = json.loads((folder / "codes.json").read_text())
             tensors = load_file(folder / "model.safetensors")
-        except (OSError, json.JSONDecodeError, SafetensorError) as error:
+            found = config["format"]
+        except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
             raise BrokenFile(
                 f"the generator in {folder} cannot be read", str(error), "Train or copy it again."
             ) from error
-        if config.get("format") != FORMAT:
+        if found != FORMAT:
             raise BrokenFile(
-                f"the generator in {folder} has format {config.get('format')}",
-                f"this popgen reads format {FORMAT}",
-                "Train it again.",
+                f"the generator in {folder} has format {found}", f"this popgen reads format {FORMAT}", "Train it again."
             )
-        specs = {arch: ArchSpec.from_config(ArchConfig.from_json(c)) for arch, c in config["archs"].items()}
         try:
-            scalings = {
-                arch: Scaling(*(tensors.pop(f"scaling.{arch}.{part}") for part in ("reference", "scale", "is_log")))
-                for arch in specs
-            }
-            generator = cls(
-                GeneratorConfig(**config["generator"]), specs, scalings, config["feature_dim"], config["text_dim"]
-            )
-            generator.codes, generator.data_vectors = (
-                torch.empty_like(tensors[name], dtype=torch.float32) for name in ("codes", "data_vectors")
-            )
-            generator.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
-            generator.records = [Code(**record) for record in records]
-            generator.provenance = Provenance(**config["provenance"])
-        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            generator = cls._assemble(config, records, tensors)
+        except (KeyError, RuntimeError, TypeError, ValueError, AttributeError, NotFound, BadInput) as error:
             raise BrokenFile(
                 f"the files of the generator in {folder} do not fit together", str(error), "Train or copy it again."
             ) from error
         generator.sha256 = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
         return generator.eval().requires_grad_(False)
+
+    @classmethod
+    def _assemble(cls, config: dict[str, Any], records: list[dict[str, Any]], tensors: dict[str, Tensor]) -> Generator:
+        """A generator from what its files hold. Raises whatever does not fit."""
+        specs = {arch: ArchSpec.from_config(ArchConfig.from_json(c)) for arch, c in config["archs"].items()}
+        scalings = {}
+        for arch, spec in specs.items():
+            parts = [tensors.pop(f"scaling.{arch}.{part}") for part in ("reference", "scale", "is_log")]
+            if any(part.shape != (spec.size,) for part in parts):
+                raise ValueError(f"the scaling of {arch} is not of its {spec.size} parameters")
+            scalings[arch] = Scaling(*parts)
+        generator = cls(
+            GeneratorConfig(**config["generator"]), specs, scalings, config["feature_dim"], config["text_dim"]
+        )
+        generator.codes, generator.data_vectors = (
+            torch.empty_like(tensors[name], dtype=torch.float32) for name in ("codes", "data_vectors")
+        )
+        generator.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
+        generator.records = [Code(**record) for record in records]
+        generator.provenance = Provenance(**config["provenance"])
+        if sorted(r.row for r in generator.records) != list(range(len(generator.codes))):
+            raise ValueError(f"codes.json lists {len(records)} codes, model.safetensors holds {len(generator.codes)}")
+        if len(generator.provenance.data) != len(generator.data_vectors):
+            raise ValueError("provenance.data does not list the data sets of data_vectors")
+        return generator
 
     def check_data(self, data: DataSet) -> None:
         """Refuse a data set without training images in one of its classes."""

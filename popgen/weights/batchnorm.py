@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import torch
 from torch import Tensor
@@ -32,6 +33,6 @@ def reestimate(spec: ArchSpec, flat: Tensor, inputs: Images) -> Tensor:
             module.reset_running_stats()
             module.momentum = None  # torch then keeps the plain average over batches
             module.train()
-    for batch in inputs.split(_BATCH):
+    for batch in inputs.tensor_split(math.ceil(len(inputs) / _BATCH)):  # even parts: one image alone has no variance
         net(batch)
     return spec.to_flat(net.state_dict())

@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from popgen.archs import ArchConfig, ArchSpec, build
 from popgen.data import Part
 from popgen.data.datasets import fit_images
+from popgen.errors import BadInput
 from popgen.types import Flat, Images, Labels, StateDict
 
 _BATCH = 1000  # images a forward pass: bounds memory, large enough to keep a core busy
@@ -58,7 +59,11 @@ def _differentiable(spec: ArchSpec, flat: Tensor) -> StateDict:
 
 
 def network_features(spec: ArchSpec, flat: Tensor, inputs: Images) -> Tensor:
-    """What enters the head (the last linear layer), shape (n, features)."""
+    """What enters the head (the last linear layer), shape (n, features).
+
+    Raises:
+        BadInput: the network does not call it.
+    """
     net = skeleton(spec)
     seen: list[Tensor] = []
     hook = net.get_submodule(spec.head).register_forward_pre_hook(lambda _, args: seen.append(args[0]))
@@ -66,6 +71,8 @@ def network_features(spec: ArchSpec, flat: Tensor, inputs: Images) -> Tensor:
         functional_call(net, spec.to_state(flat), (inputs,))
     finally:
         hook.remove()
+    if not seen:
+        raise BadInput(f"{spec.name!r} does not call its last linear layer {spec.head!r}", "so it has no features", "")
     return seen[0].flatten(1)
 
 

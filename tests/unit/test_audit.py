@@ -141,9 +141,6 @@ def test_noise_keeps_variances_positive(rivals: Rivals) -> None:
     assert found["noise"].val_accuracy > 0.3
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the mean of no checkpoints: a row with the loss NaN and the accuracy of class 0"
-)
 def test_no_average_without_checkpoints_on_the_closest_data_sets(rivals: Rivals) -> None:
     found = list(replace(rivals, closest=["digits/elsewhere"]).rows(1, noise=False))
     assert all(np.isfinite(row.val_loss) for row in found)

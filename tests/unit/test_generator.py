@@ -377,7 +377,6 @@ def test_broken_folders(tmp_path: Path, damage: Callable[[Path], None], text: st
     assert f"{tmp_path / 'g'} {text}" in str(caught.value)
 
 
-@pytest.mark.xfail(strict=True, reason="another error comes out (the first five), or none and it fails when it is used")
 @pytest.mark.parametrize(
     "damage",
     [

@@ -1,0 +1,71 @@
+"""Every script of examples/ runs in a process of its own, from an empty folder, as its header says."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
+SPEC = str(ROOT / "zoo_specs" / "digits.yaml")
+
+# Arguments where the header asks for some (or where fewer of everything will do), and what must stand in the output.
+ARGUMENTS = {
+    "without_popgen.py": ["{run}/best-cnn-s.safetensors"],
+    "own_zoo.py": ["mine"],
+    "bench/held_out.py": ["--arch", "mlp-s", "--head", "keep", "--seeds", "1", "--evaluations", "40", "--spec", SPEC],
+    "bench/search_settings.py": ["--arch", "mlp-s", "--seeds", "1"],
+    "recipes/clip_tiny_probe.py": [],
+    "recipes/clip_tiny.py": ["--help"],  # takes minutes, and its result is checked by the probe
+    "recipes/text_tiny.py": ["--help"],  # needs its teacher's folder
+}
+PRINTED = {
+    "find_weights.py": r"search +300 evaluations, test accuracy 0\.[89]",
+    "population.py": r"(?s)validation accuracy 0\.[6-9].*retrieved cnn-s/digits/rotate:30/s\d: test accuracy 0\.9",
+    "without_popgen.py": r"tensor\(\[\[",
+    "bench/held_out.py": r"best_zoo 0\.\d+.*generated_best 0\.\d+.*search 0\.[89].*trained 0\.9",
+    "own_zoo.py": r"test accuracy 0\.\d+",
+}
+SLOW = {
+    "own_zoo.py",
+    "bench/held_out.py",
+    "bench/search_settings.py",
+    *(f"recipes/{name}.py" for name in ("clip_tiny", "clip_tiny_probe")),
+}
+SLOW |= {"recipes/text_tiny.py"}
+NO_SCRIPT = {"recipes/glyphs.py"}  # a module of the recipes
+
+
+def scripts() -> list[object]:
+    names = sorted(str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*.py"))
+    marks = {name: [pytest.mark.slow] if name in SLOW else [] for name in names}
+    return [pytest.param(name, marks=marks[name]) for name in names if name not in NO_SCRIPT]
+
+
+def test_the_tables_name_scripts_that_exist() -> None:
+    assert [name for name in (*ARGUMENTS, *PRINTED, *SLOW, *NO_SCRIPT) if not (EXAMPLES / name).is_file()] == []
+
+
+@pytest.mark.parametrize("name", scripts())
+def test_an_example_runs(name: str, tmp_path: Path, run_folder: tuple[Path, object]) -> None:
+    arguments = [part.format(run=run_folder[0]) for part in ARGUMENTS.get(name, [])]
+    command = [sys.executable, str(EXAMPLES / name), *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=550)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert re.search(PRINTED.get(name, r"\S"), done.stdout), done.stdout
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", sorted(str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*.py")))
+def test_an_example_says_how_it_is_run(name: str) -> None:
+    text = (EXAMPLES / name).read_text()
+    assert text.startswith('"""')
+    header = text.split('"""')[1]
+    assert name in NO_SCRIPT or f"python examples/{name}" in header, "the command stands in the header"
+    assert Path(name).name != "search.py", "a script's folder comes first on its path: it would hide the package search"

@@ -1,0 +1,116 @@
+"""`popgen generate` writes populations, `popgen retrieve` gives checkpoints back; neither needs the zoo."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from popgen import retrieve as retrieve_function
+from popgen.archs import build
+from popgen.data import load_data
+from popgen.refs import ASSETS
+
+DATA = ("--data", "digits/rotate:45")
+
+
+def test_a_population_is_written_and_loads(popgen: Any, here: Path) -> None:
+    called = popgen("generate", "--arch", "cnn-s,resnet-s", *DATA, "-n", 3, "--out", "made", "--json")
+    made = called.json["networks"]
+    assert [(one["arch"], one["index"]) for one in made] == [(a, i) for a in ("cnn-s", "resnet-s") for i in range(3)]
+    val = load_data("digits/rotate:45").val
+    for one in made:
+        net = build(one["arch"]).eval()
+        net.load_state_dict(load_file(one["weights"]), strict=True)
+        with torch.no_grad():
+            right = (net(val.images).argmax(1) == val.labels).sum()
+        assert int(right) == pytest.approx(one["val_accuracy"] * len(val), abs=1e-3)
+        assert one["val_accuracy"] > 0.6  # far above guessing, on a rotation that no network was trained on
+    assert len({one["val_accuracy"] for one in made}) > 2
+    latents = load_file("made/cnn-s/latents.safetensors")["latents"]
+    assert latents.shape[0] == 3 and not torch.equal(latents[0], latents[1])
+
+
+def test_a_seed_makes_one_population(popgen: Any, here: Path) -> None:
+    for folder, seed in (("a", 7), ("b", 7), ("c", 8)):
+        popgen("generate", "--arch", "mlp-s", *DATA, "-n", 2, "--seed", seed, "--out", folder)
+    a, b, c = (load_file(f"{folder}/mlp-s/01.safetensors") for folder in "abc")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not any(torch.equal(a[name], c[name]) for name in a)
+
+
+def test_a_folder_with_files_is_refused(popgen: Any, here: Path) -> None:
+    (here / "made").mkdir()
+    (here / "made" / "notes.txt").write_text("mine")
+    assert "made is not empty" in popgen("generate", "--arch", "mlp-s", *DATA, "--out", "made", code=4).err
+    assert [path.name for path in (here / "made").iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("arch", ["mlp-s", "cnn-s", "cnn-m", "resnet-s"])
+def test_a_checkpoint_comes_back(popgen: Any, here: Path, arch: str) -> None:
+    got = popgen("retrieve", "--arch", arch, "--data", "digits/rotate:30", "--json").json
+    assert (got["arch"], got["data"], got["id"]) == (
+        arch,
+        "digits/rotate:30",
+        f"{arch}/digits/rotate:30/s{got['seed']}",
+    )
+    assert got["original_test_accuracy"] > 0.9
+    assert abs(got["test_accuracy"] - got["original_test_accuracy"]) < 0.04
+    net, test = build(arch).eval(), load_data("digits/rotate:30").test
+    net.load_state_dict(load_file(got["weights"]), strict=True)
+    with torch.no_grad():
+        right = (net(test.images).argmax(1) == test.labels).sum()
+    assert int(right) == pytest.approx(got["test_accuracy"] * len(test), abs=1e-3)
+
+
+def test_a_seed_chooses_the_checkpoint(popgen: Any, here: Path) -> None:
+    command = ("retrieve", "--arch", "mlp-s", "--data", "digits/invert", "--json")
+    each = [popgen(*command, "--seed", seed, "--out", f"{seed}.safetensors").json for seed in (0, 1)]
+    assert [got["id"] for got in each] == ["mlp-s/digits/invert/s0", "mlp-s/digits/invert/s1"]
+    best = popgen(*command).json
+    assert best["original_val_accuracy"] == max(got["original_val_accuracy"] for got in each)
+    text = popgen("retrieve", "--arch", "mlp-s", "--data", "digits/invert").out
+    assert "mlp-s-digits-invert.safetensors" in text and f"{best['original_test_accuracy']:.3f}" in text
+
+
+@pytest.mark.parametrize(
+    ("data", "extra", "pieces"),
+    [
+        ("digits/rotate:45", (), ["no mlp-s checkpoint for 'digits/rotate:45'", "popgen search --arch mlp-s"]),
+        ("digits/rotate:301", (), ["nearest known data sets: ", "digits/rotate:30", "popgen search"]),
+        ("digits/blurr", (), ["digits/blur"]),
+        ("digits/rotate:30", ("--seed", 2), ["with seed 2"]),  # held out of the generator
+    ],
+)
+def test_what_the_generator_does_not_hold(
+    popgen: Any, here: Path, data: str, extra: tuple[object, ...], pieces: list[str]
+) -> None:
+    called = popgen("retrieve", "--arch", "mlp-s", "--data", data, *extra, code=3)
+    assert all(piece in called.err for piece in pieces), called.err
+    assert list(here.iterdir()) == []
+
+
+def test_no_zoo_is_needed(
+    popgen: Any, here: Path, own_generator: Path, edit_json: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The packaged data without its zoos, and a generator whose zoo is nowhere."""
+    command = ("retrieve", "--arch", "cnn-s", "--data", "digits/rotate:0", "--json")
+    before = popgen(*command).json
+    bare = here / "assets"
+    shutil.copytree(ASSETS / "encoders", bare / "encoders")
+    monkeypatch.setattr("popgen.refs.ASSETS", bare)
+    edit_json(own_generator / "config.json", lambda content: content["provenance"].update(zoo="far-away"))
+    after = popgen(*command, "--generator", own_generator).json
+    assert after == before
+    assert "there is no zoo 'digits'" in popgen("zoo", "list", "digits", code=3).err
+    made = popgen("generate", "--arch", "cnn-s", *DATA, "-n", 1, "--generator", own_generator, "--json").json
+    assert made["networks"][0]["val_accuracy"] > 0.6
+
+
+def test_the_function_gives_what_the_command_gives(popgen: Any, here: Path) -> None:
+    printed = popgen("retrieve", "--arch", "mlp-s", "--data", "digits/rotate:15", "--json").json
+    assert retrieve_function("mlp-s", "digits/rotate:15").to_json() == printed

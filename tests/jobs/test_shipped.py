@@ -1,0 +1,129 @@
+"""What ships in the package: small, whole, free of the held-out rotations, and as good as the README says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import pytest
+import torch
+
+from popgen.config import Spec, ZooSpec, load, parse
+from popgen.data import load_data
+from popgen.generator import Generator, GeneratorConfig
+from popgen.refs import ASSETS
+from popgen.weights.network import accuracy
+from popgen.zoo import Checkpoint, Zoo
+
+SPEC = Path(__file__).parents[2] / "zoo_specs" / "digits.yaml"
+HELD_OUT_ANGLES = {45.0, 135.0, 225.0, 315.0}
+ARCHS = ["mlp-s", "cnn-s", "cnn-m", "resnet-s"]
+
+
+@pytest.fixture(scope="module")
+def zoo() -> Zoo:
+    return Zoo.open("digits")
+
+
+@pytest.fixture(scope="module")
+def generator() -> Generator:
+    return Generator.from_pretrained("digits")
+
+
+def is_held_out(data: str) -> bool:
+    """Whether a name asks for a held-out rotation, also as -45 or 405 degrees or as two rotations."""
+    turns = [float(angle) for angle in re.findall(r"rotate:(-?[\d.]+)", data)]
+    return sum(turns) % 360 in HELD_OUT_ANGLES
+
+
+def test_the_guard_knows_a_held_out_rotation() -> None:
+    assert (
+        is_held_out("digits/rotate:45") and is_held_out("digits/rotate:-45/blur") and is_held_out("digits/rotate:225.0")
+    )
+    assert not is_held_out("digits/rotate:30") and not is_held_out("digits/blur") and not is_held_out("digits")
+
+
+def test_packaged_data_are_small() -> None:
+    size = sum(path.stat().st_size for path in [*ASSETS.rglob("*"), SPEC] if path.is_file())
+    assert size < 15_000_000
+    kinds = {path.suffix for path in ASSETS.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    assert kinds <= {".safetensors", ".json", ".jsonl", ".yaml", ".md"}, "nothing is pickled"
+
+
+def test_the_zoo_is_whole(zoo: Zoo) -> None:
+    assert zoo.verify() == []
+    assert sorted(zoo.archs) == sorted(ARCHS)
+    assert {(r.arch, r.data, r.seed) for r in zoo.records} == {
+        (a, d, s) for a in ARCHS for d in zoo.data for s in (0, 1, 2)
+    }
+    variants = [name for name in zoo.data if "rotate" not in name]
+    assert len(zoo.data) - len(variants) == 20 and len(variants) >= 4
+    assert all(record.licence and record.sha256 and record.metrics for record in zoo.records)
+
+
+def test_the_held_out_rotations_are_nowhere(zoo: Zoo, generator: Generator) -> None:
+    assert [r.id for r in zoo.records if is_held_out(r.data) or is_held_out(r.id)] == []
+    assert [code.id for code in generator.records if is_held_out(code.data) or is_held_out(code.id)] == []
+    assert [name for name in generator.provenance.data if is_held_out(name)] == []
+    spec = load(SPEC, Spec).zoo
+    assert [name for name in spec.data_names if is_held_out(name)] == []
+
+
+def test_held_out_seeds_are_not_in_the_generator(zoo: Zoo, generator: Generator) -> None:
+    held_out = {r.id for r in zoo.select(held_out=True)}
+    assert held_out == {r.id for r in zoo.records if r.seed == 2}
+    assert {code.id for code in generator.records} == {r.id for r in zoo.records} - held_out
+    assert generator.codes.shape == (len(generator.records), *generator.latent_shape)
+
+
+def test_the_generator_was_trained_on_this_zoo(zoo: Zoo, generator: Generator) -> None:
+    assert (generator.provenance.zoo, generator.provenance.zoo_sha256) == ("digits", zoo.sha256)
+    assert generator.provenance.classes == list("0123456789")
+
+
+def test_the_spec_is_that_of_the_shipped_files(zoo: Zoo, generator: Generator) -> None:
+    """Fails when a default of the generator changes after it was trained: then train it again, or write the value down."""
+    spec = load(SPEC, Spec)
+    assert parse(zoo.info["spec"], ZooSpec, "zoo.json") == spec.zoo
+    assert parse(spec.generator or {}, GeneratorConfig, str(SPEC)) == generator.config
+    assert generator.provenance.metrics["seconds"] < 20 * 60
+
+
+def lost(generator: Generator, zoo: Zoo, arch: str, records: list[Checkpoint]) -> float:
+    """Test accuracy that encoding and decoding cost, on the mean over these checkpoints, in points."""
+    spec, weights = generator.spec(arch), zoo.matrix(records)
+    decoded = generator.decode(arch, generator.encode(arch, weights))
+    assert not torch.equal(decoded, weights)
+    tests = [load_data(record.data).test for record in records]
+    before, after = ([accuracy(spec, w, t) for w, t in zip(rows, tests, strict=True)] for rows in (weights, decoded))
+    assert mean(before) > 0.85
+    assert before == pytest.approx([record.metrics["test_accuracy"] for record in records], abs=1e-4)
+    return 100 * (mean(before) - mean(after))
+
+
+@pytest.mark.parametrize(("held_out", "allowed"), [(False, 1.5), (True, 3.0)], ids=["training", "held-out seeds"])
+def test_retrieval(generator: Generator, zoo: Zoo, held_out: bool, allowed: float) -> None:
+    losses = []
+    for arch in ARCHS:
+        records = sorted(zoo.select(arch=arch, held_out=held_out), key=lambda r: r.id)
+        pick = torch.linspace(0, len(records) - 1, 10).long().tolist()
+        losses.append(lost(generator, zoo, arch, [records[i] for i in pick]))
+    assert mean(losses) < allowed, dict(zip(ARCHS, losses, strict=True))
+
+
+def test_stored_codes_are_those_of_the_checkpoints(generator: Generator, zoo: Zoo) -> None:
+    for arch in ARCHS:
+        code, latent = generator.stored(arch, "digits/rotate:30")[0]
+        again = generator.encode(arch, zoo.matrix([zoo.record(code.id)]))[0]
+        assert torch.allclose(again, latent, atol=0.05), (again - latent).abs().max()
+
+
+@pytest.mark.parametrize(("arch", "data"), [("cnn-s", "digits/rotate:135"), ("mlp-s", "digits/rotate:315")])
+def test_a_search_beats_the_zoo_on_a_held_out_rotation(popgen: Any, tmp_path: Path, arch: str, data: str) -> None:
+    command = ("search", "--arch", arch, "--data", data, "--head", "keep", "--evaluations", 150, "--workers", 0)
+    found = popgen(*command, "--out", tmp_path / "run", "--json").results[0]
+    rows = {row["name"]: row["test_accuracy"] for row in found["rows"]}
+    assert rows["search"] > rows["best_zoo"] + 0.02
+    assert rows["search"] > 0.85 and rows["generated_best"] > rows["random"] + 0.4
