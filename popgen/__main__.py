@@ -31,6 +31,11 @@ def run(args: list[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("stopped", err=True)
         return 130
+    except OSError as error:
+        if os.environ.get("POPGEN_DEBUG"):
+            raise
+        click.echo(f"error: {error.filename or 'a file'}: {error.strerror or error}", err=True)
+        return 4
     except Exception as error:
         code = getattr(error, "exit_code", None)  # PopgenError, and search.SearchError without importing it
         if not isinstance(error, PopgenError) and code is None or os.environ.get("POPGEN_DEBUG"):

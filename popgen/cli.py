@@ -52,7 +52,7 @@ cli.add_command(zoo)
 @cli.command()
 @click.option("--arch", type=_Names(), help="Architectures, separated by commas.")
 @click.option("--data", help="Data set: digits/rotate:45, npz:FILE, folder:FOLDER, module:function.")
-@_GENERATOR
+@click.option("--generator", help="A built-in generator, or the folder that `popgen train` wrote.  [default: digits]")
 @click.option("--zoo", "zoo_name", help="The zoo, for its rows in the table.  [default: the generator's own]")
 @click.option(
     "--head",
@@ -94,7 +94,7 @@ cli.add_command(zoo)
 @click.option("--dry-run", is_flag=True, help="Check everything and say what would be done.")
 @_JSON
 def search(
-    generator: str,
+    generator: str | None,
     zoo_name: str | None,
     out: str | None,
     resume: str | None,
@@ -114,6 +114,8 @@ def search(
     from popgen.jobs.search import search as run_search
     from popgen.progress import SearchBars, remark
 
+    if resume is not None and out is not None:
+        raise click.UsageError("--resume continues in its own folder; leave --out away.")
     config = _search_config({"generator": generator, "zoo": zoo_name, **options}, resume)
     if dry_run:
         jobs, made, found_zoo = prepare(config)
@@ -149,8 +151,6 @@ def _search_config(options: dict[str, Any], resume: str | None) -> Any:
         given["archs"] = given.pop("arch")
     if resume is not None:
         before, _ = RunFolder.open(resume).config()
-        if given.get("generator") == "digits":
-            given.pop("generator")  # the option's default, not the user's word
         return parse({**before.model_dump(), **given}, SearchConfig, "popgen search --resume")
     for option in ("archs", "data"):
         if option not in given:
@@ -291,9 +291,10 @@ def train(
         click.echo(json.dumps({"generator": str(out or f"generators/{content.zoo.name}"), **metrics}, indent=1))
         return
     names = ["train_original", "train_decoded", "held_out_original", "held_out_decoded"]
+    titles = ["", "train", "decoded", "held out", "decoded"]
     rows = [
         [arch, *(f"{row[name]:.3f}" if name in row else "-" for name in names)]
         for arch, row in metrics["retrieval"].items()
     ]
-    table("mean validation accuracy of the zoo's checkpoints", ["", *(n.replace("_", " ") for n in names)], rows)
+    table("mean validation accuracy of the zoo's checkpoints", titles, rows)
     click.echo(f"generator: {out or f'generators/{content.zoo.name}'} ({metrics['seconds']:.0f} s)")

@@ -53,6 +53,16 @@ class CannotResume(PopgenError):
     exit_code = 7
 
 
+def brief(error: BaseException, length: int = 200) -> str:
+    """An exception's type and message on one line.
+
+    >>> brief(ValueError("one\\ntwo"))
+    'ValueError: one two'
+    """
+    text = " ".join(f"{type(error).__name__}: {error}".split())
+    return text if len(text) <= length else text[: length - 3] + "..."
+
+
 def near_matches(name: str, known: Iterable[str]) -> str:
     """The three known names nearest to `name`, or all of them when none is near.
 

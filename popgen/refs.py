@@ -63,7 +63,7 @@ def inside(folder: Path, name: str) -> Path:
 
 def asset(kind: str, name: str) -> Path | None:
     """The packaged folder `popgen/assets/KIND/NAME`, or None when the package ships no such thing."""
-    if not re.fullmatch(r"[\w.-]+", name):
+    if not re.fullmatch(r"\w[\w.-]*", name):
         return None
     path = ASSETS / kind / name
     return path if path.exists() else None

@@ -27,16 +27,16 @@ class SearchConfig(BaseModel):
     batch_norm: Literal["auto", "keep", "reestimate"] = "auto"
     split: str = "val"  # that candidates are scored on; `test` is refused
     evaluations: int = Field(300, ge=1)  # of each architecture, seeds included
-    seconds: float | None = Field(None, gt=0)  # of each architecture
-    target: float | None = None  # stop at this loss
+    seconds: float | None = Field(None, gt=0, allow_inf_nan=False)  # of each architecture
+    target: float | None = Field(None, allow_inf_nan=False)  # stop at this loss
     patience: int | None = Field(None, ge=1)  # stop after so many evaluations without a better one
     optimizer: str = "CMA"
     space: str = "identity"  # the latent's own coordinates, which have variance 1 over the zoo; or std, pca, auto
-    sigma: float | None = Field(None, gt=0)  # first step, in units of the population's spread
+    sigma: float | None = Field(None, gt=0, allow_inf_nan=False)  # first step, in units of the population's spread
     batch: int = Field(12, ge=1)  # candidates asked at a time; part of the algorithm, not of the machine
     population: int = Field(16, ge=1)  # sampled from the generator
     experts: int = Field(8, ge=0)  # codes of the zoo's checkpoints on the data sets closest to this one
-    guidance: float | None = None  # None: the generator's own
+    guidance: float | None = Field(None, ge=0, allow_inf_nan=False)  # None: the generator's own
     workers: int | Literal["auto"] = "auto"  # 0: this process; auto: Ray where the search takes longer than starting it
     address: str | None = None  # of a Ray cluster
     baselines: Baselines = "standard"
@@ -44,5 +44,5 @@ class SearchConfig(BaseModel):
 
     def frozen_fields(self) -> dict[str, object]:
         """What may not change when a run is resumed: all but budgets, workers and what is only reported."""
-        free = {"evaluations", "seconds", "target", "patience", "workers", "address", "baselines"}
+        free = {"evaluations", "seconds", "target", "patience", "workers", "address", "baselines", "zoo"}
         return self.model_dump(exclude=free)

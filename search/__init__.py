@@ -8,7 +8,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from .budget import Budget
-from .errors import ResumeMismatch, RunLocked, SearchError, TooManyFailures, UnknownOptimizer
+from .errors import (
+    BrokenRecord,
+    ResumeMismatch,
+    RunLocked,
+    SearchError,
+    TooManyFailures,
+    UnknownName,
+    UnknownOptimizer,
+)
 from .history import History, Record
 from .pool import Evaluation, LocalPool, Objective, Pool
 from .population import Population
@@ -18,13 +26,14 @@ from .settings import SearchSettings
 from .space import SPACES, Space, make_space
 
 if TYPE_CHECKING:
-    from .optimizer import OPTIMIZERS, Optimizer, make_optimizer
+    from .optimizer import OPTIMIZERS, Optimizer, check_optimizer, make_optimizer
     from .ray_pool import RayPool, RaySession
     from .run import run_search
 
 _HEAVY = {
     "OPTIMIZERS": "optimizer",
     "Optimizer": "optimizer",
+    "check_optimizer": "optimizer",
     "make_optimizer": "optimizer",
     "RayPool": "ray_pool",
     "RaySession": "ray_pool",
@@ -34,6 +43,7 @@ _HEAVY = {
 __all__ = [
     "OPTIMIZERS",
     "SPACES",
+    "BrokenRecord",
     "Budget",
     "Evaluation",
     "History",
@@ -53,7 +63,9 @@ __all__ = [
     "SearchSettings",
     "Space",
     "TooManyFailures",
+    "UnknownName",
     "UnknownOptimizer",
+    "check_optimizer",
     "make_optimizer",
     "make_space",
     "run_search",

@@ -11,10 +11,20 @@ class SearchError(Exception):
     exit_code = 1
 
 
-class UnknownOptimizer(SearchError):
-    """The optimizer's name is not known, cannot be imported, or its installed version does not work."""
+class UnknownName(SearchError):
+    """A name that nothing answers to."""
 
     exit_code = 3
+
+
+class UnknownOptimizer(UnknownName):
+    """The optimizer's name is not known, cannot be imported, or its installed version does not work."""
+
+
+class BrokenRecord(SearchError):
+    """A history or a population on disk is damaged, or of another version."""
+
+    exit_code = 5
 
 
 class ResumeMismatch(SearchError):

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
-from .errors import RunLocked, SearchError
+from .errors import BrokenRecord, RunLocked
 
 SCHEMA = 1
 SYNC_SECONDS = 0.1  # a power cut costs at most this much work; a killed process costs none
@@ -49,7 +49,7 @@ class History:
 
     Raises:
         RunLocked: another process has the file open.
-        SearchError: the file holds something else, or a newer schema.
+        BrokenRecord: the file holds something else, or a newer schema.
     """
 
     def __init__(self, path: str | Path, key: str) -> None:
@@ -120,7 +120,7 @@ class History:
                 continue
             record = _record(entry, where)
             if self.header is None or record.index != len(self.records):
-                raise SearchError(
+                raise BrokenRecord(
                     f"{where}: evaluation {record.index} stands where "
                     f"{'the header' if self.header is None else len(self.records)} should\n"
                     f"lines of the search {self.key!r} are missing or doubled\n"
@@ -135,13 +135,13 @@ def _parse(line: bytes, where: str) -> dict[str, Any]:
         schema = entry["v"]
         entry["search"]
     except (ValueError, KeyError, TypeError) as error:
-        raise SearchError(
+        raise BrokenRecord(
             f"{where} is not a record of a search\n"
             f"{type(error).__name__}: {error}\n"
             "restore the file from a copy, or start a new search in another folder"
         ) from error
     if schema != SCHEMA:
-        raise SearchError(
+        raise BrokenRecord(
             f"{where} has schema {schema}\n"
             f"this version reads schema {SCHEMA}\n"
             "resume with the version that wrote it, or start a new search in another folder"
@@ -154,7 +154,7 @@ def _record(entry: dict[str, Any], where: str) -> Record:
     try:
         return Record(**body)
     except TypeError as error:
-        raise SearchError(
+        raise BrokenRecord(
             f"{where} has missing or unknown fields\n{error}\nresume with the version that wrote it"
         ) from error
 

@@ -14,7 +14,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from .errors import SearchError
+from .errors import BrokenRecord, SearchError
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,6 @@ class Population:
             with safe_open(path, framework="np") as file:
                 return cls(file.get_tensor("vectors"), json.loads(file.metadata()["origins"]))
         except (OSError, SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-            raise SearchError(
+            raise BrokenRecord(
                 f"{path} is not a saved population\n{type(error).__name__}: {error}\nwrite one with Population.save"
             ) from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from collections import deque
 from collections.abc import Generator, Sequence
@@ -21,6 +22,7 @@ from .errors import SearchError
 from .pool import Evaluation, Objective, evaluate_one
 
 CALLS_IN_FLIGHT = 2
+REACH_SECONDS = 5.0
 SINGLE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
 
 
@@ -164,8 +166,23 @@ def _start_ray(workers: int, address: str | None) -> None:
     if address is None:
         ray.init(num_cpus=max(workers, os.cpu_count() or 1), **quiet)
     else:
+        _check_reachable(address)
         del quiet["include_dashboard"]  # a running cluster has it, or not
         ray.init(address=address, **quiet)
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself tries for minutes to reach a cluster that is not there."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        return  # `auto`, or another form that Ray resolves
+    try:
+        socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
+    except OSError as error:
+        raise SearchError(
+            f"there is no Ray cluster at {address}\n{error}\n"
+            "start one with `ray start --head`, or leave the address out to use this machine"
+        ) from error
 
 
 def _check_cluster(workers: int, gpus: float) -> None:

@@ -13,7 +13,7 @@ from difflib import get_close_matches
 
 import numpy as np
 
-from .errors import SearchError
+from .errors import UnknownName
 from .population import Population
 
 SPACES = ("identity", "std", "pca", "auto")
@@ -69,7 +69,7 @@ def make_space(
     else the plain mean. `max_dim` bounds the components of pca.
 
     Raises:
-        SearchError: unknown name.
+        UnknownName: unknown name.
 
     Example:
         >>> seeds = Population(np.array([[0.0, 0.0], [2.0, 4.0]]), ["a", "b"])
@@ -95,11 +95,11 @@ def check_space(name: str) -> None:
     """Refuse a name that `make_space` does not know.
 
     Raises:
-        SearchError: unknown name.
+        UnknownName: unknown name.
     """
     if name not in SPACES:
         near = get_close_matches(name, SPACES, n=3) or list(SPACES)
-        raise SearchError(
+        raise UnknownName(
             f"unknown space {name!r}\n"
             f"the coordinates of a search are one of: {', '.join(SPACES)}\n"
             f"did you mean: {', '.join(near)}?"

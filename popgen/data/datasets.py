@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from popgen.data.variants import VARIANTS, apply_variants, parse_variant
-from popgen.errors import BadInput, BrokenFile, NotFound, unknown_name
+from popgen.errors import BadInput, BrokenFile, NotFound, brief, unknown_name
 from popgen.refs import is_module_attr, load_attr
 
 SPLITS = ("train", "val", "test")
@@ -111,6 +111,8 @@ def check_data_name(name: str) -> None:
     Raises:
         NotFound: no such source, file or variant.
     """
+    if name.endswith("/") and ":" not in name.split("/")[0]:
+        raise BadInput(f"the data set name {name!r} ends with a slash", "a variant should follow", "Remove the slash.")
     source, variants = split_name(name)
     for variant in variants:
         parse_variant(variant)
@@ -131,7 +133,6 @@ def check_data_name(name: str) -> None:
         raise unknown_name("data set", source, [*_BUILTIN, "npz:FILE", "folder:FOLDER", "module:function"])
 
 
-@lru_cache(maxsize=64)
 def load_data(name: str) -> DataSet:
     """The data set of that name, variants applied.
 
@@ -144,6 +145,20 @@ def load_data(name: str) -> DataSet:
     ((1, 8, 8), 1000, 300, 497)
     """
     check_data_name(name)
+    return _load(name, _file_state(split_name(name)[0]))
+
+
+def _file_state(source: str) -> tuple[tuple[str, int, int], ...]:
+    """What tells a changed file from the one that was loaded: absolute path, time and size of each."""
+    prefix, _, path = source.partition(":")
+    if prefix not in ("npz", "folder"):
+        return ()
+    files = [Path(path)] if prefix == "npz" else sorted(p for p in Path(path).rglob("*") if p.is_file())
+    return tuple((str(f.absolute()), f.stat().st_mtime_ns, f.stat().st_size) for f in files)
+
+
+@lru_cache(maxsize=64)
+def _load(name: str, state: tuple[tuple[str, int, int], ...]) -> DataSet:
     source, variants = split_name(name)
     if variants:
         plain = load_data(source)
@@ -156,7 +171,12 @@ def load_data(name: str) -> DataSet:
         return _folder(name, Path(path))
     if source in _BUILTIN:
         return _BUILTIN[source](name)
-    found = load_attr(source)()
+    try:
+        found = load_attr(source)()
+    except Exception as error:  # it is the user's own code
+        raise BadInput(
+            f"{source!r} failed to make a data set", brief(error), "Correct it, or call it by itself."
+        ) from error
     if not isinstance(found, DataSet):
         raise BadInput(f"{source!r} returned {type(found).__name__}", "it must return a popgen.data.DataSet", "")
     return found

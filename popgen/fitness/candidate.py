@@ -126,7 +126,9 @@ def make_fitness(
     for option, value, known in (("head", head, HEADS), ("batch_norm", batch_norm, BATCH_NORMS)):
         if value not in known:
             raise unknown_name(option.replace("_", "-"), value, known)
-    if split not in ("val", "train"):
+    if split not in ("val", "train", "test"):
+        raise unknown_name("split", split, ("val", "train"))
+    if split == "test":
         raise BadInput(
             f"candidates cannot be scored on the split {split!r}",
             "test data is used once, for the final table",

@@ -24,7 +24,7 @@ from popgen.archs import ArchConfig, ArchSpec
 from popgen.data import DataSet
 from popgen.encoders.arch import ArchTextEncoder
 from popgen.encoders.images import ImageEncoder
-from popgen.errors import BadInput, BrokenFile, NotFound, unknown_name
+from popgen.errors import BadInput, BrokenFile, NotFound, brief, unknown_name
 from popgen.generator.conditions import ARCH_NUMBERS, DataSetEncoder, arch_vectors
 from popgen.generator.config import GeneratorConfig
 from popgen.generator.prior import Prior
@@ -152,16 +152,24 @@ class Generator(nn.Module):
             )
         return self.specs[arch]
 
+    def load_encoders(self) -> tuple[ImageEncoder, ArchTextEncoder]:
+        """The encoders named in its settings, loaded once.
+
+        Raises:
+            PopgenError: they are not here and cannot be fetched.
+        """
+        if self._images is None or self._texts is None:
+            self._images = ImageEncoder.load(self.config.encoders.images)
+            self._texts = ArchTextEncoder.load(self.config.encoders.text)
+        return self._images, self._texts
+
     @torch.no_grad()
     def condition(self, arch: str, data: DataSet, seed: int = 0) -> Condition:
         """Both conditions; `seed` draws which training images stand for the data set."""
-        if self._images is None:
-            self._images = ImageEncoder.load(self.config.encoders.images)
-        if self._texts is None:
-            self._texts = ArchTextEncoder.load(self.config.encoders.text)
+        image_encoder, text_encoder = self.load_encoders()
         images = data.per_class("train", self.config.encoders.images_per_class, torch.Generator().manual_seed(seed))
-        features = self._images.features(images.flatten(0, 1)).unflatten(0, images.shape[:2])
-        return Condition(self.data_encoder(features[None])[0], arch_vectors([self.spec(arch)], self._texts)[0])
+        features = image_encoder.features(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+        return Condition(self.data_encoder(features[None])[0], arch_vectors([self.spec(arch)], text_encoder)[0])
 
     def mean_embedding(self, arch: str, data: DataSet, draws: int = 8) -> Tensor:
         """The data set's embedding (out,), averaged over draws of its images."""
@@ -252,7 +260,7 @@ class Generator(nn.Module):
             found = config["format"]
         except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
             raise BrokenFile(
-                f"the generator in {folder} cannot be read", str(error), "Train or copy it again."
+                f"the generator in {folder} cannot be read", brief(error), "Train or copy it again."
             ) from error
         if found != FORMAT:
             raise BrokenFile(
@@ -262,7 +270,7 @@ class Generator(nn.Module):
             generator = cls._assemble(config, records, tensors)
         except (KeyError, RuntimeError, TypeError, ValueError, AttributeError, NotFound, BadInput) as error:
             raise BrokenFile(
-                f"the files of the generator in {folder} do not fit together", str(error), "Train or copy it again."
+                f"the files of the generator in {folder} do not fit together", brief(error), "Train or copy it again."
             ) from error
         generator.sha256 = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
         return generator.eval().requires_grad_(False)

@@ -50,6 +50,11 @@ def generate(
     made = Generator.from_pretrained(generator)
     for arch in archs:
         made.spec(arch)
+    if len(set(archs)) < len(archs):
+        raise BadInput(f"--arch names one architecture twice: {', '.join(archs)}", "", "Name each once.")
+    for name, value, least in (("steps", steps, 1), ("guidance", guidance, 0), ("seed", seed, 0)):
+        if value is not None and not value >= least:
+            raise BadInput(f"--{name} is {value}", f"it is {least} or more", "")
     if n < 1:
         raise BadInput(f"-n is {n}", "at least one network is generated", "Give a number such as 16.")
     folder = Path(out)
@@ -59,6 +64,7 @@ def generate(
         )
     data_set = load_data(data)
     made.check_data(data_set)
+    made.load_encoders()
     same_classes = list(data_set.classes) == made.provenance.classes
     rows = []
     for arch in archs:

@@ -45,10 +45,15 @@ def retrieve(
     made = Generator.from_pretrained(generator)
     spec = made.spec(arch)
     found = [(code, latent) for code, latent in made.stored(arch, data) if seed is None or code.seed == seed]
+    if not found and made.stored(arch, data):
+        seeds = ", ".join(str(code.seed) for code, _ in made.stored(arch, data))
+        raise NotFound(
+            f"the generator holds no {arch} checkpoint for {data!r} with seed {seed}", f"it holds the seeds {seeds}", ""
+        )
     if not found:
         known = sorted({code.data for code in made.records if code.arch == arch})
         raise NotFound(
-            f"the generator holds no {arch} checkpoint for {data!r}" + ("" if seed is None else f" with seed {seed}"),
+            f"the generator holds no {arch} checkpoint for {data!r}",
             f"nearest known data sets: {near_matches(data, known)}",
             f"`popgen search --arch {arch} --data {data}` finds weights for data it was not trained on.",
         )

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from popgen import __version__
 from popgen.config import parse
-from popgen.errors import BadInput, BrokenFile, CannotResume, NotFound
+from popgen.errors import BadInput, BrokenFile, CannotResume, NotFound, brief
 from popgen.search_config import SearchConfig
 from popgen.types import StateDict
 
@@ -83,8 +83,8 @@ class RunFolder:
         try:
             content = yaml.safe_load(file.read_text())
             settings, recorded = content["search"], content["recorded"]
-        except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-            raise BrokenFile(f"{file} cannot be read", str(error), "Start a new run.") from error
+        except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+            raise BrokenFile(f"{file} cannot be read", brief(error), "Start a new run.") from error
         return parse(settings, SearchConfig, str(file)), recorded
 
     def write_config(self, config: SearchConfig, recorded: dict[str, Any]) -> None:

@@ -38,7 +38,7 @@ from search import (
     RaySession,
     SearchResult,
     SearchSettings,
-    make_optimizer,
+    check_optimizer,
     run_search,
 )
 
@@ -126,15 +126,13 @@ def prepare(config: SearchConfig) -> tuple[list[Job], Generator, Zoo | None]:
         generator.spec(arch)
     if len(set(config.archs)) < len(config.archs):
         raise BadInput(f"--arch names one architecture twice: {', '.join(config.archs)}", "", "Name each once.")
-    shape = generator.latent_shape
-    make_optimizer(
-        config.optimizer, min(shape[0] * shape[1], 16), batch=config.batch, seed=config.seed
-    )  # refuses unknown or broken ones
+    check_optimizer(config.optimizer)
     _settings(config)
     zoo = open_zoo(config.zoo, generator)
     data = load_data(config.data)
     generator.check_data(data)
     classes = tuple(generator.provenance.classes)
+    generator.load_encoders()
     jobs = [
         Job(a, data, make_fitness(generator.spec(a), data, classes, config.head, config.batch_norm, config.split))
         for a in config.archs
