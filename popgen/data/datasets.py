@@ -171,8 +171,9 @@ def _load(name: str, state: tuple[tuple[str, int, int], ...]) -> DataSet:
         return _folder(name, Path(path))
     if source in _BUILTIN:
         return _BUILTIN[source](name)
+    make = load_attr(source)
     try:
-        found = load_attr(source)()
+        found = make()
     except Exception as error:  # it is the user's own code
         raise BadInput(
             f"{source!r} failed to make a data set", brief(error), "Correct it, or call it by itself."

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-_PENALTIES = torch.logspace(-5, 1, 13, dtype=torch.float64)  # in units of the mean squared singular value
+_PENALTIES = torch.logspace(-5, 1, 7, dtype=torch.float64)  # in units of the mean squared singular value
 _FACTORS = torch.logspace(-0.5, 2, 26, dtype=torch.float64)  # of regression scores, which lie about in [-0.2, 1.2]
 
 

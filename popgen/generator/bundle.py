@@ -91,6 +91,7 @@ class Generator(nn.Module):
     """One conditional generator for a zoo.
 
     Example:
+        >>> from popgen.data import load_data
         >>> generator = Generator.from_pretrained("digits")
         >>> latents = generator.sample("cnn-s", load_data("digits/rotate:45"), n=4, seed=0)
         >>> generator.decode("cnn-s", latents).shape

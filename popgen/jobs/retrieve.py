@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from popgen import __version__
 from popgen.data import load_data
-from popgen.errors import NotFound, near_matches
+from popgen.errors import BadInput, NotFound, near_matches
 from popgen.generator import Generator
 from popgen.weights.network import accuracy
 
@@ -61,6 +61,10 @@ def retrieve(
     flat = made.decode(arch, latent[None])[0]
     data_set = load_data(data)
     file = Path(out or f"{arch}-{data}.safetensors".replace("/", "-").replace(":", "-"))
+    if file.is_dir():
+        raise BadInput(
+            f"{file} is a folder", "--out names the file to write", f"For example --out {file / 'expert.safetensors'}."
+        )
     file.parent.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.clone() for name, tensor in spec.to_state(flat).items()}
     save_file(

@@ -12,12 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-
-def bug(*values: Any, why: str) -> Any:
-    """A case that is known to fail; strict, so that a mended bug takes its mark along."""
-    return pytest.param(*values, marks=pytest.mark.xfail(strict=True, reason=why))
-
-
 SEARCH = ("search", "--workers", "0", "--evaluations", "30")
 MLP, ROTATED = ("--arch", "mlp-s"), ("--data", "digits/rotate:45")
 OWN = ("--generator", "generator")
@@ -80,7 +74,6 @@ def test_command_lines_that_are_refused(
     refused(called, pieces, [], here)
 
 
-@pytest.mark.xfail(strict=True, reason="an unknown --space ends with 1 (the search failed), other unknown names with 3")
 def test_an_unknown_space_is_an_unknown_name(popgen: Any, here: Path) -> None:
     popgen(*SEARCH, *MLP, *ROTATED, "--space", "pcaa", code=3)
 
@@ -129,7 +122,6 @@ def test_data_that_does_not_fit(
     refused(popgen(*SEARCH, *MLP, "--data", f"npz:{here}/own.npz", *options, code=code), pieces, ["own.npz"], here)
 
 
-@pytest.mark.xfail(strict=True, reason="load_data keeps 64 data sets by name, whatever becomes of the file or folder")
 def test_a_file_that_was_replaced_is_read_again(popgen: Any, here: Path) -> None:
     """In one process, as in a notebook."""
     for classes in (10, 7):
@@ -155,12 +147,11 @@ def word_labels() -> None:
         (negative_labels, (*SEARCH, *MLP, "--data", "npz:{here}/own.npz")),
         (word_labels, (*SEARCH, *MLP, "--data", "npz:{here}/own.npz")),
         (lambda: Path("file").touch(), (*SEARCH, *MLP, "--data", "folder:{here}/file")),
-        bug(lambda: Path("file").touch(), (*SEARCH, *MLP, *ROTATED, "--out", "file/run"), why="a traceback"),
-        bug(lambda: Path("file").touch(), ("generate", *MLP, *ROTATED, "-n", "1", "--out", "file"), why="a traceback"),
-        bug(
+        (lambda: Path("file").touch(), (*SEARCH, *MLP, *ROTATED, "--out", "file/run")),
+        (lambda: Path("file").touch(), ("generate", *MLP, *ROTATED, "-n", "1", "--out", "file")),
+        (
             lambda: Path("made").mkdir(),
             ("retrieve", *MLP, "--data", "digits/rotate:30", "--out", "made"),
-            why="a traceback",
         ),
     ],
     ids=[
@@ -180,7 +171,6 @@ def test_odd_input_is_no_traceback(popgen: Any, here: Path, make: Callable[[], N
     refused(called, [], None, here)
 
 
-@pytest.mark.xfail(strict=True, reason="'.' and '..' name the package's own folders: found, and then called broken")
 @pytest.mark.parametrize("name", [".", ".."])
 def test_a_folder_that_is_no_generator(popgen: Any, here: Path, name: str) -> None:
     refused(popgen(*SEARCH, *MLP, *ROTATED, "--generator", name, code=3), ["no config.json"], [], here)
@@ -225,13 +215,11 @@ def test_broken_generators(
     refused(popgen(*SEARCH, *MLP, *ROTATED, *OWN, code=5), pieces, ["generator"], here)
 
 
-@pytest.mark.xfail(strict=True, reason="87 lines of torch's own")
 def test_a_generator_of_other_sizes(popgen: Any, here: Path, own_generator: Path, edit_json: Any) -> None:
     edit_json(own_generator / "config.json", lambda content: content["generator"]["vae"].update(width=64))
     refused(popgen(*SEARCH, *MLP, *ROTATED, *OWN, code=5), ["do not fit together"], ["generator"], here)
 
 
-@pytest.mark.xfail(strict=True, reason="pydantic's six lines")
 def test_a_generator_with_an_unknown_setting(popgen: Any, here: Path, own_generator: Path, edit_json: Any) -> None:
     edit_json(own_generator / "config.json", lambda content: content["generator"].update(later="version"))
     refused(popgen(*SEARCH, *MLP, *ROTATED, *OWN, code=5), ["later"], ["generator"], here)
@@ -264,7 +252,6 @@ def test_encoders_that_cannot_be_had(
     refused(popgen(*command, code=code), pieces, None, here)
 
 
-@pytest.mark.xfail(strict=True, reason="folders are made (and named) before the encoders are looked for")
 @pytest.mark.parametrize("command", [SEARCH, ("generate", "-n", "1")], ids=["search", "generate"])
 def test_missing_encoders_leave_no_folders(
     popgen: Any, here: Path, own_generator: Path, edit_json: Any, command: tuple[str, ...]
@@ -279,9 +266,9 @@ def test_missing_encoders_leave_no_folders(
 @pytest.mark.parametrize(
     ("content", "code", "pieces"),
     [
-        bug(b"search: [oops", 5, ["config.yaml", "cannot be read"], why="ten lines of yaml's own"),
+        (b"search: [oops", 5, ["config.yaml", "cannot be read"]),
         (b"only words", 5, ["config.yaml", "cannot be read"]),
-        bug(b"\xff\xfe\x00\x81", 5, ["config.yaml", "cannot be read"], why="UnicodeDecodeError as a traceback"),
+        (b"\xff\xfe\x00\x81", 5, ["config.yaml", "cannot be read"]),
         (b"search: {archs: [mlp-s], data: digits, heads: keep}\nrecorded: {}\n", 4, ["heads", "nearest known: head"]),
     ],
 )
