@@ -23,6 +23,7 @@ from popgen.weights.batchnorm import reestimate
 from popgen.weights.network import network_features, network_inputs, network_outputs
 
 HEADS = ("auto", "keep", "remap", "refit")
+_TEMPERATURES = torch.logspace(-0.7, 0.7, 15)  # factors of the logits, 0.2 to 5
 BATCH_NORMS = ("auto", "keep", "reestimate")
 
 
@@ -56,8 +57,8 @@ class Fitness:
     def score(self, flat: Tensor) -> Score:
         """Finish the network with weights `flat` (p,) and score it.
 
-        The loss is the cross-entropy. With a refitted head it is taken over validation images and, left out one by one,
-        training images, because a head fitted to few examples flatters its own validation score.
+        The loss is that of `classification_loss`. With a refitted head it is taken over validation images and, left out
+        one by one, training images, because a head fitted to few examples flatters its own validation score.
         """
         if self.batch_norm == "reestimate":
             flat = reestimate(self.spec, flat, self.train[0])
@@ -66,13 +67,13 @@ class Fitness:
             features = network_features(self.spec, flat, self.train[0])
             classes, intercept = self.finished.config.classes, _has_bias(self.spec)
             head = fit_ridge_head(features, self.train[1], classes, intercept)
-            flat, loo_loss = self._with_head(flat, head.weight, head.bias), head.loss
+            flat, loo_loss = self._with_head(flat, head.weight, head.bias), head.loss + 1 - head.accuracy
         elif self.head == "remap":
             state = self.spec.to_state(flat)
             rows, bias = list(self.rows), state.get(f"{self.spec.head}.bias", torch.zeros(self.spec.config.classes))
             flat = self._with_head(flat, state[f"{self.spec.head}.weight"][rows], bias[rows])
         logits = network_outputs(self.finished, flat, self.val[0])
-        loss = float(F.cross_entropy(logits, self.val[1]))
+        loss = classification_loss(logits, self.val[1])
         if loo_loss is not None:
             n_val, n_train = len(self.val[1]), len(self.train[1])
             loss = (n_val * loss + n_train * loo_loss) / (n_val + n_train)
@@ -89,6 +90,20 @@ class Fitness:
             return options[0]
         losses = [option.score(flat).loss for option in options]
         return options[int(np.nan_to_num(losses, nan=np.inf).argmin())]
+
+
+def classification_loss(logits: Tensor, labels: Labels) -> float:
+    """Cross-entropy at the best temperature, plus the share of errors; lower is better.
+
+    Generated networks are often right and overconfident. Plain cross-entropy then rewards candidates that are less
+    confident, not better: with it a search of the residual net on the held-out rotations of the digits ended at .945
+    accuracy (on images that it did not see), with this at .962; over four architectures at .947 and .952.
+
+    >>> classification_loss(torch.tensor([[9.0, 0.0], [9.0, 0.0]]), torch.tensor([0, 0])) < 0.01
+    True
+    """
+    cross_entropy = min(float(F.cross_entropy(logits * factor, labels)) for factor in _TEMPERATURES)
+    return cross_entropy + float((logits.argmax(1) != labels).float().mean())
 
 
 @dataclass(frozen=True)
