@@ -76,6 +76,11 @@ cli.add_command(zoo)
 @click.option("--batch", type=int, help="Candidates asked at a time; part of the algorithm.  [default: 12]")
 @click.option("--population", type=int, help="Networks sampled from the generator.  [default: 16]")
 @click.option("--experts", type=int, help="Codes of the zoo's closest checkpoints among the seeds.  [default: 8]")
+@click.option(
+    "--prior-width",
+    type=float,
+    help="How far from the population's mean the best latent is believed to lie; 0: anywhere.  [default: 0.5]",
+)
 @click.option("--guidance", type=float, help="Strength of the condition; 1 is plain.")
 @click.option(
     "--baselines",

@@ -36,6 +36,8 @@ class SearchConfig(BaseModel):
     batch: int = Field(12, ge=1)  # candidates asked at a time; part of the algorithm, not of the machine
     population: int = Field(16, ge=1)  # sampled from the generator
     experts: int = Field(8, ge=0)  # codes of the zoo's checkpoints on the data sets closest to this one
+    prior_width: float = Field(0.5, ge=0, allow_inf_nan=False)  # how far from the sampled population's mean the best
+    # latent is believed to lie (standard deviation, latent units); 0: anywhere, the validation loss alone counts
     guidance: float | None = Field(None, ge=0, allow_inf_nan=False)  # None: the generator's own
     workers: int | Literal["auto"] = "auto"  # 0: this process; auto: Ray where the search takes longer than starting it
     address: str | None = None  # of a Ray cluster

@@ -192,7 +192,8 @@ def _search_one(
     decoder, fitness = generator.decoder(arch), job.fitness
     if config.batch_norm == "auto":
         fitness = fitness.prefer_batch_norm(decoder.weights(population.mean()))
-    objective = LatentObjective(decoder, fitness)
+    centre = population.vectors[[o == "generated" for o in population.origins]].mean(0)
+    objective = LatentObjective(decoder, fitness, centre if config.prior_width else None, config.prior_width)
     say(f"{arch}: head {fitness.head}, batch norm {fitness.batch_norm if fitness.spec.has_batch_norm else 'none'}")
     pool = _pool(objective, population, config, session)
     try:

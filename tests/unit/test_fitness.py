@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 from dataclasses import fields, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize_scalar
 from sklearn.linear_model import Ridge
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,6 +19,7 @@ from popgen.archs import ArchConfig, ArchSpec, arch_config, build
 from popgen.data import DataSet, Part, load_data
 from popgen.errors import BadInput, NotFound
 from popgen.fitness import Fitness, LatentObjective, Score, fit_ridge_head, make_fitness
+from popgen.fitness.candidate import classification_loss
 from popgen.fitness.heads import _FACTORS, _PENALTIES
 from popgen.generator import Generator
 from popgen.weights.network import network_features
@@ -135,6 +138,21 @@ def test_the_head_is_honest_about_noise_and_survives_poor_features() -> None:
 # Heads of candidates
 
 
+def test_the_loss_is_that_of_the_best_temperature() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits, labels = torch.randn(400, 5, generator=generator), torch.randint(5, (400,), generator=generator)
+    logits[torch.arange(400), labels] += 2
+    errors = float((logits.argmax(1) != labels).float().mean())
+
+    def at(log_factor: float, scale: float) -> float:
+        return float(F.cross_entropy(logits * scale * math.exp(log_factor), labels))
+
+    for scale in (0.5, 1.0, 3.0):  # over- and underconfident networks are worth the same
+        best = minimize_scalar(at, bounds=(-3, 3), args=(scale,), method="bounded").fun
+        assert classification_loss(logits * scale, labels) == pytest.approx(best + errors, abs=2e-3)
+    assert classification_loss(logits, labels.roll(1)) > classification_loss(logits, labels) + 0.5
+
+
 def test_keep_scores_the_network_as_it_is(expert: tuple[ArchSpec, Tensor]) -> None:
     spec, flat = expert
     data = load_data("digits/rotate:30")
@@ -144,7 +162,7 @@ def test_keep_scores_the_network_as_it_is(expert: tuple[ArchSpec, Tensor]) -> No
     assert torch.equal(score.flat, flat)
     net = build(spec.config, seed=1)
     net.load_state_dict(spec.to_state(flat))
-    assert score.loss == pytest.approx(float(F.cross_entropy(net(data.val.images), data.val.labels)), rel=1e-4)
+    assert score.loss == pytest.approx(classification_loss(net(data.val.images), data.val.labels), rel=1e-4)
     assert score.accuracy == pytest.approx(plain_accuracy(score, data.val))
     assert score.accuracy > 0.85
 
@@ -190,8 +208,8 @@ def test_refit_of_a_network_for_other_names_and_another_job(expert: tuple[ArchSp
     net = build(spec.config, seed=1)
     net.load_state_dict(score.state())
     assert torch.allclose(net.get_submodule(spec.head).weight, head.weight)
-    own = float(F.cross_entropy(net(data.val.images), data.val.labels))
-    assert score.loss == pytest.approx((300 * own + 1000 * head.loss) / 1300, rel=1e-4)
+    own = classification_loss(net(data.val.images), data.val.labels)
+    assert score.loss == pytest.approx((300 * own + 1000 * (head.loss + 1 - head.accuracy)) / 1300, rel=1e-4)
 
 
 def test_more_classes_than_outputs(tmp_path: Path) -> None:
