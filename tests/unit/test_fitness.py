@@ -332,3 +332,15 @@ def test_objectives_survive_pickling(arch: str) -> None:
     flat = generator.decode(arch, torch.tensor(vector).float().view(1, *generator.latent_shape))[0]
     score = pickle.loads(pickle.dumps(fitness)).score(flat)
     assert (score.loss, score.accuracy) == pytest.approx((loss, more["accuracy"]), rel=1e-4)
+
+
+def test_the_penalty_is_that_of_a_normal_prior(zoo: Zoo) -> None:
+    data, generator = load_data("digits/rotate:30"), Generator.from_pretrained("digits")
+    for head, images in (("keep", 300), ("refit", 1300)):
+        fitness = make_fitness(zoo.spec("cnn-s"), data, DIGITS, head=head)
+        vector = generator.stored("cnn-s", data.name)[0][1].flatten().double().numpy()
+        centre = vector + 0.25
+        plain, metrics = LatentObjective(generator.decoder("cnn-s"), fitness)(vector)
+        believed, _ = LatentObjective(generator.decoder("cnn-s"), fitness, centre, 0.5)(vector)
+        assert metrics["unpenalised_loss"] == plain
+        assert believed - plain == pytest.approx(32 * 0.25**2 / (2 * 0.5**2 * images))
