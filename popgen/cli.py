@@ -135,12 +135,7 @@ def search(
         click.echo(json.dumps(facts, indent=1))
         return
     with SearchBars() as bars:
-        try:
-            found = run_search(config, out, resume, bars.report, remark)
-        except KeyboardInterrupt:
-            bars.stop()
-            remark("stopped; what was evaluated is kept: continue with --resume and the run folder above")
-            raise
+        found = run_search(config, out, resume, bars.report, remark)
     _print_found(found, as_json)
 
 

@@ -12,7 +12,7 @@ Baselines = Literal["none", "standard", "all"]
 class SearchConfig(BaseModel):
     """What is searched for, how, and for how long.
 
-    The defaults are those that did best on the held-out rotations of the digits (examples/bench/held_out.py).
+    The defaults of the search are those that did best in examples/bench/search_settings.py.
     """
 
     model_config = ConfigDict(extra="forbid")

@@ -98,8 +98,12 @@ def search(
         folder.check_same({**before.frozen_fields(), **then}, {**config.frozen_fields(), **recorded})
     folder.write_config(config, recorded)
     say(f"run folder: {folder.path}")
-    with RaySession() as session:
-        found = [_search_one(job, generator, zoo, config, folder, session, report, say) for job in jobs]
+    try:
+        with RaySession() as session:
+            found = [_search_one(job, generator, zoo, config, folder, session, report, say) for job in jobs]
+    except KeyboardInterrupt:
+        say(f"what was evaluated is kept; continue with: popgen search --resume {folder.path}")
+        raise
     result = {"popgen": __version__, "results": [f.to_json() for f in found]}
     folder.write_result(result)
     return found

@@ -60,7 +60,9 @@ def test_an_interrupted_run_ends_as_an_undisturbed_one(
     assert not (folder / "result.json").exists()
     if sent == signal.SIGINT:
         assert code == 130
-        assert "continue with --resume" in text and f"run folder: {folder}" in text and "Traceback" not in text
+        assert (
+            f"popgen search --resume {folder}" in text and f"run folder: {folder}" in text and "Traceback" not in text
+        )
     resumed = popgen("search", "--resume", folder, "--json").results
     assert timeless(folder) == timeless(whole)
     for now, before in zip(resumed, results, strict=True):
