@@ -10,6 +10,7 @@ import logging
 import os
 import socket
 import sys
+import time
 from collections import deque
 from collections.abc import Generator, Sequence
 from typing import Any, Self
@@ -23,6 +24,7 @@ from .pool import Evaluation, Objective, evaluate_one
 
 CALLS_IN_FLIGHT = 2
 REACH_SECONDS = 5.0
+RESTART_SECONDS = 120.0  # a machine under load takes seconds to start a process; then its calls fail one by one
 SINGLE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
 
 
@@ -95,8 +97,9 @@ class RayPool:
                 index = waiting.popleft()
                 queues[free].append((self._workers[free].evaluate.remote(self._held, vectors[index]), index))
             ray.wait([call for queue in queues for call, _ in queue], num_returns=1)
-            for queue in queues:
-                _collect(queue, waiting, tries, self._attempts, finished)
+            for worker, queue in zip(self._workers, queues, strict=True):
+                if _collect(queue, waiting, tries, self._attempts, finished):
+                    _await_restart(worker)
             while given in finished:
                 yield finished.pop(given)
                 given += 1
@@ -120,6 +123,9 @@ class _Worker:
     def __init__(self) -> None:
         self._objective: Objective | None = None
 
+    def ping(self) -> None:
+        """Answers as soon as the actor lives."""
+
     def load(self, held: list[Any]) -> None:
         if self._objective is None:
             self._objective = ray.get(held[0])
@@ -140,8 +146,11 @@ def _free_worker(index: int, queues: list[deque[tuple[Any, int]]], tries: list[i
 
 def _collect(
     queue: deque[tuple[Any, int]], waiting: deque[int], tries: list[int], attempts: int, finished: dict[int, Evaluation]
-) -> None:
-    """Move the finished calls of one worker from its queue to `finished`, or back to `waiting` if the worker died."""
+) -> bool:
+    """Move the finished calls of one worker from its queue to `finished`, or back to `waiting` if the worker died.
+
+    Returns whether it died.
+    """
     while queue and ray.wait([queue[0][0]], timeout=0)[0]:
         call, index = queue.popleft()
         try:
@@ -159,6 +168,19 @@ def _collect(
             else:
                 reason = f"the worker died {tries[index]} times: {type(error).__name__}"
                 finished[index] = Evaluation(None, error=reason)
+            return True
+    return False
+
+
+def _await_restart(worker: Any) -> None:
+    """Wait until a restarted actor answers. Before, Ray fails every call to it, and the next call would be blamed."""
+    until = time.monotonic() + RESTART_SECONDS
+    while time.monotonic() < until:
+        try:
+            ray.get(worker.ping.remote())
+            return
+        except RayError:
+            time.sleep(0.05)
 
 
 def _start_ray(workers: int, address: str | None) -> None:
