@@ -1,6 +1,6 @@
 """What popgen says when it cannot go on: three lines (what and where, why, what to do next) and an exit code.
 
-Exit codes: 0 done, 2 wrong usage (Click's own), 3 a name that does not exist, 4 input that does not fit, 5 a broken
+Exit codes: 0 done, 1 a search that failed, 2 wrong usage (Click's own), 3 a name that does not exist, 4 input that does not fit, 5 a broken
 file, 6 something not reachable without a network or an extra package, 7 a run that cannot go on, 130 Ctrl-C.
 """
 

@@ -251,7 +251,8 @@ def test_what_is_refused(tmp_path: Path) -> None:
 
 def test_a_builder_whose_options_set_the_number_of_classes(tmp_path: Path) -> None:
     config = ArchConfig("mine", f"{__name__}:make_fixed", {"classes": 10})
-    make_fitness(ArchSpec.from_config(config), relabelled(tmp_path / "4.npz", "0123"), DIGITS, head="refit")
+    fitness = make_fitness(ArchSpec.from_config(config), relabelled(tmp_path / "4.npz", "0123"), DIGITS, head="refit")
+    assert fitness.finished.config.classes == 4
 
 
 @pytest.mark.parametrize("head", ["remap", "refit"])
