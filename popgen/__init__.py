@@ -18,9 +18,11 @@ _PUBLIC = {
     "build_zoo": "popgen.zoo",
     "generate": "popgen.api",
     "load_data": "popgen.data",
+    "load_sweep": "popgen.api",
     "read_spec": "popgen.api",
     "retrieve": "popgen.api",
     "search": "popgen.api",
+    "sweep": "popgen.api",
     "train": "popgen.api",
 }
 __all__ = ["__version__", *_PUBLIC]

@@ -9,10 +9,25 @@ from popgen.jobs.generate import Generated, generate
 from popgen.jobs.retrieve import Retrieved, retrieve
 from popgen.jobs.search import Found
 from popgen.jobs.search import search as _search
+from popgen.jobs.sweep import SweepRow, sweep
 from popgen.jobs.train import read_spec, train
 from popgen.search_config import SearchConfig
+from popgen.sweep_config import SweepConfig, load_sweep
 
-__all__ = ["Found", "Generated", "Retrieved", "generate", "read_spec", "retrieve", "search", "train"]
+__all__ = [
+    "Found",
+    "Generated",
+    "Retrieved",
+    "SweepConfig",
+    "SweepRow",
+    "generate",
+    "load_sweep",
+    "read_spec",
+    "retrieve",
+    "search",
+    "sweep",
+    "train",
+]
 
 
 def search(

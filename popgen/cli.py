@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from popgen import __version__
+from popgen.cli_sweep import sweep
 from popgen.cli_zoo import zoo
 
 if TYPE_CHECKING:
@@ -23,6 +24,18 @@ _GENERATOR = click.option(
     show_default=True,
     help="A built-in generator, or the folder that `popgen train` wrote.",
 )
+
+
+class _Numbers(click.ParamType):
+    """Comma-separated numbers."""
+
+    name = "numbers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[float]:
+        try:
+            return value if isinstance(value, list) else [float(part) for part in value.split(",") if part.strip()]
+        except ValueError:
+            self.fail(f"{value!r} is not a list of numbers such as 0.25,0.5", param, ctx)
 
 
 class _Names(click.ParamType):
@@ -47,6 +60,7 @@ def cli() -> None:
 
 
 cli.add_command(zoo)
+cli.add_command(sweep)
 
 
 @cli.command()
@@ -74,8 +88,26 @@ cli.add_command(zoo)
 @click.option("--space", help="Coordinates: identity (the latent's own), std, pca or auto.  [default: identity]")
 @click.option("--sigma", type=float, help="First step, in units of the population's spread.")
 @click.option("--batch", type=int, help="Candidates asked at a time; part of the algorithm.  [default: 12]")
+@click.option(
+    "--mode",
+    type=click.Choice(["exact", "async"]),
+    help="exact: one history for any number of workers; async: no worker waits for another.  [default: exact]",
+)
+@click.option(
+    "--rungs",
+    type=_Numbers(),
+    help="Race: shares of the validation images, such as 0.25,0.5, at which the worse half drops out.",
+)
+@click.option(
+    "--objectives",
+    type=_Names(),
+    help="loss, error, cross_entropy, calibration_error, worst_class_error; several give a Pareto front.  [default: loss]",
+)
+@click.option("--weights", type=_Numbers(), help="Weights of the objectives: one sum instead of a front.")
 @click.option("--population", type=int, help="Networks sampled from the generator.  [default: 16]")
 @click.option("--experts", type=int, help="Codes of the zoo's closest checkpoints among the seeds.  [default: 8]")
+@click.option("--warm-start", type=click.Path(), help="Run folder whose best candidates join the population.")
+@click.option("--warm-best", type=int, help="How many of them.  [default: 8]")
 @click.option(
     "--prior-width",
     type=float,
@@ -88,7 +120,10 @@ cli.add_command(zoo)
     help="Rows of the table; all adds noise at equal evaluations.  [default: standard]",
 )
 @click.option("--workers", help="Ray actors; 0: this process; auto: Ray where it pays.  [default: auto]")
-@click.option("--address", help="Address of a Ray cluster.")
+@click.option("--address", help="Address of a Ray cluster.  [default: $RAY_ADDRESS, else this machine]")
+@click.option("--timeout", type=float, help="Seconds for one candidate, which fails when they are over.")
+@click.option("--gpus", type=float, help="Share of a GPU for each worker.  [default: 0]")
+@click.option("--group", type=int, help="Candidates that a worker evaluates at once, for GPUs.  [default: 1]")
 @click.option("--seed", type=int, help="[default: 0]")
 @click.option("--out", type=click.Path(), help="Run folder.  [default: runs/ARCH-DATA-sSEED]")
 @click.option(
@@ -187,6 +222,9 @@ def _print_found(found: list[Found], as_json: bool) -> None:
 @click.option("--steps", type=int, help="Steps of the sampler.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--out", type=click.Path(), default="generated", show_default=True, help="Folder, which must be empty.")
+@click.option(
+    "--address", envvar="RAY_ADDRESS", help="Ray cluster that samples the architectures.  [default: $RAY_ADDRESS]"
+)
 @_JSON
 def generate(
     arch: list[str],
@@ -197,6 +235,7 @@ def generate(
     steps: int | None,
     seed: int,
     out: str,
+    address: str | None,
     as_json: bool,
 ) -> None:
     """Write a population of networks, without a search.
@@ -208,7 +247,9 @@ def generate(
     from popgen.jobs.generate import generate as run_generate
     from popgen.progress import table
 
-    made = run_generate(arch, data, out, count, generator=generator, seed=seed, guidance=guidance, steps=steps)
+    made = run_generate(
+        arch, data, out, count, generator=generator, seed=seed, guidance=guidance, steps=steps, address=address
+    )
     if as_json:
         click.echo(json.dumps({"networks": [g.to_json() for g in made]}, indent=1))
         return

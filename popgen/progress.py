@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from search import Progress as SearchProgress
+
+if TYPE_CHECKING:
+    from search.sweep import SweepProgress  # brings Ray
 
 _PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
 
@@ -70,14 +73,21 @@ class _Bars:
 
 
 class SearchBars(_Bars):
-    """A bar for each architecture: best loss, evaluations a second, failures."""
+    """A bar for each architecture: best loss, evaluations a second, how busy the workers are, failures."""
 
     def report(self, arch: str, progress: SearchProgress) -> None:
         """Takes the place of `report` in popgen.jobs.search."""
-        best = "-" if progress.best_loss is None else f"{progress.best_loss:.4f}"
-        failures = f", {progress.failures} failed" if progress.failures else ""
-        rate = progress.done / max(progress.seconds, 1e-9)
-        self._show(arch, progress.done, progress.total, f"best loss {best}, {rate:.0f} evaluations/s{failures}")
+        notes = ["best loss -" if progress.best_loss is None else f"best loss {progress.best_loss:.4f}"]
+        if progress.front:
+            notes = [f"front of {progress.front}"]
+        notes.append(f"{progress.rate:.3g} evaluations/s")
+        if progress.workers > 1:
+            notes.append(f"{progress.workers} workers {progress.busy:.0%} busy")
+        if progress.failures:
+            notes.append(f"{progress.failures} failed")
+        if not self._console.is_terminal and progress.eta is not None:
+            notes.append(f"{progress.eta:.0f} s left")
+        self._show(arch, int(progress.done + 1e-9), progress.total, ", ".join(notes))
 
 
 class TrainBars(_Bars):
@@ -86,3 +96,20 @@ class TrainBars(_Bars):
     def report(self, stage: str, step: int, steps: int, losses: dict[str, float]) -> None:
         """Takes the place of `report` in popgen.jobs.train."""
         self._show(stage, step, steps, ", ".join(f"{name} {value:.3f}" for name, value in losses.items()))
+
+
+class SweepBars(_Bars):
+    """A bar of the searches that are done, with how many run and how many failed."""
+
+    _begun: tuple[float, int] | None = None  # when the first search was started here, and how many were done then
+
+    def report(self, progress: SweepProgress) -> None:
+        """Takes the place of `report` in popgen.jobs.sweep."""
+        now, done = time.monotonic(), progress.done
+        if self._begun is None and progress.running:
+            self._begun = now, done
+        left = ""
+        if self._begun is not None and self._begun[1] < done < progress.total:
+            pace = (now - self._begun[0]) / (done - self._begun[1])
+            left = f", about {max(1, round(pace * (progress.total - done) / 60))} min left"
+        self._show("searches", done, progress.total, f"{progress.running} running, {progress.failed} failed{left}")

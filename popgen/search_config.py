@@ -34,17 +34,28 @@ class SearchConfig(BaseModel):
     space: str = "identity"  # the latent's own coordinates, which have variance 1 over the zoo; or std, pca, auto
     sigma: float | None = Field(None, gt=0, allow_inf_nan=False)  # first step, in units of the population's spread
     batch: int = Field(12, ge=1)  # candidates asked at a time; part of the algorithm, not of the machine
+    mode: Literal["exact", "async"] = "exact"  # async: no worker waits for another, and no two histories are the same
+    rungs: list[float] = []  # shares of the validation images at which the worse half of a batch drops out
+    objectives: list[str] = Field(
+        ["loss"], min_length=1
+    )  # or measures of popgen.fitness.measures; several: their front
+    weights: list[float] | None = None  # of the objectives: one sum instead of a front
     population: int = Field(16, ge=1)  # sampled from the generator
     experts: int = Field(8, ge=0)  # codes of the zoo's checkpoints on the data sets closest to this one
+    warm_start: str | None = None  # the folder of an earlier run, whose best candidates join the population
+    warm_best: int = Field(8, ge=1)  # how many of them
     prior_width: float = Field(0.5, ge=0, allow_inf_nan=False)  # how far from the sampled population's mean the best
     # latent is believed to lie (standard deviation, latent units); 0: anywhere, the validation loss alone counts
     guidance: float | None = Field(None, ge=0, allow_inf_nan=False)  # None: the generator's own
     workers: int | Literal["auto"] = "auto"  # 0: this process; auto: Ray where the search takes longer than starting it
     address: str | None = None  # of a Ray cluster
+    timeout: float | None = Field(None, gt=0, allow_inf_nan=False)  # seconds for one candidate; needs workers
+    gpus: float = Field(0, ge=0, allow_inf_nan=False)  # share of a GPU for each worker
+    group: int = Field(1, ge=1)  # candidates that a worker with a GPU evaluates at once
     baselines: Baselines = "standard"
     seed: int = Field(0, ge=0, lt=2**31)
 
     def frozen_fields(self) -> dict[str, object]:
         """What may not change when a run is resumed: all but budgets, workers and what is only reported."""
-        free = {"evaluations", "seconds", "target", "patience", "workers", "address", "baselines", "zoo"}
+        free = {"evaluations", "seconds", "target", "patience", "workers", "address", "timeout", "baselines", "zoo"}
         return self.model_dump(exclude=free)

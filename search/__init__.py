@@ -18,17 +18,19 @@ from .errors import (
     UnknownOptimizer,
 )
 from .history import History, Record
-from .pool import Evaluation, LocalPool, Objective, Pool
+from .pool import Evaluation, LocalPool, Objective, Pool, Task, evaluate, in_order
 from .population import Population
 from .progress import Progress
-from .result import SearchResult
+from .result import FrontPoint, SearchResult
 from .settings import SearchSettings
 from .space import SPACES, Space, make_space
 
 if TYPE_CHECKING:
     from .optimizer import OPTIMIZERS, Optimizer, check_optimizer, make_optimizer
-    from .ray_pool import RayPool, RaySession
+    from .ray_pool import RayPool
+    from .ray_session import RaySession
     from .run import run_search
+    from .warm import best_of
 
 _HEAVY = {
     "OPTIMIZERS": "optimizer",
@@ -36,7 +38,8 @@ _HEAVY = {
     "check_optimizer": "optimizer",
     "make_optimizer": "optimizer",
     "RayPool": "ray_pool",
-    "RaySession": "ray_pool",
+    "RaySession": "ray_session",
+    "best_of": "warm",
     "run_search": "run",
 }
 
@@ -46,6 +49,7 @@ __all__ = [
     "BrokenRecord",
     "Budget",
     "Evaluation",
+    "FrontPoint",
     "History",
     "LocalPool",
     "Objective",
@@ -62,10 +66,14 @@ __all__ = [
     "SearchResult",
     "SearchSettings",
     "Space",
+    "Task",
     "TooManyFailures",
     "UnknownName",
     "UnknownOptimizer",
+    "best_of",
     "check_optimizer",
+    "evaluate",
+    "in_order",
     "make_optimizer",
     "make_space",
     "run_search",

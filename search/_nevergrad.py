@@ -1,4 +1,4 @@
-"""Nevergrad's optimizers as `search` uses them: seeded, told in ask order, and never restarted behind our back.
+"""Nevergrad's optimizers as `search` uses them: seeded, and never restarted behind our back.
 
 Differs from calling Nevergrad: the seeds enter each algorithm at the place that it reads (`suggest` is mostly ignored),
 pycma's own stops are off, and an update that Nevergrad would swallow is an error.
@@ -7,24 +7,23 @@ pycma's own stops are off, and an update that Nevergrad would swallow is an erro
 from __future__ import annotations
 
 import warnings
-from collections import deque
-from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from math import log
 from typing import Any
 
 import nevergrad as ng  # type: ignore[import-untyped]
 import numpy as np
-from nevergrad.optimization.base import Optimizer as NevergradBase  # type: ignore[import-untyped]
 
+from ._adapter import NevergradOptimizer, Seeds
 from .errors import SearchError, UnknownOptimizer
 
-Seeds = Sequence[tuple[np.ndarray, float]]  # coordinates (dim,) and finite loss, best first
+with warnings.catch_warnings():
+    warnings.filterwarnings("ignore", message="Could not import matplotlib")
+    from cma.sigma_adaptation import CMAAdaptSigmaCSA  # type: ignore[import-untyped]
 
 # Smaller than Nevergrad's 30 and 40, which a budget of 300 moves only ten and seven times.
 DE_POPSIZE = 16
 PSO_POPSIZE = 24
-LARGEST_LOSS = 1e20  # Nevergrad clips at 5e20, with a warning
 # NGOpt picks its algorithm by a budget. A fixed one keeps the choice when a search is resumed for longer.
 NGOPT_BUDGET = 10_000
 # Every one of these makes pycma stop, at which Nevergrad silently begins anew at the origin. `mindx` keeps steps above
@@ -47,56 +46,25 @@ NEVER_STOP: dict[str, Any] = {
 }
 
 
-class _Nevergrad:
-    """A Nevergrad optimizer that is told in ask order. `check` runs after each tell, given the number told."""
-
-    def __init__(self, optimizer: NevergradBase, check: Callable[[int], None] | None = None) -> None:
-        self._optimizer = optimizer
-        self._asked: deque[ng.p.Parameter] = deque()
-        self._check = check
-        self._told = 0
-
-    def ask(self) -> np.ndarray:
-        candidate = self._optimizer.ask()
-        self._asked.append(candidate)
-        return np.array(candidate.value, dtype=np.float64)
-
-    def tell(self, coordinates: np.ndarray, loss: float) -> None:
-        candidate = self._asked.popleft()
-        if not np.array_equal(candidate.value, coordinates):
-            raise SearchError(
-                "a loss was told for coordinates that are not the next in ask order\n"
-                "the same history is promised for any number of workers\n"
-                "tell losses in the order in which coordinates were asked"
-            )
-        self._optimizer.tell(candidate, min(loss, LARGEST_LOSS))
-        self._told += 1
-        if self._check is not None:
-            self._check(self._told)
-
-
-def _parametrization(dim: int, seed: int, sigma: float, centre: np.ndarray | None = None) -> ng.p.Array:
-    array = ng.p.Array(init=np.zeros(dim) if centre is None else centre).set_mutation(sigma=sigma)
-    array.random_state = np.random.RandomState(seed)
-    return array
-
-
-def cma(dim: int, batch: int, seed: int, sigma: float, *, diagonal: bool) -> _Nevergrad:
+def cma(dim: int, batch: int, seed: int, sigma: float, seeds: Seeds, *, diagonal: bool) -> NevergradOptimizer:
     """CMA-ES. Its population is the multiple of the batch next to 4 + 3 ln dim, so that no batch straddles two."""
-    if dim < 2:
-        raise UnknownOptimizer(
-            f"CMA cannot search {dim} coordinate\n"
-            "Nevergrad hands one coordinate to a package that is not installed\n"
-            "search with OnePlusOne or DE, or in a space of more coordinates"
-        )
+    check_cma(dim)
     popsize = batch * max(1, round((4 + 3 * log(dim)) / batch))
     if popsize < 4:
         popsize = batch * -(-4 // batch)
-    config = ng.optimizers.ParametrizedCMA(scale=sigma, popsize=popsize, diagonal=diagonal, inopts=dict(NEVER_STOP))
+    # From 300 coordinates on, pycma would adapt its step by two points of each population, which it misses as soon as
+    # candidates are asked ahead of the losses. With a first step that fits so many coordinates this rule is as good.
+    options = {**NEVER_STOP, "AdaptSigma": CMAAdaptSigmaCSA}
+    config = ng.optimizers.ParametrizedCMA(scale=sigma, popsize=popsize, diagonal=diagonal, inopts=options)
     optimizer: Any = config(_parametrization(dim, seed, 1.0), num_workers=batch)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Could not import matplotlib")
         strategy = optimizer.es
+
+    def before(told: int) -> None:
+        # pycma takes one population per ask. Where candidates were asked ahead, it may have had no ask since the last.
+        if (told + 1) % popsize == 0 and strategy.number_of_solutions_asked == 0:
+            strategy.ask(1)
 
     def check(told: int) -> None:
         # Nevergrad swallows errors of pycma's update and restarts it when it stops: both must be seen.
@@ -107,84 +75,100 @@ def cma(dim: int, batch: int, seed: int, sigma: float, *, diagonal: bool) -> _Ne
                 "search with another optimizer, such as DE, or with a smaller sigma"
             )
 
-    return _Nevergrad(optimizer, check)
+    return NevergradOptimizer(optimizer, seeds, gains=True, before=before, check=check)
+
+
+def check_cma(dim: int) -> None:
+    """Refuse one coordinate.
+
+    Raises:
+        UnknownOptimizer: there is one coordinate.
+    """
+    if dim < 2:
+        raise UnknownOptimizer(
+            f"CMA cannot search {dim} coordinate\n"
+            "Nevergrad hands one coordinate to a package that is not installed\n"
+            "search with OnePlusOne or DE, or in a space of more coordinates"
+        )
 
 
 def differential_evolution(
     dim: int, batch: int, seed: int, sigma: float, seeds: Seeds, *, two_points: bool
-) -> _Nevergrad:
+) -> NevergradOptimizer:
     """Differential evolution that starts on the better seeds and on normal draws of `sigma` around the origin."""
     popsize = max(DE_POPSIZE, batch)
     config = ng.optimizers.DifferentialEvolution(popsize=popsize, crossover="twopoints" if two_points else 0.5)
-    parametrization = _parametrization(dim, seed, sigma)
-    optimizer = config(parametrization, num_workers=batch)
-    for coordinates, loss in _first_population(seeds, popsize):
-        optimizer.tell(parametrization.spawn_child(new_value=coordinates), min(loss, LARGEST_LOSS))
-    return _Nevergrad(optimizer)
+    optimizer = config(_parametrization(dim, seed, sigma), num_workers=batch)
+    return NevergradOptimizer(optimizer, seeds, told=_first_population(seeds, popsize))
 
 
-def _first_population(seeds: Seeds, popsize: int) -> Seeds:
-    """The better half of the seeds, in at most half of the places; the others are drawn around the origin.
+def _first_population(seeds: Seeds, popsize: int) -> int:
+    """How many seeds enter a first population: the better half of the seeds, in at most half of the places; the others are drawn around the origin.
 
     In many coordinates the seeds are far apart and their better half's mean beats each of them: measured on a quadratic
     of 64, a population of all seeds finds nothing better than that mean in 300 evaluations, this one does.
     """
-    return seeds[: min((len(seeds) + 1) // 2, popsize // 2)]
+    return min((len(seeds) + 1) // 2, popsize // 2)
 
 
-def pso(dim: int, batch: int, seed: int, sigma: float, seeds: Seeds) -> _Nevergrad:
+def pso(dim: int, batch: int, seed: int, sigma: float, seeds: Seeds) -> NevergradOptimizer:
     """Particle swarm that starts on the better seeds and on normal draws. In real space: Nevergrad's own PSO overflows in its arctan space."""
     popsize = max(PSO_POPSIZE, batch)
-    parametrization = _parametrization(dim, seed, sigma)
-    optimizer = ng.optimizers.ConfPSO(popsize=popsize)(parametrization, num_workers=batch)
+    config = ng.optimizers.ConfPSO(popsize=popsize)
+    optimizer = config(_parametrization(dim, seed, sigma), num_workers=batch)
     first = _first_population(seeds, popsize)
-    for row, (coordinates, loss) in enumerate(first):
-        particle = parametrization.spawn_child(new_value=coordinates)
+
+    def enter(particle: ng.p.Parameter, row: int) -> None:
         # A told particle has no personal best in Nevergrad, and a speed that knows nothing of the swarm.
         particle.heritage["best_parent"] = particle
-        particle.heritage["speed"] = (first[row - 1][0] - coordinates) / (2 * sigma)
-        optimizer.tell(particle, min(loss, LARGEST_LOSS))
-    return _Nevergrad(optimizer)
+        particle.heritage["speed"] = (seeds[(row or first) - 1][0] - seeds[row][0]) / (2 * sigma)
+
+    return NevergradOptimizer(optimizer, seeds, told=first, enter=enter)
 
 
-def one_plus_one(dim: int, batch: int, seed: int, sigma: float, seeds: Seeds) -> _Nevergrad:
-    """(1+1) with the one-fifth rule, whose first parent is the best seed."""
-    centre = seeds[0][0] if seeds else None
-    optimizer = ng.optimizers.OnePlusOne(_parametrization(dim, seed, sigma, centre), num_workers=batch)
-    if seeds:
-        optimizer.tell(optimizer.ask(), min(seeds[0][1], LARGEST_LOSS))  # its first question is the centre itself
-    return _Nevergrad(optimizer)
+def one_plus_one(dim: int, batch: int, seed: int, sigma: float, seeds: Seeds) -> NevergradOptimizer:
+    """(1+1) with the one-fifth rule. Its parent is the best seed, until the origin, its first question, or a child is better.
+
+    Of several objectives its parent is drawn from the front.
+    """
+    config = ng.optimizers.ParametrizedOnePlusOne(use_pareto=True)  # without effect on a single loss
+    optimizer: Any = config(_parametrization(dim, seed, sigma), num_workers=batch)
+    adapter = NevergradOptimizer(optimizer, seeds, told=1)
+    optimizer._sigma = 1.0  # it took the first loss that it was ever told for a success, and doubled its step
+    return adapter
 
 
-def tbpsa(dim: int, batch: int, seed: int, sigma: float) -> _Nevergrad:
+def tbpsa(dim: int, batch: int, seed: int, sigma: float, seeds: Seeds) -> NevergradOptimizer:
     """Test-based population-size adaptation from the origin, with a first population of one batch, not of 4 x dim."""
     config = ng.optimizers.ParametrizedTBPSA(naive=True, initial_popsize=max(2, batch // 4))
-    return _Nevergrad(config(_parametrization(dim, seed, sigma), num_workers=batch))
+    return NevergradOptimizer(config(_parametrization(dim, seed, sigma), num_workers=batch), seeds, gains=True)
 
 
-def random_search(dim: int, batch: int, seed: int, sigma: float) -> _Nevergrad:
-    """Normal draws around the origin: the control for every other optimizer."""
-    return _Nevergrad(ng.optimizers.RandomSearch(_parametrization(dim, seed, sigma), num_workers=batch))
+def random_search(dim: int, batch: int, seed: int, sigma: float, seeds: Seeds) -> NevergradOptimizer:
+    """The origin, then normal draws around it: the control for every other optimizer."""
+    config = ng.optimizers.RandomSearchMaker(middle_point=True)
+    return NevergradOptimizer(config(_parametrization(dim, seed, sigma), num_workers=batch), seeds)
 
 
-def ngopt(dim: int, batch: int, seed: int, sigma: float) -> _Nevergrad:
-    """Nevergrad's own choice for this dimension and batch.
+def ngopt_choice(dim: int, batch: int) -> str:
+    """The algorithm that Nevergrad's NGOpt chooses for this dimension and batch: CMA, DE or OnePlusOne.
 
     Raises:
-        UnknownOptimizer: the choice fits a metamodel, whose inner search runs unseeded against the clock, and fails
-            outright in some versions.
+        UnknownOptimizer: it is another one, such as a metamodel, whose inner search runs unseeded against the clock, and
+            fails outright in some versions.
     """
-    optimizer: Any = ng.optimizers.NGOpt(_parametrization(dim, seed, sigma), NGOPT_BUDGET, batch)
+    optimizer: Any = ng.optimizers.NGOpt(_parametrization(dim, 0, 1.0), NGOPT_BUDGET, batch)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Could not import matplotlib")
-        chosen = optimizer.optim.name
-    if "MetaModel" in chosen:
+        chosen = str(optimizer.optim.name)
+    if chosen not in ("CMA", "DE", "OnePlusOne"):
+        why = _metamodel_state() if "MetaModel" in chosen else "it takes no seeds, or cannot be resumed"
         raise UnknownOptimizer(
             f"NGOpt chooses {chosen} for {dim} coordinates in batches of {batch}\n"
-            f"{_metamodel_state()}\n"
+            f"{why}\n"
             "search with CMA or DiagonalCMA, or with other coordinates"
         )
-    return _Nevergrad(optimizer)
+    return chosen
 
 
 def _metamodel_state() -> str:
@@ -198,3 +182,9 @@ def _metamodel_state() -> str:
     except TypeError as error:
         return f"its metamodel fails in {installed}: {error}"
     return f"its metamodel searches unseeded against the clock in {installed}: such a search cannot be resumed"
+
+
+def _parametrization(dim: int, seed: int, sigma: float) -> ng.p.Array:
+    array = ng.p.Array(init=np.zeros(dim)).set_mutation(sigma=sigma)
+    array.random_state = np.random.RandomState(seed)
+    return array

@@ -13,7 +13,8 @@ class Budget:
     """Limits of a search; None is no limit. Seeds count as evaluations, and failures do too.
 
     `seconds` is the time of all sessions of a resumed run. `target` stops at a loss of at most this. `patience` stops
-    after that many evaluations without a new best.
+    after that many evaluations without a new best, or, of several objectives, without one that adds to their front by more
+    than a hundredth of its width.
 
     Example:
         >>> Budget(evaluations=100, target=0.1).stopped_by(40, 3.0, best_loss=0.09, since_best=2)
@@ -39,12 +40,8 @@ class Budget:
                 "the budget has no limit at all\nsuch a search never ends\nset evaluations, seconds, target or patience"
             )
 
-    def left(self, evaluations: int) -> int | None:
-        """How many more evaluations may be started; None without a limit."""
-        return None if self.evaluations is None else max(0, self.evaluations - evaluations)
-
-    def stopped_by(self, evaluations: int, seconds: float, best_loss: float | None, since_best: int) -> str | None:
-        """The name of the limit that is reached, or None."""
+    def stopped_by(self, evaluations: float, seconds: float, best_loss: float | None, since_best: float) -> str | None:
+        """The name of the limit that is reached, or None. Looks at a share of the examples count by their share."""
         if self.target is not None and best_loss is not None and best_loss <= self.target:
             return "target"
         if self.evaluations is not None and evaluations >= self.evaluations:

@@ -19,29 +19,49 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from .errors import BrokenRecord, RunLocked
+from .worth import Worth
 
-SCHEMA = 1
+SCHEMA = 2
 SYNC_SECONDS = 0.1  # a power cut costs at most this much work; a killed process costs none
 
 
 @dataclass(frozen=True)
 class Record:
-    """One evaluation. `elapsed` is the run's time, over all sessions, at which it was recorded; `seconds` its own.
+    """One evaluation, or one look of a race.
 
-    `coordinates` is None for a seed, which is a row of the saved population. `loss` is None, and `error` says why,
-    where the evaluation failed.
+    `candidate` counts the candidates in ask order, `asked` those that were asked before this was recorded: with it the
+    optimizer of an asynchronous search is rebuilt. `coordinates` is None for a seed, which is a row of the saved
+    population. `share` of the examples was looked at (1 but in a race), at a `cost` in full evaluations.
+
+    `loss` is None, and `error` says why, where the evaluation failed; `values` are those of the objectives in a Pareto
+    search. `elapsed` is the run's time in seconds, over all sessions, at which it was recorded; `seconds` its own.
     """
 
     index: int
+    candidate: int
+    asked: int
     batch: int
     phase: str
     origin: str
     coordinates: list[float] | None
+    share: float
+    cost: float
     loss: float | None
+    values: list[float] | None
     metrics: dict[str, float | None]
     seconds: float
     elapsed: float
     error: str | None
+
+    @property
+    def worth(self) -> Worth | None:
+        """What the optimizer is told: the values of several objectives, or the loss."""
+        return self.loss if self.values is None else tuple(self.values)
+
+    @property
+    def full(self) -> bool:
+        """Whether all examples were looked at."""
+        return self.share == 1.0
 
 
 class History:

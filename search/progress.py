@@ -7,11 +7,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Progress:
-    """State of a running search; `total` and `eta` (seconds) are None where the budget does not limit evaluations."""
+    """State of a running search.
 
-    done: int
+    `done` counts full evaluations, looks at a share of the examples by their share; `total` and `eta` (seconds) are None
+    where the budget does not limit evaluations. `rate` is in full evaluations a second of this session, `busy` the share
+    of the workers' time (0 to 1) that the objective took, `front` the size of the Pareto front, 0 where none is sought.
+    """
+
+    done: float
     total: int | None
     best_loss: float | None
     failures: int
     seconds: float
     eta: float | None
+    rate: float
+    workers: int
+    busy: float
+    front: int

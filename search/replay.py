@@ -8,26 +8,24 @@ import numpy as np
 
 from .errors import ResumeMismatch
 from .history import Record
-from .plan import Batch
+from .plan import Candidate
 from .settings import versions
 
 TOLERANCE = 1e-12
 
 
-def check_replay(batch: Batch, recorded: list[Record], header: dict[str, Any] | None, where: str) -> None:
-    """Compare a batch with its records, which may be fewer.
+def check_replay(candidate: Candidate, record: Record, header: dict[str, Any] | None, where: str) -> None:
+    """Compare a candidate with its record.
 
     Raises:
-        ResumeMismatch: a recorded candidate has other coordinates.
+        ResumeMismatch: another one was recorded.
     """
-    for position, record in enumerate(recorded):
-        asked = None if batch.coordinates is None else batch.coordinates[position]
-        if not _same(asked, record.coordinates):
-            raise ResumeMismatch(
-                f"{where} cannot be replayed: evaluation {record.index} has other coordinates\n"
-                f"recorded with {(header or {}).get('versions')}, now {versions()}\n"
-                "install the recorded versions, or start a new search in another folder"
-            )
+    if candidate.number != record.candidate or not _same(candidate.coordinates, record.coordinates):
+        raise ResumeMismatch(
+            f"{where} cannot be replayed: evaluation {record.index} has other coordinates\n"
+            f"recorded with {(header or {}).get('versions')}, now {versions()}\n"
+            "install the recorded versions, or start a new search from the best of this one: search.best_of"
+        )
 
 
 def _same(asked: np.ndarray | None, recorded: list[float] | None) -> bool:

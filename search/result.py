@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .history import Record
+from .pareto import knee, nondominated
 
 if TYPE_CHECKING:
     from .plan import Plan  # brings Nevergrad, which `import search` does without
+    from .settings import SearchSettings
+
+
+@dataclass(frozen=True)
+class FrontPoint:
+    """A candidate that no other one beats in all objectives; `values` in the order of the settings' objectives."""
+
+    index: int
+    vector: np.ndarray
+    values: tuple[float, ...]
+    metrics: dict[str, float]
 
 
 @dataclass(frozen=True)
 class SearchResult:
     """The outcome of all sessions of one search.
 
-    `best_vector` (dim,), `best_loss` and `best_index` are None where every evaluation failed. `seeds` counts the
-    evaluated seeds, the population's mean included. `stopped_by` names the limit of the budget that was reached.
-    `resumed` is the number of evaluations that earlier sessions had recorded.
+    `best_vector` (dim,), `best_loss` and `best_index` are None where every evaluation failed. In a Pareto search the
+    best is the knee of `front`, and `best_loss` its first objective. `evaluations` are full ones, rounded up where looks
+    at a share were counted by their share; `looks` are all records. `seeds` counts the evaluated seeds, the population's
+    mean included. `stopped_by` names the limit of the budget that was reached. `resumed` is the number of records of
+    earlier sessions.
     """
 
     best_vector: np.ndarray | None
@@ -30,6 +45,7 @@ class SearchResult:
     best_metrics: dict[str, float]
     best_seed_loss: float | None
     evaluations: int
+    looks: int
     seeds: int
     failures: int
     seconds: float
@@ -38,25 +54,35 @@ class SearchResult:
     space_reason: str | None
     space_dim: int | None
     resumed: int
+    front: list[FrontPoint] = field(default_factory=list)
 
 
 def best_record(records: Sequence[Record]) -> Record | None:
-    """The first record of the lowest loss; None where all failed."""
-    return min((record for record in records if record.loss is not None), key=_loss, default=None)
+    """The first record of the lowest loss on all examples; None where all failed."""
+    return min((record for record in records if record.loss is not None and record.full), key=_loss, default=None)
 
 
-def make_result(records: Sequence[Record], plan: Plan, seconds: float, stopped_by: str, resumed: int) -> SearchResult:
+def make_result(
+    records: Sequence[Record], plan: Plan, settings: SearchSettings, seconds: float, stopped_by: str, resumed: int
+) -> SearchResult:
     """Sum up the history of a search."""
     best, space = best_record(records), plan.space
     best_seed = best_record([record for record in records if record.phase == "seed"])
+    front: list[Record] = []
+    if settings.pareto and best is not None:
+        known = [record for record in records if record.values is not None]
+        on_front = nondominated(np.array([record.values for record in known]))
+        front = [record for record, is_on in zip(known, on_front, strict=True) if is_on]
+        best = front[knee(np.array([record.values for record in front]))]
     return SearchResult(
         best_vector=None if best is None else _vector(best, plan),
         best_loss=None if best is None else best.loss,
         best_index=None if best is None else best.index,
         best_origin=None if best is None else best.origin,
-        best_metrics={} if best is None else {k: v for k, v in best.metrics.items() if v is not None},
+        best_metrics={} if best is None else _metrics(best),
         best_seed_loss=None if best_seed is None else best_seed.loss,
-        evaluations=len(records),
+        evaluations=math.ceil(sum(record.cost for record in records) - 1e-9),
+        looks=len(records),
         seeds=sum(record.phase == "seed" for record in records),
         failures=sum(record.error is not None for record in records),
         seconds=seconds,
@@ -65,6 +91,10 @@ def make_result(records: Sequence[Record], plan: Plan, seconds: float, stopped_b
         space_reason=None if space is None else space.reason,
         space_dim=None if space is None else space.dim,
         resumed=resumed,
+        front=[
+            FrontPoint(record.index, _vector(record, plan), tuple(record.values or ()), _metrics(record))
+            for record in front
+        ],
     )
 
 
@@ -72,7 +102,11 @@ def _loss(record: Record) -> float:
     return float("inf") if record.loss is None else record.loss
 
 
+def _metrics(record: Record) -> dict[str, float]:
+    return {name: value for name, value in record.metrics.items() if value is not None}
+
+
 def _vector(record: Record, plan: Plan) -> np.ndarray:
     if record.coordinates is None or plan.space is None:
-        return np.array(plan.seeds.vectors[record.index])
+        return np.array(plan.seeds.vectors[record.candidate])
     return plan.space.to_vector(np.array(record.coordinates))

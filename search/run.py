@@ -2,28 +2,28 @@
 
 A search is replayed from its history before it goes on: recorded losses are fed to a fresh plan, whose candidates must
 be the recorded ones. A batch is told only when all of it is evaluated, so that N evaluations and then M more are the
-same as N + M, wherever the break falls, and for any number of workers.
+same as N + M, wherever the break falls, and for any number of workers. (`mode: async` is in run_async.py.)
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
-from .errors import SearchError, TooManyFailures
-from .history import History, Record
+from .errors import SearchError
+from .history import History
 from .optimizer import check_optimizer
-from .plan import Batch, Plan
-from .pool import Evaluation, LocalPool, Objective, Pool
+from .plan import Batch, Plan, Told
+from .pool import LocalPool, Objective, Pool, Task, in_order
 from .population import Population
 from .progress import Progress
 from .replay import check_replay
-from .result import SearchResult, best_record, make_result
+from .result import SearchResult, make_result
+from .run_async import run_async
+from .session import Session
 from .settings import SearchSettings, check_same, fingerprint, versions
-
-FAILURES_IN_A_ROW = 10
 
 
 def run_search(
@@ -45,6 +45,7 @@ def run_search(
         TooManyFailures: ten evaluations in a row failed.
         RunLocked: another process is writing this history.
         UnknownOptimizer: no such optimizer, or its installed version does not work.
+        SearchError: rungs, and an objective without `look`.
 
     Example:
         >>> import tempfile
@@ -54,120 +55,78 @@ def run_search(
         >>> run_search(lambda v: float(v @ v), seeds, SearchSettings(), history_path=path, key="sphere").evaluations
         300
     """
-    check_optimizer(settings.optimizer)
+    dim = population.dim if settings.space in ("identity", "std") else None  # else the seeds decide, when evaluated
+    check_optimizer(settings.optimizer, dim, settings.batch, len(settings.objectives) if settings.pareto else 1)
     if pool is None:
         if objective is None:
             raise SearchError("no objective and no pool\nnothing says what a candidate is worth\npass one of the two")
         pool = LocalPool(objective)
+    if settings.rungs and objective is not None and not hasattr(objective, "look"):
+        raise SearchError(
+            f"the objective {objective!r} cannot race\n"
+            "it has no method look(vector, share, carry) for a share of its examples\n"
+            "add one, or leave the rungs out"
+        )
     with History(history_path, key) as history:
-        return _Search(history, population, settings, pool, on_evaluation).run()
-
-
-class _Search:
-    """One session of a search, with its open history."""
-
-    def __init__(
-        self,
-        history: History,
-        population: Population,
-        settings: SearchSettings,
-        pool: Pool,
-        on_evaluation: Callable[[Progress], None] | None,
-    ) -> None:
-        self._history = history
-        self._where = f"{history.path}, search {history.key!r},"
-        self._budget = settings.budget
-        self._pool = pool
-        self._on_evaluation = on_evaluation
-        self._plan = Plan(population, settings)
-        self._resumed = len(history.records)
-        self._earlier = history.records[-1].elapsed if history.records else 0.0
-        self._begun = time.monotonic()
-        self._best = best_record(history.records)
         header = fingerprint(settings, population)
+        plan = Plan(population, settings)
+        session = Session(history, plan, settings, pool, on_evaluation)
         if history.header is None:
             history.begin({"settings": header, "versions": versions()})
         else:
-            check_same(history.header["settings"], header, self._where)
+            check_same(history.header["settings"], header, session.where)
+        stopped = _run_batches(plan.seed_batches(), session, pool)
+        if stopped is None and settings.mode == "async":
+            stopped = run_async(plan, session, pool)
+        elif stopped is None:
+            stopped = _run_batches(plan.search_batches(), session, pool)
+        assert stopped is not None, "the search's own batches have no end"
+        return make_result(history.records, plan, settings, session.elapsed, stopped, session.resumed)
 
-    def run(self) -> SearchResult:
-        records = self._history.records
-        batches = self._plan.batches()
-        batch = next(batches)
-        begun_at = 0
-        while True:
-            check_replay(batch, records[begun_at : begun_at + len(batch.vectors)], self._history.header, self._where)
-            stopped = self._complete(batch, begun_at)
-            if stopped is not None:
-                return make_result(records, self._plan, self._elapsed(), stopped, self._resumed)
-            begun_at += len(batch.vectors)
-            batch = batches.send([record.loss for record in records[begun_at - len(batch.vectors) : begun_at]])
 
-    def _complete(self, batch: Batch, begun_at: int) -> str | None:
-        """Evaluate what is missing of `batch`; returns the limit that was reached, if any."""
-        done = len(self._history.records) - begun_at
-        if done >= len(batch.vectors):
-            return None
-        stopped = self._stopped()
+def _run_batches(batches: Generator[Batch, Told, None], session: Session, pool: Pool) -> str | None:
+    """Evaluate what is not recorded yet. Returns the limit that was reached, or None at the end of the batches."""
+    batch = next(batches)
+    carried: dict[int, Any] = {}  # of a race: what a candidate's last look has handed on
+    while True:
+        begun_at = _replayed(batch, session)
+        stopped = _complete(batch, begun_at, session, pool, carried)
         if stopped is not None:
             return stopped
-        left = self._budget.left(len(self._history.records))
-        end = len(batch.vectors) if left is None else min(len(batch.vectors), done + left)
-        with closing(self._pool.stream(batch.vectors[done:end])) as evaluations:
-            for position, evaluation in enumerate(evaluations, start=done):
-                self._record(batch, position, evaluation)
-                stopped = self._stopped()
-                if stopped is not None:
-                    return stopped
+        records = session.history.records[begun_at : begun_at + len(batch.candidates)]
+        try:
+            following = batches.send([record.worth for record in records])
+        except StopIteration:
+            return None
+        if following.number != batch.number:
+            carried.clear()
+        batch = following
+
+
+def _replayed(batch: Batch, session: Session) -> int:
+    """Check what is recorded of `batch`; returns the index of its first record."""
+    begun_at = session.replayed
+    for candidate, record in zip(batch.candidates, session.history.records[begun_at:], strict=False):
+        check_replay(candidate, record, session.history.header, session.where)
+    session.replayed += len(batch.candidates)
+    return begun_at
+
+
+def _complete(batch: Batch, begun_at: int, session: Session, pool: Pool, carried: dict[int, Any]) -> str | None:
+    """Evaluate what is missing of `batch`; returns the limit that was reached, if any."""
+    missing = batch.candidates[len(session.history.records) - begun_at :]
+    if len(session.history.records) - begun_at >= len(batch.candidates):
         return None
-
-    def _record(self, batch: Batch, position: int, evaluation: Evaluation) -> None:
-        record = Record(
-            index=len(self._history.records),
-            batch=batch.number,
-            phase=batch.phase,
-            origin=batch.origins[position],
-            coordinates=None if batch.coordinates is None else batch.coordinates[position].tolist(),
-            loss=evaluation.loss,
-            metrics=dict(evaluation.metrics),
-            seconds=evaluation.seconds,
-            elapsed=self._elapsed(),
-            error=evaluation.error,
-        )
-        self._history.append(record)
-        self._best = best_record([record] if self._best is None else [self._best, record])
-        if self._on_evaluation is not None:
-            self._on_evaluation(self._progress())
-        self._check_failures()
-
-    def _check_failures(self) -> None:
-        last = self._history.records[self._resumed :][-FAILURES_IN_A_ROW:]
-        if len(last) == FAILURES_IN_A_ROW and all(record.error is not None for record in last):
-            raise TooManyFailures(
-                f"{self._where} stopped: evaluations {last[0].index} to {last[-1].index} all failed\n"
-                f"the first of them: {last[0].error}\n"
-                "mend the objective, then resume; what was evaluated is kept"
-            )
-
-    def _stopped(self) -> str | None:
-        done = len(self._history.records)
-        best = self._best
-        # Patience begins when the seeds are evaluated: they are no search yet.
-        since = done - max(len(self._plan.seeds), 0 if best is None else best.index + 1)
-        return self._budget.stopped_by(done, self._elapsed(), None if best is None else best.loss, since)
-
-    def _elapsed(self) -> float:
-        return self._earlier + time.monotonic() - self._begun
-
-    def _progress(self) -> Progress:
-        done = len(self._history.records)
-        left = self._budget.left(done)
-        pace = (time.monotonic() - self._begun) / max(1, done - self._resumed)
-        return Progress(
-            done=done,
-            total=self._budget.evaluations,
-            best_loss=None if self._best is None else self._best.loss,
-            failures=sum(record.error is not None for record in self._history.records),
-            seconds=self._elapsed(),
-            eta=None if left is None else left * pace,
-        )
+    stopped = session.stopped()
+    if stopped is not None:
+        return stopped
+    started = missing[: session.affordable(batch.cost)]
+    tasks = [Task(one.vector, batch.share, carried.get(one.number)) for one in started]
+    with closing(in_order(pool, tasks)) as evaluations:
+        for candidate, evaluation in zip(started, evaluations, strict=True):
+            session.record(batch, candidate, evaluation)
+            carried[candidate.number] = evaluation.carry
+            stopped = session.stopped()
+            if stopped is not None:
+                return stopped
+    return None if len(started) == len(missing) else "evaluations"

@@ -12,6 +12,8 @@ from .errors import ResumeMismatch, SearchError
 from .population import Population
 from .space import check_space
 
+MODES = ("exact", "async")
+
 
 @dataclass(frozen=True)
 class SearchSettings:
@@ -19,6 +21,15 @@ class SearchSettings:
 
     `batch` is the number of candidates asked at a time: it is part of the algorithm and has nothing to do with the
     number of workers. `sigma` is the first step in units of the seeds' spread; None takes the optimizer's default.
+
+    `mode` is "exact" (one history for any number of workers) or "async" (a worker never waits for the others; the
+    history depends on which of them is faster).
+
+    `rungs` are the shares of the examples, above 0 and below 1 and growing, at which a batch is looked at first: at each
+    the worse half drops out. The objective must have `look`. () gives every candidate the full set.
+
+    `objectives` names what is minimised: "loss", or a metric that the objective returns. Several of them are added up
+    with `weights`, or, where `weights` is None, searched for their Pareto front.
 
     Example:
         >>> SearchSettings(optimizer="DE", budget=Budget(evaluations=500)).batch
@@ -31,6 +42,10 @@ class SearchSettings:
     seed: int = 0
     sigma: float | None = None
     budget: Budget = field(default_factory=Budget)
+    mode: str = "exact"
+    rungs: tuple[float, ...] = ()
+    objectives: tuple[str, ...] = ("loss",)
+    weights: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         check_space(self.space)
@@ -44,6 +59,51 @@ class SearchSettings:
             raise SearchError(
                 f"sigma is {self.sigma}\nthe first step must be above zero\nset a sigma such as 0.5, or leave it out"
             )
+        if self.mode not in MODES:
+            raise SearchError(f"unknown mode {self.mode!r}\na search is exact or async\nset one of: {', '.join(MODES)}")
+        self._check_rungs()
+        self._check_objectives()
+
+    @property
+    def pareto(self) -> bool:
+        """Whether the front of several objectives is searched for."""
+        return len(self.objectives) > 1 and self.weights is None
+
+    def _check_rungs(self) -> None:
+        shares = (0.0, *self.rungs, 1.0)
+        if not all(low < high for low, high in zip(shares, shares[1:], strict=False)):
+            raise SearchError(
+                f"rungs are {list(self.rungs)}\n"
+                "they are growing shares of the examples, above 0 and below 1\n"
+                "set rungs such as 0.25, 0.5"
+            )
+        if self.rungs and (self.mode == "async" or self.pareto):
+            other = "mode async" if self.mode == "async" else "a Pareto search"
+            raise SearchError(
+                f"rungs do not go with {other}\n"
+                "a race compares the candidates of one batch by one loss\n"
+                "leave the rungs out, or search with mode exact and weights"
+            )
+
+    def _check_objectives(self) -> None:
+        names = self.objectives
+        if not names or len(set(names)) < len(names):
+            raise SearchError(
+                f"objectives are {list(names)}\nthere is at least one, and each is named once\nset objectives such as loss"
+            )
+        weights = self.weights
+        if weights is not None and not (len(weights) == len(names) and all(0 < w < math.inf for w in weights)):
+            raise SearchError(
+                f"weights are {list(weights)} for the objectives {list(names)}\n"
+                "each objective has one weight above zero; all are minimised\n"
+                "give as many weights, or none for the Pareto front"
+            )
+        if self.pareto and self.budget.target is not None:
+            raise SearchError(
+                f"a target of {self.budget.target} does not go with a Pareto search\n"
+                f"it would have to be a point of {len(names)} objectives\n"
+                "leave the target out, or add the objectives up with weights"
+            )
 
 
 def fingerprint(settings: SearchSettings, population: Population) -> dict[str, Any]:
@@ -54,6 +114,10 @@ def fingerprint(settings: SearchSettings, population: Population) -> dict[str, A
         "batch": settings.batch,
         "seed": settings.seed,
         "sigma": settings.sigma,
+        "mode": settings.mode,
+        "rungs": list(settings.rungs),
+        "objectives": list(settings.objectives),
+        "weights": None if settings.weights is None else list(settings.weights),
         "seeds": len(population),
         "dim": population.dim,
         "population": population.digest(),
@@ -77,5 +141,6 @@ def check_same(recorded: dict[str, Any], now: dict[str, Any], where: str) -> Non
         raise ResumeMismatch(
             f"{where} cannot be resumed with other settings\n"
             f"{changed}\n"
-            "restore these settings, or start a new search in another folder; only the budget may change"
+            "restore these settings (only the budget may change), "
+            "or start a new search from the best of this one: search.best_of"
         )

@@ -5,7 +5,10 @@ A Fitness holds training and validation images only; test images never enter it.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -17,10 +20,11 @@ from popgen.archs.builders import with_classes
 from popgen.data import DataSet, Part
 from popgen.errors import BadInput, near_matches, unknown_name
 from popgen.fitness.heads import fit_ridge_head
+from popgen.fitness.measures import MEASURES
 from popgen.generator.bundle import Decoder
-from popgen.types import Images, Labels, StateDict
+from popgen.types import Flat, Images, Labels, StateDict
 from popgen.weights.batchnorm import reestimate
-from popgen.weights.network import network_features, network_inputs, network_outputs
+from popgen.weights.network import network_features, network_inputs, network_outputs, outputs_of_many
 
 HEADS = ("auto", "keep", "remap", "refit")
 _TEMPERATURES = torch.logspace(-0.7, 0.7, 15)  # factors of the logits, 0.2 to 5
@@ -29,12 +33,17 @@ BATCH_NORMS = ("auto", "keep", "reestimate")
 
 @dataclass(frozen=True)
 class Score:
-    """A finished network (weights of `spec`) with its loss, lower is better, and accuracy 0 to 1 on the validation split."""
+    """A finished network (weights of `spec`) with its loss, lower is better, and accuracy 0 to 1 on the validation split.
+
+    `logits` (n, classes) are those of the validation images that were looked at, in the order of `labels`.
+    """
 
     spec: ArchSpec
     flat: Tensor
     loss: float
     accuracy: float
+    logits: Tensor
+    labels: Labels
 
     def state(self) -> StateDict:
         """A plain state dict."""
@@ -58,6 +67,16 @@ class Fitness:
         """How many images a loss is averaged over."""
         return len(self.val[1]) + (len(self.train[1]) if self.head == "refit" else 0)
 
+    @cached_property
+    def racing_order(self) -> Tensor:
+        """Row numbers of the validation images in an order whose every beginning holds the classes in their shares."""
+        labels = self.val[1]
+        place = torch.empty(len(labels), dtype=torch.float64)
+        for label in labels.unique():
+            rows = (labels == label).nonzero()[:, 0]
+            place[rows] = (torch.arange(len(rows), dtype=torch.float64) + 0.5) / len(rows)
+        return place.argsort(stable=True)
+
     @torch.no_grad()
     def score(self, flat: Tensor) -> Score:
         """Finish the network with weights `flat` (p,) and score it.
@@ -65,24 +84,63 @@ class Fitness:
         The loss is that of `classification_loss`. With a refitted head it is taken over validation images and, left out
         one by one, training images, because a head fitted to few examples flatters its own validation score.
         """
+        flat, loo_loss = self._finish(flat)
+        logits = network_outputs(self.finished, flat, self.val[0])
+        return self._scored(flat, logits, self.val[1], loo_loss)
+
+    @torch.no_grad()
+    def score_many(self, weights: Flat) -> list[Score]:
+        """`score` of each of the weights (n, p); in one pass where the networks need no finishing of their own."""
+        if self.head == "refit" or self.batch_norm == "reestimate":
+            return [self.score(flat) for flat in weights]
+        finished = torch.stack([self._finish(flat)[0] for flat in weights])
+        logits = outputs_of_many(self.finished, finished, self.val[0])
+        return [self._scored(flat, one, self.val[1], None) for flat, one in zip(finished, logits, strict=True)]
+
+    def to(self, device: str) -> Fitness:
+        """The same on another device."""
+        train, val = ((images.to(device), labels.to(device)) for images, labels in (self.train, self.val))
+        return replace(self, train=train, val=val)
+
+    @torch.no_grad()
+    def look(self, flat: Tensor, shares: Sequence[float], before: Tensor | None = None) -> Score:
+        """Finish and score on the first `shares[-1]` of the validation images in `racing_order`.
+
+        `shares` grow. The outputs are computed share by share, so that they are the same to the last digit whether
+        `before`, the logits of an earlier look at fewer images, is there or not.
+        """
+        flat, loo_loss = self._finish(flat)
+        order, parts = self.racing_order, [] if before is None else [before]
+        seen = 0 if before is None else len(before)
+        for share in shares:
+            end = math.ceil(share * len(order))
+            if end > seen:
+                parts.append(network_outputs(self.finished, flat, self.val[0][order[seen:end]]))
+                seen = end
+        return self._scored(flat, torch.cat(parts), self.val[1][order[:seen]], loo_loss)
+
+    def _finish(self, flat: Tensor) -> tuple[Tensor, float | None]:
+        """The finished weights, and the leave-one-out loss of a refitted head."""
         if self.batch_norm == "reestimate":
             flat = reestimate(self.spec, flat, self.train[0])
-        loo_loss = None
         if self.head == "refit":
             features = network_features(self.spec, flat, self.train[0])
             classes, intercept = self.finished.config.classes, _has_bias(self.spec)
             head = fit_ridge_head(features, self.train[1], classes, intercept)
-            flat, loo_loss = self._with_head(flat, head.weight, head.bias), head.loss + 1 - head.accuracy
-        elif self.head == "remap":
+            return self._with_head(flat, head.weight, head.bias), head.loss + 1 - head.accuracy
+        if self.head == "remap":
             state = self.spec.to_state(flat)
             rows, bias = list(self.rows), state.get(f"{self.spec.head}.bias", torch.zeros(self.spec.config.classes))
-            flat = self._with_head(flat, state[f"{self.spec.head}.weight"][rows], bias[rows])
-        logits = network_outputs(self.finished, flat, self.val[0])
-        loss = classification_loss(logits, self.val[1])
+            return self._with_head(flat, state[f"{self.spec.head}.weight"][rows], bias[rows]), None
+        return flat, None
+
+    def _scored(self, flat: Tensor, logits: Tensor, labels: Labels, loo_loss: float | None) -> Score:
+        loss = classification_loss(logits, labels)
         if loo_loss is not None:
-            n_val, n_train = len(self.val[1]), len(self.train[1])
+            n_val, n_train = len(labels), len(self.train[1])
             loss = (n_val * loss + n_train * loo_loss) / (n_val + n_train)
-        return Score(self.finished, flat, loss, float((logits.argmax(1) == self.val[1]).float().mean()))
+        accuracy = float((logits.argmax(1) == labels).float().mean())
+        return Score(self.finished, flat, loss, accuracy, logits, labels)
 
     def _with_head(self, flat: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         state = {**self.spec.to_state(flat), f"{self.spec.head}.weight": weight, f"{self.spec.head}.bias": bias}
@@ -125,13 +183,43 @@ class LatentObjective:
     fitness: Fitness
     centre: np.ndarray | None = None  # (k * d,); None: no penalty
     width: float = 0.5
+    measures: tuple[str, ...] = ()  # names of popgen.fitness.measures to return beside the loss
+    rungs: tuple[float, ...] = ()  # of a race: the shares at which `look` is called, before 1
+    device: str = "cpu"
 
     def __call__(self, vector: np.ndarray) -> tuple[float, dict[str, float]]:
-        score = self.fitness.score(self.decoder.weights(vector))
+        decoder, fitness = self._placed
+        return self._worth(vector, fitness.score(decoder.weights(vector)))
+
+    def many(self, vectors: np.ndarray) -> list[tuple[float, dict[str, float]]]:
+        """The worth of each of the latents (n, k * d), computed together."""
+        decoder, fitness = self._placed
+        scores = fitness.score_many(decoder.weights_of_many(vectors))
+        return [self._worth(vector, score) for vector, score in zip(vectors, scores, strict=True)]
+
+    def look(
+        self, vector: np.ndarray, share: float, carry: np.ndarray | None
+    ) -> tuple[float, dict[str, float], np.ndarray]:
+        """The loss on a share of the validation images, and their logits for the next look."""
+        shares = [rung for rung in (*self.rungs, 1.0) if rung <= share]
+        decoder, fitness = self._placed
+        before = None if carry is None else torch.tensor(carry, device=self.device)
+        score = fitness.look(decoder.weights(vector), shares, before)
+        return *self._worth(vector, score), score.logits.cpu().numpy()
+
+    @cached_property
+    def _placed(self) -> tuple[Decoder, Fitness]:
+        """On the device, which only the worker has: moved with its first candidate."""
+        if self.device == "cpu":
+            return self.decoder, self.fitness
+        return self.decoder.to(self.device), self.fitness.to(self.device)
+
+    def _worth(self, vector: np.ndarray, score: Score) -> tuple[float, dict[str, float]]:
         penalty = 0.0
         if self.centre is not None:
             penalty = float(np.square(vector - self.centre).sum()) / (2 * self.width**2 * self.fitness.images)
-        return score.loss + penalty, {"accuracy": score.accuracy, "unpenalised_loss": score.loss}
+        named = {name: MEASURES[name](score.logits, score.labels) for name in self.measures}
+        return score.loss + penalty, {"accuracy": score.accuracy, "unpenalised_loss": score.loss, **named}
 
 
 def make_fitness(

@@ -7,6 +7,7 @@ for each training checkpoint) and model.safetensors.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Mapping
@@ -79,12 +80,20 @@ class Decoder:
     mean: Tensor  # (k, d)
     std: Tensor
 
-    @torch.no_grad()
     def weights(self, vector: np.ndarray | Tensor) -> Tensor:
         """Weights (p,) of a latent (k * d,)."""
-        latent = torch.tensor(vector, dtype=torch.float32) if isinstance(vector, np.ndarray) else vector.float()
-        latent = latent.view(1, *self.mean.shape)
-        return self.scaling.denormalise(self.vae.decode(self.spec, latent * self.std + self.mean))[0]
+        return self.weights_of_many(vector[None])[0]
+
+    @torch.no_grad()
+    def weights_of_many(self, vectors: np.ndarray | Tensor) -> Tensor:
+        """Weights (n, p) of latents (n, k * d)."""
+        latents = torch.as_tensor(vectors).to(self.mean).view(-1, *self.mean.shape)
+        return self.scaling.denormalise(self.vae.decode(self.spec, latents * self.std + self.mean))
+
+    def to(self, device: str) -> Decoder:
+        """The same on another device."""
+        mean, std = self.mean.to(device), self.std.to(device)
+        return Decoder(self.spec, self.scaling.to(device), copy.deepcopy(self.vae).to(device), mean, std)
 
 
 class Generator(nn.Module):

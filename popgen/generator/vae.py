@@ -60,7 +60,7 @@ class WeightVAE(nn.Module):
     def encode(self, spec: ArchSpec, x: Flat) -> tuple[Latents, Latents]:
         """Mean and log variance of the posterior, each (n, k, d)."""
         layout = self.layout(spec)
-        tokens = self.read_token(layout.to_tokens(x)) + self.read_position(layout.positions)
+        tokens = self.read_token(layout.to_tokens(x)) + self.read_position(layout.positions.to(x.device))
         queries = self.queries.expand(len(x), -1, -1)
         for block in self.encoder:
             queries = block(queries, tokens)
@@ -71,7 +71,7 @@ class WeightVAE(nn.Module):
         """Normalised weights (n, p) of an architecture."""
         layout = self.layout(spec)
         context = self.from_latent(z) + self.latent_place
-        asked = self.ask_position(layout.positions).expand(len(z), -1, -1)
+        asked = self.ask_position(layout.positions.to(z.device)).expand(len(z), -1, -1)
         for block in self.decoder:
             asked = block(asked, context)
         x = layout.to_flat(self.to_token(asked))

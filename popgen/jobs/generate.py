@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from popgen import __version__
-from popgen.data import load_data
+from popgen.data import DataSet, load_data
 from popgen.errors import BadInput
 from popgen.generator import Generator
 from popgen.weights.network import accuracy
@@ -41,11 +44,16 @@ def generate(
     seed: int = 0,
     guidance: float | None = None,
     steps: int | None = None,
+    address: str | None = None,
 ) -> list[Generated]:
     """Sample `n` networks for each architecture and write them as `out/ARCH/00.safetensors`, ...
 
+    With the `address` of a Ray cluster each architecture is sampled on one of its CPUs. The files are the same and are
+    written here; the nodes need popgen, but neither the generator nor the data set.
+
     Raises:
         PopgenError: an unknown name, or an `out` that is not empty.
+        SearchError: no cluster at `address`.
     """
     made = Generator.from_pretrained(generator)
     for arch in archs:
@@ -65,17 +73,65 @@ def generate(
     data_set = load_data(data)
     made.check_data(data_set)
     made.load_encoders()
-    same_classes = list(data_set.classes) == made.provenance.classes
+    sampler = _Sampler(made, data_set, n, seed, guidance, steps)
     rows = []
-    for arch in archs:
+    for arch, sampled in zip(archs, _sample_all(sampler, archs, address), strict=True):
         (folder / arch).mkdir(parents=True, exist_ok=True)
-        spec, latents = made.spec(arch), made.sample(arch, data_set, n, seed=seed, guidance=guidance, steps=steps)
-        for i, flat in enumerate(made.decode(arch, latents)):
+        spec = made.spec(arch)
+        for i, flat in enumerate(sampled.networks):
             file = folder / arch / f"{i:02d}.safetensors"
             state = {name: tensor.clone() for name, tensor in spec.to_state(flat).items()}
             save_file(state, file, metadata={"format": "pt", "popgen": __version__, "arch": arch, "data": data})
-            rows.append(
-                Generated(arch, data, i, str(file), accuracy(spec, flat, data_set.val) if same_classes else None)
-            )
-        save_file({"latents": torch.as_tensor(latents).contiguous()}, folder / arch / "latents.safetensors")
+            rows.append(Generated(arch, data, i, str(file), sampled.val_accuracies[i]))
+        save_file({"latents": sampled.latents}, folder / arch / "latents.safetensors")
     return rows
+
+
+@dataclass(frozen=True)
+class _Sampled:
+    """A population of one architecture: latents (n, k, d), flat weights (n, parameters), accuracies (n)."""
+
+    latents: Tensor
+    networks: Tensor
+    val_accuracies: list[float | None]
+
+
+@dataclass(frozen=True)
+class _Sampler:
+    """Samples an architecture, in this process or in another."""
+
+    generator: Generator
+    data: DataSet
+    n: int
+    seed: int
+    guidance: float | None
+    steps: int | None
+
+    def __call__(self, arch: str) -> _Sampled:
+        with _one_thread():
+            latents = self.generator.sample(
+                arch, self.data, self.n, seed=self.seed, guidance=self.guidance, steps=self.steps
+            )
+            networks, spec = self.generator.decode(arch, latents), self.generator.spec(arch)
+            same_classes = list(self.data.classes) == self.generator.provenance.classes
+            accuracies = [accuracy(spec, flat, self.data.val) if same_classes else None for flat in networks]
+        return _Sampled(torch.as_tensor(latents).contiguous(), torch.as_tensor(networks), accuracies)
+
+
+def _sample_all(sampler: _Sampler, archs: list[str], address: str | None) -> Iterable[_Sampled]:
+    if address is None:
+        return map(sampler, archs)
+    from search.ray_map import ray_map  # noqa: PLC0415 - Ray is imported only where it is used
+
+    return ray_map(sampler, archs, address)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums over threads differ in their last bits with the number of threads, which is one on a cluster."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

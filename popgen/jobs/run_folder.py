@@ -1,4 +1,5 @@
-"""A run's folder: config.yaml, population-ARCH.safetensors, history.jsonl, best-ARCH.safetensors, result.json."""
+"""A run's folder: config.yaml, population-ARCH.safetensors, history.jsonl, best-ARCH.safetensors, result.json;
+a Pareto search adds front-ARCH/."""
 
 from __future__ import annotations
 
@@ -31,6 +32,9 @@ class RunFolder:
 
     def best(self, arch: str) -> Path:
         return self.path / f"best-{_safe(arch)}.safetensors"
+
+    def front(self, arch: str) -> Path:
+        return self.path / f"front-{_safe(arch)}"
 
     @classmethod
     def create(cls, config: SearchConfig, out: str | None) -> RunFolder:
@@ -101,18 +105,28 @@ class RunFolder:
         changed = [f"{key} was {recorded.get(key)}, is {now[key]}" for key in now if recorded.get(key) != now[key]]
         if changed:
             raise CannotResume(
-                f"the run in {self.path} cannot go on", "; ".join(changed), "Restore what changed, or start a new run."
+                f"the run in {self.path} cannot go on",
+                "; ".join(changed),
+                f"Restore what changed, or start a new run from the best of this one: --warm-start {self.path}.",
             )
 
     def write_best(self, arch: str, state: StateDict, card: dict[str, str]) -> Path:
         """The best weights as a plain state dict; `card` stands in the file's metadata."""
-        file = self.best(arch)
-        save_file({name: tensor.contiguous() for name, tensor in state.items()}, file, metadata=card)
-        return file
+        return _write_state(self.best(arch), state, card)
+
+    def write_front(self, arch: str, index: int, state: StateDict, card: dict[str, str]) -> Path:
+        """The weights of one point of a Pareto front, by the index of its evaluation."""
+        self.front(arch).mkdir(exist_ok=True)
+        return _write_state(self.front(arch) / f"{index:05d}.safetensors", state, card)
 
     def write_result(self, result: dict[str, Any]) -> None:
         """result.json."""
         _write(self.path / "result.json", json.dumps(result, indent=1) + "\n")
+
+
+def _write_state(file: Path, state: StateDict, card: dict[str, str]) -> Path:
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, file, metadata=card)
+    return file
 
 
 def _write(file: Path, text: str) -> None:

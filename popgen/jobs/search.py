@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from popgen import __version__
@@ -20,8 +21,9 @@ from popgen.audit import Rivals, Row
 from popgen.audit.baselines import test_accuracy
 from popgen.data import DataSet, load_data
 from popgen.data.datasets import check_data_name
-from popgen.errors import BadInput
+from popgen.errors import BadInput, unknown_name
 from popgen.fitness import Fitness, LatentObjective, make_fitness
+from popgen.fitness.measures import MEASURES
 from popgen.generator import Generator
 from popgen.jobs.run_folder import RunFolder
 from popgen.refs import asset
@@ -38,6 +40,7 @@ from search import (
     RaySession,
     SearchResult,
     SearchSettings,
+    best_of,
     check_optimizer,
     run_search,
 )
@@ -131,7 +134,16 @@ def prepare(config: SearchConfig) -> tuple[list[Job], Generator, Zoo | None]:
     if len(set(config.archs)) < len(config.archs):
         raise BadInput(f"--arch names one architecture twice: {', '.join(config.archs)}", "", "Name each once.")
     check_optimizer(config.optimizer)
+    _check_objectives(config)
     _settings(config)
+    if config.workers == 0 and (config.timeout is not None or config.gpus):
+        raise BadInput(
+            f"--{'gpus' if config.gpus else 'timeout'} needs workers",
+            "this process cannot stop its own evaluation, nor choose a GPU",
+            "Leave --workers out, or give the number of Ray actors.",
+        )
+    if config.warm_start is not None:
+        _check_warm(config.warm_start, config, generator)
     zoo = open_zoo(config.zoo, generator)
     data = load_data(config.data)
     generator.check_data(data)
@@ -141,7 +153,36 @@ def prepare(config: SearchConfig) -> tuple[list[Job], Generator, Zoo | None]:
         Job(a, data, make_fitness(generator.spec(a), data, classes, config.head, config.batch_norm, config.split))
         for a in config.archs
     ]
+    if config.rungs and jobs[0].fitness.head == "refit":
+        raise BadInput(
+            f"a race over {config.rungs} of the validation images does not pay with a refitted head",
+            "each look would fit the head to all training images again",
+            "Leave --rungs out, or use --head keep.",
+        )
     return jobs, generator, zoo
+
+
+def _check_objectives(config: SearchConfig) -> None:
+    for name in config.objectives:
+        if name != "loss" and name not in MEASURES:
+            raise unknown_name("objective", name, ("loss", *MEASURES))
+
+
+def _check_warm(path: str, config: SearchConfig, generator: Generator) -> None:
+    """Latents are comparable within one generator only."""
+    folder = RunFolder.open(path)
+    _, then = folder.config()
+    if then.get("generator_sha256") != generator.sha256:
+        raise BadInput(
+            f"the run in {path} searched the latents of another generator",
+            "they mean nothing to this one",
+            "Warm-start from a run of the same --generator.",
+        )
+    for arch in config.archs:
+        if not folder.population(arch).exists():
+            raise BadInput(
+                f"the run in {path} has no search for {arch!r}", "", "Name an architecture that it searched."
+            )
 
 
 def open_zoo(name: str | None, generator: Generator) -> Zoo | None:
@@ -172,6 +213,10 @@ def _settings(config: SearchConfig) -> SearchSettings:
         seed=config.seed,
         sigma=config.sigma,
         budget=budget,
+        mode=config.mode,
+        rungs=tuple(config.rungs),
+        objectives=tuple(config.objectives),
+        weights=None if config.weights is None else tuple(config.weights),
     )
 
 
@@ -197,7 +242,15 @@ def _search_one(
     if config.batch_norm == "auto":
         fitness = fitness.prefer_batch_norm(decoder.weights(population.mean()))
     centre = population.vectors[[o == "generated" for o in population.origins]].mean(0)
-    objective = LatentObjective(decoder, fitness, centre if config.prior_width else None, config.prior_width)
+    objective = LatentObjective(
+        decoder,
+        fitness,
+        centre if config.prior_width else None,
+        config.prior_width,
+        measures=tuple(name for name in config.objectives if name != "loss"),
+        rungs=tuple(config.rungs),
+        device="cuda" if config.gpus else "cpu",
+    )
     say(f"{arch}: head {fitness.head}, batch norm {fitness.batch_norm if fitness.spec.has_batch_norm else 'none'}")
     pool = _pool(objective, population, config, session)
     try:
@@ -225,6 +278,17 @@ def _search_one(
         "arch_config": str(best.spec.config.to_json()),
     }
     weights = folder.write_best(arch, best.state(), card)
+    front = [
+        {
+            "index": point.index,
+            "values": dict(zip(config.objectives, point.values, strict=True)),
+            "val_accuracy": point.metrics["accuracy"],
+            "weights": str(
+                folder.write_front(arch, point.index, fitness.score(decoder.weights(point.vector)).state(), card)
+            ),
+        }
+        for point in result.front
+    ]
     rivals = Rivals(generator, zoo, arch, data, fitness, config.seed, closest)
     rows = [] if config.baselines == "none" else list(rivals.rows(result.evaluations, config.baselines == "all"))
     if zoo is None and config.baselines != "none":
@@ -233,35 +297,49 @@ def _search_one(
         )
     rows += _generated_rows(folder, population, decoder, replace(job, fitness=fitness))
     rows.append(Row("search", result.evaluations, best.accuracy, test_accuracy(best, data), best.loss))
-    return Found(arch, data.name, str(folder.path), str(weights), rows, _details(result, fitness, population, closest))
+    details = _details(result, fitness, population, closest) | ({"front": front} if front else {})
+    return Found(arch, data.name, str(folder.path), str(weights), rows, details)
 
 
 def make_population(
     generator: Generator, arch: str, data: DataSet, closest: list[str], config: SearchConfig
 ) -> Population:
-    """Latents sampled for the condition, and codes of the zoo's checkpoints on the closest data sets."""
+    """Latents sampled for the condition, codes of the zoo's checkpoints on the closest data sets, the best of a run."""
     sampled = generator.sample(arch, data, config.population, seed=config.seed, guidance=config.guidance).flatten(1)
     experts = [
         (f"expert:{code.id}", latent.flatten()) for name in closest for code, latent in generator.stored(arch, name)
     ]
     experts = experts[: config.experts]
     vectors = torch.cat([sampled, *(latent[None] for _, latent in experts)]).double().numpy()
-    return Population(vectors, ["generated"] * len(sampled) + [origin for origin, _ in experts])
+    origins = ["generated"] * len(sampled) + [origin for origin, _ in experts]
+    if config.warm_start is not None:
+        run = RunFolder.open(config.warm_start)
+        best = best_of(run.history, arch, Population.load(run.population(arch)), config.warm_best)
+        vectors, origins = np.vstack([vectors, best.vectors]), [*origins, *best.origins]
+    return Population(vectors, origins)
 
 
 def _pool(objective: LatentObjective, population: Population, config: SearchConfig, session: RaySession) -> Pool:
     """Ray actors, or this process. `auto` times one candidate: the answer does not depend on where it is computed."""
-    workers = config.workers
+    workers, address = config.workers, config.address or os.environ.get("RAY_ADDRESS")
+    if workers == "auto" and address is not None:
+        session.start(None, address)
+        return RayPool(objective, None, address, gpus=config.gpus, group=config.group, timeout=config.timeout)
     if workers == "auto":
-        objective(population.mean())  # the first call pays for caches
-        began = time.perf_counter()
-        objective(population.mean())
-        expected = (time.perf_counter() - began) * config.evaluations
-        workers = 0 if config.address is None and expected < _RAY_PAYS else (os.cpu_count() or 1)
+        needs_workers = config.timeout is not None or config.gpus > 0
+        in_process = not needs_workers and _seconds(objective, population) * config.evaluations < _RAY_PAYS
+        workers = 0 if in_process else (os.cpu_count() or 1)
     if workers == 0:
         return LocalPool(objective)
-    session.start(workers, config.address)
-    return RayPool(objective, workers)
+    session.start(workers, address)
+    return RayPool(objective, workers, address, gpus=config.gpus, group=config.group, timeout=config.timeout)
+
+
+def _seconds(objective: LatentObjective, population: Population) -> float:
+    objective(population.mean())  # the first call pays for caches
+    began = time.perf_counter()
+    objective(population.mean())
+    return time.perf_counter() - began
 
 
 def _generated_rows(folder: RunFolder, population: Population, decoder: Any, job: Job) -> list[Row]:
@@ -292,6 +370,7 @@ def _details(result: SearchResult, fitness: Fitness, population: Population, clo
         "failures": result.failures,
         "seconds": round(result.seconds, 3),
         "stopped_by": result.stopped_by,
+        "looks": result.looks,
         "population": len(population),
         "closest": closest[:4],
         "validation_images": len(fitness.val[1]),

@@ -42,6 +42,12 @@ def network_outputs(spec: ArchSpec, flat: Tensor, inputs: Images) -> Tensor:
     return functional_call(skeleton(spec), spec.to_state(flat), (inputs,))
 
 
+def outputs_of_many(spec: ArchSpec, weights: Flat, inputs: Images) -> Tensor:
+    """Logits (networks, n, classes) of the networks `weights` (networks, p) on the same inputs, in one vectorised pass."""
+    outputs: Tensor = torch.vmap(lambda flat: network_outputs(spec, flat, inputs))(weights)
+    return outputs
+
+
 def _differentiable(spec: ArchSpec, flat: Tensor) -> StateDict:
     """The state with running statistics moved into batch norm's weight and bias: torch has no gradient for statistics.
 

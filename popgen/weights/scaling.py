@@ -39,6 +39,10 @@ class Scaling:
             scales.append(part.square().mean().sqrt().clamp_min(1e-4).expand(part.shape[1]))
         return cls(centre, torch.cat(scales).clone(), is_log)
 
+    def to(self, device: str) -> Scaling:
+        """The same on another device."""
+        return Scaling(self.reference.to(device), self.scale.to(device), self.is_log.to(device))
+
     def normalise(self, weights: Flat) -> Flat:
         """Weights to x."""
         return (_logs(weights, self.is_log) - self.reference) / self.scale

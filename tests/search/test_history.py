@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,11 @@ finite = st.floats(allow_nan=False, allow_infinity=False)
 
 
 def record(index: int, loss: float | None = 1.0, coordinates: list[float] | None = None) -> Record:
-    return Record(index, index // 2, "search", "CMA", coordinates, loss, {"accuracy": 0.5}, 0.1, 1.0, None)
+    return Record(
+        index=index, candidate=index, asked=index + 1, batch=index // 2, phase="search", origin="CMA",
+        coordinates=coordinates, share=1.0, cost=1.0, loss=loss, values=None, metrics={"accuracy": 0.5},
+        seconds=0.1, elapsed=1.0, error=None,
+    )  # fmt: skip
 
 
 def filled(path: Path, key: str = "net", count: int = 3) -> None:
@@ -48,10 +53,10 @@ def test_searches_share_a_file(tmp_path):
     with History(path, "three") as history:
         assert (history.header, history.records) == (None, [])
     line = json.loads(path.read_text().splitlines()[1])
-    assert (line["v"], line["search"], line["phase"], line["error"]) == (1, "one", "search", None)
+    assert (line["v"], line["search"], line["phase"], line["error"]) == (2, "one", "search", None)
 
 
-@pytest.mark.parametrize("torn", [b'{"v":1,"sea', b"\xff"])
+@pytest.mark.parametrize("torn", [b'{"v":2,"sea', b"\xff"])
 def test_torn_last_line_is_cut_off(tmp_path, torn: bytes):
     path = tmp_path / "history.jsonl"
     filled(path)
@@ -69,7 +74,7 @@ def test_metrics_that_json_cannot_hold(tmp_path):
     path = tmp_path / "history.jsonl"
     with History(path, "net") as history:
         history.begin({})
-        history.append(Record(0, 0, "seed", "a", None, 1.0, {"auc": float("nan")}, 0.1, 1.0, None))
+        history.append(replace(record(0), metrics={"auc": float("nan")}))
     with History(path, "net") as history:
         assert history.records[0].metrics == {"auc": None}
 
@@ -95,8 +100,8 @@ def test_locked(tmp_path):
     [
         ("[1]", "line 5 is not a record of a search"),
         ("plain text", "line 5 is not a record of a search"),
-        ('{"v":2,"search":"net"}', "line 5 has schema 2\nthis version reads schema 1"),
-        ('{"v":1,"search":"net","index":3}', "line 5 has missing or unknown fields"),
+        ('{"v":1,"search":"net"}', "line 5 has schema 1\nthis version reads schema 2"),
+        ('{"v":2,"search":"net","index":3}', "line 5 has missing or unknown fields"),
         (None, "line 5: evaluation 1 stands where 3 should"),
     ],
 )

@@ -26,7 +26,7 @@ from search import (
     UnknownOptimizer,
     run_search,
 )
-from search.plan import failure_loss
+from search.worth import failure
 
 
 def settings(evaluations: int | None = 40, optimizer: str = "CMA", **limits) -> SearchSettings:
@@ -194,10 +194,11 @@ def test_failures_are_survived(bad, tmp_path, seeds, quadratic, timeless):
     assert found.best_loss < found.best_seed_loss
 
 
-def test_failure_loss_ranks_last():
-    assert failure_loss([1.0, 3.0, None]) == 3.3
-    assert failure_loss([None]) == 1.0
-    assert failure_loss([-2.0, -2.0]) > -2.0
+def test_failure_ranks_last():
+    assert failure([1.0, 3.0, None]) == 3.3
+    assert failure([None]) == 1.0
+    assert failure([-2.0, -2.0]) > -2.0
+    assert failure([(1.0, -2.0), None, (3.0, -2.0)]) == pytest.approx((3.3, -1.8))
 
 
 def test_ten_failures_in_a_row(tmp_path, seeds, quadratic):
@@ -272,6 +273,21 @@ def test_refused_before_anything_runs(tmp_path, seeds):
         (lambda: SearchSettings(seed=-1), "seed is -1"),
         (lambda: SearchSettings(sigma=0.0), "sigma is 0.0"),
         (lambda: SearchSettings(space="std2"), "unknown space 'std2'"),
+        (lambda: SearchSettings(mode="fast"), "unknown mode 'fast'"),
+        (lambda: SearchSettings(rungs=(0.5, 0.25)), "rungs are [0.5, 0.25]"),
+        (lambda: SearchSettings(rungs=(1.0,)), "rungs are [1.0]"),
+        (lambda: SearchSettings(rungs=(0.5,), mode="async"), "rungs do not go with mode async"),
+        (lambda: SearchSettings(rungs=(0.5,), objectives=("loss", "size")), "rungs do not go with a Pareto search"),
+        (lambda: SearchSettings(objectives=()), "objectives are []"),
+        (lambda: SearchSettings(objectives=("loss", "loss")), "objectives are ['loss', 'loss']"),
+        (
+            lambda: SearchSettings(objectives=("loss", "size"), weights=(1.0,)),
+            "weights are [1.0] for the objectives ['loss', 'size']",
+        ),
+        (
+            lambda: SearchSettings(objectives=("loss", "size"), budget=Budget(target=0.1)),
+            "a target of 0.1 does not go with a Pareto search",
+        ),
         (lambda: Budget(evaluations=0), "budget.evaluations is 0"),
         (lambda: Budget(target=float("nan")), "budget.target is NaN"),
         (lambda: Budget(evaluations=None), "the budget has no limit at all"),

@@ -60,6 +60,9 @@ def test_auto_takes_components_where_they_generalise():
     everywhere = make_space("auto", Population(np.random.default_rng(0).normal(size=(20, 200)), ["drawn"] * 20))
     assert (everywhere.name, everywhere.dim) == ("std", 200)
     assert make_space("auto", sheet(200, 2, count=5)).name == "std"
+    filled = make_space("auto", Population(np.random.default_rng(0).normal(size=(40, 16)), ["drawn"] * 40))
+    assert filled.name == "std"
+    assert filled.reason == "the seeds fill more than half of the coordinates: components would leave nothing out"
 
 
 def test_pca_bounds_its_components():

@@ -21,6 +21,7 @@ from popgen.errors import BadInput, NotFound
 from popgen.fitness import Fitness, LatentObjective, Score, fit_ridge_head, make_fitness
 from popgen.fitness.candidate import classification_loss
 from popgen.fitness.heads import _FACTORS, _PENALTIES
+from popgen.fitness.measures import MEASURES
 from popgen.generator import Generator
 from popgen.weights.network import network_features
 from popgen.zoo import Zoo
@@ -345,3 +346,60 @@ def test_the_penalty_is_that_of_a_normal_prior(zoo: Zoo) -> None:
         believed, _ = LatentObjective(generator.decoder("cnn-s"), fitness, centre, 0.5)(vector)
         assert metrics["unpenalised_loss"] == plain
         assert believed - plain == pytest.approx(32 * 0.25**2 / (2 * 0.5**2 * images))
+
+
+def test_looks_add_up(zoo: Zoo) -> None:
+    """A look goes on from the last one's logits, and gives the same to the last digit where they are lost."""
+    data, generator = load_data("digits/rotate:45"), Generator.from_pretrained("digits")
+    fitness = make_fitness(generator.spec("cnn-s"), data, data.classes, "keep")
+    objective = LatentObjective(generator.decoder("cnn-s"), fitness, rungs=(0.25, 0.5))
+    vector = np.random.default_rng(1).normal(size=math.prod(generator.latent_shape))
+    quarter, _, logits = objective.look(vector, 0.25, None)
+    half, named, more = objective.look(vector, 0.5, logits)
+    assert (len(logits), len(more)) == (75, 150) and np.array_equal(more[:75], logits)
+    assert (half, named) == objective.look(vector, 0.5, None)[:2]
+    assert objective.look(vector, 1.0, more)[0] == objective.look(vector, 1.0, None)[0]
+    assert objective.look(vector, 1.0, more)[0] == pytest.approx(objective(vector)[0], abs=1e-6)
+    labels = fitness.val[1][fitness.racing_order[:75]]
+    assert quarter == classification_loss(torch.tensor(logits), labels)
+    assert labels.bincount().max() - labels.bincount().min() <= 1  # as even as the classes themselves
+    assert sorted(fitness.racing_order.tolist()) == list(range(300))
+
+
+@pytest.mark.parametrize(("arch", "head"), [("mlp-s", "keep"), ("resnet-s", "keep"), ("cnn-s", "refit")])
+def test_many_are_scored_as_one_by_one(arch: str, head: str) -> None:
+    data, generator = load_data("digits/rotate:45"), Generator.from_pretrained("digits")
+    fitness = make_fitness(generator.spec(arch), data, data.classes, head)
+    objective = LatentObjective(generator.decoder(arch), fitness, measures=("error",))
+    vectors = np.random.default_rng(1).normal(size=(5, math.prod(generator.latent_shape)))
+    for (loss, named), vector in zip(objective.many(vectors), vectors, strict=True):
+        alone, metrics = objective(vector)
+        assert loss == pytest.approx(alone, abs=1e-3) and named["error"] == pytest.approx(
+            1 - metrics["accuracy"], abs=1e-6
+        )
+    # A group is filled up with its last vector: it must not matter with whom one is scored.
+    filled = objective.many(np.concatenate([vectors[:2], vectors[1:2], vectors[1:2], vectors[1:2]]))
+    assert [loss for loss, _ in filled[:2]] == [loss for loss, _ in objective.many(vectors)[:2]]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu() -> None:
+    data, generator = load_data("digits/rotate:45"), Generator.from_pretrained("digits")
+    fitness = make_fitness(generator.spec("cnn-s"), data, data.classes, "keep")
+    here = LatentObjective(generator.decoder("cnn-s"), fitness, measures=tuple(MEASURES), rungs=(0.5,))
+    there = replace(here, device="cuda")
+    vectors = np.random.default_rng(1).normal(size=(4, math.prod(generator.latent_shape)))
+    assert [one[0] for one in there.many(vectors)] == pytest.approx([here(v)[0] for v in vectors], abs=1e-3)
+    assert there.look(vectors[0], 0.5, None)[0] == pytest.approx(here.look(vectors[0], 0.5, None)[0], abs=1e-3)
+
+
+def test_measures() -> None:
+    """By hand: four images of two classes, three of them right, with confidences .9, .8, .6 and .7 (the wrong one)."""
+    chances = torch.tensor([[0.9, 0.1], [0.8, 0.2], [0.4, 0.6], [0.3, 0.7]])
+    labels = torch.tensor([0, 0, 1, 0])
+    assert MEASURES["error"](chances.log(), labels) == 0.25
+    assert MEASURES["worst_class_error"](chances.log(), labels) == pytest.approx(1 / 3)
+    wanted = -sum(math.log(p) for p in (0.9, 0.8, 0.6, 0.3)) / 4
+    assert MEASURES["cross_entropy"](chances.log(), labels) == pytest.approx(wanted)
+    # Each confidence is in a bin of its own, .6 and .7 with it: |.1|, |.2|, |.4|, |.7| over four.
+    assert MEASURES["calibration_error"](chances.log(), labels) == pytest.approx((0.1 + 0.2 + 0.4 + 0.7) / 4, abs=1e-6)

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 LAYERS = [
     {"__main__"},
     {"cli"},
+    {"cli_sweep"},
     {"api", "cli_zoo", "progress"},
     {"jobs"},
     {"report", "audit"},
@@ -22,7 +23,9 @@ LAYERS = [
     {"encoders", "zoo"},
     {"weights"},
     {"archs", "data"},
-    {"config", "search_config", "__init__"},  # __init__ runs before all others, and itself imports next to nothing
+    {"sweep_config"},
+    {"search_config"},
+    {"config", "__init__"},  # __init__ runs before all others, and itself imports next to nothing
     {"refs", "shadow"},
     {"errors", "types"},
 ]
@@ -47,7 +50,18 @@ ONLY_IN = {
 }
 # Modules that start the command line: nothing heavy when they are imported, only inside functions or for type checkers.
 LIGHT = [
-    f"popgen/{name}.py" for name in ("__init__", "__main__", "cli", "cli_zoo", "config", "errors", "search_config")
+    f"popgen/{name}.py"
+    for name in (
+        "__init__",
+        "__main__",
+        "cli",
+        "cli_sweep",
+        "cli_zoo",
+        "config",
+        "errors",
+        "search_config",
+        "sweep_config",
+    )  # fmt: skip
 ]
 HEAVY = {"torch", "torchvision", "numpy", "ray", "nevergrad", "transformers", "sentence_transformers", "open_clip"}
 

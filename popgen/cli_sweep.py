@@ -1,0 +1,97 @@
+"""`popgen sweep`: a search for every architecture, data set and seed of a YAML file. Parses, calls, prints."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from popgen.sweep_config import load_sweep
+
+if TYPE_CHECKING:
+    from popgen.jobs.sweep import SweepRow
+
+
+@click.command()
+@click.argument("spec", required=False)
+@click.option("--out", type=click.Path(), help="Folder of the sweep.  [default: sweeps/NAME]")
+@click.option(
+    "--resume", type=click.Path(), help="Continue the sweep in this folder, or run its failed searches again."
+)
+@click.option("--evaluations", type=click.IntRange(min=1), help="With --resume: more evaluations for each search.")
+@click.option(
+    "--address", envvar="RAY_ADDRESS", help="Address of a Ray cluster.  [default: $RAY_ADDRESS, or this machine]"
+)
+@click.option("--parallel", type=click.IntRange(min=1), help="Searches at once.  [default: as many as fit]")
+@click.option("--dry-run", is_flag=True, help="Check everything and list the searches.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+def sweep(
+    spec: str | None,
+    out: str | None,
+    resume: str | None,
+    evaluations: int | None,
+    address: str | None,
+    parallel: int | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Search for every architecture, data set and seed of SPEC (a YAML file), on this machine or on a Ray cluster.
+
+    \b
+    Examples:
+      popgen sweep examples/sweep.yaml
+      popgen sweep examples/sweep.yaml --address 10.0.0.1:6379 --out /shared/rotations
+      popgen sweep --resume sweeps/rotations
+    """
+    if (spec is None) == (resume is None):
+        raise click.UsageError("Give a YAML file such as examples/sweep.yaml, or --resume FOLDER; one of the two.")
+    if resume is not None and out is not None:
+        raise click.UsageError("--resume continues in its own folder; leave --out away.")
+    if resume is None and evaluations is not None:
+        raise click.UsageError("--evaluations goes with --resume; for a new sweep set search.evaluations in its file.")
+    config: Any = None if spec is None else load_sweep(spec)
+    from popgen.jobs.sweep import check_done, plan, resumed
+    from popgen.jobs.sweep import sweep as run_sweep
+    from popgen.progress import SweepBars, remark
+
+    if resume is not None:
+        config = resumed(resume, evaluations)
+    if dry_run:
+        trials = plan(config, remark)
+        workers = int(trials[0].workers)
+        facts = {
+            "searches": [f"{one.archs[0]} on {one.data}, seed {one.seed}" for one in trials],
+            "each": {"evaluations": trials[0].evaluations, "cpus": 1 + workers, "gpus": trials[0].gpus * workers},
+        }
+        click.echo(json.dumps(facts, indent=1))
+        return
+    with SweepBars() as bars:
+        rows = run_sweep(config, out, resume, address=address, parallel=parallel, report=bars.report, say=remark)
+    _print_rows(config.name, rows, as_json)
+    check_done(rows)
+
+
+def _print_rows(name: str, rows: list[SweepRow], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"sweep": name, "rows": [row.to_json() for row in rows]}, indent=1))
+        return
+    from popgen.progress import table
+
+    failed = any(row.failed for row in rows)
+    lines = [
+        [
+            f"{row.arch} on {row.data}",
+            *([str(row.failed)] if failed else []),
+            _accuracy(row.best_zoo),
+            _accuracy(row.generated_best),
+            _accuracy(row.search) + ("" if row.search_std is None else f" \N{PLUS-MINUS SIGN} {row.search_std:.3f}"),
+        ]
+        for row in rows
+    ]
+    columns = ["", *(["failed"] if failed else []), "best zoo", "generated best", "search"]
+    table(f"{name}: test accuracy, mean over seeds", columns, lines)
+
+
+def _accuracy(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

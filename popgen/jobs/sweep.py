@@ -1,0 +1,303 @@
+"""`popgen sweep`: a search for every architecture, data set and seed, each one a Ray Tune trial, and one table.
+
+Every trial writes an ordinary run folder, from whose history it goes on when it is started again. So nothing that was
+evaluated is lost with a driver, a node, or Tune's own record.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from popgen import __version__
+from popgen.config import parse
+from popgen.errors import BadInput, CannotResume, NotFound, PopgenError
+from popgen.jobs.run_folder import RunFolder
+from popgen.jobs.search import prepare, search
+from popgen.search_config import SearchConfig
+from popgen.sweep_config import SweepConfig, load_sweep
+from search.sweep import Outcome, SweepProgress, run_trials
+
+Report = Callable[[SweepProgress], None]
+_BUDGETS = ("evaluations", "seconds", "target", "patience")  # what --resume may change
+
+
+class SearchesFailed(PopgenError):
+    """Some searches of a sweep failed; the others are done."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True)
+class SweepRow:
+    """An architecture on a data set: test accuracies (0 to 1), means over the seeds that are done.
+
+    `search_std` is the standard deviation over seeds, None below two of them; `best_zoo` and `generated_best` are None
+    where the baselines were left out or the zoo was not found. `searches` has an entry a seed: `seed`, `run`, and
+    `error` or `weights`, `val_accuracy`, `test_accuracy`.
+    """
+
+    arch: str
+    data: str
+    search: float | None
+    search_std: float | None
+    best_zoo: float | None
+    generated_best: float | None
+    done: int
+    failed: int
+    searches: list[dict[str, Any]]
+
+    def to_json(self) -> dict[str, Any]:
+        """The keys of results.json and --json; they are stable."""
+        return asdict(self)
+
+
+def sweep(
+    config: SweepConfig,
+    out: str | None = None,
+    resume: str | None = None,
+    *,
+    address: str | None = None,
+    parallel: int | None = None,
+    report: Report | None = None,
+    say: Callable[[str], None] = print,
+) -> list[SweepRow]:
+    """Run every search of `config`, and write a sweep folder; a search that fails does not stop the others.
+
+    Args:
+        out: the folder to write, which all nodes of a cluster must share; None: ./sweeps/NAME, or NAME-2, ...
+        resume: the folder of a sweep to continue; `config` is what `resumed` read from it.
+        address: of a Ray cluster; None: this machine.
+        parallel: how many searches may run at once; None: as many as there is room for.
+        report: called when a search has begun or ended.
+        say: called with one line for everything that a user should know of.
+
+    Raises:
+        PopgenError: a name or value that does not fit any search, before Ray starts.
+        SearchError: the cluster cannot be reached, is too small, or does not share the folder.
+    """
+    trials = plan(config, say)
+    folder = _create(config, out) if resume is None else Path(resume)
+    if resume is not None:
+        before = read(resume)
+        _check_same(before, config, folder)
+        if before != config:  # Tune's record says of every search that it is done, though there is more to do now
+            shutil.rmtree(folder / "tune", ignore_errors=True)
+    _write(folder / "sweep.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    say(f"sweep folder: {folder}")
+    first = trials[0]
+    try:
+        outcomes = run_trials(
+            partial(_run_search, str((folder / "runs").absolute())),
+            {_name(one): one.model_dump(mode="json") for one in trials},
+            folder,
+            workers=int(first.workers),
+            gpus=first.gpus,
+            parallel=parallel,
+            address=address,
+            resume=resume is not None,
+            report=report,
+        )
+    except KeyboardInterrupt:
+        say(f"what was evaluated is kept; continue with: popgen sweep --resume {folder}")
+        raise
+    rows = _rows(config, trials, outcomes, folder)
+    content = {"popgen": __version__, "sweep": config.name, "rows": [row.to_json() for row in rows]}
+    _write(folder / "results.json", json.dumps(content, indent=1) + "\n")
+    return rows
+
+
+def plan(config: SweepConfig, say: Callable[[str], None] = print) -> list[SearchConfig]:
+    """The settings of every search, all of them checked: names, shapes, heads, the generator, the optimizer.
+
+    Raises:
+        PopgenError: what `popgen search` would refuse.
+    """
+    trials = config.searches()
+    for data in config.data:
+        of_data = [one for one in trials if one.data == data]
+        # All architectures at once: what they share is loaded once.
+        _, _, zoo = prepare(of_data[0].model_copy(update={"archs": config.archs}))
+    if zoo is None and trials[0].baselines != "none":
+        say("the generator's zoo was not found, so its column is empty; name its folder as search.zoo")
+    names = [_name(one) for one in trials]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise BadInput(
+            f"{config.name}: two data sets give the run folder {twice[0]}",
+            "their names differ only in characters that a folder's name cannot have",
+            "Rename a file, or make two sweeps.",
+        )
+    return trials
+
+
+def read(folder: str) -> SweepConfig:
+    """The settings of the sweep in `folder`.
+
+    Raises:
+        NotFound: no sweep there.
+    """
+    file = Path(folder) / "sweep.yaml"
+    if not file.is_file():
+        raise NotFound(
+            f"there is no sweep in {folder!r}",
+            "a sweep's folder has a sweep.yaml",
+            "`popgen sweep` prints the folder that it writes.",
+        )
+    return load_sweep(file)
+
+
+def resumed(folder: str, evaluations: int | None = None) -> SweepConfig:
+    """The settings of the sweep in `folder`, with more evaluations for each of its searches.
+
+    Raises:
+        NotFound: no sweep there.
+        CannotResume: fewer evaluations than before.
+    """
+    config = read(folder)
+    if evaluations is None:
+        return config
+    before = config.searches()[0].evaluations
+    if evaluations < before:
+        raise CannotResume(
+            f"the sweep in {folder} cannot go on with {evaluations} evaluations a search",
+            f"it was begun with {before}, and what is evaluated is not taken back",
+            f"Give {before} or more, or start another sweep.",
+        )
+    return parse({**config.model_dump(), "search": {**config.search, "evaluations": evaluations}}, SweepConfig, folder)
+
+
+def _run_search(runs: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """One trial, in a process of Ray's: begins its run, goes on with it, or gives back its result."""
+    torch.set_num_threads(1)  # it has one CPU; and sums over several threads differ in their last bits
+    config = parse(settings, SearchConfig, "a search of the sweep")
+    path = Path(runs) / _name(config)
+    result = path / "result.json"
+    if result.exists() and _budgets(RunFolder.open(str(path)).config()[0]) == _budgets(config):
+        found: dict[str, Any] = json.loads(result.read_text())["results"][0]
+        return found
+    result.unlink(missing_ok=True)  # from here on it stands for another budget
+    if path.exists() and not (path / "history.jsonl").exists():
+        shutil.rmtree(path)  # it ended before its first evaluation, perhaps in the middle of writing a file
+    going_on = path.exists()
+    [one] = search(config, None if going_on else str(path), str(path) if going_on else None, say=lambda _: None)
+    return one.to_json()
+
+
+def _rows(
+    config: SweepConfig, trials: list[SearchConfig], outcomes: dict[str, Outcome], folder: Path
+) -> list[SweepRow]:
+    rows = []
+    for arch in config.archs:
+        for data in config.data:
+            mine = [one for one in trials if one.archs == [arch] and one.data == data]
+            results = [found for one in mine if (found := outcomes[_name(one)].result) is not None]
+            reached = _tests(results, "search")
+            rows.append(
+                SweepRow(
+                    arch,
+                    data,
+                    _mean(reached),
+                    statistics.stdev(reached) if len(reached) > 1 else None,
+                    _mean(_tests(results, "best_zoo")),
+                    _mean(_tests(results, "generated_best")),
+                    done=len(results),
+                    failed=len(mine) - len(results),
+                    searches=[_entry(one, outcomes[_name(one)], folder) for one in mine],
+                )
+            )
+    return rows
+
+
+def _entry(config: SearchConfig, outcome: Outcome, folder: Path) -> dict[str, Any]:
+    entry: dict[str, Any] = {"seed": config.seed, "run": str(folder / "runs" / _name(config))}
+    if outcome.result is None:
+        return entry | {"error": outcome.error}
+    row = next(row for row in outcome.result["rows"] if row["name"] == "search")
+    weights = Path(entry["run"]) / Path(outcome.result["weights"]).name
+    return entry | {
+        "weights": str(weights),
+        "val_accuracy": row["val_accuracy"],
+        "test_accuracy": row["test_accuracy"],
+    }
+
+
+def check_done(rows: Sequence[SweepRow]) -> None:
+    """Raise if a search failed.
+
+    Raises:
+        SearchesFailed: says how many, and the first one's error.
+    """
+    failed = [(row, one) for row in rows for one in row.searches if "error" in one]
+    if failed:
+        row, one = failed[0]
+        raise SearchesFailed(
+            f"{len(failed)} of {sum(len(row.searches) for row in rows)} searches failed",
+            f"{row.arch} on {row.data}, seed {one['seed']}: {one['error'].splitlines()[0]}",
+            f"popgen sweep --resume {Path(one['run']).parents[1]} runs them again; results.json there has all errors.",
+        )
+
+
+def _tests(results: list[dict[str, Any]], name: str) -> list[float]:
+    """Test accuracies of a row of the searches' tables."""
+    return [row["test_accuracy"] for result in results for row in result["rows"] if row["name"] == name]
+
+
+def _mean(values: list[float]) -> float | None:
+    return statistics.fmean(values) if values else None
+
+
+def _budgets(config: SearchConfig) -> list[Any]:
+    return [getattr(config, name) for name in _BUDGETS]
+
+
+def _create(config: SweepConfig, out: str | None) -> Path:
+    if out is None:
+        folder, number = Path("sweeps") / config.name, 2
+        while folder.exists():
+            folder, number = Path("sweeps") / f"{config.name}-{number}", number + 1
+    else:
+        folder = Path(out)
+        if (folder / "sweep.yaml").exists():
+            raise BadInput(
+                f"{folder} holds a sweep already",
+                "a sweep is never overwritten",
+                f"Continue it with --resume {folder}, or choose another --out.",
+            )
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise BadInput(f"{folder} is not an empty folder", "a sweep needs one of its own", "Choose another --out.")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _check_same(before: SweepConfig, now: SweepConfig, folder: Path) -> None:
+    was, is_now = before.model_dump(), now.model_dump()
+    for content in (was, is_now):
+        content["search"] = {key: value for key, value in content["search"].items() if key != "evaluations"}
+    changed = [f"{key} was {was[key]}, is {is_now[key]}" for key in was if was[key] != is_now[key]]
+    if changed:
+        raise CannotResume(
+            f"the sweep in {folder} cannot go on", "; ".join(changed), "Restore what changed, or start a new sweep."
+        )
+
+
+def _name(config: SearchConfig) -> str:
+    """The run folder of a search: ARCH-DATA-sSEED."""
+    name = f"{config.archs[0]}-{config.data}-s{config.seed}"
+    return "".join(c if c.isalnum() or c in "-+._" else "-" for c in name)
+
+
+def _write(file: Path, text: str) -> None:
+    part = file.with_name(file.name + ".part")
+    part.write_text(text)
+    os.replace(part, file)

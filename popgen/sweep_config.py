@@ -1,0 +1,92 @@
+"""The settings of `popgen sweep`: a sweep.yaml.
+
+Its `search` may hold any field of SearchConfig that the grid does not set, and is checked as one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from popgen.config import load, parse
+from popgen.errors import BadInput, NotFound
+from popgen.search_config import SearchConfig
+
+_SET_BY_GRID = {"archs": "archs", "data": "data", "seed": "seeds"}
+
+
+class SweepConfig(BaseModel):
+    """A grid: every architecture on every data set with every seed, each one search of its own."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(pattern=r"^\w[\w.-]*$")
+    archs: list[str] = Field(min_length=1)
+    data: list[str] = Field(min_length=1)
+    seeds: list[int] = Field([0], min_length=1)
+    search: dict[str, Any] = {}  # fields of SearchConfig; `workers`: Ray actors of each trial, 0: it is one process
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SweepConfig:
+        lists = {"archs": self.archs, "data": self.data, "seeds": list(map(str, self.seeds))}
+        for kind, names in lists.items():
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"{kind} lists {', '.join(twice)} twice")
+        return self
+
+    def searches(self) -> list[SearchConfig]:
+        """The settings of every search, architectures outermost, seeds innermost.
+
+        Raises:
+            BadInput: `search` has an unknown key, one that is the grid's, or a value that does not fit.
+
+        >>> grid = SweepConfig(name="both", archs=["cnn-s", "mlp-s"], data=["digits/rotate:45"], search={"batch": 8})
+        >>> [(one.archs, one.seed, one.batch, one.workers) for one in grid.searches()]
+        [(['cnn-s'], 0, 8, 0), (['mlp-s'], 0, 8, 0)]
+        """
+        for key in self.search:
+            if key in _SET_BY_GRID:
+                raise BadInput(
+                    f"{self.name}: search.{key} is set by the grid",
+                    f"received {self.search[key]!r}",
+                    f"Name it in the list `{_SET_BY_GRID[key]}` beside `search`.",
+                )
+        if "address" in self.search:
+            raise BadInput(
+                f"{self.name}: search.address cannot be set",
+                "a search of a sweep runs in the cluster that the sweep has joined",
+                "Give --address to `popgen sweep`.",
+            )
+        if self.search.get("workers") == "auto":
+            raise BadInput(
+                f"{self.name}: search.workers is 'auto'",
+                "what a trial takes of the machine must be known before it starts",
+                "Give a number; 0 makes each search one process.",
+            )
+        given = {"workers": 0, **self.search}
+        return [
+            parse({**given, "archs": [arch], "data": data, "seed": seed}, SearchConfig, f"{self.name}: search")
+            for arch in self.archs
+            for data in self.data
+            for seed in self.seeds
+        ]
+
+
+def load_sweep(path: str | Path) -> SweepConfig:
+    """Read and check a sweep.yaml.
+
+    Raises:
+        NotFound: no such file.
+        BrokenFile: not YAML.
+        BadInput: an unknown key, a missing one, or a value that does not fit.
+    """
+    if not Path(path).is_file():
+        raise NotFound(
+            f"there is no sweep {str(path)!r}", "no such file", "Give the path of a YAML file; see examples/sweep.yaml."
+        )
+    config = load(path, SweepConfig)
+    config.searches()
+    return config

@@ -1,0 +1,55 @@
+"""`mode: async`: a worker that is free gets the optimizer's next candidate at once, and every loss is told at once.
+
+The history then depends on which worker was faster. It can be resumed all the same: each record says how many
+candidates had been asked before it, which fixes the order of all asks and tells; candidates that were asked and not
+recorded are evaluated first.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator
+from contextlib import closing
+
+from .plan import Batch, Candidate, Plan
+from .pool import Pool, Task
+from .replay import check_replay
+from .session import Session
+
+
+def run_async(plan: Plan, session: Session, pool: Pool) -> str:
+    """Search on from the evaluated seeds. Returns the limit that was reached."""
+    lost = _replay(plan, session)
+    started: list[Candidate] = []
+    done = 0
+
+    def tasks() -> Generator[Task, None, None]:
+        while session.stopped() is None and session.affordable(1.0, running=len(started) - done) != 0:
+            candidate = lost.popleft() if lost else plan.ask()
+            started.append(candidate)
+            yield Task(candidate.vector)
+
+    with closing(pool.completed(tasks(), ahead=0)) as finished:
+        for number, evaluation in finished:
+            candidate = started[number]
+            batch = Batch(candidate.number, "search", [candidate])
+            record = session.record(batch, candidate, evaluation)
+            plan.tell(candidate, record.worth)
+            done += 1
+            stopped = session.stopped()
+            if stopped is not None:
+                return stopped
+    return session.stopped() or "evaluations"
+
+
+def _replay(plan: Plan, session: Session) -> deque[Candidate]:
+    """Ask and tell as recorded; returns the candidates that were asked and have no record, in ask order."""
+    asked: dict[int, Candidate] = {}
+    for record in session.history.records[session.replayed :]:
+        while plan.asked < record.asked:
+            candidate = plan.ask()
+            asked[candidate.number] = candidate
+        candidate = asked.pop(record.candidate)
+        check_replay(candidate, record, session.history.header, session.where)
+        plan.tell(candidate, record.worth)
+    return deque(asked.values())

@@ -1,0 +1,179 @@
+"""Trials on Ray Tune, and a map over Ray tasks: failures stay with their trial, deaths do not count, nothing runs twice."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from search import RunLocked, SearchError
+from search.ray_map import ray_map
+from search.sweep import Outcome, SweepProgress, run_trials
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+
+def trial(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Leaves a line in its log each time, and does what `kind` asks for."""
+    log = Path(parameters["log"])
+    with log.open("a") as file:
+        file.write("begun\n")
+    times, kind = len(log.read_text().splitlines()), parameters["kind"]
+    if kind == "dies" or (kind == "dies once" and times == 1):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if kind == "raises" or (kind == "raises once" and times == 1):
+        raise ValueError("no such network\nat all")
+    if kind == "refuses":
+        raise SearchError("what\nwhy\nwhat to do")
+    if kind == "locked once" and times == 1:
+        raise RunLocked("the old process still holds the history")
+    if kind == "not JSON":
+        return {"result": {1, 2}}
+    return {"times": times, "where": os.getcwd(), "threads": os.environ.get("OMP_NUM_THREADS")}
+
+
+def trials(folder: Path, *kinds: str) -> dict[str, dict[str, Any]]:
+    return {kind: {"kind": kind, "log": str(folder / f"{kind}.log")} for kind in kinds}
+
+
+def runs(folder: Path, kind: str) -> int:
+    return len((folder / f"{kind}.log").read_text().splitlines())
+
+
+def test_a_failure_stays_with_its_trial_and_resume_runs_only_that_one(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    some = trials(tmp_path, "fine", "raises once", "dies once", "locked once", "refuses", "not JSON", "good")
+    seen: list[SweepProgress] = []
+    out = run_trials(trial, some, tmp_path / "sweep", report=seen.append)
+    assert list(out) == list(some)
+    assert out["fine"] == Outcome({"times": 1, "where": os.getcwd(), "threads": "1"}, None)
+    assert out["raises once"].result is None
+    assert str(out["raises once"].error).splitlines()[0] == "ValueError: no such network"
+    assert "test_sweep.py" in str(out["raises once"].error), "the traceback of an unexpected error is kept"
+    assert out["dies once"].result is not None and out["dies once"].result["times"] == 2
+    assert out["locked once"].result is not None and out["locked once"].result["times"] == 2
+    assert out["refuses"] == Outcome(None, "what\nwhy\nwhat to do")
+    assert "not JSON serializable" in str(out["not JSON"].error)
+    assert [runs(tmp_path, kind) for kind in some] == [1, 1, 2, 2, 1, 1, 1]
+    assert seen[-1] == SweepProgress(done=7, total=7, failed=3, running=0)
+    assert max(one.running for one in seen) == 2
+    assert capfd.readouterr().out == ""
+    assert not Path("~/ray_results").expanduser().exists()
+
+    again = run_trials(trial, some, tmp_path / "sweep", resume=True, report=seen.append)
+    assert {name: again[name] for name in ("fine", "dies once", "good")} == {
+        name: out[name] for name in ("fine", "dies once", "good")
+    }
+    assert again["raises once"].result is not None and again["raises once"].result["times"] == 2
+    assert [runs(tmp_path, kind) for kind in some] == [1, 2, 2, 2, 2, 2, 1]
+    assert seen[-1] == SweepProgress(done=7, total=7, failed=2, running=0)
+
+
+def test_tunes_record_may_be_old_other_torn_or_gone(tmp_path: Path) -> None:
+    sweep = tmp_path / "sweep"
+    some = trials(tmp_path, "fine", "good")
+
+    def times(**options: Any) -> list[int]:
+        out = run_trials(trial, some, sweep, resume=True, **options)
+        return [outcome.result["times"] for outcome in out.values() if outcome.result is not None]
+
+    run_trials(trial, trials(tmp_path, "fine"), sweep)
+    assert times() == [1, 1], "only what it does not hold is run"
+    assert times(parallel=1) == [2, 2]
+    for file in (sweep / "tune").iterdir():
+        if file.is_file() and file.name != "settings.json":
+            file.write_bytes(file.read_bytes()[:50])
+    assert times(parallel=1) == [3, 3]
+    shutil.rmtree(sweep / "tune")
+    assert times(parallel=1) == [4, 4]
+
+
+@pytest.mark.slow
+def test_a_trial_that_always_dies_is_given_up(tmp_path: Path) -> None:
+    out = run_trials(trial, trials(tmp_path, "dies", "fine"), tmp_path / "sweep")
+    what, why, todo = str(out["dies"].error).splitlines()
+    assert what == "the process of dies died 4 times" and "Error" in why and "fewer trials" in todo
+    assert out["fine"].result is not None and runs(tmp_path, "dies") == 4
+
+
+def actors_inside(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Where the trial is placed, and where an actor that it starts is."""
+    from ray.util import get_current_placement_group
+
+    class Worker:
+        def place(self) -> str:
+            return str(get_current_placement_group().id.hex())
+
+    worker: Any = ray.remote(num_cpus=1)(Worker).remote()
+    mine = get_current_placement_group()
+    return {"trial": mine.id.hex(), "worker": ray.get(worker.place.remote()), "bundles": mine.bundle_specs}
+
+
+def test_what_a_trial_starts_takes_its_own_resources(tmp_path: Path) -> None:
+    """Two CPUs are all there is: two trials at once would leave no CPU for their workers."""
+    out = run_trials(actors_inside, {"a": {}, "b": {}}, tmp_path, workers=1)
+    for outcome in out.values():
+        assert outcome.result is not None, outcome.error
+        assert outcome.result["trial"] == outcome.result["worker"]
+        assert outcome.result["bundles"] == [{"CPU": 1.0}, {"CPU": 1.0}]
+
+
+def test_what_cannot_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SearchError) as error:
+        run_trials(trial, trials(tmp_path, "fine"), tmp_path, workers=400)
+    what, why, todo = str(error.value).splitlines()
+    assert what == "a trial of 401 CPUs and 0 GPUs does not fit into the Ray cluster"
+    assert why.startswith("it has 2 CPUs") and todo == "ask for fewer workers, or a smaller share of a GPU"
+    with pytest.raises(SearchError, match="1 CPUs and 0.5 GPUs"):
+        run_trials(trial, trials(tmp_path, "fine"), tmp_path, gpus=0.5)
+    lock = threading.Lock()
+    with pytest.raises(SearchError, match="cannot be sent to a node"):
+        run_trials(lambda parameters: {"lock": str(lock)}, trials(tmp_path, "fine"), tmp_path)
+
+
+def square(number: int) -> tuple[int, str | None]:
+    return number**2, os.environ.get("OMP_NUM_THREADS")
+
+
+def hand_over(item: tuple[str, str]) -> str:
+    """Does what the second word asks for, once or always."""
+    log, kind = Path(item[0]), item[1]
+    first = not log.exists()
+    log.touch()
+    if kind == "dies" or (kind == "dies once" and first):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if kind == "raises":
+        raise KeyError("not that one")
+    return kind
+
+
+def test_ray_map_gives_results_in_order() -> None:
+    assert ray_map(square, list(range(8))) == [(number**2, "1") for number in range(8)]
+
+
+def test_ray_map_computes_again_what_has_died_and_passes_on_what_was_raised(tmp_path: Path) -> None:
+    items = [(str(tmp_path / "a"), "fine"), (str(tmp_path / "b"), "dies once")]
+    assert ray_map(hand_over, items) == ["fine", "dies once"]
+    with pytest.raises(KeyError, match="not that one"):
+        ray_map(hand_over, [*items, (str(tmp_path / "c"), "raises")])
+    with pytest.raises(SearchError) as error:
+        ray_map(hand_over, [(str(tmp_path / "d"), "dies")], retries=1)
+    what, why, todo = str(error.value).splitlines()
+    assert what == "a process died 2 times while it computed one of 1 items"
+    assert "WorkerCrashedError" in why and "leave the address out" in todo
+
+
+def test_a_function_that_cannot_be_sent_is_refused() -> None:
+    lock = threading.Lock()
+    with pytest.raises(SearchError) as error:
+        ray_map(lambda item: (lock, item), [1])
+    what, why, todo = str(error.value).splitlines()
+    assert "cannot be sent to a node" in what and "serialize" in why
+    assert todo == "keep open files, locks and generators out of it"
