@@ -1,6 +1,38 @@
-"""One thread of torch for each test process, and no network: set before torch is imported."""
+"""One thread of torch for each test process, and no network: set before torch is imported. One Ray for all tests."""
 
 import os
+from collections.abc import Iterator
+
+import pytest
 
 for name, value in {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "RAY_USAGE_STATS_ENABLED": "0"}.items():
     os.environ.setdefault(name, value)
+
+
+def start_ray() -> None:
+    import ray  # of a second, which most test files need not
+
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[str]:
+    """A running Ray of two CPUs, started once for each test process; its address."""
+    import ray
+
+    start_ray()
+    yield ray.get_runtime_context().gcs_address
+    ray.shutdown()
+
+
+@pytest.fixture
+def no_ray() -> Iterator[None]:
+    """No Ray in this process, for what starts or joins its own."""
+    import ray
+
+    was_up = ray.is_initialized()
+    ray.shutdown()
+    yield
+    ray.shutdown()
+    if was_up:
+        start_ray()

@@ -16,7 +16,6 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 from PIL import Image
-from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -207,6 +206,8 @@ def _stratified(labels: Tensor, shares: list[float]) -> list[Tensor]:
 
 
 def _digits(name: str) -> DataSet:
+    from sklearn.datasets import load_digits  # takes a second, which the workers of a search are spared
+
     bunch = load_digits()
     images = torch.from_numpy(bunch.images).float().unsqueeze(1) / 16
     labels = torch.from_numpy(bunch.target).long()

@@ -11,8 +11,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms import functional as TF
 
 from popgen.errors import BadInput, unknown_name
 from popgen.types import Images
@@ -20,6 +18,9 @@ from popgen.types import Images
 
 def rotate(images: Images, degrees: float) -> Images:
     """Counter-clockwise about the centre, bilinear; corners are filled with 0."""
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms import functional as TF  # takes a second, which the workers of a search are spared
+
     return TF.rotate(images, degrees, InterpolationMode.BILINEAR)
 
 
@@ -30,6 +31,8 @@ def invert(images: Images, _: float) -> Images:
 
 def blur(images: Images, sigma: float) -> Images:
     """Gaussian blur; `sigma` in pixels."""
+    from torchvision.transforms import functional as TF
+
     size = 2 * max(1, round(2 * sigma)) + 1
     return TF.gaussian_blur(images, [size, size], [sigma, sigma])
 

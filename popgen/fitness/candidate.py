@@ -21,7 +21,7 @@ from popgen.data import DataSet, Part
 from popgen.errors import BadInput, near_matches, unknown_name
 from popgen.fitness.heads import fit_ridge_head
 from popgen.fitness.measures import MEASURES
-from popgen.generator.bundle import Decoder
+from popgen.generator.decoder import Decoder
 from popgen.types import Flat, Images, Labels, StateDict
 from popgen.weights.batchnorm import reestimate
 from popgen.weights.network import network_features, network_inputs, network_outputs, outputs_of_many

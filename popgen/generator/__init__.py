@@ -1,6 +1,22 @@
-"""The generator: VAE, conditions, latent prior, their training, and the bundle that is saved and loaded."""
+"""The generator: VAE, conditions, latent prior, their training, and the bundle that is saved and loaded.
 
-from popgen.generator.bundle import Code, Generator
-from popgen.generator.config import GeneratorConfig
+The names below load their modules on first use: a search's workers need the decoder alone.
+"""
 
-__all__ = ["Code", "Generator", "GeneratorConfig"]
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from popgen.generator.bundle import Code, Generator
+    from popgen.generator.config import GeneratorConfig
+    from popgen.generator.decoder import Decoder
+
+_PUBLIC = {"Code": "bundle", "Decoder": "decoder", "Generator": "bundle", "GeneratorConfig": "config"}
+
+__all__ = ["Code", "Decoder", "Generator", "GeneratorConfig"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(f".{_PUBLIC[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

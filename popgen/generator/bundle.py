@@ -7,7 +7,6 @@ for each training checkpoint) and model.safetensors.
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 from collections.abc import Mapping
@@ -15,7 +14,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -28,6 +26,7 @@ from popgen.encoders.images import ImageEncoder
 from popgen.errors import BadInput, BrokenFile, NotFound, brief, unknown_name
 from popgen.generator.conditions import ARCH_NUMBERS, DataSetEncoder, arch_vectors
 from popgen.generator.config import GeneratorConfig
+from popgen.generator.decoder import Decoder
 from popgen.generator.prior import Prior
 from popgen.generator.vae import WeightVAE
 from popgen.refs import asset, asset_names
@@ -68,32 +67,6 @@ class Provenance:
     data: list[str] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)
     popgen: str = ""
-
-
-@dataclass(frozen=True)
-class Decoder:
-    """What a search's workers hold: from a flat standardised latent to weights of one architecture."""
-
-    spec: ArchSpec
-    scaling: Scaling
-    vae: WeightVAE
-    mean: Tensor  # (k, d)
-    std: Tensor
-
-    def weights(self, vector: np.ndarray | Tensor) -> Tensor:
-        """Weights (p,) of a latent (k * d,)."""
-        return self.weights_of_many(vector[None])[0]
-
-    @torch.no_grad()
-    def weights_of_many(self, vectors: np.ndarray | Tensor) -> Tensor:
-        """Weights (n, p) of latents (n, k * d)."""
-        latents = torch.as_tensor(vectors).to(self.mean).view(-1, *self.mean.shape)
-        return self.scaling.denormalise(self.vae.decode(self.spec, latents * self.std + self.mean))
-
-    def to(self, device: str) -> Decoder:
-        """The same on another device."""
-        mean, std = self.mean.to(device), self.std.to(device)
-        return Decoder(self.spec, self.scaling.to(device), copy.deepcopy(self.vae).to(device), mean, std)
 
 
 class Generator(nn.Module):

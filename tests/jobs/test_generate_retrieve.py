@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import ray
 import torch
 from safetensors.torch import load_file
 
@@ -46,18 +44,10 @@ def test_a_seed_makes_one_population(popgen: Any, here: Path) -> None:
     assert not any(torch.equal(a[name], c[name]) for name in a)
 
 
-@pytest.fixture
-def cluster() -> Iterator[str]:
-    """The address of a Ray that runs."""
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    yield ray.get_runtime_context().gcs_address
-    ray.shutdown()
-
-
-def test_a_cluster_makes_the_same_files(popgen: Any, here: Path, own_generator: Path, cluster: str) -> None:
+def test_a_cluster_makes_the_same_files(popgen: Any, here: Path, own_generator: Path, ray_cluster: str) -> None:
     command = ("generate", "--arch", "cnn-s,mlp-s", *DATA, "-n", 3, "--generator", own_generator.name, "--json")
     alone = popgen(*command, "--out", "alone").json["networks"]
-    together = popgen(*command, "--out", "together", "--address", cluster).json["networks"]
+    together = popgen(*command, "--out", "together", "--address", ray_cluster).json["networks"]
     assert [one | {"weights": ""} for one in together] == [one | {"weights": ""} for one in alone]
     files = [file.relative_to("alone") for file in Path("alone").rglob("*.safetensors")]
     assert len(files) == 2 * (3 + 1) == len(list(Path("together").rglob("*.safetensors")))
@@ -72,7 +62,7 @@ def header_and_tensors(file: Path) -> tuple[Any, bytes]:
     return json.loads(content[8:end]), content[end:]
 
 
-def test_a_cluster_that_is_not_there(popgen: Any, here: Path) -> None:
+def test_a_cluster_that_is_not_there(popgen: Any, here: Path, no_ray: None) -> None:
     called = popgen("generate", "--arch", "mlp-s", *DATA, "--address", "127.0.0.1:1", code=1)
     assert "there is no Ray cluster at 127.0.0.1:1" in called.err and list(here.iterdir()) == []
 

@@ -1,0 +1,40 @@
+"""The part of a generator that a search's workers hold. It imports neither encoders nor the prior, which take seconds."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from popgen.archs import ArchSpec
+from popgen.generator.vae import WeightVAE
+from popgen.weights import Scaling
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """From a flat standardised latent to weights of one architecture."""
+
+    spec: ArchSpec
+    scaling: Scaling
+    vae: WeightVAE
+    mean: Tensor  # (k, d)
+    std: Tensor
+
+    def weights(self, vector: np.ndarray | Tensor) -> Tensor:
+        """Weights (p,) of a latent (k * d,)."""
+        return self.weights_of_many(vector[None])[0]
+
+    @torch.no_grad()
+    def weights_of_many(self, vectors: np.ndarray | Tensor) -> Tensor:
+        """Weights (n, p) of latents (n, k * d)."""
+        latents = torch.as_tensor(vectors).to(self.mean).view(-1, *self.mean.shape)
+        return self.scaling.denormalise(self.vae.decode(self.spec, latents * self.std + self.mean))
+
+    def to(self, device: str) -> Decoder:
+        """The same on another device."""
+        mean, std = self.mean.to(device), self.std.to(device)
+        return Decoder(self.spec, self.scaling.to(device), copy.deepcopy(self.vae).to(device), mean, std)
