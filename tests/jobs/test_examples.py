@@ -20,6 +20,8 @@ ARGUMENTS = {
     "own_zoo.py": ["mine"],
     "bench/held_out.py": ["--arch", "mlp-s", "--head", "keep", "--seeds", "1", "--evaluations", "40", "--spec", SPEC],
     "bench/search_settings.py": ["--arch", "mlp-s", "--seeds", "1"],
+    "bench/optimizers.py": ["--sizes", "16", "--runs", "1", "--evaluations", "90", "--toys", "ellipsoid"],
+    "bench/racing.py": ["--arch", "mlp-s", "--seeds", "1", "--evaluations", "80"],
     "recipes/clip_tiny_probe.py": [],
     "recipes/clip_tiny.py": ["--help"],  # takes minutes, and its result is checked by the probe
     "recipes/text_tiny.py": ["--help"],  # needs its teacher's folder
@@ -29,11 +31,17 @@ PRINTED = {
     "population.py": r"(?s)validation accuracy 0\.[6-9].*retrieved cnn-s/digits/rotate:30/s\d: test accuracy 0\.9",
     "without_popgen.py": r"tensor\(\[\[",
     "bench/held_out.py": r"best_zoo 0\.\d+.*generated_best 0\.\d+.*search 0\.[89].*trained 0\.9",
+    "bench/optimizers.py": r"RandomSearch",
+    "bench/overhead.py": r"two workers",
+    "bench/racing.py": r"1/8, 1/4, 1/2 \| 80 \|",
+    "search_alone.py": r"best of 2000 evaluations 0\.[01]",
     "own_zoo.py": r"test accuracy 0\.\d+",
 }
 SLOW = {
     "own_zoo.py",
     "bench/held_out.py",
+    "bench/overhead.py",
+    "bench/racing.py",
     "bench/search_settings.py",
     *(f"recipes/{name}.py" for name in ("clip_tiny", "clip_tiny_probe")),
 }
