@@ -74,8 +74,10 @@ class Population:
         return hashlib.sha256(repr(little_endian.shape).encode() + little_endian.tobytes()).hexdigest()
 
     def save(self, path: str | Path) -> None:
-        """Write a safetensors file; `load` gives back the same bits."""
-        save_file({"vectors": np.ascontiguousarray(self.vectors)}, path, {"origins": json.dumps(self.origins)})
+        """Write a safetensors file, whole or not at all; `load` gives back the same bits."""
+        part = Path(f"{path}.part")
+        save_file({"vectors": np.ascontiguousarray(self.vectors)}, part, {"origins": json.dumps(self.origins)})
+        part.replace(path)
 
     @classmethod
     def load(cls, path: str | Path) -> Population:

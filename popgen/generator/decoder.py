@@ -31,7 +31,8 @@ class Decoder:
     @torch.no_grad()
     def weights_of_many(self, vectors: np.ndarray | Tensor) -> Tensor:
         """Weights (n, p) of latents (n, k * d)."""
-        latents = torch.as_tensor(vectors).to(self.mean).view(-1, *self.mean.shape)
+        latents = torch.tensor(vectors) if isinstance(vectors, np.ndarray) else vectors
+        latents = latents.to(self.mean).view(-1, *self.mean.shape)
         return self.scaling.denormalise(self.vae.decode(self.spec, latents * self.std + self.mean))
 
     def to(self, device: str) -> Decoder:
