@@ -18,7 +18,8 @@ from .errors import (
     UnknownOptimizer,
 )
 from .history import History, Record
-from .pool import Evaluation, LocalPool, Objective, Pool, Task, evaluate, in_order
+from .local_pool import LocalPool
+from .pool import Evaluation, Objective, Pool, Task, evaluate, in_order
 from .population import Population
 from .progress import Progress
 from .result import FrontPoint, SearchResult

@@ -1,7 +1,7 @@
-"""Where candidates are evaluated: what an objective and a pool are, and the pool that runs in this process.
+"""Where candidates are evaluated: what an objective and a pool are, and how one candidate is evaluated.
 
-`RayPool` in ray_pool.py has the same contract on Ray actors. Both evaluate with single-threaded math, because sums taken
-by several threads differ in their last digits from sums taken by one.
+The pools are LocalPool, in this process, and RayPool, on Ray actors. Both evaluate with single-threaded math, because sums
+taken by several threads differ in their last digits from sums taken by one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
-from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 # A picklable callable of a vector; returns the loss (lower is better), or the loss and metrics for the record.
 #
@@ -84,31 +83,6 @@ def in_order(pool: Pool, tasks: Sequence[Task]) -> Generator[Evaluation, None, N
 def evaluate(pool: Pool, vectors: Sequence[np.ndarray]) -> list[Evaluation]:
     """The full evaluation of each vector."""
     return list(in_order(pool, [Task(vector) for vector in vectors]))
-
-
-class LocalPool:
-    """Evaluates in this process, one after another.
-
-    Example:
-        >>> evaluate(LocalPool(lambda vector: float(vector @ vector)), [np.array([1.0, 2.0])])[0].loss
-        5.0
-    """
-
-    size = 1
-
-    def __init__(self, objective: Objective) -> None:
-        self._objective = objective
-
-    def completed(self, tasks: Iterable[Task], ahead: int = 0) -> Generator[tuple[int, Evaluation], None, None]:
-        """Yield (number, evaluation) of each task."""
-        controller = ThreadpoolController()
-        for number, task in enumerate(tasks):
-            with controller.limit(limits=1):
-                evaluation = evaluate_one(self._objective, task)
-            yield number, evaluation
-
-    def close(self) -> None:
-        """Nothing was started."""
 
 
 def evaluate_one(objective: Objective, task: Task) -> Evaluation:

@@ -14,9 +14,10 @@ from typing import Any
 
 from .errors import SearchError
 from .history import History
+from .local_pool import LocalPool
 from .optimizer import check_optimizer
 from .plan import Batch, Plan, Told
-from .pool import LocalPool, Objective, Pool, Task, in_order
+from .pool import Objective, Pool, Task, in_order
 from .population import Population
 from .progress import Progress
 from .replay import check_replay

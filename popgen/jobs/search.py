@@ -330,7 +330,7 @@ def _pool(objective: LatentObjective, population: Population, config: SearchConf
         in_process = not needs_workers and _seconds(objective, population) * config.evaluations < _RAY_PAYS
         workers = 0 if in_process else (os.cpu_count() or 1)
     if workers == 0:
-        return LocalPool(objective)
+        return LocalPool(objective, group=config.group)
     session.start(workers, address)
     return RayPool(objective, workers, address, gpus=config.gpus, group=config.group, timeout=config.timeout)
 

@@ -97,7 +97,7 @@ def test_ngopt_is_the_algorithm_that_it_chooses():
 
 def test_step_by_dimension():
     """0.3 is what the measured defaults of 16 coordinates rest on."""
-    assert [default_sigma("CMA", dim) for dim in (2, 16, 28, 64, 512, 9999)] == [0.3, 0.3, 0.3, 0.2, 0.1, 0.1]
+    assert [default_sigma("CMA", dim) for dim in (2, 16, 32, 64, 512, 9999)] == [0.3, 0.3, 0.3, 0.2125, 0.1, 0.1]
     assert default_sigma("OnePlusOne", 16) == 0.2
 
 

@@ -252,6 +252,10 @@ def test_lack_of_memory_is_tried_again(ray_cluster, tmp_path: Path):
 def test_groups_in_workers(ray_cluster):
     vectors = numbers(1.0, 2.0, 3.0, 7.0, 5.0, 6.0, 8.0)
     expected = evaluate_group(Grouped(), [Task(vector) for vector in vectors], group=4)
+    here = evaluate(LocalPool(Grouped(), group=4), vectors)
+    assert [(one.loss, one.metrics, one.error) for one in here] == [
+        (one.loss, one.metrics, one.error) for one in expected
+    ]
     with opened(Grouped(), workers=1, group=4) as pool:
         done = evaluate(pool, vectors)
         assert [(one.loss, one.metrics, one.error) for one in done] == [

@@ -1,0 +1,43 @@
+"""Evaluation in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from itertools import islice
+
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
+
+from .group import evaluate_group
+from .pool import Evaluation, Objective, Task
+
+
+class LocalPool:
+    """Evaluates in this process, one candidate after another, or `group` of them by the objective's `many`.
+
+    Example:
+        >>> import numpy as np
+        >>> from search import evaluate
+        >>> evaluate(LocalPool(lambda vector: float(vector @ vector)), [np.array([1.0, 2.0])])[0].loss
+        5.0
+    """
+
+    size = 1
+
+    def __init__(self, objective: Objective, *, group: int = 1) -> None:
+        self._objective = objective
+        self._group = group
+
+    def completed(self, tasks: Iterable[Task], ahead: int = 0) -> Generator[tuple[int, Evaluation], None, None]:
+        """Yield (number, evaluation) of each task."""
+        controller = ThreadpoolController()
+        waiting = iter(tasks)
+        number = 0
+        while taken := list(islice(waiting, self._group)):
+            with controller.limit(limits=1):
+                evaluations = evaluate_group(self._objective, taken, self._group)
+            for evaluation in evaluations:
+                yield number, evaluation
+                number += 1
+
+    def close(self) -> None:
+        """Nothing was started."""
