@@ -210,6 +210,19 @@ def _print_found(found: list[Found], as_json: bool) -> None:
     for one in found:
         rows = [[r.name, str(r.evaluations), f"{r.val_accuracy:.3f}", f"{r.test_accuracy:.3f}"] for r in one.rows]
         table(f"{one.arch} on {one.data}", ["", "evaluations", "val accuracy", "test accuracy"], rows, last_bold=True)
+        front = one.details.get("front", [])
+        if front:
+            names = list(front[0]["values"])
+            points = [
+                [
+                    str(point["index"]),
+                    *(f"{point['values'][name]:.4f}" for name in names),
+                    f"{point['val_accuracy']:.3f}",
+                ]
+                for point in sorted(front, key=lambda point: point["values"][names[0]])
+            ]
+            table(f"front of {one.arch}; its knee is shown above", ["evaluation", *names, "val accuracy"], points)
+            click.echo(f"front: {front[0]['weights'].rpartition('/')[0]}")
         click.echo(f"weights: {one.weights}")
 
 

@@ -57,6 +57,8 @@ def test_a_front(popgen: Callable[..., Any], tmp_path: Path) -> None:
         assert point["val_accuracy"] == pytest.approx(accuracy(spec, flat, val), abs=1e-6)
         rivals = [other["values"] for other in front if other is not point]
         assert not any(all(rival[name] <= point["values"][name] for name in rival) for rival in rivals)
+    shown = popgen("search", "--resume", out).out
+    assert "front of mlp-s" in shown and all(f"│ {point['index']} " in shown for point in front)
     files = sorted(path.name for path in (out / "front-mlp-s").iterdir())
     assert files == sorted(f"{point['index']:05d}.safetensors" for point in front)
 
