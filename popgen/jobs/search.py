@@ -93,20 +93,22 @@ def search(
         "generator_sha256": generator.sha256,
         "decisions": {j.arch: {"head": j.fitness.head} for j in jobs},
     }
-    if resume is None:
-        folder = RunFolder.create(config, out)
-    else:
-        folder = RunFolder.open(resume)
-        before, then = folder.config()
-        folder.check_same({**before.frozen_fields(), **then}, {**config.frozen_fields(), **recorded})
-    folder.write_config(config, recorded)
-    say(f"run folder: {folder.path}")
-    try:
-        with RaySession() as session:
+    with RaySession() as session:
+        if _joins_cluster(config):
+            session.start(None, _address(config))  # refused before a folder is made
+        if resume is None:
+            folder = RunFolder.create(config, out)
+        else:
+            folder = RunFolder.open(resume)
+            before, then = folder.config()
+            folder.check_same({**before.frozen_fields(), **then}, {**config.frozen_fields(), **recorded})
+        folder.write_config(config, recorded)
+        say(f"run folder: {folder.path}")
+        try:
             found = [_search_one(job, generator, zoo, config, folder, session, report, say) for job in jobs]
-    except KeyboardInterrupt:
-        say(f"what was evaluated is kept; continue with: popgen search --resume {folder.path}")
-        raise
+        except KeyboardInterrupt:
+            say(f"what was evaluated is kept; continue with: popgen search --resume {folder.path}")
+            raise
     result = {"popgen": __version__, "results": [f.to_json() for f in found]}
     folder.write_result(result)
     return found
@@ -321,9 +323,8 @@ def make_population(
 
 def _pool(objective: LatentObjective, population: Population, config: SearchConfig, session: RaySession) -> Pool:
     """Ray actors, or this process. `auto` times one candidate: the answer does not depend on where it is computed."""
-    workers, address = config.workers, config.address or os.environ.get("RAY_ADDRESS")
-    if workers == "auto" and address is not None:
-        session.start(None, address)
+    workers, address = config.workers, _address(config)
+    if workers == "auto" and _joins_cluster(config):
         return RayPool(objective, None, address, gpus=config.gpus, group=config.group, timeout=config.timeout)
     if workers == "auto":
         needs_workers = config.timeout is not None or config.gpus > 0
@@ -333,6 +334,14 @@ def _pool(objective: LatentObjective, population: Population, config: SearchConf
         return LocalPool(objective, group=config.group)
     session.start(workers, address)
     return RayPool(objective, workers, address, gpus=config.gpus, group=config.group, timeout=config.timeout)
+
+
+def _address(config: SearchConfig) -> str | None:
+    return config.address or os.environ.get("RAY_ADDRESS") or None
+
+
+def _joins_cluster(config: SearchConfig) -> bool:
+    return _address(config) is not None and config.workers != 0
 
 
 def _seconds(objective: LatentObjective, population: Population) -> float:

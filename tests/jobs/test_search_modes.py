@@ -120,3 +120,16 @@ def test_refusals(popgen: Callable[..., Any], tmp_path: Path, options: tuple, co
     called = popgen(*MLP, *QUICK, *options, code=code, cwd=tmp_path)
     assert all(piece in called.err for piece in pieces), called.err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_cluster_that_is_not_there_leaves_no_folder(popgen: Callable[..., Any], tmp_path: Path, no_ray: None) -> None:
+    called = popgen(*MLP, "--address", "127.0.0.1:1", code=1, cwd=tmp_path)
+    assert "there is no Ray cluster at 127.0.0.1:1" in called.err and not list(tmp_path.iterdir())
+
+
+def test_a_running_cluster_is_joined(popgen: Callable[..., Any], tmp_path: Path, ray_cluster: str) -> None:
+    command = (*MLP, "--population", 4, "--evaluations", 16)
+    popgen(*command, "--address", ray_cluster, "--out", tmp_path / "joined")
+    popgen(*command, "--workers", 0, "--out", tmp_path / "alone")
+    worth = [[(line["coordinates"], line["loss"]) for line in history(tmp_path / run)] for run in ("joined", "alone")]
+    assert worth[0] == worth[1]
