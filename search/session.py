@@ -49,6 +49,7 @@ class Session:
         self._spent = sum(record.cost for record in history.records)
         self._spent_before = self._spent
         self._busy = 0.0
+        self._failures = 0
         self._best: Record | None = None
         self._front: list[list[float]] = []
         self._improved_at = 0.0
@@ -113,7 +114,7 @@ class Session:
             done=self._spent,
             total=limit,
             best_loss=None if self._best is None else self._best.loss,
-            failures=sum(record.error is not None for record in self.history.records),
+            failures=self._failures,
             seconds=self.elapsed,
             eta=None if limit is None or not rate else max(0.0, limit - self._spent) / rate,
             rate=rate,
@@ -123,7 +124,8 @@ class Session:
         )
 
     def _note(self, record: Record, spent: float) -> None:
-        """Whether `record` improves on what there is."""
+        """Count `record`, and whether it improves on what there is."""
+        self._failures += record.error is not None
         if record.loss is None or not record.full:
             return
         if self._best is None or self._best.loss is None or record.loss < self._best.loss:

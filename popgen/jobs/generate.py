@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from popgen.data import DataSet, load_data
 from popgen.errors import BadInput
 from popgen.generator import Generator
 from popgen.weights.network import accuracy
+from popgen.zoo.recipe import one_thread
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class _Sampler:
     steps: int | None
 
     def __call__(self, arch: str) -> _Sampled:
-        with _one_thread():
+        with one_thread():
             latents = self.generator.sample(
                 arch, self.data, self.n, seed=self.seed, guidance=self.guidance, steps=self.steps
             )
@@ -124,14 +124,3 @@ def _sample_all(sampler: _Sampler, archs: list[str], address: str | None) -> Ite
     from search.ray_map import ray_map  # noqa: PLC0415 - Ray is imported only where it is used
 
     return ray_map(sampler, archs, address)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums over threads differ in their last bits with the number of threads, which is one on a cluster."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

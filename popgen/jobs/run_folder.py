@@ -28,13 +28,13 @@ class RunFolder:
         return self.path / "history.jsonl"
 
     def population(self, arch: str) -> Path:
-        return self.path / f"population-{_safe(arch)}.safetensors"
+        return self.path / f"population-{safe_name(arch)}.safetensors"
 
     def best(self, arch: str) -> Path:
-        return self.path / f"best-{_safe(arch)}.safetensors"
+        return self.path / f"best-{safe_name(arch)}.safetensors"
 
     def front(self, arch: str) -> Path:
-        return self.path / f"front-{_safe(arch)}"
+        return self.path / f"front-{safe_name(arch)}"
 
     @classmethod
     def create(cls, config: SearchConfig, out: str | None) -> RunFolder:
@@ -43,23 +43,8 @@ class RunFolder:
         Raises:
             BadInput: `out` holds a run or other files already.
         """
-        if out is not None:
-            path = Path(out)
-            if (path / "config.yaml").exists():
-                raise BadInput(
-                    f"{path} holds a run already",
-                    "a run is never overwritten",
-                    f"Continue it with --resume {path}, or choose another --out.",
-                )
-            if path.exists() and (not path.is_dir() or any(path.iterdir())):
-                raise BadInput(f"{path} is not an empty folder", "a run needs one of its own", "Choose another --out.")
-        else:
-            name = _safe(f"{'+'.join(config.archs)}-{config.data}-s{config.seed}")
-            path = Path("runs") / name
-            number = 2
-            while path.exists():
-                path, number = Path("runs") / f"{name}-{number}", number + 1
-        path.mkdir(parents=True, exist_ok=True)
+        name = safe_name(f"{'+'.join(config.archs)}-{config.data}-s{config.seed}")
+        path = new_folder(out, Path("runs") / name, "run", "config.yaml")
         return cls(path)
 
     @classmethod
@@ -94,7 +79,7 @@ class RunFolder:
     def write_config(self, config: SearchConfig, recorded: dict[str, Any]) -> None:
         """Keep the settings with what was decided and read: hashes of data and generator, batch norm, head."""
         content = {"search": config.model_dump(mode="json"), "recorded": {"popgen": __version__, **recorded}}
-        _write(self.path / "config.yaml", yaml.safe_dump(content, sort_keys=False))
+        write_text(self.path / "config.yaml", yaml.safe_dump(content, sort_keys=False))
 
     def check_same(self, recorded: dict[str, Any], now: dict[str, Any]) -> None:
         """Refuse to resume on something else.
@@ -121,7 +106,7 @@ class RunFolder:
 
     def write_result(self, result: dict[str, Any]) -> None:
         """result.json."""
-        _write(self.path / "result.json", json.dumps(result, indent=1) + "\n")
+        write_text(self.path / "result.json", json.dumps(result, indent=1) + "\n")
 
 
 def _write_state(file: Path, state: StateDict, card: dict[str, str]) -> Path:
@@ -129,11 +114,37 @@ def _write_state(file: Path, state: StateDict, card: dict[str, str]) -> Path:
     return file
 
 
-def _write(file: Path, text: str) -> None:
+def write_text(file: Path, text: str) -> None:
+    """Write a file whole or not at all."""
     part = file.with_name(file.name + ".part")
     part.write_text(text)
     part.replace(file)
 
 
-def _safe(name: str) -> str:
+def safe_name(name: str) -> str:
+    """The name with only such characters as a file's name may have everywhere."""
     return "".join(c if c.isalnum() or c in "-+._" else "-" for c in name)
+
+
+def new_folder(out: str | None, default: Path, kind: str, marker: str) -> Path:
+    """Make the folder `out`, or `default`, `default`-2, ... A folder with a `marker` holds a run or sweep (`kind`) already.
+
+    Raises:
+        BadInput: `out` holds such a one or other files.
+    """
+    if out is None:
+        path, number = default, 2
+        while path.exists():
+            path, number = default.with_name(f"{default.name}-{number}"), number + 1
+    else:
+        path = Path(out)
+        if (path / marker).exists():
+            raise BadInput(
+                f"{path} holds a {kind} already",
+                f"a {kind} is never overwritten",
+                f"Continue it with --resume {path}, or choose another --out.",
+            )
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise BadInput(f"{path} is not an empty folder", f"a {kind} needs one of its own", "Choose another --out.")
+    path.mkdir(parents=True, exist_ok=True)
+    return path

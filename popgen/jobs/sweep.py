@@ -7,7 +7,6 @@ evaluated is lost with a driver, a node, or Tune's own record.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import statistics
 from collections.abc import Callable, Sequence
@@ -22,7 +21,7 @@ import yaml
 from popgen import __version__
 from popgen.config import parse
 from popgen.errors import BadInput, CannotResume, NotFound, PopgenError
-from popgen.jobs.run_folder import RunFolder
+from popgen.jobs.run_folder import RunFolder, new_folder, safe_name, write_text
 from popgen.jobs.search import prepare, search
 from popgen.search_config import SearchConfig
 from popgen.sweep_config import SweepConfig, load_sweep
@@ -87,13 +86,13 @@ def sweep(
         SearchError: the cluster cannot be reached, is too small, or does not share the folder.
     """
     trials = plan(config, say)
-    folder = _create(config, out) if resume is None else Path(resume)
+    folder = new_folder(out, Path("sweeps") / config.name, "sweep", "sweep.yaml") if resume is None else Path(resume)
     if resume is not None:
         before = read(resume)
         _check_same(before, config, folder)
         if before != config:  # Tune's record says of every search that it is done, though there is more to do now
             shutil.rmtree(folder / "tune", ignore_errors=True)
-    _write(folder / "sweep.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    write_text(folder / "sweep.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
     say(f"sweep folder: {folder}")
     first = trials[0]
     try:
@@ -113,7 +112,7 @@ def sweep(
         raise
     rows = _rows(config, trials, outcomes, folder)
     content = {"popgen": __version__, "sweep": config.name, "rows": [row.to_json() for row in rows]}
-    _write(folder / "results.json", json.dumps(content, indent=1) + "\n")
+    write_text(folder / "results.json", json.dumps(content, indent=1) + "\n")
     return rows
 
 
@@ -261,25 +260,6 @@ def _budgets(config: SearchConfig) -> list[Any]:
     return [getattr(config, name) for name in _BUDGETS]
 
 
-def _create(config: SweepConfig, out: str | None) -> Path:
-    if out is None:
-        folder, number = Path("sweeps") / config.name, 2
-        while folder.exists():
-            folder, number = Path("sweeps") / f"{config.name}-{number}", number + 1
-    else:
-        folder = Path(out)
-        if (folder / "sweep.yaml").exists():
-            raise BadInput(
-                f"{folder} holds a sweep already",
-                "a sweep is never overwritten",
-                f"Continue it with --resume {folder}, or choose another --out.",
-            )
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise BadInput(f"{folder} is not an empty folder", "a sweep needs one of its own", "Choose another --out.")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 def _check_same(before: SweepConfig, now: SweepConfig, folder: Path) -> None:
     was, is_now = before.model_dump(), now.model_dump()
     for content in (was, is_now):
@@ -293,11 +273,4 @@ def _check_same(before: SweepConfig, now: SweepConfig, folder: Path) -> None:
 
 def _name(config: SearchConfig) -> str:
     """The run folder of a search: ARCH-DATA-sSEED."""
-    name = f"{config.archs[0]}-{config.data}-s{config.seed}"
-    return "".join(c if c.isalnum() or c in "-+._" else "-" for c in name)
-
-
-def _write(file: Path, text: str) -> None:
-    part = file.with_name(file.name + ".part")
-    part.write_text(text)
-    os.replace(part, file)
+    return safe_name(f"{config.archs[0]}-{config.data}-s{config.seed}")

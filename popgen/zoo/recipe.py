@@ -43,7 +43,7 @@ def train_network(
             "one output a class",
             f"In the spec: archs: [{{name: my-net, like: {spec.name}, classes: {len(data.classes)}}}]",
         )
-    with _one_thread():
+    with one_thread():
         net = build(spec.config, seed=seed)
         if start is not None:
             net.load_state_dict(start, strict=False)
@@ -128,7 +128,8 @@ def _fit(net: nn.Module, inputs: Images, labels: Tensor, recipe: Recipe, generat
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_thread() -> Iterator[None]:
+    """Sums over threads differ in their last bits with the number of threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
