@@ -7,6 +7,7 @@ imports torch; names of architectures and data sets are checked where they are u
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
@@ -67,19 +68,45 @@ class Rotations(_Strict):
         return [angle for angle in steps if angle < 360 and angle not in self.except_]
 
 
+class Mixtures(_Strict):
+    """Variants applied one after the other, each combination of different kinds once, but for some pairs of kinds."""
+
+    of: int = Field(default=2, ge=2, le=4)
+    except_: list[tuple[str, str]] = Field(default=[], alias="except")
+
+    def names(self, variants: list[str]) -> list[str]:
+        """All combinations of `variants`, in their order.
+
+        >>> Mixtures(**{"except": [("blur", "rotate")]}).names(["rotate:30", "rotate:60", "invert", "blur"])
+        ['rotate:30/invert', 'rotate:60/invert', 'invert/blur']
+        """
+        refused = {frozenset(pair) for pair in self.except_}
+        return [
+            "/".join(chosen)
+            for chosen in combinations(variants, self.of)
+            if not any(
+                frozenset(pair) in refused or pair[0] == pair[1]
+                for pair in combinations([name.partition(":")[0] for name in chosen], 2)
+            )
+        ]
+
+
 class DataGrid(_Strict):
-    """A data set, or with `rotate` or `variants` one data set for each of them."""
+    """A data set; or with `rotate` or `variants` one data set for each of them, with `mixtures` for their combinations too."""
 
     source: str = Field(min_length=1)
     rotate: Rotations | None = None
     variants: list[str] = []
+    mixtures: Mixtures | None = None
 
     @property
     def names(self) -> list[str]:
         if self.rotate is None and not self.variants:
             return [self.source]
         angles = [f"rotate:{angle:g}" for angle in self.rotate.angles] if self.rotate else []
-        return [f"{self.source}/{variant}" for variant in [*angles, *self.variants]]
+        singles = [*angles, *self.variants]
+        mixed = self.mixtures.names(singles) if self.mixtures else []
+        return [f"{self.source}/{variant}" for variant in [*singles, *mixed]]
 
 
 class HeldOut(_Strict):
