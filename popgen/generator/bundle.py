@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -24,7 +24,8 @@ from popgen.data import DataSet
 from popgen.encoders.arch import ArchTextEncoder
 from popgen.encoders.images import ImageEncoder
 from popgen.errors import BadInput, BrokenFile, NotFound, brief, unknown_name
-from popgen.generator.conditions import ARCH_NUMBERS, DataSetEncoder, arch_vectors
+from popgen.generator.cheap_priors import CodeTable
+from popgen.generator.conditions import ARCH_NUMBERS, DataSetEncoder, Description, arch_vectors
 from popgen.generator.config import GeneratorConfig
 from popgen.generator.decoder import Decoder
 from popgen.generator.prior import Prior
@@ -33,7 +34,9 @@ from popgen.refs import asset, asset_names
 from popgen.types import Flat, Latents, StateDict
 from popgen.weights import Scaling
 
-FORMAT = 1
+FORMAT = 2
+PRIORS = ("network", "ridge", "kde")
+Control = Literal["shuffled", "empty"]
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class Code:
 
 @dataclass(frozen=True)
 class Condition:
-    """What a population is sampled for: the data set's embedding (out,) and the architecture's vector."""
+    """What latents are sampled for: embeddings of data sets (n, out) and vectors of architectures (n, features)."""
 
     data: Tensor
     arch: Tensor
@@ -67,6 +70,7 @@ class Provenance:
     data: list[str] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)
     popgen: str = ""
+    prior: str = "network"  # which of PRIORS samples where none is named
 
 
 class Generator(nn.Module):
@@ -100,7 +104,7 @@ class Generator(nn.Module):
         self.provenance = Provenance()
         self.sha256 = ""  # of model.safetensors; empty until it is saved or loaded
         self.vae = WeightVAE(config.vae, list(specs.values()))
-        self.data_encoder = DataSetEncoder(config.encoders, feature_dim)
+        self.data_encoder = DataSetEncoder(config.encoders, feature_dim, text_dim)
         self.prior = Prior(config.prior, config.vae, config.encoders.out, text_dim + ARCH_NUMBERS)
         shape = (config.vae.latent_tokens, config.vae.latent_width)
         self.register_buffer("latent_mean", torch.zeros(shape))
@@ -147,18 +151,31 @@ class Generator(nn.Module):
         return self._images, self._texts
 
     @torch.no_grad()
-    def condition(self, arch: str, data: DataSet, seed: int = 0) -> Condition:
-        """Both conditions; `seed` draws which training images stand for the data set."""
+    def condition(self, arch: str, data: DataSet | Description, n: int = 1, seed: int = 0) -> Condition:
+        """Both conditions, `n` times; of a data set each sees its own draw of training images, from `seed`."""
         image_encoder, text_encoder = self.load_encoders()
-        images = data.per_class("train", self.config.encoders.images_per_class, torch.Generator().manual_seed(seed))
-        features = image_encoder.features(images.flatten(0, 1)).unflatten(0, images.shape[:2])
-        return Condition(self.data_encoder(features[None])[0], arch_vectors([self.spec(arch)], text_encoder)[0])
+        vector = arch_vectors([self.spec(arch)], text_encoder)
+        if isinstance(data, Description):
+            embedding = self.data_encoder.from_text(text_encoder.encode([data.text])).expand(n, -1)
+        else:
+            rng = torch.Generator().manual_seed(seed)
+            images = torch.stack(
+                [data.per_class("train", self.config.encoders.images_per_class, rng) for _ in range(n)]
+            )  # (n, classes, images, c, h, w)
+            features = image_encoder.features(images.flatten(0, 2)).unflatten(0, images.shape[:3])
+            embedding = self.data_encoder(features, self._places(data))
+        return Condition(embedding, vector.expand(n, -1))
 
-    def mean_embedding(self, arch: str, data: DataSet, draws: int = 8) -> Tensor:
+    def _places(self, data: DataSet) -> Tensor | None:
+        """Which of the training classes a data set's classes are, where it has some of them under their names."""
+        known = self.provenance.classes
+        return torch.tensor([known.index(name) for name in data.classes]) if set(data.classes) <= set(known) else None
+
+    def mean_embedding(self, arch: str, data: DataSet | Description, draws: int = 8) -> Tensor:
         """The data set's embedding (out,), averaged over draws of its images."""
-        return torch.stack([self.condition(arch, data, seed=i).data for i in range(draws)]).mean(0)
+        return self.condition(arch, data, draws).data.mean(0)
 
-    def closest(self, arch: str, data: DataSet) -> list[str]:
+    def closest(self, arch: str, data: DataSet | Description) -> list[str]:
         """The training data sets, closest in embedding first."""
         distance = (self.data_vectors - self.mean_embedding(arch, data)).norm(dim=1)
         return [self.provenance.data[i] for i in distance.argsort().tolist()]
@@ -167,18 +184,53 @@ class Generator(nn.Module):
     def sample(
         self,
         arch: str,
-        data: DataSet,
+        data: DataSet | Description,
         n: int = 16,
         *,
         seed: int = 0,
         steps: int | None = None,
         guidance: float | None = None,
+        sampler: str | None = None,
+        prior: str | None = None,
+        control: Control | None = None,
     ) -> Latents:
-        """`n` latents (n, k, d) for an architecture and a data set; each sees its own draw of the data set's images."""
-        conditions = [self.condition(arch, data, seed=seed * 100_003 + i) for i in range(n)]
-        noise = torch.randn(n, *self.latent_shape, generator=torch.Generator().manual_seed(seed))
-        stacked = (torch.stack([c.data for c in conditions]), torch.stack([c.arch for c in conditions]))
-        return self.prior.sample(*stacked, noise, steps, guidance)
+        """`n` latents (n, k, d) for an architecture and a data set; each sees its own draw of the data set's images.
+
+        Args:
+            steps, guidance, sampler: of the trained prior; see Prior.sample.
+            prior: network, ridge or kde; None: the one that was chosen in training.
+            control: `shuffled` conditions on training data sets drawn at random instead, `empty` on none.
+
+        Raises:
+            NotFound: no such prior.
+            BadInput: a sampler that the prior was not trained for, or a cheap prior without a condition.
+        """
+        prior = prior or self.provenance.prior
+        if prior not in PRIORS:
+            raise unknown_name("prior", prior, PRIORS)
+        rng = torch.Generator().manual_seed(seed)
+        noise = torch.randn(n, *self.latent_shape, generator=rng)
+        condition = self.condition(arch, data, n, seed)
+        embedding = condition.data
+        if control == "shuffled":
+            embedding = self.data_vectors[torch.randint(len(self.data_vectors), (n,), generator=rng)]
+        if prior == "network":
+            without = torch.tensor([[control == "empty", False]]).expand(n, -1)
+            return self.prior.sample(embedding, condition.arch, noise, steps, guidance, sampler, without)
+        if control == "empty":
+            raise BadInput(f"the prior {prior!r} has no empty condition", "it is a function of the data set", "")
+        table = self.code_table(arch)
+        return table.ridge(embedding, noise) if prior == "ridge" else table.kde(embedding, noise, rng)
+
+    def code_table(self, arch: str) -> CodeTable:
+        """The codes of the training checkpoints of an architecture, as the cheap priors read them."""
+        place = {name: i for i, name in enumerate(self.provenance.data)}
+        records = [r for r in self.records if r.arch == arch and r.data in place]
+        return CodeTable(
+            self.codes[[r.row for r in records]],
+            self.data_vectors[[place[r.data] for r in records]],
+            torch.tensor([r.val_accuracy for r in records]),
+        )
 
     def decoder(self, arch: str) -> Decoder:
         """The part that decodes one architecture."""

@@ -3,19 +3,21 @@
 Data set: open_clip features of a few training images of each class, through an intra-class and then an inter-class Set
 Transformer (Lee et al., arXiv 1810.00825), as in D2NWG (arXiv 2402.18153). The result does not depend on the order of the
 images. It does depend on which class is which, because output i of a network belongs to class i; the number of classes is
-free. Architecture: the sentence embedding of its configuration, and the numbers that text embeddings blur.
+free. Instead of images a description may stand, in words, whose sentence embedding is mapped to the same place.
+Architecture: the sentence embedding of its configuration, and the numbers that text embeddings blur.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from popgen.archs import ArchSpec
 from popgen.encoders.arch import ArchTextEncoder
-from popgen.generator.blocks import CrossBlock, SelfBlock
+from popgen.generator.blocks import CrossBlock, Mlp, SelfBlock
 from popgen.generator.config import EncoderConfig
 
 ARCH_NUMBERS = 8
@@ -34,27 +36,49 @@ class SetTransformer(nn.Module):
         return self.pool(self.query.expand(len(x), -1, -1), self.block(x)).squeeze(1)
 
 
-class DataSetEncoder(nn.Module):
-    """Image features (n, classes, images, feature_dim) to an embedding (n, out) of each data set."""
+@dataclass(frozen=True)
+class Description:
+    """A data set in words: "digits, rotated by 45 degrees"; see popgen.data.describe for how training puts it."""
 
-    def __init__(self, config: EncoderConfig, feature_dim: int) -> None:
+    text: str
+
+
+class DataSetEncoder(nn.Module):
+    """Image features (n, classes, images, feature_dim), or sentence embeddings (n, text_dim), to embeddings (n, out).
+
+    Embeddings are standardised over the data sets of training, so that noise on them has a size.
+    """
+
+    def __init__(self, config: EncoderConfig, feature_dim: int, text_dim: int) -> None:
         super().__init__()
         self.read = nn.Linear(feature_dim, config.width)
         self.intra = SetTransformer(config.width, config.heads)
         self.inter = SetTransformer(config.width, config.heads)
         self.write = nn.Sequential(nn.LayerNorm(config.width), nn.Linear(config.width, config.out))
+        self.read_text = Mlp(text_dim, 2 * config.width, config.out)
+        self.standardise = nn.BatchNorm1d(config.out, affine=False, momentum=0.02)
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Tensor, places: Tensor | None = None) -> Tensor:
+        """`places` (classes,): which of the training classes each class is; None: 0, 1, 2, ..."""
+        return self.standardise(self.raw(features, places))
+
+    def raw(self, features: Tensor, places: Tensor | None = None) -> Tensor:
+        """The same before it is standardised."""
         n, classes = features.shape[:2]
         per_class = self.intra(self.read(features).flatten(0, 1)).unflatten(0, (n, classes))
-        places = _class_places(classes, per_class.shape[-1])
-        return self.write(self.inter(per_class + places))
+        if places is None:
+            places = torch.arange(classes)
+        return self.write(self.inter(per_class + _class_places(places, per_class.shape[-1]).to(per_class.device)))
+
+    def from_text(self, sentences: Tensor) -> Tensor:
+        """Embeddings of descriptions, from their sentence embeddings (n, text_dim)."""
+        return self.standardise(self.read_text(sentences))
 
 
-def _class_places(classes: int, width: int) -> Tensor:
-    """Sinusoidal features (classes, width) of the class index, as for positions in a sentence."""
+def _class_places(places: Tensor, width: int) -> Tensor:
+    """Sinusoidal features (classes, width) of class indices (classes,), as for positions in a sentence."""
     rates = torch.exp(-math.log(10_000) * torch.arange(0, width, 2) / width)
-    angles = torch.arange(classes)[:, None] * rates
+    angles = places.cpu()[:, None] * rates
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :width]
 
 

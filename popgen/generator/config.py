@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from popgen.config import DataGrid
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
@@ -16,6 +18,7 @@ class VAEConfig(_Strict):
 
     latent_tokens: int = Field(4, ge=1)
     latent_width: int = Field(8, ge=1)
+    linear: bool = True  # offset + basis x latent for each trained architecture, beside the position decoder
     token_width: int = Field(64, ge=4)  # weights in a token
     width: int = Field(96, ge=16)  # of the transformer
     heads: int = Field(4, ge=1)
@@ -54,28 +57,40 @@ class EncoderConfig(_Strict):
 
 
 class PriorConfig(_Strict):
-    """The latent prior: flow matching, or the DDPM of the original method."""
+    """The latent prior: a predicted mean, and flow matching or the DDPM of the original method around it.
 
-    kind: Literal["flow", "ddpm"] = "flow"
+    `ridge` and `kde` are its cheap rivals (popgen.generator.rivals); `auto` trains a flow, and takes one of them where it does
+    better on held-out lineages.
+    """
+
+    kind: Literal["auto", "flow", "ddpm", "ridge", "kde"] = "auto"
     width: int = Field(96, ge=16)
     heads: int = Field(4, ge=1)
     layers: int = Field(3, ge=1)
-    steps: int = Field(3000, ge=1)
+    steps: int = Field(2000, ge=1)
     batch: int = Field(128, ge=2)
     learning_rate: float = Field(1e-3, gt=0)
     drop_condition: float = Field(0.1, ge=0, lt=1)  # share of examples without one of the conditions, for guidance
+    use_data: bool = True  # False: the data set is not looked at; for ablations
+    use_arch: bool = True
     ema: float = Field(0.999, ge=0, lt=1)
-    sample_steps: int = Field(20, ge=1)
+    sampler: Literal["euler", "heun", "ddim", "ddpm"] | None = None  # None: euler for a flow, ddim for a DDPM
+    sample_steps: int = Field(4, ge=1)  # tuning goes through them, so that few are enough
     guidance: float = Field(1.0, ge=0)  # 1 is the plain conditional model
 
 
 class TuneConfig(_Strict):
-    """The last stage: prior and decoder together, on what networks generated from conditions do."""
+    """The last stage: encoder, prior and decoder together, on what networks generated from conditions do."""
 
-    steps: int = Field(3000, ge=0)
-    sample_steps: int = Field(2, ge=1)  # steps of the sampler through which the gradient flows
+    steps: int = Field(4000, ge=0)
+    tasks: list[DataGrid] = []  # data sets without checkpoints that this stage learns from, too
+    networks: int = Field(16, ge=1)  # generated and scored a step, each for a data set of its own
+    images: int = Field(48, ge=8)  # on which each of them is scored
+    text: float = Field(0.15, ge=0, le=1)  # share of conditions that are the data set's description, not its images
+    fewer_classes: float = Field(0.1, ge=0, le=1)  # share of conditions that show some of the classes only
     condition_noise: float = Field(0.3, ge=0)  # of the data set embedding, in its standard deviations
-    learning_rate: float = Field(5e-4, gt=0)
+    anchor_every: int = Field(2, ge=1)  # steps between those that hold the zoo's codes in place
+    learning_rate: float = Field(1e-3, gt=0)
 
 
 class GeneratorConfig(_Strict):

@@ -48,7 +48,8 @@ class WeightVAE(nn.Module):
         self.ask_position = Mlp(POSITION_FEATURES, width, width)
         self.decoder = nn.ModuleList([CrossBlock(width, config.heads) for _ in range(config.decoder_layers)])
         self.to_token = nn.Sequential(nn.LayerNorm(width), zero_linear(width, config.token_width))
-        self.linear = nn.ModuleDict({spec.fingerprint: LinearPath(spec.size, k * d) for spec in specs})
+        paths = {spec.fingerprint: LinearPath(spec.size, k * d) for spec in specs} if config.linear else {}
+        self.linear = nn.ModuleDict(paths)
         self._layouts: dict[str, TokenLayout] = {}
 
     def layout(self, spec: ArchSpec) -> TokenLayout:

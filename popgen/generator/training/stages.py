@@ -1,4 +1,4 @@
-"""The four stages, each a function of the generator, the tasks and a report callback.
+"""The first three of four stages, each a function of the generator, the tasks and a report callback; the last is in tune.py.
 
 1. The VAE learns to reconstruct weights and, through the decoded networks' cross-entropy, what they do.
 2. The data set encoder is aligned with the frozen latents by a contrastive loss (as in D2NWG), and by predicting them.
@@ -28,7 +28,7 @@ def train_vae(generator: Generator, tasks: Tasks, report: Report) -> dict[str, f
     for task in tasks.archs.values():
         generator.vae.linear[task.spec.fingerprint].offset.data.copy_(task.x.mean(0))  # type: ignore[union-attr, operator]
     stage, turns = Stage("vae", config.steps, config.learning_rate), Turns(list(tasks.archs))
-    return stage.run(generator.vae.parameters(), lambda _: _vae_losses(generator, tasks, turns), report)
+    return stage.run(generator.vae.parameters(), lambda _: vae_losses(generator, tasks, turns), report)
 
 
 class Turns:
@@ -50,7 +50,7 @@ class Turns:
         self.losses[arch] += 0.05 * (loss - self.losses[arch])
 
 
-def _vae_losses(generator: Generator, tasks: Tasks, turns: Turns) -> dict[str, Tensor]:
+def vae_losses(generator: Generator, tasks: Tasks, turns: Turns) -> dict[str, Tensor]:
     config = generator.config.vae
     arch = turns.draw()
     task = tasks.archs[arch]
@@ -65,7 +65,7 @@ def _vae_losses(generator: Generator, tasks: Tasks, turns: Turns) -> dict[str, T
     if config.behaviour:
         some = min(config.behaviour_networks, len(pick))
         names = [task.records[i].data for i in pick[:some].tolist()]
-        behaviour = _behaviour(generator, tasks, task, decoded[:some], names)
+        behaviour = behaviour_of(tasks, task, decoded[:some], names, config.behaviour_images)
         turns.tell(arch, behaviour.item())
         losses["behaviour"] = config.behaviour * behaviour
     return losses
@@ -81,9 +81,8 @@ def _mixed(task: ArchTask, pick: Tensor, share: float) -> Flat:
     return torch.lerp(task.x[pick], task.x[partners], weight)
 
 
-def _behaviour(generator: Generator, tasks: Tasks, task: ArchTask, x: Tensor, data: list[str]) -> Tensor:
-    """Cross-entropy of the networks x (n, p), each on new training images of its data set."""
-    count = generator.config.vae.behaviour_images
+def behaviour_of(tasks: Tasks, task: ArchTask, x: Tensor, data: list[str], count: int) -> Tensor:
+    """Cross-entropy of the networks x (n, p), each on `count` new training images of its data set."""
     batches = [tasks.draw_images(task.spec.name, name, count) for name in data]
     return behaviour_loss(task.spec, task.scaling.denormalise(x), batches)
 
@@ -103,7 +102,7 @@ def train_data_encoder(
     generator: Generator, tasks: Tasks, codes: dict[str, Latents], report: Report
 ) -> dict[str, float]:
     """Stage 2. Positive pairs: a draw of images of a data set, and the latent of a checkpoint trained on it."""
-    config, names = generator.config.encoders, list(tasks.data)
+    config, names = generator.config.encoders, tasks.with_checkpoints
     coordinates = generator.codes[0].numel()
     project = nn.ModuleDict({"data": nn.Linear(config.out, 32), "latent": nn.Linear(coordinates, 32)})
     predict = nn.ModuleDict({arch: nn.Linear(config.out, coordinates) for arch in tasks.archs})
@@ -143,11 +142,12 @@ def _rows_by_data(task: ArchTask) -> dict[str, list[int]]:
 
 @torch.no_grad()
 def embeddings(generator: Generator, tasks: Tasks, draws: int) -> dict[str, Tensor]:
-    """`draws` embeddings (draws, out) of each data set, each of another draw of its images."""
+    """`draws` embeddings (draws, out) of each data set with checkpoints, each of another draw of its images."""
+    generator.data_encoder.eval()
     per_class = generator.config.encoders.images_per_class
     return {
         name: generator.data_encoder(torch.stack([tasks.draw_features(name, per_class) for _ in range(draws)]))
-        for name in tasks.data
+        for name in tasks.with_checkpoints
     }
 
 
@@ -156,12 +156,11 @@ class Conditions:
 
     def __init__(self, generator: Generator, tasks: Tasks, draws: int = 64) -> None:
         self.drawn = embeddings(generator, tasks, draws)
-        self.spread = torch.cat(list(self.drawn.values())).std(0)
 
     def draw(self, names: list[str], noise: float = 0.0) -> Tensor:
-        """Embeddings (n, out) of data sets, with Gaussian noise in units of the embeddings' standard deviation."""
+        """Embeddings (n, out) of data sets, which have variance 1 over data sets, with Gaussian noise."""
         rows = torch.stack([self.drawn[n][int(torch.randint(len(self.drawn[n]), ()))] for n in names])
-        return rows + noise * self.spread * torch.randn_like(rows)
+        return rows + noise * torch.randn_like(rows)
 
 
 def train_prior(
@@ -173,7 +172,7 @@ def train_prior(
     stage = Stage("prior", config.steps, config.learning_rate)
     losses = stage.run(
         generator.prior.parameters(),
-        lambda _: {"prior": _prior_loss(generator, tasks, codes, conditions, config.batch)},
+        lambda _: _prior_losses(generator, tasks, codes, conditions, config.batch),
         report,
         lambda: average.step(generator.prior.parameters()),
     )
@@ -181,53 +180,13 @@ def train_prior(
     return losses
 
 
-def _prior_loss(
+def _prior_losses(
     generator: Generator, tasks: Tasks, codes: dict[str, Latents], conditions: Conditions, batch: int
-) -> Tensor:
+) -> dict[str, Tensor]:
     where = [(arch, i) for arch, task in tasks.archs.items() for i in range(len(task.records))]
     chosen = [where[i] for i in torch.randint(len(where), (batch,)).tolist()]
     z = torch.stack([codes[arch][i] for arch, i in chosen])
     data = conditions.draw(
         [tasks.archs[arch].records[i].data for arch, i in chosen], generator.config.tune.condition_noise
     )
-    return generator.prior.loss(z, data, torch.stack([tasks.archs[arch].vector for arch, _ in chosen]))
-
-
-def tune(
-    generator: Generator, tasks: Tasks, codes: dict[str, Latents], conditions: Conditions, report: Report
-) -> dict[str, float]:
-    """Stage 4. The gradient flows through a few steps of the sampler; the VAE's encoder, and so the codes, stay as they are."""
-    config, vae = generator.config.tune, generator.vae
-    frozen = [
-        vae.queries,
-        *vae.read_token.parameters(),
-        *vae.read_position.parameters(),
-        *vae.encoder.parameters(),
-        *vae.to_posterior.parameters(),
-    ]
-    ids = {id(p) for p in frozen}
-    parameters = [p for p in [*vae.parameters(), *generator.prior.parameters()] if id(p) not in ids]
-    average = EMAModel(parameters, decay=generator.config.prior.ema, use_ema_warmup=True, power=0.75)
-    turns, vae_turns = Turns(list(tasks.archs)), Turns(list(tasks.archs))
-    count = generator.config.vae.behaviour_networks
-
-    def losses(_: int) -> dict[str, Tensor]:
-        task = tasks.archs[turns.draw()]
-        names = [task.records[i].data for i in torch.randint(len(task.records), (count,)).tolist()]
-        noise = torch.randn(count, *generator.latent_shape)
-        z = generator.prior.sample(
-            conditions.draw(names, config.condition_noise), task.vector.expand(count, -1), noise, config.sample_steps
-        )
-        decoded = vae.decode(task.spec, z * generator.latent_std + generator.latent_mean)
-        generated = _behaviour(generator, tasks, task, decoded, names)
-        turns.tell(task.spec.name, generated.item())
-        return {
-            "generated": generated,
-            "prior": _prior_loss(generator, tasks, codes, conditions, generator.config.prior.batch),
-            **_vae_losses(generator, tasks, vae_turns),
-        }
-
-    stage = Stage("tuning", config.steps, config.learning_rate)
-    result = stage.run(parameters, losses, report, lambda: average.step(parameters))
-    average.copy_to(parameters)
-    return result
+    return generator.prior.losses(z, data, torch.stack([tasks.archs[arch].vector for arch, _ in chosen]))

@@ -5,6 +5,7 @@ Held-out lineages are kept apart; they serve the gate and the report, and are ne
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from popgen.archs import ArchSpec
-from popgen.data import DataSet, load_data
+from popgen.data import DataSet, describe, load_data
 from popgen.encoders.arch import ArchTextEncoder
 from popgen.encoders.images import ImageEncoder
 from popgen.errors import BadInput
@@ -49,15 +50,25 @@ class Tasks:
     archs: dict[str, ArchTask]
     data: dict[str, DataSet]
     features: dict[str, list[Tensor]]  # per data set, per class: image features (images, dim) of the training split
+    sentences: dict[str, Tensor]  # per data set: the sentence embedding (text_dim,) of its description
     feature_dim: int
     text_dim: int
 
+    @property
+    def with_checkpoints(self) -> list[str]:
+        """The data sets that networks of the zoo were trained on."""
+        known = {record.data for task in self.archs.values() for record in task.records}
+        return [name for name in self.data if name in known]
+
     @classmethod
-    def load(cls, zoo: Zoo, config: EncoderConfig) -> Tasks:
+    def load(cls, zoo: Zoo, config: EncoderConfig, extra: Sequence[str] = ()) -> Tasks:
         """Read the zoo, its data sets, and their features.
 
+        Args:
+            extra: names of data sets that no network of the zoo was trained on.
+
         Raises:
-            BadInput: a zoo without training checkpoints, or data sets with different classes for one architecture.
+            BadInput: a zoo without training checkpoints, an extra data set that is held out or has other classes.
         """
         texts, images = ArchTextEncoder.load(config.text), ImageEncoder.load(config.images)
         archs = {}
@@ -76,8 +87,11 @@ class Tasks:
             vector = arch_vectors([spec], texts)[0]
             archs[name] = ArchTask(spec, scaling, records, scaling.normalise(weights), held_out, held_out_x, vector)
         data = {name: load_data(name) for name in sorted({r.data for t in archs.values() for r in t.records})}
+        _check_extra(zoo, archs, data, extra)
+        data |= {name: load_data(name) for name in extra}
         features = {name: _class_features(data_set, images) for name, data_set in data.items()}
-        return cls(archs, data, features, images.dim, texts.dim)
+        sentences = dict(zip(data, texts.encode([describe(name) for name in data]), strict=True))
+        return cls(archs, data, features, sentences, images.dim, texts.dim)
 
     def draw_images(self, arch: str, data: str, count: int) -> tuple[Images, Labels]:
         """`count` random training images, as the architecture takes them, with labels."""
@@ -88,6 +102,23 @@ class Tasks:
     def draw_features(self, data: str, per_class: int) -> Tensor:
         """Features of a new draw of images: (classes, per_class, dim)."""
         return torch.stack([f[torch.randint(len(f), (per_class,))] for f in self.features[data]])
+
+
+def _check_extra(zoo: Zoo, archs: dict[str, ArchTask], data: dict[str, DataSet], extra: Sequence[str]) -> None:
+    held_out = {r.data for r in zoo.select(held_out=True)} - data.keys()
+    for name in extra:
+        if name in held_out:
+            raise BadInput(
+                f"generator.tune.tasks has {name!r}, which the zoo holds out", "it would not be held out any more", ""
+            )
+        classes = len(load_data(name).classes)
+        for arch, task in archs.items():
+            if classes != task.spec.config.classes:
+                raise BadInput(
+                    f"generator.tune.tasks has {name!r} with {classes} classes",
+                    f"{arch} has {task.spec.config.classes} outputs",
+                    "Name data sets with the classes of the zoo's.",
+                )
 
 
 def _class_features(data: DataSet, encoder: ImageEncoder) -> list[Tensor]:

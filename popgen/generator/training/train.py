@@ -13,9 +13,11 @@ from popgen.errors import PopgenError
 from popgen.generator.bundle import Code, Generator, Provenance
 from popgen.generator.config import GeneratorConfig
 from popgen.generator.training import stages
+from popgen.generator.training.choose import CHEAP, choose_prior
 from popgen.generator.training.finished import FinishedStages
 from popgen.generator.training.stage import Report
 from popgen.generator.training.tasks import Tasks
+from popgen.generator.training.tune import tune
 from popgen.types import Flat
 from popgen.weights.network import accuracy
 from popgen.zoo import Checkpoint, Zoo
@@ -35,7 +37,9 @@ def train_generator(zoo: Zoo, config: GeneratorConfig, out: Path, report: Report
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    tasks = Tasks.load(zoo, config.encoders)
+    extra = [name for grid in config.tune.tasks for name in grid.names]
+    known = {record.data for record in zoo.select(held_out=False)}
+    tasks = Tasks.load(zoo, config.encoders, [name for name in dict.fromkeys(extra) if name not in known])
     specs = {name: task.spec for name, task in tasks.archs.items()}
     scalings = {name: task.scaling for name, task in tasks.archs.items()}
     generator = Generator(config, specs, scalings, tasks.feature_dim, tasks.text_dim)
@@ -48,10 +52,12 @@ def train_generator(zoo: Zoo, config: GeneratorConfig, out: Path, report: Report
     )
     torch.manual_seed(config.seed)  # the same draws whether the stage before was run or loaded
     conditions = stages.Conditions(generator, tasks)
-    generator.data_vectors = torch.stack([drawn.mean(0) for drawn in conditions.drawn.values()])
-    losses["prior"] = finished.run("prior", lambda: stages.train_prior(generator, tasks, codes, conditions, report))
-    losses["tune"] = finished.run("tune", lambda: stages.tune(generator, tasks, codes, conditions, report))
+    if config.prior.kind not in CHEAP:
+        losses["prior"] = finished.run("prior", lambda: stages.train_prior(generator, tasks, codes, conditions, report))
+        losses["tune"] = finished.run("tune", lambda: tune(generator, tasks, codes, report))
     generator.eval().requires_grad_(False)
+    torch.manual_seed(config.seed)
+    generator.data_vectors = torch.stack([drawn.mean(0) for drawn in stages.embeddings(generator, tasks, 64).values()])
     generator.records = _records(generator, tasks)
     metrics = {
         "seconds": round(finished.seconds + time.monotonic() - began, 1),
@@ -60,7 +66,8 @@ def train_generator(zoo: Zoo, config: GeneratorConfig, out: Path, report: Report
     }
     classes = {data.classes for data in tasks.data.values()}
     shared = list(classes.pop()) if len(classes) == 1 else []
-    generator.provenance = Provenance(zoo.name, zoo.sha256, shared, list(tasks.data), metrics, __version__)
+    generator.provenance = Provenance(zoo.name, zoo.sha256, shared, tasks.with_checkpoints, metrics, __version__)
+    metrics["priors"] = choose_prior(generator, tasks)
     generator.save_pretrained(out)
     finished.remove()
     return generator

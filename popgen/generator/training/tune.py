@@ -1,0 +1,85 @@
+"""The last stage: encoder, prior and decoder together learn what networks generated from conditions do.
+
+Here tasks need no checkpoints: any data set with the zoo's classes teaches the decoder what its networks should do, and the data set
+encoder how its images should be placed. Reconstruction and the prior's own losses hold the codes of real checkpoints, and the
+samples' diversity, in place.
+"""
+
+from __future__ import annotations
+
+import torch
+from diffusers.training_utils import EMAModel
+from torch import Tensor
+
+from popgen.generator.bundle import Generator
+from popgen.generator.training.stage import Report, Stage
+from popgen.generator.training.stages import Turns, behaviour_of, vae_losses
+from popgen.generator.training.tasks import Tasks
+from popgen.types import Latents
+
+_ANCHORS = 32  # codes of the zoo in a step that holds them in place
+
+
+def tune(generator: Generator, tasks: Tasks, codes: dict[str, Latents], report: Report) -> dict[str, float]:
+    """Stage 4. The gradient flows through the sampler; the VAE's encoder, and so the codes, stay as they are."""
+    config, vae, prior = generator.config.tune, generator.vae, generator.prior
+    frozen = [
+        vae.queries,
+        *vae.read_token.parameters(),
+        *vae.read_position.parameters(),
+        *vae.encoder.parameters(),
+        *vae.to_posterior.parameters(),
+    ]
+    ids = {id(p) for p in frozen}
+    everything = [*vae.parameters(), *prior.parameters(), *generator.data_encoder.parameters()]
+    parameters = [p for p in everything if id(p) not in ids]
+    average = EMAModel(parameters, decay=generator.config.prior.ema, use_ema_warmup=True, power=0.75)
+    turns, vae_turns = Turns(list(tasks.archs)), Turns(list(tasks.archs))
+    names = list(tasks.data)
+    rows = [(arch, i) for arch, task in tasks.archs.items() for i in range(len(task.records))]
+
+    def losses(step: int) -> dict[str, Tensor]:
+        task = tasks.archs[turns.draw()]
+        chosen = [names[i] for i in torch.randint(len(names), (config.networks,)).tolist()]
+        holds = step % config.anchor_every == 0
+        anchors = [rows[i] for i in torch.randint(len(rows), (_ANCHORS,)).tolist()] if holds else []
+        embeddings = _embed(generator, tasks, chosen + [tasks.archs[arch].records[i].data for arch, i in anchors])
+        z = prior.sample(
+            embeddings[: len(chosen)],
+            task.vector.expand(len(chosen), -1),
+            torch.randn(len(chosen), *generator.latent_shape),
+        )
+        decoded = vae.decode(task.spec, z * generator.latent_std + generator.latent_mean)
+        generated = behaviour_of(tasks, task, decoded, chosen, config.images)
+        turns.tell(task.spec.name, generated.item())
+        if not holds:
+            return {"generated": generated}
+        stored = torch.stack([codes[arch][i] for arch, i in anchors])
+        vectors = torch.stack([tasks.archs[arch].vector for arch, _ in anchors])
+        return {
+            "generated": generated,
+            **prior.losses(stored, embeddings[len(chosen) :], vectors),
+            **vae_losses(generator, tasks, vae_turns),
+        }
+
+    generator.data_encoder.train()
+    stage = Stage("tuning", config.steps, config.learning_rate)
+    result = stage.run(parameters, losses, report, lambda: average.step(parameters))
+    average.copy_to(parameters)
+    generator.data_encoder.eval()
+    return result
+
+
+def _embed(generator: Generator, tasks: Tasks, names: list[str]) -> Tensor:
+    """Embeddings (n, out) of new draws of images, some of them of some classes only, or of descriptions; with noise."""
+    config, encoder = generator.config.tune, generator.data_encoder
+    features = torch.stack([tasks.draw_features(name, generator.config.encoders.images_per_class) for name in names])
+    classes = features.shape[1]
+    places = torch.arange(classes)
+    if classes > 2 and torch.rand(()) < config.fewer_classes:
+        places = torch.randperm(classes)[: int(torch.randint(2, classes, ()))].sort().values
+    raw = encoder.raw(features[:, places], places)
+    spoken = torch.rand(len(names), 1) < config.text
+    raw = torch.where(spoken, encoder.read_text(torch.stack([tasks.sentences[name] for name in names])), raw)
+    embeddings: Tensor = encoder.standardise(raw)
+    return embeddings + config.condition_noise * torch.randn_like(embeddings)
