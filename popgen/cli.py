@@ -26,6 +26,18 @@ _GENERATOR = click.option(
 )
 
 
+_PRIOR = click.option(
+    "--prior",
+    type=click.Choice(["network", "ridge", "kde"]),
+    help="What samples latents.  [default: the one chosen in training]",
+)
+_SAMPLER = click.option(
+    "--sampler",
+    type=click.Choice(["euler", "heun", "ddim", "ddpm"]),
+    help="Of the trained prior.  [default: the generator's own]",
+)
+
+
 class _Numbers(click.ParamType):
     """Comma-separated numbers."""
 
@@ -113,6 +125,10 @@ cli.add_command(sweep)
     type=float,
     help="How far from the population's mean the best latent is believed to lie; 0: anywhere.  [default: 0.5]",
 )
+@click.option("--describe", help='Condition in words instead of images: "digits, rotated by 45 degrees".')
+@_PRIOR
+@_SAMPLER
+@click.option("--sample-steps", type=int, help="Steps of the sampler.")
 @click.option("--guidance", type=float, help="Strength of the condition; 1 is plain.")
 @click.option(
     "--baselines",

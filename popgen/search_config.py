@@ -46,6 +46,10 @@ class SearchConfig(BaseModel):
     warm_best: int = Field(8, ge=1)  # how many of them
     prior_width: float = Field(0.5, ge=0, allow_inf_nan=False)  # how far from the sampled population's mean the best
     # latent is believed to lie (standard deviation, latent units); 0: anywhere, the validation loss alone counts
+    describe: str | None = Field(None, min_length=1)  # the condition in words; None: images of the training split
+    prior: Literal["network", "ridge", "kde"] | None = None  # None: the one chosen when the generator was trained
+    sampler: Literal["euler", "heun", "ddim", "ddpm"] | None = None  # of the trained prior; None: the generator's own
+    sample_steps: int | None = Field(None, ge=1)
     guidance: float | None = Field(None, ge=0, allow_inf_nan=False)  # None: the generator's own
     workers: int | Literal["auto"] = "auto"  # 0: this process; auto: Ray where the search takes longer than starting it
     address: str | None = None  # of a Ray cluster

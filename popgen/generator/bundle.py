@@ -37,6 +37,7 @@ from popgen.weights import Scaling
 FORMAT = 2
 PRIORS = ("network", "ridge", "kde")
 Control = Literal["shuffled", "empty"]
+CONTROLS: tuple[Control, ...] = ("shuffled", "empty")
 
 
 @dataclass(frozen=True)
@@ -205,9 +206,7 @@ class Generator(nn.Module):
             NotFound: no such prior.
             BadInput: a sampler that the prior was not trained for, or a cheap prior without a condition.
         """
-        prior = prior or self.provenance.prior
-        if prior not in PRIORS:
-            raise unknown_name("prior", prior, PRIORS)
+        prior = self.prior_name(prior)
         rng = torch.Generator().manual_seed(seed)
         noise = torch.randn(n, *self.latent_shape, generator=rng)
         condition = self.condition(arch, data, n, seed)
@@ -221,6 +220,23 @@ class Generator(nn.Module):
             raise BadInput(f"the prior {prior!r} has no empty condition", "it is a function of the data set", "")
         table = self.code_table(arch)
         return table.ridge(embedding, noise) if prior == "ridge" else table.kde(embedding, noise, rng)
+
+    def prior_name(self, prior: str | None) -> str:
+        """One of PRIORS; None is the one that was chosen in training.
+
+        Raises:
+            NotFound: no such prior.
+            BadInput: the generator was trained without a network.
+        """
+        prior = prior or self.provenance.prior
+        if prior not in PRIORS:
+            raise unknown_name("prior", prior, PRIORS)
+        kind = self.config.prior.kind
+        if prior == "network" and kind in PRIORS:
+            raise BadInput(
+                "the generator has no trained prior", f"its spec says prior: {kind}", "Choose --prior ridge or kde."
+            )
+        return prior
 
     def code_table(self, arch: str) -> CodeTable:
         """The codes of the training checkpoints of an architecture, as the cheap priors read them."""

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from popgen import __version__
 from popgen.audit import Rivals, Row
@@ -22,9 +23,11 @@ from popgen.audit.baselines import test_accuracy
 from popgen.data import DataSet, load_data
 from popgen.data.datasets import check_data_name
 from popgen.errors import BadInput, unknown_name
-from popgen.fitness import Fitness, LatentObjective, make_fitness
+from popgen.fitness import Fitness, LatentObjective, Score, make_fitness
 from popgen.fitness.measures import MEASURES
 from popgen.generator import Generator
+from popgen.generator.bundle import CONTROLS, Control
+from popgen.generator.conditions import Description
 from popgen.jobs.run_folder import RunFolder
 from popgen.refs import asset
 from popgen.search_config import SearchConfig
@@ -46,6 +49,7 @@ from search import (
 )
 
 Report = Callable[[str, Progress], None]  # architecture, state of its search
+_CONTROL_SAMPLES = 5  # networks of each control
 _RAY_PAYS = 20.0  # seconds of evaluations in one process from which starting Ray (about 8 s) is worth it
 
 
@@ -233,7 +237,7 @@ def _search_one(
     say: Callable[[str], None],
 ) -> Found:
     arch, data = job.arch, job.data
-    closest = generator.closest(arch, data)
+    closest = generator.closest(arch, condition_of(data, config))
     file = folder.population(arch)
     if file.exists():
         population = Population.load(file)
@@ -297,7 +301,10 @@ def _search_one(
         say(
             f"{arch}: the zoo {generator.provenance.zoo!r} was not found, so its rows are missing; name its folder with --zoo"
         )
-    rows += _generated_rows(folder, population, decoder, replace(job, fitness=fitness))
+    finished = replace(job, fitness=fitness)
+    if config.baselines != "none":
+        rows += _control_rows(generator, decoder, finished, config)
+    rows += _generated_rows(folder, population, decoder, finished)
     rows.append(Row("search", result.evaluations, best.accuracy, test_accuracy(best, data), best.loss))
     details = _details(result, fitness, population, closest) | ({"front": front} if front else {})
     return Found(arch, data.name, str(folder.path), str(weights), rows, details)
@@ -307,7 +314,7 @@ def make_population(
     generator: Generator, arch: str, data: DataSet, closest: list[str], config: SearchConfig
 ) -> Population:
     """Latents sampled for the condition, codes of the zoo's checkpoints on the closest data sets, the best of a run."""
-    sampled = generator.sample(arch, data, config.population, seed=config.seed, guidance=config.guidance).flatten(1)
+    sampled = sample(generator, arch, data, config, config.population).flatten(1)
     experts = [
         (f"expert:{code.id}", latent.flatten()) for name in closest for code, latent in generator.stored(arch, name)
     ]
@@ -319,6 +326,28 @@ def make_population(
         best = best_of(run.history, arch, Population.load(run.population(arch)), config.warm_best)
         vectors, origins = np.vstack([vectors, best.vectors]), [*origins, *best.origins]
     return Population(vectors, origins)
+
+
+def sample(
+    generator: Generator, arch: str, data: DataSet, config: SearchConfig, n: int, control: Control | None = None
+) -> Tensor:
+    """Latents (n, k, d) under the run's condition, or under a control's."""
+    return generator.sample(
+        arch,
+        condition_of(data, config),
+        n,
+        seed=config.seed,
+        steps=config.sample_steps,
+        guidance=config.guidance,
+        sampler=config.sampler,
+        prior=config.prior,
+        control=control,
+    )
+
+
+def condition_of(data: DataSet, config: SearchConfig) -> DataSet | Description:
+    """What the generator is conditioned on: the data set's images, or the run's description."""
+    return data if config.describe is None else Description(config.describe)
 
 
 def _pool(objective: LatentObjective, population: Population, config: SearchConfig, session: RaySession) -> Pool:
@@ -358,13 +387,24 @@ def _generated_rows(folder: RunFolder, population: Population, decoder: Any, job
     if not evaluated:
         return []
     scores = [job.fitness.score(decoder.weights(vector)) for vector in population.vectors[:evaluated]]
-    tests = [test_accuracy(score, job.data) for score in scores]
-    best = min(range(len(scores)), key=lambda i: scores[i].loss)
-    n = len(scores)
-    mean = Row(
-        "generated_mean", n, sum(s.accuracy for s in scores) / n, sum(tests) / n, sum(s.loss for s in scores) / n
-    )
-    return [mean, Row("generated_best", n, scores[best].accuracy, tests[best], scores[best].loss)]
+    best = min(scores, key=lambda score: score.loss)
+    tested = Row("generated_best", len(scores), best.accuracy, test_accuracy(best, job.data), best.loss)
+    return [_mean_row("generated_mean", scores, job.data), tested]
+
+
+def _control_rows(generator: Generator, decoder: Any, job: Job, config: SearchConfig) -> list[Row]:
+    """What the generator makes under other data sets' conditions, and under none: what its condition is worth."""
+    rows = []
+    for control in CONTROLS if generator.prior_name(config.prior) == "network" else CONTROLS[:1]:
+        latents = sample(generator, job.arch, job.data, config, _CONTROL_SAMPLES, control)
+        scores = [job.fitness.score(decoder.weights(latent.flatten())) for latent in latents]
+        rows.append(_mean_row(control, scores, job.data))
+    return rows
+
+
+def _mean_row(name: str, scores: list[Score], data: DataSet) -> Row:
+    n, tests = len(scores), [test_accuracy(score, data) for score in scores]
+    return Row(name, n, sum(s.accuracy for s in scores) / n, sum(tests) / n, sum(s.loss for s in scores) / n)
 
 
 def _details(result: SearchResult, fitness: Fitness, population: Population, closest: list[str]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from popgen.archs import ArchSpec
 from popgen.data import load_data
-from popgen.errors import BrokenFile, NotFound
+from popgen.errors import BadInput, BrokenFile, NotFound
 from popgen.generator import Generator, GeneratorConfig
 from popgen.generator.conditions import DataSetEncoder
 from popgen.generator.config import EncoderConfig, PriorConfig, VAEConfig
@@ -41,7 +41,7 @@ def mean_accuracy(generator: Generator, arch: str, latents: Tensor, data: str) -
 
 def test_the_data_set_embedding_is_one_of_sets_of_images_by_class() -> None:
     torch.manual_seed(0)
-    encoder = DataSetEncoder(EncoderConfig(width=32, heads=4, out=6), 12).eval()
+    encoder = DataSetEncoder(EncoderConfig(width=32, heads=4, out=6), 12, 7).eval()
     features = torch.randn(2, 5, 4, 12)
     found = encoder(features)
     assert found.shape == (2, 6)
@@ -51,6 +51,10 @@ def test_the_data_set_embedding_is_one_of_sets_of_images_by_class() -> None:
     assert torch.allclose(encoder(features.flip(0)), found.flip(0), atol=1e-5)
     for classes, images in ((1, 1), (3, 7), (50, 2)):
         assert encoder(torch.randn(1, classes, images, 12)).shape == (1, 6)
+    some = torch.tensor([4, 1])  # fewer classes, in any order, under their places
+    assert torch.allclose(encoder(features[:, some], some), encoder(features[:, some.flip(0)], some.flip(0)), atol=1e-5)
+    assert not torch.allclose(encoder(features[:, some], some), encoder(features[:, some]), atol=1e-3)
+    assert encoder.from_text(torch.randn(2, 7)).shape == (2, 6)
 
 
 def test_the_condition_of_a_data_set_depends_on_its_training_images_alone(digits: Generator) -> None:
@@ -67,18 +71,25 @@ def test_the_condition_of_a_data_set_depends_on_its_training_images_alone(digits
 
 
 class Towards(nn.Module):
-    """The exact denoiser of a distribution that is one point: `target` under the conditions, `alone` without them."""
+    """The exact denoiser of a distribution that is one point: `target` under a condition, `alone` where it is all zeros."""
 
     def __init__(self, kind: str, target: Tensor, alone: Tensor, kept: Tensor) -> None:
         super().__init__()
         self.kind, self.target, self.alone, self.kept = kind, target, alone, kept
 
-    def forward(self, z: Tensor, t: Tensor, data: Tensor, arch: Tensor, without: Tensor | None = None) -> Tensor:
-        goal = self.target if without is None or not without.any() else self.alone
+    def forward(self, z: Tensor, t: Tensor, data: Tensor, arch: Tensor) -> Tensor:
+        goal = self.target if data.any() else self.alone
         if self.kind == "flow":  # z = (1 - t) goal + t noise
             return (z - goal) / t.view(-1, 1, 1)
         alpha = self.kept[(t * 1000).round().long()].view(-1, 1, 1)  # z = sqrt(alpha) goal + sqrt(1 - alpha) noise
         return (z - alpha.sqrt() * goal) / (1 - alpha).sqrt()
+
+
+class Zero(nn.Module):
+    """A mean that is zero whatever the conditions."""
+
+    def forward(self, conditions: Tensor) -> Tensor:
+        return torch.zeros(len(conditions), 6)
 
 
 def exact_prior(kind: str) -> tuple[Prior, Tensor, Tensor]:
@@ -86,17 +97,48 @@ def exact_prior(kind: str) -> tuple[Prior, Tensor, Tensor]:
     target, alone = (torch.randn(5, 2, 3, generator=generator).clamp(-1.2, 1.2) for _ in range(2))
     prior = Prior(PriorConfig(kind=kind, width=16, heads=2), VAE, 4, 4)
     betas = torch.linspace(1e-4, 0.02, 1000)  # Ho et al., section 4
-    prior.denoiser = Towards(kind, target, alone, (1 - betas).cumprod(0))
+    prior.denoiser, prior.mean = Towards(kind, target, alone, (1 - betas).cumprod(0)), Zero()
     return prior, target, alone
 
 
-@pytest.mark.parametrize("kind", ["flow", "ddpm"])
+CONDITIONS = torch.ones(5, 4), torch.ones(5, 4)
+
+
+@pytest.mark.parametrize(("kind", "sampler"), [("flow", "euler"), ("flow", "heun"), ("ddpm", "ddim")])
 @pytest.mark.parametrize("steps", [1, 2, 7, 20])
-def test_the_sampler_ends_where_an_exact_denoiser_points(kind: str, steps: int) -> None:
+def test_the_sampler_ends_where_an_exact_denoiser_points(kind: str, sampler: str, steps: int) -> None:
     prior, target, _ = exact_prior(kind)
-    found = prior.sample(torch.zeros(5, 4), torch.zeros(5, 4), torch.randn(5, 2, 3), steps)
+    found = prior.sample(*CONDITIONS, torch.randn(5, 2, 3), steps, sampler=sampler)
     # 7 does not divide the 1000 levels: diffusers' DDIM then ends at level 0, where a hundredth of the noise is left
-    assert torch.allclose(found, target, atol=0.04 if (kind, steps) == ("ddpm", 7) else 1e-4)
+    assert torch.allclose(
+        found, target, atol=0.04 if (kind, steps) == ("ddpm", 7) else 1e-2 if sampler == "heun" else 1e-4
+    )
+
+
+def test_the_ancestral_sampler_draws_noise_of_its_own_and_ends_there_too() -> None:
+    prior, target, _ = exact_prior("ddpm")
+    torch.manual_seed(0)
+    assert torch.allclose(prior.sample(*CONDITIONS, torch.randn(5, 2, 3), 20, sampler="ddpm"), target, atol=0.05)
+
+
+def test_a_sampler_of_the_other_kind_is_refused() -> None:
+    prior, _, _ = exact_prior("flow")
+    text = "sampler 'ddim' does not go with a prior of kind flow\nit was trained as a flow\nChoose euler or heun."
+    with pytest.raises(BadInput, match=text):
+        prior.sample(*CONDITIONS, torch.randn(5, 2, 3), 2, sampler="ddim")
+
+
+def test_what_is_sampled_stands_around_the_mean() -> None:
+    prior, target, alone = exact_prior("flow")
+    prior.spread = torch.full((2, 3), 0.5)
+    prior.mean = nn.Linear(8, 6)
+    some, none = (prior.mean(torch.full((5, 8), value)).view(5, 2, 3) for value in (1.0, 0.0))
+    noise = torch.randn(5, 2, 3)
+    assert torch.allclose(prior.sample(*CONDITIONS, noise, 2), some + 0.5 * target, atol=1e-5)
+    empty = prior.sample(*CONDITIONS, noise, 2, without=torch.ones(5, 2, dtype=torch.bool))
+    assert torch.allclose(empty, none + 0.5 * alone, atol=1e-5)
+    doubled = prior.sample(*CONDITIONS, noise, 2, guidance=2)
+    assert torch.allclose(doubled, 2 * (some + 0.5 * target) - (none + 0.5 * alone), atol=1e-4)
 
 
 def test_a_flow_of_constant_velocity_is_exact() -> None:
@@ -109,44 +151,64 @@ def test_a_flow_of_constant_velocity_is_exact() -> None:
 
     prior.denoiser = Constant()
     for steps in (1, 3, 20):
-        assert torch.allclose(prior.sample(torch.zeros(5, 4), torch.zeros(5, 4), noise, steps), target, atol=1e-5)
+        assert torch.allclose(prior.sample(*CONDITIONS, noise, steps), target, atol=1e-5)
 
 
 @pytest.mark.parametrize("guidance", [0.0, 0.5, 1.0, 2.0])
 def test_guidance_extrapolates_from_the_unconditional_prediction(guidance: float) -> None:
     prior, target, alone = exact_prior("flow")
-    found = prior.sample(torch.zeros(5, 4), torch.zeros(5, 4), torch.randn(5, 2, 3), 4, guidance)
+    found = prior.sample(*CONDITIONS, torch.randn(5, 2, 3), 4, guidance)
     assert torch.allclose(found, alone + guidance * (target - alone), atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ["flow", "ddpm"])
-def test_the_loss_of_an_untrained_and_of_an_exact_denoiser(kind: str) -> None:
+def test_the_losses_of_an_untrained_and_of_an_exact_denoiser(kind: str) -> None:
     torch.manual_seed(0)
     prior = Prior(PriorConfig(kind=kind, width=16, heads=2), VAE, 4, 6)
+    prior.mean = Zero()
     z = torch.randn(2000, 2, 3)
-    loss = prior.loss(z, torch.randn(2000, 4), torch.randn(2000, 6))
-    assert float(loss.detach()) == pytest.approx({"flow": 2, "ddpm": 1}[kind], rel=0.1)  # it starts at zero
-    loss.backward()
+    losses = prior.losses(z, torch.randn(2000, 4), torch.randn(2000, 6))
+    assert float(losses["prior"].detach()) == pytest.approx({"flow": 2, "ddpm": 1}[kind], rel=0.1)  # it starts at zero
+    assert float(losses["mean"]) == pytest.approx(1, rel=0.1)
+    losses["prior"].backward()
     gradients = [p.grad for p in prior.parameters() if p.grad is not None]
     assert gradients and all(torch.isfinite(g).all() for g in gradients)
     exact, target, _ = exact_prior(kind)
     exact.config = exact.config.model_copy(update={"drop_condition": 0.0})
-    assert float(exact.loss(target, torch.zeros(5, 4), torch.zeros(5, 4))) < 1e-3
+    assert float(exact.eval().losses(target, *CONDITIONS)["prior"]) < 1e-3
+
+
+def test_the_spread_follows_what_the_mean_leaves() -> None:
+    torch.manual_seed(0)
+    prior = Prior(PriorConfig(width=16, heads=2), VAE, 4, 6)
+    prior.mean, sizes = Zero(), torch.tensor([[0.1, 0.5, 1.0], [2.0, 0.3, 0.2]])
+    for _ in range(600):
+        prior.losses(sizes * torch.randn(64, 2, 3), torch.randn(64, 4), torch.randn(64, 6))
+    assert torch.allclose(prior.spread, sizes, rtol=0.1)
+    before = prior.eval().spread
+    prior.losses(torch.randn(64, 2, 3), torch.randn(64, 4), torch.randn(64, 6))
+    assert torch.equal(prior.spread, before)
 
 
 def test_a_dropped_condition_is_not_seen() -> None:
     torch.manual_seed(0)
-    denoiser = Prior(PriorConfig(width=16, heads=2, layers=1), VAE, 4, 6).denoiser
-    for parameter in denoiser.parameters():
+    prior = Prior(PriorConfig(width=16, heads=2, layers=1), VAE, 4, 6)
+    for parameter in prior.parameters():
         nn.init.normal_(parameter, std=0.3)
-    z, t = torch.randn(3, 2, 3), torch.rand(3)
+    noise = torch.randn(3, 2, 3)
     first, second = ((torch.randn(3, 4), torch.randn(3, 6)) for _ in range(2))
     both = torch.ones(3, 2, dtype=torch.bool)
     no_data = torch.tensor([[True, False]]).expand(3, 2)
-    assert torch.allclose(denoiser(z, t, *first, both), denoiser(z, t, *second, both))
-    assert torch.allclose(denoiser(z, t, *first, no_data), denoiser(z, t, second[0], first[1], no_data))
-    assert not torch.allclose(denoiser(z, t, *first, no_data), denoiser(z, t, first[0], second[1], no_data), atol=1e-3)
-    assert torch.allclose(denoiser(z, t, *first), denoiser(z, t, *first, ~both))
+
+    def sample(data: Tensor, arch: Tensor, without: Tensor | None = None) -> Tensor:
+        return prior.sample(data, arch, noise, 2, without=without)
+
+    assert torch.allclose(sample(*first, both), sample(*second, both))
+    assert torch.allclose(sample(*first, no_data), sample(second[0], first[1], no_data))
+    assert not torch.allclose(sample(*first, no_data), sample(first[0], second[1], no_data), atol=1e-3)
+    assert torch.allclose(sample(*first), sample(*first, ~both))
+    prior.config = prior.config.model_copy(update={"use_data": False})
+    assert torch.allclose(sample(*first), sample(second[0], first[1]))
 
 
 # The VAE
