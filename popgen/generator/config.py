@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from popgen.config import DataGrid
 
@@ -83,7 +83,8 @@ class TuneConfig(_Strict):
     """The last stage: encoder, prior and decoder together, on what networks generated from conditions do."""
 
     steps: int = Field(4000, ge=0)
-    tasks: list[DataGrid] = []  # data sets without checkpoints that this stage learns from, too
+    tasks: list[Annotated[DataGrid, BeforeValidator(lambda v: {"source": v} if isinstance(v, str) else v)]] = []
+    # data sets without checkpoints that this stage learns from, too
     networks: int = Field(16, ge=1)  # generated and scored a step, each for a data set of its own
     images: int = Field(48, ge=8)  # on which each of them is scored
     text: float = Field(0.15, ge=0, le=1)  # share of conditions that are the data set's description, not its images
