@@ -32,6 +32,7 @@ from popgen.generator.vae import WeightVAE
 from popgen.refs import asset, asset_names
 from popgen.types import Flat, Latents, StateDict
 from popgen.weights import Scaling
+from popgen.zoo.index import write_text
 
 FORMAT = 1
 
@@ -152,7 +153,9 @@ class Generator(nn.Module):
         image_encoder, text_encoder = self.load_encoders()
         images = data.per_class("train", self.config.encoders.images_per_class, torch.Generator().manual_seed(seed))
         features = image_encoder.features(images.flatten(0, 1)).unflatten(0, images.shape[:2])
-        return Condition(self.data_encoder(features[None])[0], arch_vectors([self.spec(arch)], text_encoder)[0])
+        known = self.provenance.classes  # classes that it knows by name stand where they stood in training
+        places = [known.index(name) for name in data.classes] if set(data.classes) <= set(known) else None
+        return Condition(self.data_encoder(features[None], places)[0], arch_vectors([self.spec(arch)], text_encoder)[0])
 
     def mean_embedding(self, arch: str, data: DataSet, draws: int = 8) -> Tensor:
         """The data set's embedding (out,), averaged over draws of its images."""
@@ -214,6 +217,13 @@ class Generator(nn.Module):
         for name, scaling in self.scalings.items():
             tensors |= {f"scaling.{name}.reference": scaling.reference, f"scaling.{name}.scale": scaling.scale}
             tensors[f"scaling.{name}.is_log"] = scaling.is_log
+        save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "model.safetensors")
+        (folder / "codes.json").write_text("[\n" + ",\n".join(json.dumps(asdict(r)) for r in self.records) + "\n]\n")
+        self.save_config(folder)
+        return folder
+
+    def save_config(self, folder: Path) -> None:
+        """Write config.json alone, whole or not at all: for figures that are known only after the rest was saved."""
         config = {
             "format": FORMAT,
             "generator": self.config.model_dump(),
@@ -222,10 +232,7 @@ class Generator(nn.Module):
             "text_dim": self.text_dim,
             "provenance": asdict(self.provenance),
         }
-        save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "model.safetensors")
-        (folder / "codes.json").write_text("[\n" + ",\n".join(json.dumps(asdict(r)) for r in self.records) + "\n]\n")
-        (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-        return folder
+        write_text(folder / "config.json", json.dumps(config, indent=1) + "\n")
 
     @classmethod
     def from_pretrained(cls, name: str | Path) -> Generator:

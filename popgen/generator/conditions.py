@@ -9,6 +9,7 @@ free. Architecture: the sentence embedding of its configuration, and the numbers
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -44,17 +45,18 @@ class DataSetEncoder(nn.Module):
         self.inter = SetTransformer(config.width, config.heads)
         self.write = nn.Sequential(nn.LayerNorm(config.width), nn.Linear(config.width, config.out))
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Tensor, places: Sequence[int] | None = None) -> Tensor:
+        """`places`: the class index that each row of classes had in training; None: 0, 1, 2, ..."""
         n, classes = features.shape[:2]
         per_class = self.intra(self.read(features).flatten(0, 1)).unflatten(0, (n, classes))
-        places = _class_places(classes, per_class.shape[-1])
-        return self.write(self.inter(per_class + places))
+        index = torch.arange(classes) if places is None else torch.tensor(places)
+        return self.write(self.inter(per_class + _class_places(index, per_class.shape[-1])))
 
 
-def _class_places(classes: int, width: int) -> Tensor:
-    """Sinusoidal features (classes, width) of the class index, as for positions in a sentence."""
+def _class_places(index: Tensor, width: int) -> Tensor:
+    """Sinusoidal features (classes, width) of the classes' indices, as for positions in a sentence."""
     rates = torch.exp(-math.log(10_000) * torch.arange(0, width, 2) / width)
-    angles = torch.arange(classes)[:, None] * rates
+    angles = index[:, None] * rates
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :width]
 
 
