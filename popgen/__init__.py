@@ -16,6 +16,7 @@ _PUBLIC = {
     "Zoo": "popgen.zoo",
     "build": "popgen.archs",
     "build_zoo": "popgen.zoo",
+    "encode": "popgen.api",
     "generate": "popgen.api",
     "load_data": "popgen.data",
     "load_sweep": "popgen.api",

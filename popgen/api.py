@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from popgen.jobs.encode import Encoded, encode
 from popgen.jobs.generate import Generated, generate
 from popgen.jobs.retrieve import Retrieved, retrieve
 from popgen.jobs.search import Found
@@ -15,11 +16,13 @@ from popgen.search_config import SearchConfig
 from popgen.sweep_config import SweepConfig, load_sweep
 
 __all__ = [
+    "Encoded",
     "Found",
     "Generated",
     "Retrieved",
     "SweepConfig",
     "SweepRow",
+    "encode",
     "generate",
     "load_sweep",
     "read_spec",

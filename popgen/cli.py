@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from popgen import __version__
+from popgen.cli_codes import encode, print_report, report
 from popgen.cli_sweep import sweep
 from popgen.cli_zoo import zoo
 
@@ -24,6 +25,9 @@ _GENERATOR = click.option(
     show_default=True,
     help="A built-in generator, or the folder that `popgen train` wrote.",
 )
+
+_PARTS_HELP = "Generate only these tensors: head, or globs of names such as 'conv*'; the others are those of --base."
+_BASE_HELP = "Checkpoint (.safetensors) of the architecture whose other tensors are kept, with --parts."
 
 
 _PRIOR = click.option(
@@ -73,6 +77,8 @@ def cli() -> None:
 
 cli.add_command(zoo)
 cli.add_command(sweep)
+cli.add_command(encode)
+zoo.add_command(report)
 
 
 @cli.command()
@@ -80,6 +86,8 @@ cli.add_command(sweep)
 @click.option("--data", help="Data set: digits/rotate:45, npz:FILE, folder:FOLDER, module:function.")
 @click.option("--generator", help="A built-in generator, or the folder that `popgen train` wrote.  [default: digits]")
 @click.option("--zoo", "zoo_name", help="The zoo, for its rows in the table.  [default: the generator's own]")
+@click.option("--parts", type=_Names(), help=_PARTS_HELP)
+@click.option("--base", type=click.Path(), help=_BASE_HELP)
 @click.option(
     "--head",
     type=click.Choice(["auto", "keep", "remap", "refit"]),
@@ -249,6 +257,8 @@ def _print_found(found: list[Found], as_json: bool) -> None:
 @_GENERATOR
 @click.option("--guidance", type=float, help="Strength of the condition; 1 is plain.")
 @click.option("--steps", type=int, help="Steps of the sampler.")
+@click.option("--parts", type=_Names(), default=[], help=_PARTS_HELP)
+@click.option("--base", type=click.Path(), help=_BASE_HELP)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--out", type=click.Path(), default="generated", show_default=True, help="Folder, which must be empty.")
 @click.option(
@@ -262,6 +272,8 @@ def generate(
     generator: str,
     guidance: float | None,
     steps: int | None,
+    parts: list[str],
+    base: str | None,
     seed: int,
     out: str,
     address: str | None,
@@ -277,7 +289,17 @@ def generate(
     from popgen.progress import table
 
     made = run_generate(
-        arch, data, out, count, generator=generator, seed=seed, guidance=guidance, steps=steps, address=address
+        arch,
+        data,
+        out,
+        count,
+        generator=generator,
+        seed=seed,
+        guidance=guidance,
+        steps=steps,
+        parts=parts,
+        base=base,
+        address=address,
     )
     if as_json:
         click.echo(json.dumps({"networks": [g.to_json() for g in made]}, indent=1))
@@ -344,6 +366,7 @@ def train(
     Example:
       popgen train zoo_specs/digits.yaml
     """
+    from popgen.audit import CompressionReport
     from popgen.cli_zoo import parse_set
     from popgen.jobs.train import read_spec
     from popgen.jobs.train import train as run_train
@@ -367,4 +390,5 @@ def train(
         for arch, row in metrics["retrieval"].items()
     ]
     table("mean validation accuracy of the zoo's checkpoints", titles, rows)
+    print_report(CompressionReport.from_json(metrics["compression"]))
     click.echo(f"generator: {out or f'generators/{content.zoo.name}'} ({metrics['seconds']:.0f} s)")

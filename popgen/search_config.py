@@ -23,6 +23,8 @@ class SearchConfig(BaseModel):
     zoo: str | None = (
         None  # for the baselines: a folder or built-in name; None: the generator's own, where it can be found
     )
+    parts: list[str] = []  # `head` or globs of tensors' names: only these are generated
+    base: str | None = None  # a .safetensors file, whose tensors all others are
     head: Literal["auto", "keep", "remap", "refit"] = "auto"
     batch_norm: Literal["auto", "keep", "reestimate"] = "auto"
     split: str = "val"  # that candidates are scored on; `test` is refused
@@ -62,4 +64,5 @@ class SearchConfig(BaseModel):
     def frozen_fields(self) -> dict[str, object]:
         """What may not change when a run is resumed: all but budgets, workers and what is only reported."""
         free = {"evaluations", "seconds", "target", "patience", "workers", "address", "timeout", "baselines", "zoo"}
+        free.add("base")  # its content counts, by its hash
         return self.model_dump(exclude=free)

@@ -1,4 +1,4 @@
-"""A data set by name: `digits`, `npz:FILE`, `folder:FOLDER` or `module:function`, with variants behind a slash.
+"""A data set by name: `digits`, `npz:FILE`, `folder:FOLDER` or `module:function`, with variants and subsets behind slashes.
 
 Splits never change: a source's own ones where it has them, otherwise stratified by class from a fixed seed. The splits
 are drawn before variants are applied, so that an image and its rotation stand on the same side.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from zipfile import BadZipFile
@@ -19,12 +19,14 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from popgen.data.subsets import SUBSETS, check_subset, class_rows, shot_rows
 from popgen.data.variants import VARIANTS, apply_variants, parse_variant
 from popgen.errors import BadInput, BrokenFile, NotFound, brief, unknown_name
 from popgen.refs import is_module_attr, load_attr
 
 SPLITS = ("train", "val", "test")
 _SPLIT_SEED = 1797
+_MODIFIERS = (*VARIANTS, *SUBSETS)  # what may stand behind a name
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 
 
@@ -89,14 +91,14 @@ class DataSet:
 
 
 def split_name(name: str) -> tuple[str, list[str]]:
-    """The source and its variants.
+    """The source and its variants and subsets.
 
     >>> split_name("digits/rotate:45/invert")
     ('digits', ['rotate:45', 'invert'])
     """
     parts = name.split("/")
     cut = len(parts)
-    while cut > 1 and parts[cut - 1].partition(":")[0] in VARIANTS:
+    while cut > 1 and parts[cut - 1].partition(":")[0] in _MODIFIERS:
         prefix, _, path = "/".join(parts[:cut]).partition(":")
         if prefix in ("npz", "folder") and Path(path).exists():
             break  # a file or folder that is called like a variant
@@ -114,7 +116,10 @@ def check_data_name(name: str) -> None:
         raise BadInput(f"the data set name {name!r} ends with a slash", "a variant should follow", "Remove the slash.")
     source, variants = split_name(name)
     for variant in variants:
-        parse_variant(variant)
+        if variant.partition(":")[0] in SUBSETS:
+            check_subset(variant)
+        else:
+            parse_variant(variant)
     prefix, _, path = source.partition(":")
     if prefix in ("npz", "folder"):
         if not Path(path).exists():
@@ -126,9 +131,9 @@ def check_data_name(name: str) -> None:
     else:
         base, _, rest = source.partition("/")
         if base in _BUILTIN and rest:
-            unknown = next(p for p in (part.partition(":")[0] for part in rest.split("/")) if p not in VARIANTS)
+            unknown = next(p for p in (part.partition(":")[0] for part in rest.split("/")) if p not in _MODIFIERS)
             todo = f"Variants stand behind the data set: {base}/rotate:45."
-            raise unknown_name("variant", unknown, VARIANTS, todo)
+            raise unknown_name("variant", unknown, _MODIFIERS, todo)
         raise unknown_name("data set", source, [*_BUILTIN, "npz:FILE", "folder:FOLDER", "module:function"])
 
 
@@ -160,9 +165,10 @@ def _file_state(source: str) -> tuple[tuple[str, int, int], ...]:
 def _load(name: str, state: tuple[tuple[str, int, int], ...]) -> DataSet:
     source, variants = split_name(name)
     if variants:
-        plain = load_data(source)
-        parts = {s: Part(apply_variants(getattr(plain, s).images, variants), getattr(plain, s).labels) for s in SPLITS}
-        return DataSet(name, plain.classes, **parts)
+        changed = load_data(source)
+        for text in variants:
+            changed = _modified(changed, text)
+        return replace(changed, name=name)
     prefix, _, path = source.partition(":")
     if prefix == "npz":
         return _npz(name, Path(path))
@@ -180,6 +186,23 @@ def _load(name: str, state: tuple[tuple[str, int, int], ...]) -> DataSet:
     if not isinstance(found, DataSet):
         raise BadInput(f"{source!r} returned {type(found).__name__}", "it must return a popgen.data.DataSet", "")
     return found
+
+
+def _modified(data: DataSet, text: str) -> DataSet:
+    """The data set with one variant or subset applied."""
+    kind = text.partition(":")[0]
+    if kind == "shots":
+        return replace(data, train=data.train.take(shot_rows(text, data.train.labels, data.classes, data.name)))
+    parts: dict[str, Part] = {split: getattr(data, split) for split in SPLITS}
+    if kind == "classes":
+        rows = class_rows(text, data.classes, data.name)
+        label_of = torch.full((len(data.classes),), -1)
+        label_of[rows] = torch.arange(len(rows))
+        kept = {split: part.take((label_of[part.labels] >= 0).nonzero().flatten()) for split, part in parts.items()}
+        renumbered = {split: Part(part.images, label_of[part.labels]) for split, part in kept.items()}
+        return DataSet(data.name, tuple(data.classes[row] for row in rows), **renumbered)
+    changed = {split: Part(apply_variants(part.images, [text]), part.labels) for split, part in parts.items()}
+    return DataSet(data.name, data.classes, **changed)
 
 
 def from_arrays(

@@ -33,6 +33,7 @@ from popgen.generator.vae import WeightVAE
 from popgen.refs import asset, asset_names
 from popgen.types import Flat, Latents, StateDict
 from popgen.weights import Scaling
+from popgen.zoo.index import write_text
 
 FORMAT = 2
 PRIORS = ("network", "ridge", "kde")
@@ -282,6 +283,13 @@ class Generator(nn.Module):
         for name, scaling in self.scalings.items():
             tensors |= {f"scaling.{name}.reference": scaling.reference, f"scaling.{name}.scale": scaling.scale}
             tensors[f"scaling.{name}.is_log"] = scaling.is_log
+        save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "model.safetensors")
+        (folder / "codes.json").write_text("[\n" + ",\n".join(json.dumps(asdict(r)) for r in self.records) + "\n]\n")
+        self.save_config(folder)
+        return folder
+
+    def save_config(self, folder: Path) -> None:
+        """Write config.json alone, whole or not at all: for figures that are known only after the rest was saved."""
         config = {
             "format": FORMAT,
             "generator": self.config.model_dump(),
@@ -290,10 +298,7 @@ class Generator(nn.Module):
             "text_dim": self.text_dim,
             "provenance": asdict(self.provenance),
         }
-        save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "model.safetensors")
-        (folder / "codes.json").write_text("[\n" + ",\n".join(json.dumps(asdict(r)) for r in self.records) + "\n]\n")
-        (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-        return folder
+        write_text(folder / "config.json", json.dumps(config, indent=1) + "\n")
 
     @classmethod
     def from_pretrained(cls, name: str | Path) -> Generator:

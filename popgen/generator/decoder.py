@@ -12,6 +12,7 @@ from torch import Tensor
 from popgen.archs import ArchSpec
 from popgen.generator.vae import WeightVAE
 from popgen.weights import Scaling
+from popgen.weights.parts import Parts
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Decoder:
     vae: WeightVAE
     mean: Tensor  # (k, d)
     std: Tensor
+    parts: Parts | None = None  # None: all tensors are decoded
 
     def weights(self, vector: np.ndarray | Tensor) -> Tensor:
         """Weights (p,) of a latent (k * d,)."""
@@ -33,9 +35,11 @@ class Decoder:
         """Weights (n, p) of latents (n, k * d)."""
         latents = torch.tensor(vectors) if isinstance(vectors, np.ndarray) else vectors
         latents = latents.to(self.mean).view(-1, *self.mean.shape)
-        return self.scaling.denormalise(self.vae.decode(self.spec, latents * self.std + self.mean))
+        decoded = self.scaling.denormalise(self.vae.decode(self.spec, latents * self.std + self.mean))
+        return decoded if self.parts is None else self.parts.compose(decoded)
 
     def to(self, device: str) -> Decoder:
         """The same on another device."""
         mean, std = self.mean.to(device), self.std.to(device)
-        return Decoder(self.spec, self.scaling.to(device), copy.deepcopy(self.vae).to(device), mean, std)
+        parts = None if self.parts is None else self.parts.to(device)
+        return Decoder(self.spec, self.scaling.to(device), copy.deepcopy(self.vae).to(device), mean, std, parts)

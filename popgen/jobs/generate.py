@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from popgen.data import DataSet, load_data
 from popgen.errors import BadInput
 from popgen.generator import Generator
 from popgen.weights.network import accuracy
+from popgen.weights.parts import Parts, check_parts, read_parts
 from popgen.zoo.recipe import one_thread
 
 
@@ -44,11 +45,14 @@ def generate(
     seed: int = 0,
     guidance: float | None = None,
     steps: int | None = None,
+    parts: Sequence[str] = (),
+    base: str | None = None,
     address: str | None = None,
 ) -> list[Generated]:
     """Sample `n` networks for each architecture and write them as `out/ARCH/00.safetensors`, ...
 
-    With the `address` of a Ray cluster each architecture is sampled on one of its CPUs. The files are the same and are
+    With `parts` (`head` or globs of tensors' names) only those tensors are generated; the others are those of the
+    safetensors file `base`. With the `address` of a Ray cluster each architecture is sampled on one of its CPUs. The files are the same and are
     written here; the nodes need popgen, but neither the generator nor the data set.
 
     Raises:
@@ -63,6 +67,8 @@ def generate(
     for name, value, least in (("steps", steps, 1), ("guidance", guidance, 0), ("seed", seed, 0)):
         if value is not None and not value >= least:
             raise BadInput(f"--{name} is {value}", f"it is {least} or more", "")
+    check_parts(archs, parts, base)
+    kept = None if base is None else read_parts(made.spec(archs[0]), parts, base)
     if n < 1:
         raise BadInput(f"-n is {n}", "at least one network is generated", "Give a number such as 16.")
     folder = Path(out)
@@ -73,7 +79,7 @@ def generate(
     data_set = load_data(data)
     made.check_data(data_set)
     made.load_encoders()
-    sampler = _Sampler(made, data_set, n, seed, guidance, steps)
+    sampler = _Sampler(made, data_set, n, seed, guidance, steps, kept)
     rows = []
     for arch, sampled in zip(archs, _sample_all(sampler, archs, address), strict=True):
         (folder / arch).mkdir(parents=True, exist_ok=True)
@@ -106,6 +112,7 @@ class _Sampler:
     seed: int
     guidance: float | None
     steps: int | None
+    parts: Parts | None = None
 
     def __call__(self, arch: str) -> _Sampled:
         with one_thread():
@@ -113,6 +120,7 @@ class _Sampler:
                 arch, self.data, self.n, seed=self.seed, guidance=self.guidance, steps=self.steps
             )
             networks, spec = self.generator.decode(arch, latents), self.generator.spec(arch)
+            networks = networks if self.parts is None else self.parts.compose(networks)
             same_classes = list(self.data.classes) == self.generator.provenance.classes
             accuracies = [accuracy(spec, flat, self.data.val) if same_classes else None for flat in networks]
         return _Sampled(torch.as_tensor(latents).contiguous(), torch.as_tensor(networks), accuracies)

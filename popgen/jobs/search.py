@@ -31,6 +31,7 @@ from popgen.generator.conditions import Description
 from popgen.jobs.run_folder import RunFolder
 from popgen.refs import asset
 from popgen.search_config import SearchConfig
+from popgen.weights.parts import Parts, check_parts, read_parts
 from popgen.zoo import Zoo
 from search import (
     Budget,
@@ -95,6 +96,7 @@ def search(
     recorded = {
         "data_sha256": jobs[0].data.sha256,
         "generator_sha256": generator.sha256,
+        "base_sha256": None if jobs[0].parts is None else jobs[0].parts.sha256,
         "decisions": {j.arch: {"head": j.fitness.head} for j in jobs},
     }
     with RaySession() as session:
@@ -125,6 +127,7 @@ class Job:
     arch: str
     data: DataSet
     fitness: Fitness
+    parts: Parts | None = None  # of the candidates, where not all tensors are generated
 
 
 def prepare(config: SearchConfig) -> tuple[list[Job], Generator, Zoo | None]:
@@ -139,6 +142,8 @@ def prepare(config: SearchConfig) -> tuple[list[Job], Generator, Zoo | None]:
         generator.spec(arch)
     if len(set(config.archs)) < len(config.archs):
         raise BadInput(f"--arch names one architecture twice: {', '.join(config.archs)}", "", "Name each once.")
+    check_parts(config.archs, config.parts, config.base)
+    parts = None if config.base is None else read_parts(generator.spec(config.archs[0]), config.parts, config.base)
     check_optimizer(config.optimizer)
     _check_objectives(config)
     _settings(config)
@@ -156,9 +161,13 @@ def prepare(config: SearchConfig) -> tuple[list[Job], Generator, Zoo | None]:
     classes = tuple(generator.provenance.classes)
     generator.load_encoders()
     jobs = [
-        Job(a, data, make_fitness(generator.spec(a), data, classes, config.head, config.batch_norm, config.split))
+        Job(
+            a, data, make_fitness(generator.spec(a), data, classes, config.head, config.batch_norm, config.split), parts
+        )
         for a in config.archs
     ]
+    if parts is not None:
+        _check_head_is_searched(jobs[0], parts)
     if config.rungs and jobs[0].fitness.head == "refit":
         raise BadInput(
             f"a race over {config.rungs} of the validation images does not pay with a refitted head",
@@ -166,6 +175,19 @@ def prepare(config: SearchConfig) -> tuple[list[Job], Generator, Zoo | None]:
             "Leave --rungs out, or use --head keep.",
         )
     return jobs, generator, zoo
+
+
+def _check_head_is_searched(job: Job, parts: Parts) -> None:
+    """A refitted head replaces the candidate's: something else must differ between candidates."""
+    spec = job.fitness.spec
+    others = [t.name for t in spec.tensors if not t.name.startswith(f"{spec.head}.")]
+    searched = zip((t.name for t in spec.tensors), parts.mask.split([t.size for t in spec.tensors]), strict=True)
+    if job.fitness.head == "refit" and not any(bool(part.any()) for name, part in searched if name in others):
+        raise BadInput(
+            f"--parts name only the head of {spec.name!r}, and the head is refitted for {job.data.name!r}",
+            "all candidates would be the same network",
+            "Add other parts, or use --head keep or remap where the classes' names are known.",
+        )
 
 
 def _check_objectives(config: SearchConfig) -> None:
@@ -244,8 +266,8 @@ def _search_one(
     else:
         population = make_population(generator, arch, data, closest, config)
         population.save(file)
-    decoder, fitness = generator.decoder(arch), job.fitness
-    if config.batch_norm == "auto":
+    decoder, fitness = replace(generator.decoder(arch), parts=job.parts), job.fitness
+    if config.batch_norm == "auto" and job.parts is None:  # a base's statistics are kept with its other tensors
         fitness = fitness.prefer_batch_norm(decoder.weights(population.mean()))
     centre = population.vectors[[o == "generated" for o in population.origins]].mean(0)
     objective = LatentObjective(

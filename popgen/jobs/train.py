@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from popgen.audit import compression_report
 from popgen.config import Spec, load, parse
 from popgen.errors import BadInput
 from popgen.generator import Generator, GeneratorConfig
@@ -50,4 +51,7 @@ def train(
             f"{folder} holds a generator already", "it is never overwritten", "Choose another --out, or remove it."
         )
     found = Zoo.open(zoo) if zoo else build_zoo(content.zoo, Path("zoos") / content.zoo.name, workers=workers)
-    return train_generator(found, config, folder, report or (lambda *_: None))
+    made = train_generator(found, config, folder, report or (lambda *_: None))
+    made.provenance.metrics["compression"] = compression_report(made, found).to_json()
+    made.save_config(folder)
+    return made

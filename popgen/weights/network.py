@@ -92,6 +92,31 @@ def behaviour_loss(spec: ArchSpec, weights: Flat, batches: list[tuple[Images, La
     return torch.stack(losses).mean()
 
 
+def distillation_losses(
+    spec: ArchSpec,
+    weights: Flat,
+    batches: list[tuple[Images, Tensor, Labels]],
+    distil: float = 1.0,
+    labels: float = 0.0,
+    sharpness: float = 1.0,
+) -> Tensor:
+    """How far each of the networks `weights` (n, p) is from what it should do, shape (n,); differentiable.
+
+    Args:
+        batches: for each network prepared inputs (m, c, h, w), the original's logits (m, classes), and labels (m,).
+        distil: weight of KL(original || network) at temperature 1 (Hinton et al., arXiv 1503.02531), nats an image.
+        labels: weight of the cross-entropy to the labels.
+        sharpness: factor of the logits in that cross-entropy; above 1 it counts errors more and confidence less.
+    """
+    net = skeleton(spec)
+    losses = []
+    for flat, (inputs, wanted, truth) in zip(weights, batches, strict=True):
+        logits = functional_call(net, _differentiable(spec, flat), (inputs,))
+        divergence = F.kl_div(logits.log_softmax(1), wanted.log_softmax(1), log_target=True, reduction="batchmean")
+        losses.append(distil * divergence + labels * F.cross_entropy(sharpness * logits, truth))
+    return torch.stack(losses)
+
+
 @torch.no_grad()
 def accuracy(spec: ArchSpec, flat: Tensor, part: Part) -> float:
     """Share of `part`, 0 to 1, that the network with weights `flat` (p,) classifies correctly."""

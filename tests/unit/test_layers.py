@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"cli_sweep"},
+    {"cli_codes", "cli_sweep"},
     {"api", "cli_zoo", "progress"},
     {"jobs"},
     {"report", "audit"},
@@ -55,6 +55,7 @@ LIGHT = [
         "__init__",
         "__main__",
         "cli",
+        "cli_codes",
         "cli_sweep",
         "cli_zoo",
         "config",

@@ -1,0 +1,109 @@
+"""`popgen encode`: a generator that also holds codes of checkpoints it was not trained on, for `popgen retrieve`."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from popgen.audit.compression import CompressionReport, comparable, compression_report
+from popgen.data import load_data
+from popgen.errors import BadInput, NotFound
+from popgen.generator import Generator
+from popgen.generator.bundle import Code
+from popgen.generator.refine import STEPS, refine_codes
+from popgen.jobs.search import open_zoo
+from popgen.types import Flat
+from popgen.weights.network import accuracy
+from popgen.zoo import Checkpoint, Zoo
+from popgen.zoo.recipe import one_thread
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The new codes of one architecture: how many, and mean accuracies (0 to 1) on the validation split."""
+
+    arch: str
+    codes: int
+    original: float
+    decoded: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The keys of --json; they are stable."""
+        return asdict(self)
+
+
+def encode(zoo: str, out: str, *, generator: str = "digits", steps: int = STEPS, seed: int = 0) -> list[Encoded]:
+    """Write the generator with codes of all checkpoints of `zoo` that it lacks, held-out ones included, as the folder `out`.
+
+    Args:
+        steps: of refinement, which needs the training images of the checkpoints' data sets; 0: the encoder's codes.
+        seed: draws those images.
+
+    Raises:
+        PopgenError: an unknown name, an `out` that is not empty, nothing to encode.
+    """
+    made, found, folder = Generator.from_pretrained(generator), Zoo.open(zoo), Path(out)
+    if steps < 0:
+        raise BadInput(f"--steps is {steps}", "it is 0 or more", "")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise BadInput(f"{folder} is not an empty folder", "a generator needs one of its own", "Choose another --out.")
+    held = {code.id for code in made.records}
+    todo = {a: [r for r in records if r.id not in held] for a, records in comparable(made, found, None).items()}
+    if not any(todo.values()):
+        raise BadInput(
+            f"the generator holds codes of all checkpoints of the zoo {found.name!r} that it can decode",
+            f"{len(held)} codes, known by their ids",
+            "`popgen retrieve` gives them back.",
+        )
+    rows, before = [], len(made.records)
+    with one_thread():
+        for arch, records in todo.items():
+            if records:
+                rows.append(_add(made, arch, records, found.matrix(records), steps, seed))
+    entry = {"zoo": found.name, "zoo_sha256": found.sha256, "codes": len(made.records) - before}
+    made.provenance.metrics.setdefault("encoded", []).append(entry)
+    made.save_pretrained(folder)
+    return rows
+
+
+def _add(made: Generator, arch: str, records: list[Checkpoint], weights: Flat, steps: int, seed: int) -> Encoded:
+    """Codes and records of checkpoints, at the end of the generator's."""
+    data = [load_data(record.data) for record in records]
+    codes = made.encode(arch, weights)
+    if steps:
+        codes = refine_codes(made, arch, weights, data, codes, steps=steps, seed=seed)
+    spec = made.spec(arch)
+
+    def mean_accuracy(networks: Tensor) -> float:
+        return statistics.fmean(accuracy(spec, w, d.val) for w, d in zip(networks, data, strict=True))
+
+    for record in records:
+        metrics = {"val_accuracy": float("nan"), "test_accuracy": float("nan"), **record.metrics}
+        number = -1 if record.seed is None else record.seed
+        scores = metrics["val_accuracy"], metrics["test_accuracy"]
+        made.records.append(Code(record.id, arch, record.data, number, *scores, len(made.records)))
+    made.codes = torch.cat([made.codes, codes])
+    return Encoded(arch, len(records), mean_accuracy(weights), mean_accuracy(made.decode(arch, codes)))
+
+
+def report(generator: str, zoo: str | None = None, split: str = "val", *, held_out: bool = False) -> CompressionReport:
+    """Sizes and losses of a generator and a zoo, by default the one that it was trained on.
+
+    Raises:
+        NotFound: an unknown name, or the generator's own zoo is nowhere.
+    """
+    made = Generator.from_pretrained(generator)
+    found = open_zoo(zoo, made)
+    if found is None:
+        raise NotFound(
+            f"the zoo {made.provenance.zoo!r} of the generator {generator!r} was not found",
+            "looked in ./zoos and among the packaged ones",
+            "Name its folder with --zoo.",
+        )
+    with one_thread():
+        return compression_report(made, found, split, held_out=held_out)

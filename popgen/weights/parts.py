@@ -1,0 +1,105 @@
+"""Networks of which only some tensors are generated: the others are those of one checkpoint, the base."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor
+
+from popgen.archs import ArchSpec
+from popgen.errors import BadInput, BrokenFile, NotFound, brief, near_matches
+from popgen.types import Flat
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Which values of one architecture are generated, and where the others come from."""
+
+    mask: Tensor  # (p,), True where a value is generated
+    base: Tensor  # (p,)
+    sha256: str  # of the base's file
+
+    def compose(self, weights: Flat) -> Flat:
+        """The networks `weights` (n, p) with the base's values outside the mask.
+
+        >>> parts = Parts(torch.tensor([True, False]), torch.tensor([7.0, 7.0]), "")
+        >>> parts.compose(torch.tensor([[1.0, 2.0]])).tolist()
+        [[1.0, 7.0]]
+        """
+        return torch.where(self.mask, weights, self.base)
+
+    def to(self, device: str) -> Parts:
+        """The same on another device."""
+        return replace(self, mask=self.mask.to(device), base=self.base.to(device))
+
+
+def check_parts(archs: Sequence[str], patterns: Sequence[str], base: str | None) -> None:
+    """Refuse what does not go together, before anything is read.
+
+    Raises:
+        BadInput: parts without a base, a base without parts, several architectures.
+    """
+    if patterns and base is None:
+        raise BadInput(
+            f"--parts {','.join(patterns)} needs a base",
+            "the tensors that are not generated come from a checkpoint",
+            "Give it with --base FILE.safetensors.",
+        )
+    if base is not None and not patterns:
+        raise BadInput(
+            f"--base {base} needs parts",
+            "without them all tensors are generated and none is taken from it",
+            "Name them with --parts, for example --parts head.",
+        )
+    if base is not None and len(archs) > 1:
+        raise BadInput(
+            f"--base {base} is of one architecture, --arch names {len(archs)}: {', '.join(archs)}",
+            "",
+            "Name the one that the file was made with.",
+        )
+
+
+def read_parts(spec: ArchSpec, patterns: Sequence[str], base: str) -> Parts:
+    """The parts of an architecture that match, over the checkpoint in the safetensors file `base`.
+
+    Args:
+        patterns: `head` (the last linear layer) or globs of tensors' names such as `conv*`; batch norm's running statistics
+            are tensors like others.
+
+    Raises:
+        NotFound: no such file.
+        BrokenFile: it is not a safetensors file.
+        BadInput: it is of another architecture, or a pattern matches no tensor.
+    """
+    names = [tensor.name for tensor in spec.tensors]
+    chosen: set[str] = set()
+    for pattern in patterns:
+        glob = f"{spec.head}.*" if pattern == "head" and spec.head else pattern
+        matched = {name for name in names if fnmatchcase(name, glob)}
+        if not matched:
+            raise BadInput(
+                f"no tensor of {spec.name!r} matches --parts {pattern!r}",
+                f"nearest names: {near_matches(pattern, names)}",
+                "Give head, a name, or a glob such as '*.bias'.",
+            )
+        chosen |= matched
+    file = Path(base)
+    if not file.is_file():
+        raise NotFound(f"there is no file {base!r}", "--base names the checkpoint whose other tensors are kept", "")
+    content = file.read_bytes()
+    try:
+        state = load(content)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise BrokenFile(
+            f"{base} cannot be read as safetensors", brief(error), "Give a plain state dict saved with safetensors."
+        ) from error
+    spec.check(state, base)
+    mask = torch.cat([torch.full((tensor.size,), tensor.name in chosen) for tensor in spec.tensors])
+    return Parts(mask, spec.to_flat(state), hashlib.sha256(content).hexdigest())

@@ -1,0 +1,58 @@
+"""`popgen encode` adds codes to a generator, `popgen zoo report` weighs it beside a zoo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from popgen.config import ZooSpec
+from popgen.generator import Generator
+from popgen.zoo import Zoo, build_zoo
+
+SPEC = ZooSpec(name="more", archs=["mlp-s"], data=["digits/rotate:0"], seeds=[11, 12], recipe={"epochs": 2}, workers=0)
+
+
+@pytest.fixture(scope="module")
+def more(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
+    return build_zoo(SPEC, tmp_path_factory.mktemp("zoos") / "more", workers=0, progress=False)
+
+
+def test_new_codes_are_retrieved(popgen: Any, here: Path, more: Zoo) -> None:
+    done = popgen("encode", more.folder, "--out", "made", "--steps", 5, "--json").json
+    assert done["generator"] == "made"
+    assert [(row["arch"], row["codes"]) for row in done["archs"]] == [("mlp-s", 2)]
+    shipped, made = Generator.from_pretrained("digits"), Generator.from_pretrained("made")
+    assert len(made.records) == len(made.codes) == len(shipped.records) + 2
+    assert made.records[:208] == shipped.records and bool((made.codes[:208] == shipped.codes).all())
+    command = ("retrieve", "--arch", "mlp-s", "--data", "digits/rotate:0", "--seed", 12, "--generator", "made")
+    got = popgen(*command, "--json").json
+    assert got["id"] == more.select(seed=12)[0].id
+    assert abs(got["val_accuracy"] - got["original_val_accuracy"]) < 0.12
+    report = popgen("zoo", "report", "made", "--zoo", more.folder, "--json").json
+    assert (report["checkpoints"], report["encoded"]) == (2, 0)
+    report = popgen("zoo", "report", "digits", "--zoo", more.folder, "--json").json
+    assert (report["checkpoints"], report["encoded"]) == (2, 2)
+
+
+def test_the_report_as_tables(popgen: Any, here: Path) -> None:
+    out = popgen("zoo", "report", "digits").out
+    assert "208 checkpoints in smaller forms, val split" in out and "int8+zstd" in out and "decoder + codes" in out
+    assert all(len(line) <= 80 for line in out.splitlines())
+
+
+def test_what_cannot_be_encoded(popgen: Any, here: Path, more: Zoo) -> None:
+    popgen("encode", more.folder, "--out", "made", "--steps", 0)
+    err = popgen("encode", more.folder, "--generator", "made", "--out", "again", code=4).err
+    assert "holds codes of all checkpoints" in err and "popgen retrieve" in err
+    assert "made is not an empty folder" in popgen("encode", more.folder, "--out", "made", code=4).err
+    assert "--steps is -1" in popgen("encode", more.folder, "--out", "again", "--steps", -1, code=4).err
+    assert "there is no zoo 'nowhere'" in popgen("encode", "nowhere", "--out", "again", code=3).err
+    assert not Path("again").exists()
+
+
+def test_a_report_without_a_zoo(popgen: Any, here: Path, own_generator: Path, edit_json: Any) -> None:
+    edit_json(own_generator / "config.json", lambda content: content["provenance"].update(zoo="far-away"))
+    err = popgen("zoo", "report", own_generator, code=3).err
+    assert "the zoo 'far-away'" in err and "--zoo" in err

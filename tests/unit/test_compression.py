@@ -1,0 +1,129 @@
+"""int8, refinement of codes, and the report of sizes and losses."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from popgen.archs import ArchSpec, build
+from popgen.audit import CompressionReport, arch_rows, compression_report, compression_rows
+from popgen.audit.compression import generator_bytes
+from popgen.data import load_data
+from popgen.errors import BadInput, NotFound
+from popgen.generator import Generator
+from popgen.generator.refine import refine_codes
+from popgen.refs import ASSETS
+from popgen.weights.network import distillation_losses, network_inputs, network_outputs
+from popgen.weights.quantise import quantise
+from popgen.zoo import Zoo
+
+
+@pytest.fixture(scope="module")
+def generator() -> Generator:
+    return Generator.from_pretrained("digits")
+
+
+@pytest.fixture(scope="module")
+def zoo() -> Zoo:
+    return Zoo.open("digits")
+
+
+def test_int8_is_within_half_a_step_of_each_channel() -> None:
+    spec = ArchSpec.from_config("resnet-s")
+    weights = torch.stack([spec.to_flat(build("resnet-s", seed=i).state_dict()) for i in range(3)])
+    small = quantise(spec, weights)
+    back = [spec.to_state(flat) for flat in small.weights()]
+    for tensor in spec.tensors:
+        for row, state in enumerate(back):
+            before = spec.to_state(weights[row])[tensor.name]
+            peaks = before.flatten(1).abs().amax(1) if before.dim() > 1 else before.abs().amax()[None]
+            error = (before - state[tensor.name]).reshape(len(peaks), -1).abs().amax(1)
+            assert bool((error <= peaks / 127 / 2 + 1e-7).all()), tensor.name
+    assert small.values.shape == weights.shape and small.compressed() < weights.numel() + 4 * small.scales.numel()
+
+
+def test_int8_variances_stay_positive() -> None:
+    spec = ArchSpec.from_config("resnet-s")
+    flat = spec.to_flat(build("resnet-s", seed=0).state_dict())
+    for tensor, part in zip(spec.tensors, flat.split([t.size for t in spec.tensors]), strict=True):
+        if tensor.kind == "norm_var":
+            part.copy_(torch.logspace(-6, 2, len(part)))
+    state = spec.to_state(quantise(spec, flat[None]).weights()[0])
+    assert all(bool((state[t.name] > 0).all()) for t in spec.tensors if t.kind == "norm_var")
+
+
+def test_distillation_is_zero_at_the_original_and_has_a_gradient() -> None:
+    spec, part = ArchSpec.from_config("resnet-s"), load_data("digits").train.take(torch.arange(8))
+    flat = spec.to_flat(build("resnet-s", seed=0).state_dict())
+    inputs = network_inputs(spec.config, part.images)
+    batch = [(inputs, network_outputs(spec, flat, inputs), part.labels)]
+    assert float(distillation_losses(spec, flat[None], batch)) == pytest.approx(0, abs=1e-6)
+    moved = (flat * 1.1)[None].requires_grad_()
+    (gradient,) = torch.autograd.grad(distillation_losses(spec, moved, batch).sum(), moved)
+    assert bool(torch.isfinite(gradient).all()) and float(gradient.norm()) > 0
+
+
+@pytest.mark.parametrize("arch", ["mlp-s", "resnet-s"])
+def test_refined_codes_are_closer_and_reproducible(generator: Generator, zoo: Zoo, arch: str) -> None:
+    records = zoo.select(arch=arch, held_out=True)[:2]
+    weights, data = zoo.matrix(records), [load_data(record.data) for record in records]
+    start = generator.encode(arch, weights)
+    settings = {"steps": 8, "images": 60, "distil": 1.0, "labels": 0.0}
+    codes = refine_codes(generator, arch, weights, data, start, **settings)
+    assert torch.equal(codes, refine_codes(generator, arch, weights, data, start, **settings))
+    one_alone = refine_codes(generator, arch, weights[1:], data[1:], start[1:], **settings)
+    assert torch.allclose(one_alone[0], codes[1], atol=1e-4)
+    spec = generator.spec(arch)
+
+    def divergence(latents: torch.Tensor) -> torch.Tensor:
+        inputs = [network_inputs(spec.config, one.train.images) for one in data]
+        batches = [
+            (x, network_outputs(spec, w, x), one.train.labels) for x, w, one in zip(inputs, weights, data, strict=True)
+        ]
+        return distillation_losses(spec, generator.decode(arch, latents), batches)
+
+    assert bool((divergence(codes) < 0.9 * divergence(start)).all())
+    assert torch.equal(refine_codes(generator, arch, weights, data, start, steps=0, images=60), start)
+
+
+def test_a_network_without_its_data_set_is_refused(generator: Generator, zoo: Zoo) -> None:
+    weights = zoo.matrix(zoo.select(arch="mlp-s")[:2])
+    with pytest.raises(BadInput, match=r"(?s)2 networks of 'mlp-s', 1 data sets.*trained on.*one data set for each"):
+        refine_codes(generator, "mlp-s", weights, [load_data("digits")])
+
+
+def test_the_report_of_the_shipped_generator(generator: Generator, zoo: Zoo) -> None:
+    report = compression_report(generator, zoo)
+    assert (report.split, report.checkpoints, report.encoded) == ("val", 208, 0)
+    values = sum(generator.spec(r.arch).size for r in zoo.select(held_out=False))
+    assert report.form("float32").bytes == 2 * report.form("float16").bytes == 4 * values
+    assert report.form("int8+zstd").bytes < values * 1.05
+    shipped = sum(file.stat().st_size for file in (ASSETS / "generators" / "digits").iterdir())
+    assert report.form("generator").bytes == pytest.approx(shipped, rel=0.01)
+    assert report.retrieval_bytes < report.form("generator").bytes
+    assert report.form("float32").loss.worst == 0
+    assert abs(report.form("float16").loss.mean) < 0.001 and abs(report.form("int8+zstd").loss.mean) < 0.002
+    assert report.form("generator").loss.worst >= report.form("generator").loss.mean
+    again = CompressionReport.from_json(json.loads(json.dumps(report.to_json())))
+    assert again == report
+    assert [row[0] for row in compression_rows(again)[1]][-2:] == ["generator", "decoder + codes"]
+    assert [row[0] for row in arch_rows(again)[1]] == list(generator.specs)
+
+
+def test_checkpoints_that_it_does_not_hold_are_encoded(generator: Generator, zoo: Zoo) -> None:
+    report = compression_report(generator, zoo, held_out=True)
+    assert report.checkpoints == report.encoded == 104
+    assert report.form("generator").bytes == generator_bytes(generator)[0] + 104 * 2 * 32
+    assert abs(report.form("generator").loss.mean) < 0.02
+
+
+def test_a_zoo_of_other_architectures_is_refused(
+    generator: Generator, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    empty = Zoo.create(tmp_path_factory.mktemp("zoos") / "empty", "empty")
+    with pytest.raises(BadInput, match=r"(?s)'empty' has no such checkpoints.*mlp-s.*Name the zoo"):
+        compression_report(generator, empty)
+    with pytest.raises(NotFound, match="split called 'vall'"):
+        compression_report(generator, empty, "vall")

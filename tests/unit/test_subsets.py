@@ -1,0 +1,79 @@
+"""`classes:` and `shots:` behind a data set's name."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from popgen.data import load_data
+from popgen.data.datasets import check_data_name, split_name
+from popgen.errors import PopgenError
+from popgen.generator import Generator
+
+
+def test_classes_are_kept_and_renumbered_in_every_split() -> None:
+    whole, some = load_data("digits/rotate:45"), load_data("digits/rotate:45/classes:8+3")
+    assert some.classes == ("8", "3")
+    for split in ("train", "val", "test"):
+        before, after = getattr(whole, split), getattr(some, split)
+        for label, digit in enumerate((8, 3)):
+            assert torch.equal(after.images[after.labels == label], before.images[before.labels == digit])
+        assert len(after) == int(((before.labels == 8) | (before.labels == 3)).sum())
+
+
+def test_shots_are_the_same_images_under_every_name() -> None:
+    one, other = load_data("digits/classes:3+5/shots:4"), load_data("digits/shots:4/classes:7+5+3")
+    assert torch.equal(one.train.images[one.train.labels == 0], other.train.images[other.train.labels == 2])
+    more = load_data("digits/classes:3+5/shots:9")
+    assert torch.equal(more.train.images[:4], one.train.images[:4])  # more shots are the same ones and others
+    turned = load_data("digits/classes:3+5/shots:4/rotate:180").train.images
+    assert torch.allclose(turned, one.train.images.flip(-1, -2), atol=1e-6)
+    assert not torch.equal(load_data("digits/classes:3+5/shots:4@1").train.images, one.train.images)
+    assert one.train.labels.bincount().tolist() == [4, 4]
+    assert len(one.val) == len(load_data("digits/classes:3+5").val)  # validation and test stay whole
+
+
+@pytest.mark.parametrize(
+    ("name", "pieces"),
+    [
+        ("digits/classes:3", ["'classes:3'", "two or more different classes", "classes:3+5+8"]),
+        ("digits/classes", ["'classes'", "two or more"]),
+        ("digits/classes:3+3", ["'classes:3+3'", "named once"]),
+        ("digits/shots", ["'shots'", "shots:5@7"]),
+        ("digits/shots:0", ["'shots:0'", "1 or more"]),
+        ("digits/shots:5@x", ["'shots:5@x'", "shots:5@7"]),
+        ("digits/shts:5", ["'shts'", "nearest known: shots"]),
+    ],
+)
+def test_a_form_that_is_refused_before_loading(name: str, pieces: list[str]) -> None:
+    with pytest.raises(PopgenError) as caught:
+        check_data_name(name)
+    assert all(piece in str(caught.value) for piece in pieces), str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "pieces"),
+    [
+        ("digits/classes:3+eight", ["class of 'digits'", "'eight'", "0 to 9"]),
+        ("digits/shots:500", ["'shots:500'", "training images", "Ask for fewer"]),
+    ],
+)
+def test_what_the_data_set_does_not_have(name: str, pieces: list[str]) -> None:
+    with pytest.raises(PopgenError) as caught:
+        load_data(name)
+    assert all(piece in str(caught.value) for piece in pieces), str(caught.value)
+
+
+def test_subsets_are_split_off_a_name() -> None:
+    assert split_name("digits/rotate:45/classes:1+2/shots:3") == ("digits", ["rotate:45", "classes:1+2", "shots:3"])
+
+
+def test_a_condition_of_few_images_and_known_classes() -> None:
+    generator = Generator.from_pretrained("digits")
+    whole = generator.mean_embedding("mlp-s", load_data("digits/rotate:90"))
+    few = generator.condition("mlp-s", load_data("digits/rotate:90/shots:1")).data
+    other = generator.condition("mlp-s", load_data("digits/invert/shots:1")).data
+    assert (few - whole).norm() < (other - whole).norm()
+    # classes known by name stand in their own places, so that their order in the name does not matter
+    one, two = (generator.condition("mlp-s", load_data(f"digits/classes:{c}/shots:1")).data for c in ("3+8", "8+3"))
+    assert torch.allclose(one, two, atol=1e-5)
