@@ -252,9 +252,12 @@ def _print_found(found: list[Found], as_json: bool) -> None:
 
 @cli.command()
 @click.option("--arch", type=_Names(), required=True, help="Architectures, separated by commas.")
-@click.option("--data", required=True, help="Data set that the networks are for.")
+@click.option("--data", help="Data set that the networks are for.")
+@click.option("--describe", help='The same in words: "digits, rotated by 45 degrees"; --data then only scores them.')
 @click.option("-n", "count", default=16, show_default=True, help="Networks of each architecture.")
 @_GENERATOR
+@_PRIOR
+@_SAMPLER
 @click.option("--guidance", type=float, help="Strength of the condition; 1 is plain.")
 @click.option("--steps", type=int, help="Steps of the sampler.")
 @click.option("--parts", type=_Names(), default=[], help=_PARTS_HELP)
@@ -265,47 +268,25 @@ def _print_found(found: list[Found], as_json: bool) -> None:
     "--address", envvar="RAY_ADDRESS", help="Ray cluster that samples the architectures.  [default: $RAY_ADDRESS]"
 )
 @_JSON
-def generate(
-    arch: list[str],
-    data: str,
-    count: int,
-    generator: str,
-    guidance: float | None,
-    steps: int | None,
-    parts: list[str],
-    base: str | None,
-    seed: int,
-    out: str,
-    address: str | None,
-    as_json: bool,
-) -> None:
+def generate(arch: list[str], data: str | None, count: int, out: str, as_json: bool, **options: Any) -> None:
     """Write a population of networks, without a search.
 
     \b
     Example:
       popgen generate --arch cnn-s,mlp-s --data digits/rotate:45 -n 16
+      popgen generate --arch cnn-s --describe "digits, rotated by 45 degrees"
     """
     from popgen.jobs.generate import generate as run_generate
     from popgen.progress import table
 
-    made = run_generate(
-        arch,
-        data,
-        out,
-        count,
-        generator=generator,
-        seed=seed,
-        guidance=guidance,
-        steps=steps,
-        parts=parts,
-        base=base,
-        address=address,
-    )
+    if data is None and options["describe"] is None:
+        raise click.UsageError("Missing option '--data' or '--describe', for example --data digits/rotate:45.")
+    made = run_generate(arch, data, out, count, **options)
     if as_json:
         click.echo(json.dumps({"networks": [g.to_json() for g in made]}, indent=1))
         return
     rows = [[g.weights, "-" if g.val_accuracy is None else f"{g.val_accuracy:.3f}"] for g in made]
-    table(f"generated for {data}", ["weights", "val accuracy"], rows)
+    table(f"generated for {options['describe'] or data}", ["weights", "val accuracy"], rows)
 
 
 @cli.command()

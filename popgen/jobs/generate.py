@@ -15,6 +15,7 @@ from popgen import __version__
 from popgen.data import DataSet, load_data
 from popgen.errors import BadInput
 from popgen.generator import Generator
+from popgen.generator.conditions import Description
 from popgen.weights.network import accuracy
 from popgen.weights.parts import Parts, check_parts, read_parts
 from popgen.zoo.recipe import one_thread
@@ -37,12 +38,15 @@ class Generated:
 
 def generate(
     archs: list[str],
-    data: str,
+    data: str | None,
     out: str,
     n: int = 16,
     *,
+    describe: str | None = None,
     generator: str = "digits",
     seed: int = 0,
+    prior: str | None = None,
+    sampler: str | None = None,
     guidance: float | None = None,
     steps: int | None = None,
     parts: Sequence[str] = (),
@@ -51,7 +55,8 @@ def generate(
 ) -> list[Generated]:
     """Sample `n` networks for each architecture and write them as `out/ARCH/00.safetensors`, ...
 
-    With `parts` (`head` or globs of tensors' names) only those tensors are generated; the others are those of the
+    They are conditioned on training images of `data`, or on the words of `describe`; `data` is then only what they are scored on, if
+    it is given. `prior`, `sampler`, `guidance` and `steps` are those of Generator.sample. With `parts` (`head` or globs of tensors' names) only those tensors are generated; the others are those of the
     safetensors file `base`. With the `address` of a Ray cluster each architecture is sampled on one of its CPUs. The files are the same and are
     written here; the nodes need popgen, but neither the generator nor the data set.
 
@@ -64,6 +69,9 @@ def generate(
         made.spec(arch)
     if len(set(archs)) < len(archs):
         raise BadInput(f"--arch names one architecture twice: {', '.join(archs)}", "", "Name each once.")
+    if data is None and describe is None:
+        raise BadInput("there is nothing to generate for", "neither a data set nor a description is given", "Give one.")
+    made.prior_name(prior)
     for name, value, least in (("steps", steps, 1), ("guidance", guidance, 0), ("seed", seed, 0)):
         if value is not None and not value >= least:
             raise BadInput(f"--{name} is {value}", f"it is {least} or more", "")
@@ -76,19 +84,24 @@ def generate(
         raise BadInput(
             f"{folder} is not empty", "a population is never mixed with other files", "Choose another --out."
         )
-    data_set = load_data(data)
-    made.check_data(data_set)
+    data_set = None if data is None else load_data(data)
+    if data_set is not None:
+        made.check_data(data_set)
     made.load_encoders()
-    sampler = _Sampler(made, data_set, n, seed, guidance, steps, kept)
+    condition = data_set if describe is None else Description(describe)
+    assert condition is not None
+    options = {"seed": seed, "prior": prior, "sampler": sampler, "guidance": guidance, "steps": steps}
+    sampling = _Sampler(made, condition, data_set, n, options, kept)
     rows = []
-    for arch, sampled in zip(archs, _sample_all(sampler, archs, address), strict=True):
+    for arch, sampled in zip(archs, _sample_all(sampling, archs, address), strict=True):
         (folder / arch).mkdir(parents=True, exist_ok=True)
         spec = made.spec(arch)
         for i, flat in enumerate(sampled.networks):
             file = folder / arch / f"{i:02d}.safetensors"
             state = {name: tensor.clone() for name, tensor in spec.to_state(flat).items()}
-            save_file(state, file, metadata={"format": "pt", "popgen": __version__, "arch": arch, "data": data})
-            rows.append(Generated(arch, data, i, str(file), sampled.val_accuracies[i]))
+            card = {"format": "pt", "popgen": __version__, "arch": arch, "data": data or "", "describe": describe or ""}
+            save_file(state, file, metadata=card)
+            rows.append(Generated(arch, data or "", i, str(file), sampled.val_accuracies[i]))
         save_file({"latents": sampled.latents}, folder / arch / "latents.safetensors")
     return rows
 
@@ -107,22 +120,20 @@ class _Sampler:
     """Samples an architecture, in this process or in another."""
 
     generator: Generator
-    data: DataSet
+    condition: DataSet | Description
+    data: DataSet | None  # to score on
     n: int
-    seed: int
-    guidance: float | None
-    steps: int | None
+    options: dict[str, Any]  # of Generator.sample
     parts: Parts | None = None
 
     def __call__(self, arch: str) -> _Sampled:
         with one_thread():
-            latents = self.generator.sample(
-                arch, self.data, self.n, seed=self.seed, guidance=self.guidance, steps=self.steps
-            )
+            latents = self.generator.sample(arch, self.condition, self.n, **self.options)
             networks, spec = self.generator.decode(arch, latents), self.generator.spec(arch)
             networks = networks if self.parts is None else self.parts.compose(networks)
-            same_classes = list(self.data.classes) == self.generator.provenance.classes
-            accuracies = [accuracy(spec, flat, self.data.val) if same_classes else None for flat in networks]
+            fits = self.data is not None and list(self.data.classes) == self.generator.provenance.classes
+            part = self.data.val if self.data is not None and fits else None
+            accuracies = [None if part is None else accuracy(spec, flat, part) for flat in networks]
         return _Sampled(torch.as_tensor(latents).contiguous(), torch.as_tensor(networks), accuracies)
 
 

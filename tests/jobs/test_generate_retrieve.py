@@ -44,6 +44,28 @@ def test_a_seed_makes_one_population(popgen: Any, here: Path) -> None:
     assert not any(torch.equal(a[name], c[name]) for name in a)
 
 
+def test_a_description_stands_for_a_data_set(popgen: Any, here: Path) -> None:
+    words = ("generate", "--arch", "mlp-s", "-n", 3, "--describe")
+    alone = popgen(*words, "digits, rotated by 90 degrees", "--out", "a", "--json").json["networks"]
+    assert [one["val_accuracy"] for one in alone] == [None] * 3
+    scored = popgen(*words, "digits, rotated by 90 degrees", "--data", "digits/rotate:90", "--out", "b", "--json")
+    assert all(one["val_accuracy"] > 0.6 for one in scored.json["networks"])
+    a, b = (load_file(f"{folder}/mlp-s/00.safetensors") for folder in "ab")
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    other = popgen(*words, "digits, rotated by 270 degrees", "--data", "digits/rotate:90", "--out", "c", "--json")
+    assert all(one["val_accuracy"] < 0.5 for one in other.json["networks"])
+
+
+@pytest.mark.parametrize("prior", ["ridge", "kde"])
+def test_a_cheap_prior_can_be_asked_for(popgen: Any, here: Path, prior: str) -> None:
+    command = ("generate", "--arch", "mlp-s", "--data", "digits/rotate:90", "-n", 3, "--json")
+    made = popgen(*command, "--prior", prior, "--out", "a").json["networks"]
+    assert all(one["val_accuracy"] > 0.6 for one in made)
+    popgen(*command, "--prior", "network", "--out", "b")
+    a, b = (load_file(f"{folder}/mlp-s/00.safetensors") for folder in "ab")
+    assert not any(torch.equal(a[name], b[name]) for name in a)
+
+
 def test_a_cluster_makes_the_same_files(popgen: Any, here: Path, own_generator: Path, ray_cluster: str) -> None:
     command = ("generate", "--arch", "cnn-s,mlp-s", *DATA, "-n", 3, "--generator", own_generator.name, "--json")
     alone = popgen(*command, "--out", "alone").json["networks"]

@@ -266,7 +266,7 @@ def test_without_the_zoo_its_rows_are_missing_and_the_rest_is_the_same(
     assert "the zoo 'far-away' was not found" in without.err and "--zoo" in without.err
     assert "not found" not in with_zoo.err
     rows, all_rows = rows_of(without.results[0]), rows_of(with_zoo.results[0])
-    assert list(rows) == ["random", "generated_mean", "generated_best", "search"]
+    assert list(rows) == ["random", "shuffled", "empty", "generated_mean", "generated_best", "search"]
     assert rows == {name: all_rows[name] for name in rows}
     assert timeless(here / "without") == timeless(here / "with")
     named = popgen(*command, "--generator", own_generator, "--zoo", "digits", "--out", "named")
