@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import safe_open
 from torch import Tensor
 
@@ -105,7 +104,7 @@ def compression_report(
     """
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
-    held = {code.id: generator.codes[code.row] for code in generator.records}
+    held = {code.id: code.row for code in generator.records}
     more = [str(entry["zoo_sha256"]) for entry in generator.provenance.metrics.get("encoded", [])]  # by `popgen encode`
     same_zoo = zoo.sha256 in (generator.provenance.zoo_sha256, *more)
     sizes = {"float32": 0, "float16": 0, "int8+zstd": 0}
@@ -114,12 +113,14 @@ def compression_report(
     for arch, records in comparable(generator, zoo, held_out).items():
         spec, weights = generator.spec(arch), zoo.matrix(records)
         new = [i for i, r in enumerate(records) if not (same_zoo and r.id in held)]
-        latents = torch.stack([held.get(r.id, torch.zeros(generator.latent_shape)) for r in records])
+        rows = [0 if i in new else held[r.id] for i, r in enumerate(records)]
+        latents, remainder = generator.codes[rows], generator.remainder_codes[rows]
         if new:
             chosen = [records[i] for i in new]
             latents[new] = (
                 generator.encode(arch, weights[new]) if refine is None else refine(arch, weights[new], chosen)
             )
+            remainder[new] = generator.remainder(arch, weights[new], latents[new])
         encoded += len(new)
         small = quantise(spec, weights)
         sizes["float32"] += 4 * weights.numel()
@@ -130,11 +131,11 @@ def compression_report(
         forms = {"float16": weights.half().float(), "int8+zstd": small.weights(), "generator": None}
         lost["float32"][arch] = [0.0] * len(records)
         for name, networks in forms.items():
-            networks = generator.decode(arch, latents) if networks is None else networks
+            networks = generator.restore(arch, latents, remainder) if networks is None else networks
             after = _accuracies(generator, records, networks, split)
             lost[name][arch] = [a - b for a, b in zip(before, after, strict=True)]
     whole, part = generator_bytes(generator)
-    extra = 2 * encoded * generator.latent_mean.numel()
+    extra = 2 * encoded * (generator.latent_mean.numel() + generator.remainder_codes.shape[1])
     sizes["generator"] = whole + extra
     results = [_form(name, sizes[name], lost[name]) for name in lost]
     count = sum(len(values) for values in lost["float32"].values())

@@ -1,6 +1,7 @@
 """The Generator: everything needed to make weights from an architecture and a data set, saved as one folder.
 
-Latents that leave or enter it are standardised: over the training checkpoints every coordinate has mean 0 and variance 1.
+Latents that leave or enter it are standardised: over an architecture's training checkpoints every coordinate has mean 0 and
+variance 1.
 A folder holds config.json (settings, architectures, encoders' names, the zoo it came from), codes.json (one line of record
 for each training checkpoint) and model.safetensors.
 """
@@ -29,6 +30,7 @@ from popgen.generator.conditions import ARCH_NUMBERS, DataSetEncoder, Descriptio
 from popgen.generator.config import GeneratorConfig
 from popgen.generator.decoder import Decoder
 from popgen.generator.prior import Prior
+from popgen.generator.remainder import Remainder
 from popgen.generator.vae import WeightVAE
 from popgen.refs import asset, asset_names
 from popgen.types import Flat, Latents, StateDict
@@ -86,9 +88,10 @@ class Generator(nn.Module):
         torch.Size([4, 3818])
     """
 
-    latent_mean: Tensor
+    latent_mean: Tensor  # (architectures, k, d), over the codes of each trained architecture
     latent_std: Tensor
     codes: Tensor  # (n, k, d), latents of the training checkpoints
+    remainder_codes: Tensor  # (n, r), the rest of their codes
     data_vectors: Tensor  # (data sets, out), mean embeddings of the training data sets
 
     def __init__(
@@ -109,8 +112,11 @@ class Generator(nn.Module):
         self.data_encoder = DataSetEncoder(config.encoders, feature_dim, text_dim)
         self.prior = Prior(config.prior, config.vae, config.encoders.out, text_dim + ARCH_NUMBERS)
         shape = (config.vae.latent_tokens, config.vae.latent_width)
-        self.register_buffer("latent_mean", torch.zeros(shape))
-        self.register_buffer("latent_std", torch.ones(shape))
+        rank = config.vae.remainder
+        self.remainders = nn.ModuleDict({spec.fingerprint: Remainder(rank, spec.size) for spec in specs.values()})
+        self.register_buffer("remainder_codes", torch.zeros(0, rank))
+        self.register_buffer("latent_mean", torch.zeros(len(specs), *shape))
+        self.register_buffer("latent_std", torch.ones(len(specs), *shape))
         self.register_buffer("codes", torch.zeros(0, *shape))
         self.register_buffer("data_vectors", torch.zeros(0, config.encoders.out))
         self._images: ImageEncoder | None = None
@@ -251,7 +257,8 @@ class Generator(nn.Module):
 
     def decoder(self, arch: str) -> Decoder:
         """The part that decodes one architecture."""
-        return Decoder(self.spec(arch), self.scalings[arch], self.vae, self.latent_mean, self.latent_std)
+        row = self._row(arch)
+        return Decoder(self.spec(arch), self.scalings[arch], self.vae, self.latent_mean[row], self.latent_std[row])
 
     def decode(self, arch: str, latents: Latents) -> Flat:
         """Weights (n, p) of standardised latents (n, k, d)."""
@@ -262,7 +269,39 @@ class Generator(nn.Module):
     def encode(self, arch: str, weights: Flat) -> Latents:
         """Standardised latents (n, k, d) of weights (n, p)."""
         mean, _ = self.vae.encode(self.spec(arch), self.scalings[arch].normalise(weights))
-        return (mean - self.latent_mean) / self.latent_std
+        return self.standardise(arch, mean)
+
+    def standardise(self, arch: str, z: Latents) -> Latents:
+        """The VAE's latents (n, k, d) as all else sees them: mean 0 and variance 1 over the architecture's checkpoints."""
+        return (z - self.latent_mean[self._row(arch)]) / self.latent_std[self._row(arch)]
+
+    def unstandardise(self, arch: str, z: Latents) -> Latents:
+        """The inverse of `standardise`."""
+        return z * self.latent_std[self._row(arch)] + self.latent_mean[self._row(arch)]
+
+    def _row(self, arch: str) -> int:
+        return list(self.specs).index(arch)
+
+    @torch.no_grad()
+    def remainder(self, arch: str, weights: Flat, latents: Latents) -> Tensor:
+        """The rest (n, r) of the codes of networks `weights` (n, p) whose latents are (n, k, d)."""
+        left = self._normalised(arch, latents)
+        code: Tensor = self._remainder(arch).code(self.scalings[arch].normalise(weights) - left)
+        return code
+
+    @torch.no_grad()
+    def restore(self, arch: str, latents: Latents, remainder: Tensor) -> Flat:
+        """Weights (n, p) of whole codes: latents (n, k, d) and the rest (n, r)."""
+        return self.scalings[arch].denormalise(self._normalised(arch, latents) + self._remainder(arch)(remainder))
+
+    def _normalised(self, arch: str, latents: Latents) -> Flat:
+        parts = [self.vae.decode(self.spec(arch), self.unstandardise(arch, z[None])) for z in latents]
+        return torch.cat(parts) if parts else torch.zeros(0, self.spec(arch).size)
+
+    def _remainder(self, arch: str) -> Remainder:
+        found = self.remainders[self.spec(arch).fingerprint]
+        assert isinstance(found, Remainder)
+        return found
 
     def state(self, arch: str, latent: Tensor) -> StateDict:
         """The state dict of one latent (k, d)."""
@@ -344,12 +383,13 @@ class Generator(nn.Module):
         generator = cls(
             GeneratorConfig(**config["generator"]), specs, scalings, config["feature_dim"], config["text_dim"]
         )
-        generator.codes, generator.data_vectors = (
-            torch.empty_like(tensors[name], dtype=torch.float32) for name in ("codes", "data_vectors")
-        )
+        for name in ("codes", "remainder_codes", "data_vectors"):
+            setattr(generator, name, torch.empty_like(tensors[name], dtype=torch.float32))
         generator.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
         generator.records = [Code(**record) for record in records]
         generator.provenance = Provenance(**config["provenance"])
+        if len(generator.remainder_codes) != len(generator.codes):
+            raise ValueError(f"{len(generator.codes)} codes, and the rest of {len(generator.remainder_codes)}")
         if sorted(r.row for r in generator.records) != list(range(len(generator.codes))):
             raise ValueError(f"codes.json lists {len(records)} codes, model.safetensors holds {len(generator.codes)}")
         if len(generator.provenance.data) != len(generator.data_vectors):

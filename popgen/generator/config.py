@@ -23,6 +23,9 @@ class VAEConfig(_Strict):
     width: int = Field(96, ge=16)  # of the transformer
     heads: int = Field(4, ge=1)
     decoder_layers: int = Field(1, ge=1)
+    remainder: int = Field(
+        16, ge=0
+    )  # numbers that a stored code has besides its latent: components of what decoding loses
     steps: int = Field(8000, ge=1)
     batch: int = Field(16, ge=2)  # networks a step, all of one architecture
     learning_rate: float = Field(2e-3, gt=0)

@@ -24,6 +24,7 @@ from popgen.generator.config import PriorConfig, VAEConfig
 from popgen.types import Latents
 
 SAMPLERS = {"flow": ("euler", "heun"), "ddpm": ("ddim", "ddpm")}
+_SMALLEST_STD = 0.02  # of a feature of an architecture
 _LEVELS = 1000  # noise levels of the schedules
 
 
@@ -55,6 +56,8 @@ class Prior(nn.Module):
     """z = mean(conditions) + spread * r, where r is sampled by the denoiser; a learned vector stands for a missing condition."""
 
     spread: Tensor  # (k, d), standard deviation of what the mean leaves, followed in training
+    arch_mean: Tensor  # (arch_dim,), of the trained architectures' vectors
+    arch_std: Tensor
 
     def __init__(self, config: PriorConfig, vae: VAEConfig, data_dim: int, arch_dim: int) -> None:
         super().__init__()
@@ -67,8 +70,18 @@ class Prior(nn.Module):
         )
         self.denoiser = Denoiser(config, vae, data_dim, arch_dim)
         self.register_buffer("spread", torch.ones(self.shape))
+        self.register_buffer("arch_mean", torch.zeros(arch_dim))
+        self.register_buffer("arch_std", torch.ones(arch_dim))
         # scaled latents lie well within 4; without the clip DDIM's first step multiplies errors by 1 / sqrt(alpha_bar)
         self._ddpm = DDPMScheduler(num_train_timesteps=_LEVELS, clip_sample=True, clip_sample_range=4.0)
+
+    def set_archs(self, vectors: Tensor) -> None:
+        """Standardise the vectors of architectures by those of the trained ones (n, arch_dim).
+
+        Their texts are much alike: without this two designs of one family got one mean between them.
+        """
+        self.arch_mean = vectors.mean(0)
+        self.arch_std = (vectors - self.arch_mean).square().mean(0).sqrt().clamp_min(_SMALLEST_STD)
 
     def losses(self, z: Latents, data: Tensor, arch: Tensor) -> dict[str, Tensor]:
         """Mean squared errors of the mean, and of the denoiser at random noise levels; conditions are dropped at random."""
@@ -132,6 +145,7 @@ class Prior(nn.Module):
             without = torch.zeros(len(data), 2, dtype=torch.bool)
         unused = ~torch.tensor([self.config.use_data, self.config.use_arch])
         without = without | unused
+        arch = ((arch - self.arch_mean) / self.arch_std).clamp(-3, 3)  # no further: another one may be far from all
         return torch.where(without[:, :1], self.no_data, data), torch.where(without[:, 1:], self.no_arch, arch)
 
     def _sampler(self, steps: int, name: str | None) -> Any:

@@ -105,7 +105,7 @@ def _refine(
         batches = [(i, network_outputs(spec, w, i), y) for w, (i, y) in zip(weights, drawn, strict=True)]
 
     def losses(code: Latents) -> Tensor:
-        decoded = vae.decode(spec, code * generator.latent_std + generator.latent_mean)
+        decoded = vae.decode(spec, generator.unstandardise(spec.name, code))
         behaviour = distillation_losses(spec, scaling.denormalise(decoded), batches, distil, labels, SHARPNESS)
         near = _NEAR_WEIGHTS * (decoded - x).square().mean(1)
         return behaviour + near + _NEAR_START * (code - start).square().mean((1, 2))

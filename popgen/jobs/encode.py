@@ -87,8 +87,9 @@ def _add(made: Generator, arch: str, records: list[Checkpoint], weights: Flat, s
         number = -1 if record.seed is None else record.seed
         scores = metrics["val_accuracy"], metrics["test_accuracy"]
         made.records.append(Code(record.id, arch, record.data, number, *scores, len(made.records)))
-    made.codes = torch.cat([made.codes, codes])
-    return Encoded(arch, len(records), mean_accuracy(weights), mean_accuracy(made.decode(arch, codes)))
+    rest = made.remainder(arch, weights, codes)
+    made.codes, made.remainder_codes = torch.cat([made.codes, codes]), torch.cat([made.remainder_codes, rest])
+    return Encoded(arch, len(records), mean_accuracy(weights), mean_accuracy(made.restore(arch, codes, rest)))
 
 
 def report(generator: str, zoo: str | None = None, split: str = "val", *, held_out: bool = False) -> CompressionReport:

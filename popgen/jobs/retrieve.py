@@ -58,7 +58,7 @@ def retrieve(
             f"`popgen search --arch {arch} --data {data}` finds weights for data it was not trained on.",
         )
     code, latent = found[0]
-    flat = made.decode(arch, latent[None])[0]
+    flat = made.restore(arch, latent[None], made.remainder_codes[code.row][None])[0]
     data_set = load_data(data)
     file = Path(out or f"{arch}-{data}.safetensors".replace("/", "-").replace(":", "-"))
     if file.is_dir():

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from popgen.config import Rotations, Spec, ZooSpec, find_spec, load
+from popgen.config import DataGrid, Rotations, Spec, ZooSpec, find_spec, load
 from popgen.errors import BadInput, BrokenFile, NotFound
 
 SPEC = """
@@ -29,6 +29,34 @@ def test_data_is_written_out(spec_file: Path) -> None:
     assert zoo.data_names == ["digits/rotate:0", "digits/rotate:90", "digits/rotate:270", "digits/invert"]
     assert zoo.archs[1].replaced == {"classes": 3}
     assert [zoo.is_held_out("digits/invert", seed) for seed in (0, 1)] == [False, True]
+
+
+def test_mixtures_are_of_different_kinds(spec_file: Path) -> None:
+    data = {"source": "digits", "rotate": {"every": 180}, "variants": ["invert", "blur", "blur:2"]}
+    singles = DataGrid(**data).names
+    mixed = DataGrid(**data, mixtures={"except": [["blur", "rotate"]]}).names
+    assert mixed[: len(singles)] == singles
+    assert [name.removeprefix("digits/") for name in mixed[len(singles) :]] == [
+        "rotate:0/invert",
+        "rotate:180/invert",
+        "invert/blur",
+        "invert/blur:2",
+    ]
+    three = DataGrid(**data, mixtures={"of": 3}).names[len(singles) :]
+    assert len(three) == 2 * 2 and "digits/rotate:180/invert/blur:2" in three
+
+
+def test_what_the_generator_learns_from_keeps_away_from_what_is_held_out() -> None:
+    grids = [DataGrid.model_validate(grid) for grid in load("zoo_specs/digits.yaml", Spec).generator["tune"]["tasks"]]
+    tasks = [name for grid in grids for name in grid.names]
+    angles = {float(part[7:]) for name in tasks for part in name.split("/") if part.startswith("rotate:")}
+    assert min(abs(angle - held) for angle in angles for held in (45, 135, 225, 315)) == 15
+    kinds = [{part.partition(":")[0] for part in name.split("/")[1:]} for name in tasks]
+    assert not [k for k in kinds if k in ({"blur", "contrast"}, {"mirror", "noise"}, {"invert", "contrast"})]
+    assert not [n for n in tasks if n.count("/") > 1 and ("rotate:75/" in n or "rotate:255/" in n)]
+    assert max(map(len, kinds)) == 2
+    large = set(load("zoo_specs/digits_large.yaml", Spec).zoo.data_names)
+    assert len(large) == 192 and not [name for name in large if "rotate" in name and "invert" in name]
 
 
 @pytest.mark.parametrize("every", [15, 7, 0.1, 180])

@@ -21,6 +21,7 @@ from popgen.errors import CannotResume
 
 _NOT_TRAINED = (
     "codes",
+    "remainder_codes",
     "data_vectors",
     "latent_mean",
     "latent_std",

@@ -21,6 +21,8 @@ from popgen.generator.vae import kl_to_normal, sample_posterior
 from popgen.types import Flat, Latents
 from popgen.weights.network import behaviour_loss
 
+_LEAST_STD = 0.05  # of an architecture's latents, in units of the standard deviation over all of them
+
 
 def train_vae(generator: Generator, tasks: Tasks, report: Report) -> dict[str, float]:
     """Stage 1. Offsets of the linear paths start at the mean of the checkpoints."""
@@ -89,11 +91,17 @@ def behaviour_of(tasks: Tasks, task: ArchTask, x: Tensor, data: list[str], count
 
 @torch.no_grad()
 def store_codes(generator: Generator, tasks: Tasks) -> dict[str, Latents]:
-    """Encode all training checkpoints, standardise the latents, and keep the codes; returns them by architecture."""
+    """Encode all training checkpoints, standardise the latents, and keep the codes; returns them by architecture.
+
+    By architecture, because a residual net's codes may lie ten times closer together than another's: a step of the same
+    size would be nothing for one, and destroy the other.
+    """
     raw = {name: generator.vae.encode(task.spec, task.x)[0] for name, task in tasks.archs.items()}
-    everything = torch.cat(list(raw.values()))
-    generator.latent_mean, generator.latent_std = everything.mean(0), everything.std(0).clamp_min(1e-6)
-    codes = {name: (z - generator.latent_mean) / generator.latent_std for name, z in raw.items()}
+    everywhere = torch.cat(list(raw.values())).std(0)
+    generator.latent_mean = torch.stack([z.mean(0) for z in raw.values()])
+    own = torch.stack([z.std(0) for z in raw.values()])
+    generator.latent_std = torch.maximum(own, _LEAST_STD * everywhere).clamp_min(1e-6)
+    codes = {name: generator.standardise(name, z) for name, z in raw.items()}
     generator.codes = torch.cat(list(codes.values()))
     return codes
 

@@ -22,6 +22,8 @@ from popgen.types import Flat
 from popgen.weights.network import accuracy
 from popgen.zoo import Checkpoint, Zoo
 
+_FITTED = 1024  # checkpoints of an architecture that its remainder is fitted on, at most
+
 
 def train_generator(zoo: Zoo, config: GeneratorConfig, out: Path, report: Report) -> Generator:
     """Train and save a generator. What is finished of an interrupted training in `out` is not done again.
@@ -43,6 +45,7 @@ def train_generator(zoo: Zoo, config: GeneratorConfig, out: Path, report: Report
     specs = {name: task.spec for name, task in tasks.archs.items()}
     scalings = {name: task.scaling for name, task in tasks.archs.items()}
     generator = Generator(config, specs, scalings, tasks.feature_dim, tasks.text_dim)
+    generator.prior.set_archs(torch.stack([task.vector for task in tasks.archs.values()]))
     finished = FinishedStages(generator, out, {"config": config.model_dump(), "zoo_sha256": zoo.sha256})
     losses = {"vae": finished.run("vae", lambda: stages.train_vae(generator, tasks, report))}
     codes = stages.store_codes(generator, tasks)
@@ -58,6 +61,7 @@ def train_generator(zoo: Zoo, config: GeneratorConfig, out: Path, report: Report
     generator.eval().requires_grad_(False)
     torch.manual_seed(config.seed)
     generator.data_vectors = torch.stack([drawn.mean(0) for drawn in stages.embeddings(generator, tasks, 64).values()])
+    store_remainders(generator, tasks)
     generator.records = _records(generator, tasks)
     metrics = {
         "seconds": round(finished.seconds + time.monotonic() - began, 1),
@@ -71,6 +75,28 @@ def train_generator(zoo: Zoo, config: GeneratorConfig, out: Path, report: Report
     generator.save_pretrained(out)
     finished.remove()
     return generator
+
+
+@torch.no_grad()
+def store_remainders(generator: Generator, tasks: Tasks) -> None:
+    """Fit what the decoder leaves of the training checkpoints, and keep each one's coordinates with its code."""
+    rows, rest = 0, []
+    for name, task in tasks.archs.items():
+        latents = generator.codes[rows : rows + len(task.records)]
+        rows += len(task.records)
+        some = torch.arange(len(task.records))[:: -(-len(task.records) // _FITTED)]
+        left = torch.cat(
+            [
+                task.x[i : i + 1] - generator.vae.decode(task.spec, generator.unstandardise(name, latents[i : i + 1]))
+                for i in some
+            ]
+        )
+        generator.remainders[task.spec.fingerprint].fit(left)  # type: ignore[operator]
+        rest += [
+            generator.remainder(name, task.scaling.denormalise(task.x[i : i + 1]), latents[i : i + 1])
+            for i in range(len(task.records))
+        ]
+    generator.remainder_codes = torch.cat(rest)
 
 
 def check_gate(generator: Generator, tasks: Tasks) -> None:
@@ -104,9 +130,9 @@ def retrieval(generator: Generator, tasks: Tasks) -> dict[str, dict[str, float]]
             if known:
                 chosen, weights = [records[i] for i in known], task.scaling.denormalise(x[known])
                 row[f"{kind}_original"] = _mean_accuracy(generator, tasks, chosen, weights)
-                row[f"{kind}_decoded"] = _mean_accuracy(
-                    generator, tasks, chosen, generator.decode(name, generator.encode(name, weights))
-                )
+                latents = generator.encode(name, weights)
+                decoded = generator.restore(name, latents, generator.remainder(name, weights, latents))
+                row[f"{kind}_decoded"] = _mean_accuracy(generator, tasks, chosen, decoded)
         figures[name] = row
     return figures
 
