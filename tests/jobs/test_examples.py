@@ -23,7 +23,7 @@ ARGUMENTS = {
     "bench/optimizers.py": ["--sizes", "16", "--runs", "1", "--evaluations", "90", "--toys", "ellipsoid"],
     "bench/racing.py": ["--arch", "mlp-s", "--seeds", "1", "--evaluations", "80"],
     "bench/few_shot.py": ["--ways", "3", "--shots", "1", "--episodes", "1"],
-    "bench/retrieval.py": ["--refine", "1", "--images", "20", "--arch", "mlp-s"],
+    "bench/ablation.py": ["--scale", "0.002", "--rows", "no tuning,raw weights", "--spec", SPEC],
     "recipes/clip_tiny_probe.py": [],
     "recipes/clip_tiny.py": ["--help"],  # takes minutes, and its result is checked by the probe
     "recipes/text_tiny.py": ["--help"],  # needs its teacher's folder
@@ -37,12 +37,17 @@ PRINTED = {
     "bench/overhead.py": r"two workers",
     "bench/racing.py": r"1/8, 1/4, 1/2 \| 80 \|",
     "bench/few_shot.py": r"(?s)3 ways, 1 shots, 4 episodes.*generated, own rows +[89]\d",
-    "bench/retrieval.py": r"(?s)int8\+zstd .*mlp-s +held out: .*refined lost -?\d",
+    "bench/ablation.py": r"no tuning +0\.\d+ .*\s+raw weights +0\.\d+",
+    "bench/novelty.py": r"resnet-s +\d+\.\d",
+    "bench/retrieval.py": r"(?s)208 training checkpoints.*int8\+zstd .*104 held-out checkpoints.*decoder \+ codes",
     "search_alone.py": r"best of 2000 evaluations 0\.[01]",
     "own_zoo.py": r"test accuracy 0\.\d+",
 }
 SLOW = {
     "own_zoo.py",
+    "bench/ablation.py",
+    "bench/few_shot.py",
+    "bench/retrieval.py",
     "bench/held_out.py",
     "bench/overhead.py",
     "bench/racing.py",
