@@ -53,7 +53,10 @@ class Denoiser(nn.Module):
 
 
 class Prior(nn.Module):
-    """z = mean(conditions) + spread * r, where r is sampled by the denoiser; a learned vector stands for a missing condition."""
+    """z = mean(conditions) + temperature * spread * r, where r is sampled by the denoiser.
+
+    A learned vector stands for a missing condition.
+    """
 
     spread: Tensor  # (k, d), standard deviation of what the mean leaves, followed in training
     arch_mean: Tensor  # (arch_dim,), of the trained architectures' vectors
@@ -110,7 +113,7 @@ class Prior(nn.Module):
         sampler: str | None = None,
         without: Tensor | None = None,
     ) -> Latents:
-        """Standardised latents (n, k, d) from `noise` of that shape, by `steps` steps of the sampler; differentiable.
+        """Standardised latents (n, k, d) from `noise` of that shape, by `steps` steps of the sampler; the mean is differentiable.
 
         Args:
             guidance: w moves the prediction away from the unconditional one: 1 is the conditional model, 0 ignores the
@@ -131,10 +134,11 @@ class Prior(nn.Module):
             return predicted if guidance == 1 else torch.lerp(f(*none), predicted, guidance)
 
         r = noise
-        for step in scheduler.timesteps:
-            t = (step / _LEVELS).expand(len(r)).float()
-            r = scheduler.step(guided(lambda d, a, r=r, t=t: self.denoiser(r, t, d, a)), step, r).prev_sample
-        return guided(self._mean) + self.spread * r
+        with torch.no_grad():  # behaviour teaches the mean; what stands around it is the codes' own distribution
+            for step in scheduler.timesteps:
+                t = (step / _LEVELS).expand(len(r)).float()
+                r = scheduler.step(guided(lambda d, a, r=r, t=t: self.denoiser(r, t, d, a)), step, r).prev_sample
+        return guided(self._mean) + self.config.temperature * self.spread * r
 
     def _mean(self, data: Tensor, arch: Tensor) -> Latents:
         found: Latents = self.mean(torch.cat([data, arch], dim=1)).view(-1, *self.shape)

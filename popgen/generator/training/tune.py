@@ -21,7 +21,7 @@ _ANCHORS = 32  # codes of the zoo in a step that holds them in place
 
 
 def tune(generator: Generator, tasks: Tasks, codes: dict[str, Latents], report: Report) -> dict[str, float]:
-    """Stage 4. The gradient flows through the sampler; the VAE's encoder, and so the codes, stay as they are."""
+    """Stage 4. The gradient flows through the prior's mean; the VAE's encoder, and so the codes, stay as they are."""
     config, vae, prior = generator.config.tune, generator.vae, generator.prior
     frozen = [
         vae.queries,
@@ -63,6 +63,7 @@ def tune(generator: Generator, tasks: Tasks, codes: dict[str, Latents], report: 
         }
 
     generator.data_encoder.train()
+    prior.eval()  # the spread stays as it is
     stage = Stage("tuning", config.steps, config.learning_rate)
     result = stage.run(parameters, losses, report, lambda: average.step(parameters))
     average.copy_to(parameters)
