@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from popgen.archs.variants import parse_options, split_options
 from popgen.errors import BadInput, unknown_name
 from popgen.refs import is_module_attr, load_attr
 
@@ -156,15 +157,24 @@ ARCHITECTURES: dict[str, ArchConfig] = {
 def arch_config(name: str, known: dict[str, ArchConfig] | None = None) -> ArchConfig:
     """The configuration behind an architecture's name: built-in, one of `known`, or `module:function`.
 
+    Other options stand behind the name: `cnn-s/channels:12-24`. The configuration's name is then all of it.
+
     Raises:
-        NotFound: nothing of that name; the message lists the nearest.
+        NotFound: nothing of that name, or no such option; the message lists the nearest.
+        BadInput: an option's value that does not fit.
 
     >>> arch_config("cnn-s").options
     {'channels': [8, 16]}
+    >>> arch_config("cnn-s/channels:12-24").options
+    {'channels': [12, 24]}
     """
     table = {**ARCHITECTURES, **(known or {})}
     if name in table:
         return table[name]
+    base, options = split_options(name)
+    if options:
+        config = arch_config(base, known)
+        return replace(config, name=name, options=parse_options(name, config.options))
     if is_module_attr(name):
         load_attr(name)
         return ArchConfig(name, name)

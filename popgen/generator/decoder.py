@@ -13,6 +13,7 @@ from popgen.archs import ArchSpec
 from popgen.generator.vae import WeightVAE
 from popgen.weights import Scaling
 from popgen.weights.parts import Parts
+from popgen.weights.transplant import Transplant
 
 
 @dataclass(frozen=True)
@@ -43,3 +44,27 @@ class Decoder:
         mean, std = self.mean.to(device), self.std.to(device)
         parts = None if self.parts is None else self.parts.to(device)
         return Decoder(self.spec, self.scaling.to(device), copy.deepcopy(self.vae).to(device), mean, std, parts)
+
+
+@dataclass(frozen=True)
+class TransplantDecoder:
+    """From a flat standardised latent to weights of an architecture that the generator was not trained on."""
+
+    trained: Decoder
+    transplant: Transplant
+
+    @property
+    def spec(self) -> ArchSpec:
+        return self.transplant.target
+
+    def weights(self, vector: np.ndarray | Tensor) -> Tensor:
+        """Weights (q,) of a latent (k * d,)."""
+        return self.weights_of_many(vector[None])[0]
+
+    def weights_of_many(self, vectors: np.ndarray | Tensor) -> Tensor:
+        """Weights (n, q) of latents (n, k * d)."""
+        return self.transplant(self.trained.weights_of_many(vectors))
+
+    def to(self, device: str) -> TransplantDecoder:
+        """The same on another device."""
+        return TransplantDecoder(self.trained.to(device), self.transplant.to(device))

@@ -1,0 +1,148 @@
+"""Rivals of a network generated for an architecture that nobody trained on: other ways to fill it with weights.
+
+random: a fresh network. weight_selection: Xu et al., ICLR 2024 (arXiv 2311.18823): evenly spaced units of a larger trained
+network, the first layers of each kind. tile: as D2NWG does for sizes it was not trained on (arXiv 2402.18153): each tensor
+of a trained network repeated along its axes, and cropped. zoo_transplant: the generator's own transplant, of the zoo's
+network instead of a generated one, which says what the generator adds.
+
+The trained network is always the zoo's best by validation accuracy on the closest data set that has one. Batch norm is
+re-estimated for all of them alike, as it is for generated networks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from popgen.archs import ArchSpec
+from popgen.audit.baselines import random_weights
+from popgen.config import Recipe
+from popgen.data import DataSet
+from popgen.generator.unseen import Target
+from popgen.types import Flat
+from popgen.weights.batchnorm import reestimate
+from popgen.weights.network import accuracy, network_inputs
+from popgen.weights.transplant import plan_transplant
+from popgen.weights.units import match_units, units_of
+from popgen.zoo import Checkpoint, Zoo
+from popgen.zoo.recipe import train_network
+
+STARTS = ("random", "weight_selection", "tile", "zoo_transplant")
+
+
+@dataclass(frozen=True)
+class Start:
+    """Weights (p,) to begin from, and where they came from; None where there are none, and then why."""
+
+    name: str
+    flat: Tensor | None
+    origin: str
+
+
+def make_starts(target: Target, zoo: Zoo | None, data: DataSet, closest: list[str], seed: int) -> list[Start]:
+    """All of STARTS for an architecture; those that need a zoo say so where there is none.
+
+    Args:
+        closest: the zoo's data sets, closest first.
+        seed: of the random start.
+    """
+    starts = [Start("random", random_weights(target.spec, seed), f"seed {seed}")]
+    if zoo is None:
+        return [*starts, *(Start(name, None, "the zoo was not found") for name in STARTS[1:])]
+    larger = smallest_larger(zoo, target.spec)
+    starts.append(_weight_selection(zoo, larger, target.spec, closest))
+    record = best_on_closest(zoo, target.source, closest)
+    if record is None:
+        return [*starts, *(Start(name, None, f"the zoo has no {target.source}") for name in STARTS[2:])]
+    flat, source = zoo.matrix([record])[0], zoo.spec(target.source)
+    starts.append(Start("tile", tile(source, target.spec, flat), record.id))
+    whole = flat if target.transplant is None else target.transplant(flat[None])[0]
+    starts.append(Start("zoo_transplant", whole, record.id))
+    return [_with_batch_norm(start, target.spec, data) for start in starts]
+
+
+def best_on_closest(zoo: Zoo, arch: str, closest: list[str]) -> Checkpoint | None:
+    """The best network of an architecture, by validation accuracy, on the closest data set that has one."""
+    for name in closest:
+        records = zoo.select(arch=arch, data=name, held_out=False)
+        if records:
+            return max(records, key=lambda r: r.metrics.get("val_accuracy", 0.0))
+    return None
+
+
+def smallest_larger(zoo: Zoo, target: ArchSpec) -> str | None:
+    """The zoo's smallest architecture from which the target can be cut: as deep and as wide everywhere, one of them more."""
+    found = []
+    for name in zoo.archs:
+        source = zoo.spec(name)
+        matched, _ = match_units(units_of(source), units_of(target))
+        pairs = [(u, old) for u, old in zip(units_of(target), matched, strict=True)]
+        if source.config.builder != target.config.builder or any(old is None for _, old in pairs):
+            continue
+        shapes = [(t.shape, old.roles[r].shape) for u, old in pairs if old for r, t in u.roles.items() if r in old.roles]
+        fits = all(len(a) == len(b) and all(x <= y for x, y in zip(a, b, strict=True)) for a, b in shapes)
+        if fits and source.size > target.size:
+            found.append((source.size, name))
+    return min(found)[1] if found else None
+
+
+def _weight_selection(zoo: Zoo, larger: str | None, target: ArchSpec, closest: list[str]) -> Start:
+    record = None if larger is None else best_on_closest(zoo, larger, closest)
+    if larger is None or record is None:
+        return Start("weight_selection", None, "the zoo has no network that is larger everywhere")
+    flat = plan_transplant(zoo.spec(larger), target)(zoo.matrix([record]))[0]
+    return Start("weight_selection", flat, record.id)
+
+
+def tile(source: ArchSpec, target: ArchSpec, flat: Tensor) -> Tensor:
+    """Weights (q,) of the target: each tensor repeated along its axes and cropped.
+
+    A place that the source has not takes the last tensor of that kind and number of axes before it.
+
+    >>> small, large = ArchSpec.from_config("mlp-s"), ArchSpec.from_config("mlp-s/hidden:96")
+    >>> tile(small, large, torch.ones(small.size)).equal(torch.ones(large.size))
+    True
+    """
+    state, parts = source.to_state(flat), []
+    last: dict[tuple[str, int], Tensor] = {}
+    matched, _ = match_units(units_of(source), units_of(target))
+    for unit, old in zip(units_of(target), matched, strict=True):
+        for role, tensor in unit.roles.items():
+            key = (tensor.kind, len(tensor.shape))
+            if old is not None and role in old.roles:
+                last[key] = state[old.roles[role].name]
+            elif key not in last:
+                last[key] = next((state[t.name] for t in source.tensors if (t.kind, len(t.shape)) == key), torch.zeros(1))
+            parts.append((tensor.name, _repeated(last[key], tensor.shape)))
+    return target.to_flat(dict(parts))
+
+
+def _repeated(values: Tensor, shape: tuple[int, ...]) -> Tensor:
+    values = values.view(*values.shape, *[1] * (len(shape) - values.dim()))
+    for axis, size in enumerate(shape):
+        values = values.index_select(axis, torch.arange(size) % values.shape[axis])
+    return values
+
+
+def _with_batch_norm(start: Start, spec: ArchSpec, data: DataSet) -> Start:
+    if start.flat is None:
+        return start
+    return Start(start.name, repaired(spec, start.flat[None], data)[0], start.origin)
+
+
+def repaired(spec: ArchSpec, weights: Flat, data: DataSet) -> Flat:
+    """The weights (n, p) with batch norm re-estimated on training images; as they are where there is none."""
+    if not spec.has_batch_norm:
+        return weights
+    inputs = network_inputs(spec.config, data.train.images)
+    return torch.stack([reestimate(spec, flat, inputs) for flat in weights])
+
+
+def trained_accuracy(spec: ArchSpec, flat: Tensor, data: DataSet, recipe: Recipe, epochs: int, seed: int) -> float:
+    """Test accuracy, 0 to 1, after so many epochs from these weights by the zoo's recipe (its schedule over these epochs)."""
+    if epochs == 0:
+        return accuracy(spec, flat, data.test)
+    recipe = recipe.model_copy(update={"epochs": epochs})
+    return train_network(spec, data, recipe, start=spec.to_state(flat), seed=seed)[1]["test_accuracy"]
