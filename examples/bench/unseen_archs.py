@@ -17,7 +17,6 @@ import statistics
 from collections.abc import Callable
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from popgen.audit.starts import make_starts, repaired, trained_accuracy
@@ -61,7 +60,9 @@ def main() -> None:
                     for name, flat in _flats(generator, zoo, target, data, closest, seed, rows).items():
                         scores = [trained_accuracy(target.spec, flat, data, recipe, n, seed) for n in epochs]
                         column.setdefault(name, []).append(scores)
-            table = {name: [statistics.mean(x) for x in zip(*column[name], strict=True)] for name in rows if name in column}
+            table = {
+                name: [statistics.mean(x) for x in zip(*column[name], strict=True)] for name in rows if name in column
+            }
             everything[arch] = table | {name: [None] * len(epochs) for name in rows if name not in column}
             if not options.json:
                 made = "trained" if target.transplant is None else target.transplant.changes.text()
@@ -97,12 +98,16 @@ def _important(generator: Generator, target: Target, data: DataSet, seed: int) -
     """The same, by the units' importance in the generated network itself."""
     found = find_target(generator, target.spec.name, "slice")
     flat = _generated(generator, Target(generator.spec(found.source), found.source), data, seed)
-    return plan_transplant(generator.spec(found.source), target.spec, flat, choice="important", spread=SPREAD)(flat[None])[0]
+    return plan_transplant(generator.spec(found.source), target.spec, flat, choice="important", spread=SPREAD)(
+        flat[None]
+    )[0]
 
 
 def _equal(generator: Generator, target: Target, data: DataSet, seed: int) -> Tensor:
     """Duplicates of a unit share equally what leaves it."""
-    return _generated(generator, replace(target, transplant=plan_transplant(generator.spec(target.source), target.spec)), data, seed)
+    return _generated(
+        generator, replace(target, transplant=plan_transplant(generator.spec(target.source), target.spec)), data, seed
+    )
 
 
 def _positions(generator: Generator, target: Target, data: DataSet, seed: int) -> Tensor:

@@ -65,7 +65,9 @@ def _value(name: str, key: str, text: str, original: Any) -> Any:
     if not isinstance(original, str) or (choices is not None and text not in choices):
         raise BadInput(
             f"architecture {name!r}: {key} cannot be {text!r}",
-            f"nearest known: {near_matches(text, choices)}" if choices else f"it is {original!r}, which no name changes",
+            f"nearest known: {near_matches(text, choices)}"
+            if choices
+            else f"it is {original!r}, which no name changes",
             "" if choices else "Give it in the spec of a zoo (archs: [{name: ..., like: ..., options: ...}]).",
         )
     return text

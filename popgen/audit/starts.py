@@ -81,7 +81,9 @@ def smallest_larger(zoo: Zoo, target: ArchSpec) -> str | None:
         pairs = [(u, old) for u, old in zip(units_of(target), matched, strict=True)]
         if source.config.builder != target.config.builder or any(old is None for _, old in pairs):
             continue
-        shapes = [(t.shape, old.roles[r].shape) for u, old in pairs if old for r, t in u.roles.items() if r in old.roles]
+        shapes = [
+            (t.shape, old.roles[r].shape) for u, old in pairs if old for r, t in u.roles.items() if r in old.roles
+        ]
         fits = all(len(a) == len(b) and all(x <= y for x, y in zip(a, b, strict=True)) for a, b in shapes)
         if fits and source.size > target.size:
             found.append((source.size, name))
@@ -114,7 +116,9 @@ def tile(source: ArchSpec, target: ArchSpec, flat: Tensor) -> Tensor:
             if old is not None and role in old.roles:
                 last[key] = state[old.roles[role].name]
             elif key not in last:
-                last[key] = next((state[t.name] for t in source.tensors if (t.kind, len(t.shape)) == key), torch.zeros(1))
+                last[key] = next(
+                    (state[t.name] for t in source.tensors if (t.kind, len(t.shape)) == key), torch.zeros(1)
+                )
             parts.append((tensor.name, _repeated(last[key], tensor.shape)))
     return target.to_flat(dict(parts))
 

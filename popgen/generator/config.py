@@ -79,7 +79,9 @@ class PriorConfig(_Strict):
     ema: float = Field(0.999, ge=0, lt=1)
     sampler: Literal["euler", "heun", "ddim", "ddpm"] | None = None  # None: euler for a flow, ddim for a DDPM
     sample_steps: int = Field(4, ge=1)
-    temperature: float = Field(0.3, ge=0)  # of what is sampled around the mean: 1 is the codes' own spread, 0 the mean alone
+    temperature: float = Field(
+        0.3, ge=0
+    )  # of what is sampled around the mean: 1 is the codes' own spread, 0 the mean alone
     guidance: float = Field(1.0, ge=0)  # 1 is the plain conditional model
 
 

@@ -64,7 +64,9 @@ def find_target(generator: Generator, arch: str, rule: Rule = "widen") -> Target
     except NotFound as error:
         if split_options(arch)[1]:
             raise
-        todo = "Other sizes of these are written like cnn-s/channels:12-24; `popgen train` makes a generator for others."
+        todo = (
+            "Other sizes of these are written like cnn-s/channels:12-24; `popgen train` makes a generator for others."
+        )
         raise unknown_name("architecture in this generator", arch, generator.specs, todo) from error
     same = [name for name, known in generator.specs.items() if known.fingerprint == spec.fingerprint]
     if same and generator.archs[same[0]].builder == spec.config.builder:

@@ -12,7 +12,7 @@ also agrees with shortcuts that pad with zeros.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -68,7 +68,9 @@ class Transplant:
 
     def to(self, device: str) -> Transplant:
         """The same on another device."""
-        return replace(self, index=self.index.to(device), factor=self.factor.to(device), constant=self.constant.to(device))
+        return replace(
+            self, index=self.index.to(device), factor=self.factor.to(device), constant=self.constant.to(device)
+        )
 
 
 def plan_transplant(
@@ -137,14 +139,14 @@ class _Planner:
                 continue
             new = {role: t for role, t in unit.roles.items() if role not in old.roles}
             self._insert(unit, new, reached, stream, silent=False)
-        for new, old, out_widths, in_widths in self.axes:
-            self._copy(new, old, out_widths, in_widths)
-        parts = (
+        for tensor, was, out_widths, in_widths in self.axes:
+            self._copy(tensor, was, out_widths, in_widths)
+        index, factor, constant = (
             torch.cat([table[t.name].reshape(-1) for t in self.target.tensors])
             for table in (self.index, self.factor, self.constant)
         )
         widths = tuple(out_widths for _, _, out_widths, in_widths in self.axes if in_widths is not None)
-        return Transplant(self.source, self.target, *parts, self._changes(), widths)
+        return Transplant(self.source, self.target, index, factor, constant, self._changes(), widths)
 
     def _axes_of(self, unit: Unit, old: Unit) -> list[tuple[TensorSpec, TensorSpec, _Widths, _Widths | None]]:
         """Tensor pairs with the widths of their outputs and, for matrices, of their inputs."""
@@ -155,7 +157,9 @@ class _Planner:
             was = old.roles[role]
             if new.kind != was.kind or new.shape[2:] != was.shape[2:] or len(new.shape) != len(was.shape):
                 raise self._misfit(new, was, "their kinds or kernels differ")
-            if new.shape != was.shape and (new.kind in ("other", "embedding") or unit.group[2] and new.shape[0] != was.shape[0]):
+            if new.shape != was.shape and (
+                new.kind in ("other", "embedding") or unit.group[2] and new.shape[0] != was.shape[0]
+            ):
                 raise self._misfit(new, was, "inputs and classes cannot be cut or repeated")
             if not new.shape:
                 found.append((new, was, (1, 1), None))
@@ -261,7 +265,8 @@ class _Planner:
         same = (self._units(leaving)[:, None] == self._units(reached)).float()
         same /= same.sum(1, keepdim=True).clamp_min(1)
         weight = torch.zeros(tensor.shape)
-        weight[(..., *(size // 2 for size in tensor.shape[2:]))] = same
+        middle: tuple[Any, ...] = tuple(size // 2 for size in tensor.shape[2:])
+        weight[(..., *middle)] = same
         return weight
 
     def _changes(self) -> Changes:
