@@ -93,11 +93,17 @@ class TuneConfig(_Strict):
     # data sets without checkpoints that this stage learns from, too
     networks: int = Field(16, ge=1)  # generated and scored a step, each for a data set of its own
     images: int = Field(48, ge=8)  # on which each of them is scored
-    text: float = Field(0.15, ge=0, le=1)  # share of conditions that are the data set's description, not its images
     fewer_classes: float = Field(0.1, ge=0, le=1)  # share of conditions that show some of the classes only
     condition_noise: float = Field(0.3, ge=0)  # of the data set embedding, in its standard deviations
     anchor_every: int = Field(2, ge=1)  # steps between those that hold the zoo's codes in place
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(2e-3, gt=0)
+
+
+class DescribeConfig(_Strict):
+    """After all else: descriptions of data sets are mapped to the embeddings of their images."""
+
+    steps: int = Field(2000, ge=0)
+    learning_rate: float = Field(2e-3, gt=0)
 
 
 class GeneratorConfig(_Strict):
@@ -107,6 +113,7 @@ class GeneratorConfig(_Strict):
     encoders: EncoderConfig = EncoderConfig()
     prior: PriorConfig = PriorConfig()
     tune: TuneConfig = TuneConfig()
+    describe: DescribeConfig = DescribeConfig()
     seed: int = 0
     threads: int | None = Field(
         None, ge=1

@@ -17,7 +17,7 @@ from popgen.generator.training.choose import CHEAP, choose_prior
 from popgen.generator.training.finished import FinishedStages
 from popgen.generator.training.stage import Report
 from popgen.generator.training.tasks import Tasks
-from popgen.generator.training.tune import tune
+from popgen.generator.training.tune import learn_descriptions, tune
 from popgen.types import Flat
 from popgen.weights.network import accuracy
 from popgen.zoo import Checkpoint, Zoo
@@ -58,6 +58,8 @@ def train_generator(zoo: Zoo, config: GeneratorConfig, out: Path, report: Report
     if config.prior.kind not in CHEAP:
         losses["prior"] = finished.run("prior", lambda: stages.train_prior(generator, tasks, codes, conditions, report))
         losses["tune"] = finished.run("tune", lambda: tune(generator, tasks, codes, report))
+    generator.data_encoder.eval()
+    losses["descriptions"] = finished.run("descriptions", lambda: learn_descriptions(generator, tasks, report))
     generator.eval().requires_grad_(False)
     torch.manual_seed(config.seed)
     generator.data_vectors = torch.stack([drawn.mean(0) for drawn in stages.embeddings(generator, tasks, 64).values()])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from diffusers.training_utils import EMAModel
 from torch import Tensor
+from torch.nn import functional as F
 
 from popgen.generator.bundle import Generator
 from popgen.generator.training.stage import Report, Stage
@@ -17,6 +18,7 @@ from popgen.generator.training.stages import Turns, behaviour_of, vae_losses
 from popgen.generator.training.tasks import Tasks
 from popgen.types import Latents
 
+_DRAWS = 16  # embeddings whose mean a description is mapped to
 _ANCHORS = 32  # codes of the zoo in a step that holds them in place
 
 
@@ -72,15 +74,29 @@ def tune(generator: Generator, tasks: Tasks, codes: dict[str, Latents], report: 
 
 
 def _embed(generator: Generator, tasks: Tasks, names: list[str]) -> Tensor:
-    """Embeddings (n, out) of new draws of images, some of them of some classes only, or of descriptions; with noise."""
+    """Embeddings (n, out) of new draws of images, some of them of some classes only; with noise."""
     config, encoder = generator.config.tune, generator.data_encoder
     features = torch.stack([tasks.draw_features(name, generator.config.encoders.images_per_class) for name in names])
     classes = features.shape[1]
     places = torch.arange(classes)
     if classes > 2 and torch.rand(()) < config.fewer_classes:
         places = torch.randperm(classes)[: int(torch.randint(2, classes, ()))].sort().values
-    raw = encoder.raw(features[:, places], places)
-    spoken = torch.rand(len(names), 1) < config.text
-    raw = torch.where(spoken, encoder.read_text(torch.stack([tasks.sentences[name] for name in names])), raw)
-    embeddings: Tensor = encoder.standardise(raw)
+    embeddings: Tensor = encoder(features[:, places], places)
     return embeddings + config.condition_noise * torch.randn_like(embeddings)
+
+
+def learn_descriptions(generator: Generator, tasks: Tasks, report: Report) -> dict[str, float]:
+    """Stage 5. What a description says is what the mean embedding of its data set's images says; all else is frozen."""
+    config, encoder = generator.config.describe, generator.data_encoder
+    names, per_class = list(tasks.data), generator.config.encoders.images_per_class
+    with torch.no_grad():
+        target = torch.stack(
+            [encoder(torch.stack([tasks.draw_features(n, per_class) for _ in range(_DRAWS)])).mean(0) for n in names]
+        )
+    sentences = torch.stack([tasks.sentences[name] for name in names])
+
+    def losses(_: int) -> dict[str, Tensor]:
+        pick = torch.randint(len(names), (min(len(names), 64),))
+        return {"description": F.mse_loss(encoder.from_text(sentences[pick]), target[pick])}
+
+    return Stage("descriptions", config.steps, config.learning_rate).run(encoder.read_text.parameters(), losses, report)
