@@ -275,13 +275,14 @@ def generate(arch: list[str], data: str | None, count: int, out: str, as_json: b
     Example:
       popgen generate --arch cnn-s,mlp-s --data digits/rotate:45 -n 16
       popgen generate --arch cnn-s --describe "digits, rotated by 45 degrees"
+      popgen generate --arch cnn-s/channels:12-24 --data digits/rotate:45
     """
     from popgen.jobs.generate import generate as run_generate
-    from popgen.progress import table
+    from popgen.progress import remark, table
 
     if data is None and options["describe"] is None:
         raise click.UsageError("Missing option '--data' or '--describe', for example --data digits/rotate:45.")
-    made = run_generate(arch, data, out, count, **options)
+    made = run_generate(arch, data, out, count, **options, say=remark)
     if as_json:
         click.echo(json.dumps({"networks": [g.to_json() for g in made]}, indent=1))
         return

@@ -52,6 +52,7 @@ class TransplantDecoder:
 
     trained: Decoder
     transplant: Transplant
+    parts: Parts | None = None  # None: all tensors are made
 
     @property
     def spec(self) -> ArchSpec:
@@ -63,8 +64,10 @@ class TransplantDecoder:
 
     def weights_of_many(self, vectors: np.ndarray | Tensor) -> Tensor:
         """Weights (n, q) of latents (n, k * d)."""
-        return self.transplant(self.trained.weights_of_many(vectors))
+        made = self.transplant(self.trained.weights_of_many(vectors))
+        return made if self.parts is None else self.parts.compose(made)
 
     def to(self, device: str) -> TransplantDecoder:
         """The same on another device."""
-        return TransplantDecoder(self.trained.to(device), self.transplant.to(device))
+        parts = None if self.parts is None else self.parts.to(device)
+        return TransplantDecoder(self.trained.to(device), self.transplant.to(device), parts)

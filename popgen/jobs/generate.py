@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from popgen import __version__
+from popgen.audit.starts import repaired
+from popgen.audit.untrained import Untrained, untrained
 from popgen.data import DataSet, load_data
 from popgen.errors import BadInput
 from popgen.generator import Generator
 from popgen.generator.conditions import Description
+from popgen.generator.unseen import Target, find_target
+from popgen.jobs.run_folder import safe_name
+from popgen.jobs.search import open_zoo
+from popgen.types import Flat
 from popgen.weights.network import accuracy
 from popgen.weights.parts import Parts, check_parts, read_parts
 from popgen.zoo.recipe import one_thread
@@ -30,10 +36,11 @@ class Generated:
     index: int
     weights: str
     val_accuracy: float | None
+    untrained: Untrained | None = None  # where the generator was not trained on the architecture
 
     def to_json(self) -> dict[str, Any]:
         """The keys of --json; they are stable."""
-        return asdict(self)
+        return asdict(self) | {"untrained": None if self.untrained is None else self.untrained.to_json()}
 
 
 def generate(
@@ -52,21 +59,26 @@ def generate(
     parts: Sequence[str] = (),
     base: str | None = None,
     address: str | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> list[Generated]:
     """Sample `n` networks for each architecture and write them as `out/ARCH/00.safetensors`, ...
 
-    They are conditioned on training images of `data`, or on the words of `describe`; `data` is then only what they are scored on, if
-    it is given. `prior`, `sampler`, `guidance` and `steps` are those of Generator.sample. With `parts` (`head` or globs of tensors' names) only those tensors are generated; the others are those of the
-    safetensors file `base`. With the `address` of a Ray cluster each architecture is sampled on one of its CPUs. The files are the same and are
-    written here; the nodes need popgen, but neither the generator nor the data set.
+    They are conditioned on training images of `data`, or on the words of `describe`; `data` is then only what they are
+    scored on, if it is given. An architecture that the generator was not trained on (`cnn-s/channels:12-24`) is made from
+    the nearest trained one, and `say` is told what that is worth.
+
+    Args:
+        prior, sampler, guidance, steps: of Generator.sample.
+        parts: `head` or globs of tensors' names: only these are generated; the others are those of the safetensors file `base`.
+        address: of a Ray cluster: each architecture is sampled on one of its CPUs. The files are the same and are written
+            here; the nodes need popgen, but neither the generator nor the data set.
 
     Raises:
         PopgenError: an unknown name, or an `out` that is not empty.
         SearchError: no cluster at `address`.
     """
     made = Generator.from_pretrained(generator)
-    for arch in archs:
-        made.spec(arch)
+    targets = {arch: find_target(made, arch) for arch in archs}
     if len(set(archs)) < len(archs):
         raise BadInput(f"--arch names one architecture twice: {', '.join(archs)}", "", "Name each once.")
     if data is None and describe is None:
@@ -76,7 +88,7 @@ def generate(
         if value is not None and not value >= least:
             raise BadInput(f"--{name} is {value}", f"it is {least} or more", "")
     check_parts(archs, parts, base)
-    kept = None if base is None else read_parts(made.spec(archs[0]), parts, base)
+    kept = None if base is None else read_parts(targets[archs[0]].spec, parts, base)
     if n < 1:
         raise BadInput(f"-n is {n}", "at least one network is generated", "Give a number such as 16.")
     folder = Path(out)
@@ -94,16 +106,36 @@ def generate(
     sampling = _Sampler(made, condition, data_set, n, options, kept)
     rows = []
     for arch, sampled in zip(archs, _sample_all(sampling, archs, address), strict=True):
-        (folder / arch).mkdir(parents=True, exist_ok=True)
-        spec = made.spec(arch)
+        place, spec, evidence = folder / safe_name(arch), targets[arch].spec, None
+        place.mkdir(parents=True, exist_ok=True)
+        if not targets[arch].is_trained:
+            evidence = (
+                _evidence(made, targets[arch], data_set, sampled.networks, seed)
+                if sampled.val_accuracies[0] is not None
+                else None
+            )
+            say(evidence.text() if evidence else _unscored(targets[arch]))
         for i, flat in enumerate(sampled.networks):
-            file = folder / arch / f"{i:02d}.safetensors"
+            file = place / f"{i:02d}.safetensors"
             state = {name: tensor.clone() for name, tensor in spec.to_state(flat).items()}
             card = {"format": "pt", "popgen": __version__, "arch": arch, "data": data or "", "describe": describe or ""}
             save_file(state, file, metadata=card)
-            rows.append(Generated(arch, data or "", i, str(file), sampled.val_accuracies[i]))
-        save_file({"latents": sampled.latents}, folder / arch / "latents.safetensors")
+            rows.append(Generated(arch, data or "", i, str(file), sampled.val_accuracies[i], evidence))
+        save_file({"latents": sampled.latents}, place / "latents.safetensors")
     return rows
+
+
+def _evidence(made: Generator, target: Target, data: DataSet | None, networks: Flat, seed: int) -> Untrained:
+    assert data is not None
+    return untrained(target, networks, open_zoo(None, made), data, made.closest(target.source, data), seed)
+
+
+def _unscored(target: Target) -> str:
+    changes = "" if target.transplant is None else target.transplant.changes.text()
+    return (
+        f"untrained architecture: the generator was not trained on {target.spec.name}; networks of {target.source} were generated "
+        f"and {changes}.\nThey were not compared with other starts: give --data with the zoo's classes for that."
+    )
 
 
 @dataclass(frozen=True)
@@ -128,8 +160,11 @@ class _Sampler:
 
     def __call__(self, arch: str) -> _Sampled:
         with one_thread():
-            latents = self.generator.sample(arch, self.condition, self.n, **self.options)
-            networks, spec = self.generator.decode(arch, latents), self.generator.spec(arch)
+            target = find_target(self.generator, arch)
+            latents, spec = self.generator.sample(target.source, self.condition, self.n, **self.options), target.spec
+            networks = target.decoder(self.generator).weights_of_many(latents.flatten(1))
+            if not target.is_trained and isinstance(self.condition, DataSet):
+                networks = repaired(spec, networks, self.condition)
             networks = networks if self.parts is None else self.parts.compose(networks)
             fits = self.data is not None and list(self.data.classes) == self.generator.provenance.classes
             part = self.data.val if self.data is not None and fits else None

@@ -96,7 +96,9 @@ def test_what_cannot_be_made_is_refused() -> None:
     with pytest.raises(BadInput, match="the choice 'important' needs weights of 'cnn-s'\nit measures them\nPass flat"):
         plan_transplant(old, old, choice="important")
     other = ArchSpec.from_config(replace(arch_config("cnn-s"), name="cnn-3", classes=3))
-    with pytest.raises(BadInput, match="weights of 'cnn-s' cannot be made into weights of 'cnn-3'.*\ninputs and classes"):
+    with pytest.raises(
+        BadInput, match="weights of 'cnn-s' cannot be made into weights of 'cnn-3'.*\ninputs and classes"
+    ):
         plan_transplant(old, other)
 
 
@@ -121,7 +123,11 @@ def test_options_stand_behind_the_name(name: str, options: dict[str, object]) ->
 @pytest.mark.parametrize(
     ("name", "error", "text"),
     [
-        ("cnn-s/chanels:3-4", NotFound, "no option of 'cnn-s' called 'chanels'\nnearest known: channels\nIts own are chan"),
+        (
+            "cnn-s/chanels:3-4",
+            NotFound,
+            "no option of 'cnn-s' called 'chanels'\nnearest known: channels\nIts own are chan",
+        ),
         ("cnn-s/channels", BadInput, "architecture 'cnn-s/channels': channels has no value"),
         ("cnn-s/channels:4-4/channels:8-8", BadInput, "gives channels twice"),
         ("cnn-s/channels:4-x", BadInput, "channels has 'x' in '4-x'\neach number is whole, from 1 to 4096; a list is"),

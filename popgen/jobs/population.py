@@ -1,0 +1,60 @@
+"""The population that a search starts from."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from popgen.data import DataSet
+from popgen.generator import Generator
+from popgen.generator.bundle import Control
+from popgen.generator.conditions import Description
+from popgen.jobs.run_folder import RunFolder
+from popgen.search_config import SearchConfig
+from search import Population, best_of
+
+
+def make_population(
+    generator: Generator, arch: str, data: DataSet, closest: list[str], config: SearchConfig, source: str | None = None
+) -> Population:
+    """Latents sampled for the condition, codes of the zoo's checkpoints on the closest data sets, the best of a run.
+
+    Args:
+        source: the trained architecture that is searched for `arch`; None: itself.
+    """
+    trained = source or arch
+    sampled = sample(generator, trained, data, config, config.population).flatten(1)
+    experts = [
+        (f"expert:{code.id}", latent.flatten()) for name in closest for code, latent in generator.stored(trained, name)
+    ]
+    experts = experts[: config.experts]
+    vectors = torch.cat([sampled, *(latent[None] for _, latent in experts)]).double().numpy()
+    origins = ["generated"] * len(sampled) + [origin for origin, _ in experts]
+    if config.warm_start is not None:
+        run = RunFolder.open(config.warm_start)
+        best = best_of(run.history, arch, Population.load(run.population(arch)), config.warm_best)
+        vectors, origins = np.vstack([vectors, best.vectors]), [*origins, *best.origins]
+    return Population(vectors, origins)
+
+
+def sample(
+    generator: Generator, arch: str, data: DataSet, config: SearchConfig, n: int, control: Control | None = None
+) -> Tensor:
+    """Latents (n, k, d) under the run's condition, or under a control's."""
+    return generator.sample(
+        arch,
+        condition_of(data, config),
+        n,
+        seed=config.seed,
+        steps=config.sample_steps,
+        guidance=config.guidance,
+        sampler=config.sampler,
+        prior=config.prior,
+        control=control,
+    )
+
+
+def condition_of(data: DataSet, config: SearchConfig) -> DataSet | Description:
+    """What the generator is conditioned on: the data set's images, or the run's description."""
+    return data if config.describe is None else Description(config.describe)

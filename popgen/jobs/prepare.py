@@ -1,0 +1,146 @@
+"""What `popgen search` checks before anything long starts: names, shapes, settings that do not go together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from popgen.data import DataSet, load_data
+from popgen.data.datasets import check_data_name
+from popgen.errors import BadInput, unknown_name
+from popgen.fitness import Fitness, make_fitness
+from popgen.fitness.measures import MEASURES
+from popgen.generator import Generator
+from popgen.generator.unseen import Target, find_target
+from popgen.jobs.run_folder import RunFolder
+from popgen.refs import asset
+from popgen.search_config import SearchConfig
+from popgen.weights.parts import Parts, check_parts, read_parts
+from popgen.zoo import Zoo
+from search import Budget, SearchSettings, check_optimizer
+
+
+@dataclass(frozen=True)
+class Job:
+    """One architecture, checked."""
+
+    arch: str
+    data: DataSet
+    fitness: Fitness
+    target: Target  # the trained architecture that is searched for it: itself, or the nearest
+    parts: Parts | None = None  # of the candidates, where not all tensors are generated
+
+
+def prepare(config: SearchConfig) -> tuple[list[Job], Generator, Zoo | None]:
+    """All checks, and what was loaded for them.
+
+    Raises:
+        PopgenError: as `search`.
+    """
+    check_data_name(config.data)
+    generator = Generator.from_pretrained(config.generator)
+    targets = {arch: find_target(generator, arch) for arch in config.archs}
+    if len(set(config.archs)) < len(config.archs):
+        raise BadInput(f"--arch names one architecture twice: {', '.join(config.archs)}", "", "Name each once.")
+    check_parts(config.archs, config.parts, config.base)
+    parts = None if config.base is None else read_parts(targets[config.archs[0]].spec, config.parts, config.base)
+    check_optimizer(config.optimizer)
+    _check_objectives(config)
+    settings(config)
+    if config.workers == 0 and (config.timeout is not None or config.gpus):
+        raise BadInput(
+            f"--{'gpus' if config.gpus else 'timeout'} needs workers",
+            "this process cannot stop its own evaluation, nor choose a GPU",
+            "Leave --workers out, or give the number of Ray actors.",
+        )
+    if config.warm_start is not None:
+        _check_warm(config.warm_start, config, generator)
+    zoo = open_zoo(config.zoo, generator)
+    data = load_data(config.data)
+    generator.check_data(data)
+    classes = tuple(generator.provenance.classes)
+    generator.load_encoders()
+    jobs = [
+        Job(a, data, make_fitness(t.spec, data, classes, config.head, config.batch_norm, config.split), t, parts)
+        for a, t in targets.items()
+    ]
+    if parts is not None:
+        _check_head_is_searched(jobs[0], parts)
+    if config.rungs and jobs[0].fitness.head == "refit":
+        raise BadInput(
+            f"a race over {config.rungs} of the validation images does not pay with a refitted head",
+            "each look would fit the head to all training images again",
+            "Leave --rungs out, or use --head keep.",
+        )
+    return jobs, generator, zoo
+
+
+def _check_head_is_searched(job: Job, parts: Parts) -> None:
+    """A refitted head replaces the candidate's: something else must differ between candidates."""
+    spec = job.fitness.spec
+    others = [t.name for t in spec.tensors if not t.name.startswith(f"{spec.head}.")]
+    searched = zip((t.name for t in spec.tensors), parts.mask.split([t.size for t in spec.tensors]), strict=True)
+    if job.fitness.head == "refit" and not any(bool(part.any()) for name, part in searched if name in others):
+        raise BadInput(
+            f"--parts name only the head of {spec.name!r}, and the head is refitted for {job.data.name!r}",
+            "all candidates would be the same network",
+            "Add other parts, or use --head keep or remap where the classes' names are known.",
+        )
+
+
+def _check_objectives(config: SearchConfig) -> None:
+    for name in config.objectives:
+        if name != "loss" and name not in MEASURES:
+            raise unknown_name("objective", name, ("loss", *MEASURES))
+
+
+def _check_warm(path: str, config: SearchConfig, generator: Generator) -> None:
+    """Latents are comparable within one generator only."""
+    folder = RunFolder.open(path)
+    _, then = folder.config()
+    if then.get("generator_sha256") != generator.sha256:
+        raise BadInput(
+            f"the run in {path} searched the latents of another generator",
+            "they mean nothing to this one",
+            "Warm-start from a run of the same --generator.",
+        )
+    for arch in config.archs:
+        if not folder.population(arch).exists():
+            raise BadInput(
+                f"the run in {path} has no search for {arch!r}", "", "Name an architecture that it searched."
+            )
+
+
+def open_zoo(name: str | None, generator: Generator) -> Zoo | None:
+    """The named zoo, or the one that the generator was trained on where it can be found under its name.
+
+    Raises:
+        NotFound: the named zoo does not exist.
+    """
+    if name is not None:
+        return Zoo.open(name)
+    own = generator.provenance.zoo
+    for place in (Path("zoos") / own, asset("zoos", own)):
+        if place is not None and (place / "index.jsonl").exists():
+            zoo = Zoo.open(place)
+            if zoo.sha256 == generator.provenance.zoo_sha256:
+                return zoo
+    return None
+
+
+def settings(config: SearchConfig) -> SearchSettings:
+    budget = Budget(
+        evaluations=config.evaluations, seconds=config.seconds, target=config.target, patience=config.patience
+    )
+    return SearchSettings(
+        optimizer=config.optimizer,
+        space=config.space,
+        batch=config.batch,
+        seed=config.seed,
+        sigma=config.sigma,
+        budget=budget,
+        mode=config.mode,
+        rungs=tuple(config.rungs),
+        objectives=tuple(config.objectives),
+        weights=None if config.weights is None else tuple(config.weights),
+    )
