@@ -222,7 +222,8 @@ class Generator(nn.Module):
             embedding = self.data_vectors[torch.randint(len(self.data_vectors), (n,), generator=rng)]
         if prior == "network":
             without = torch.tensor([[control == "empty", False]]).expand(n, -1)
-            return self.prior.sample(embedding, condition.arch, noise, steps, guidance, sampler, without)
+            raw = self.prior.sample(embedding, condition.arch, noise, steps, guidance, sampler, without)
+            return self.standardise(arch, raw)
         if control == "empty":
             raise BadInput(f"the prior {prior!r} has no empty condition", "it is a function of the data set", "")
         table = self.code_table(arch)

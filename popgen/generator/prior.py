@@ -52,6 +52,28 @@ class Denoiser(nn.Module):
         return self.write(x)
 
 
+class Mean(nn.Module):
+    """Data set (n, data_dim) to latent (n, out) by two hidden layers that the architecture scales and shifts (FiLM).
+
+    With both conditions side by side at the input, the same training gave held-out rotations .69 instead of .86.
+    Perez et al., arXiv 1709.07871.
+    """
+
+    def __init__(self, data_dim: int, arch_dim: int, width: int, out: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(data_dim, width), nn.Linear(width, width)])
+        self.steer = nn.ModuleList([zero_linear(arch_dim, 2 * width) for _ in self.layers])
+        self.write = nn.Linear(width, out)
+
+    def forward(self, data: Tensor, arch: Tensor) -> Tensor:
+        x = data
+        for layer, steer in zip(self.layers, self.steer, strict=True):
+            scale, shift = steer(arch).chunk(2, dim=1)
+            x = F.gelu(layer(x) * (1 + scale) + shift)
+        found: Tensor = self.write(x)
+        return found
+
+
 class Prior(nn.Module):
     """z = mean(conditions) + temperature * spread * r, where r is sampled by the denoiser.
 
@@ -59,6 +81,8 @@ class Prior(nn.Module):
     """
 
     spread: Tensor  # (k, d), standard deviation of what the mean leaves, followed in training
+    latent_mean: Tensor  # (k, d), over the codes of all architectures together
+    latent_std: Tensor
     arch_mean: Tensor  # (arch_dim,), of the trained architectures' vectors
     arch_std: Tensor
 
@@ -67,16 +91,19 @@ class Prior(nn.Module):
         self.config, self.shape = config, (vae.latent_tokens, vae.latent_width)
         self.kind = "ddpm" if config.kind == "ddpm" else "flow"
         self.no_data, self.no_arch = nn.Parameter(torch.zeros(data_dim)), nn.Parameter(torch.zeros(arch_dim))
-        hidden = 2 * config.width
-        self.mean = nn.Sequential(
-            nn.Linear(data_dim + arch_dim, hidden), nn.GELU(), Mlp(hidden, hidden, vae.latent_tokens * vae.latent_width)
-        )
+        self.mean = Mean(data_dim, arch_dim, 2 * config.width, vae.latent_tokens * vae.latent_width)
         self.denoiser = Denoiser(config, vae, data_dim, arch_dim)
         self.register_buffer("spread", torch.ones(self.shape))
+        self.register_buffer("latent_mean", torch.zeros(self.shape))
+        self.register_buffer("latent_std", torch.ones(self.shape))
         self.register_buffer("arch_mean", torch.zeros(arch_dim))
         self.register_buffer("arch_std", torch.ones(arch_dim))
         # scaled latents lie well within 4; without the clip DDIM's first step multiplies errors by 1 / sqrt(alpha_bar)
         self._ddpm = DDPMScheduler(num_train_timesteps=_LEVELS, clip_sample=True, clip_sample_range=4.0)
+
+    def set_latents(self, raw: Latents) -> None:
+        """Standardise latents by those of all checkpoints (n, k, d), so that architectures share one space."""
+        self.latent_mean, self.latent_std = raw.mean(0), raw.std(0).clamp_min(1e-6)
 
     def set_archs(self, vectors: Tensor) -> None:
         """Standardise the vectors of architectures by those of the trained ones (n, arch_dim).
@@ -87,7 +114,11 @@ class Prior(nn.Module):
         self.arch_std = (vectors - self.arch_mean).square().mean(0).sqrt().clamp_min(_SMALLEST_STD)
 
     def losses(self, z: Latents, data: Tensor, arch: Tensor) -> dict[str, Tensor]:
-        """Mean squared errors of the mean, and of the denoiser at random noise levels; conditions are dropped at random."""
+        """Mean squared errors of the mean, and of the denoiser at random noise levels, for the VAE's latents z.
+
+        Conditions are dropped at random.
+        """
+        z = (z - self.latent_mean) / self.latent_std
         data, arch = self._conditions(data, arch, torch.rand(len(z), 2) < self.config.drop_condition)
         mean = self._mean(data, arch)
         left = z - mean.detach()
@@ -113,7 +144,7 @@ class Prior(nn.Module):
         sampler: str | None = None,
         without: Tensor | None = None,
     ) -> Latents:
-        """Standardised latents (n, k, d) from `noise` of that shape, by `steps` steps of the sampler; the mean is differentiable.
+        """The VAE's latents (n, k, d) from `noise` of that shape, by `steps` steps of the sampler; the mean is differentiable.
 
         Args:
             guidance: w moves the prediction away from the unconditional one: 1 is the conditional model, 0 ignores the
@@ -138,10 +169,11 @@ class Prior(nn.Module):
             for step in scheduler.timesteps:
                 t = (step / _LEVELS).expand(len(r)).float()
                 r = scheduler.step(guided(lambda d, a, r=r, t=t: self.denoiser(r, t, d, a)), step, r).prev_sample
-        return guided(self._mean) + self.config.temperature * self.spread * r
+        z = guided(self._mean) + self.config.temperature * self.spread * r
+        return z * self.latent_std + self.latent_mean
 
     def _mean(self, data: Tensor, arch: Tensor) -> Latents:
-        found: Latents = self.mean(torch.cat([data, arch], dim=1)).view(-1, *self.shape)
+        found: Latents = self.mean(data, arch).view(-1, *self.shape)
         return found
 
     def _conditions(self, data: Tensor, arch: Tensor, without: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -91,7 +91,7 @@ def behaviour_of(tasks: Tasks, task: ArchTask, x: Tensor, data: list[str], count
 
 @torch.no_grad()
 def store_codes(generator: Generator, tasks: Tasks) -> dict[str, Latents]:
-    """Encode all training checkpoints, standardise the latents, and keep the codes; returns them by architecture.
+    """Encode all training checkpoints, standardise the latents, and keep the codes; returns the VAE's by architecture.
 
     By architecture, because a residual net's codes may lie ten times closer together than another's: a step of the same
     size would be nothing for one, and destroy the other.
@@ -101,9 +101,9 @@ def store_codes(generator: Generator, tasks: Tasks) -> dict[str, Latents]:
     generator.latent_mean = torch.stack([z.mean(0) for z in raw.values()])
     own = torch.stack([z.std(0) for z in raw.values()])
     generator.latent_std = torch.maximum(own, _LEAST_STD * everywhere).clamp_min(1e-6)
-    codes = {name: generator.standardise(name, z) for name, z in raw.items()}
-    generator.codes = torch.cat(list(codes.values()))
-    return codes
+    generator.prior.set_latents(torch.cat(list(raw.values())))
+    generator.codes = torch.cat([generator.standardise(name, z) for name, z in raw.items()])
+    return raw
 
 
 def train_data_encoder(
@@ -126,7 +126,7 @@ def train_data_encoder(
             torch.stack([tasks.draw_features(n, config.images_per_class) for n in chosen])
         )
         pick = [rows[arch][n][int(torch.randint(len(rows[arch][n]), ()))] for n in chosen]
-        latents = codes[arch][pick].flatten(1)
+        latents = ((codes[arch][pick] - generator.prior.latent_mean) / generator.prior.latent_std).flatten(1)
         left = F.normalize(project["data"](embedding), dim=1)
         right = F.normalize(project["latent"](latents), dim=1)
         logits = scale.exp().clamp_max(100) * left @ right.T

@@ -51,7 +51,7 @@ def tune(generator: Generator, tasks: Tasks, codes: dict[str, Latents], report: 
             task.vector.expand(len(chosen), -1),
             torch.randn(len(chosen), *generator.latent_shape),
         )
-        decoded = vae.decode(task.spec, generator.unstandardise(task.spec.name, z))
+        decoded = vae.decode(task.spec, z)
         generated = behaviour_of(tasks, task, decoded, chosen, config.images)
         turns.tell(task.spec.name, generated.item())
         if not holds:
