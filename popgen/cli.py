@@ -325,6 +325,14 @@ def retrieve(arch: str, data: str, generator: str, seed: int | None, out: str | 
 @click.option("--zoo", "zoo_name", help="Folder of the zoo.  [default: zoos/NAME, built first where it is missing]")
 @click.option("--workers", type=click.IntRange(min=0), help="Processes that build the zoo.  [default: one a CPU core]")
 @click.option(
+    "--train-workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Workers that share every step of the generator's training (Ray Train); they divide generator.accumulate.",
+)
+@click.option("--address", envvar="RAY_ADDRESS", help="Ray cluster that they run on.  [default: $RAY_ADDRESS]")
+@click.option(
     "--set",
     "sets",
     multiple=True,
@@ -338,6 +346,8 @@ def train(
     out: str | None,
     zoo_name: str | None,
     workers: int | None,
+    train_workers: int,
+    address: str | None,
     sets: tuple[str, ...],
     dry_run: bool,
     as_json: bool,
@@ -360,7 +370,16 @@ def train(
         click.echo(json.dumps({"zoo": content.zoo.name, "generator": config.model_dump()}, indent=1))
         return
     with TrainBars() as bars:
-        made = run_train(spec, out, zoo=zoo_name, workers=workers, overrides=overrides, report=bars.report)
+        made = run_train(
+            spec,
+            out,
+            zoo=zoo_name,
+            workers=workers,
+            train_workers=train_workers,
+            address=address if train_workers > 1 else None,
+            overrides=overrides,
+            report=bars.report,
+        )
     metrics = made.provenance.metrics
     if as_json:
         click.echo(json.dumps({"generator": str(out or f"generators/{content.zoo.name}"), **metrics}, indent=1))

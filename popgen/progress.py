@@ -91,11 +91,20 @@ class SearchBars(_Bars):
 
 
 class TrainBars(_Bars):
-    """A bar for each stage of training, with its losses."""
+    """A line for the stage that runs: its losses, the accuracy of held-out checkpoints after reconstruction, the time left."""
+
+    _begun: tuple[str, int, float] = ("", 0, 0.0)  # the stage that runs, its first step here, and when that was done
 
     def report(self, stage: str, step: int, steps: int, losses: dict[str, float]) -> None:
         """Takes the place of `report` in popgen.jobs.train."""
-        self._show(stage, step, steps, ", ".join(f"{name} {value:.3f}" for name, value in losses.items()))
+        now = time.monotonic()
+        if self._begun[0] != stage:
+            self._begun = stage, step, now
+        notes = [f"{name} {value:.3f}" for name, value in losses.items()]
+        _, first, began = self._begun
+        if not self._console.is_terminal and first < step < steps:
+            notes.append(f"{(now - began) / (step - first) * (steps - step):.0f} s left")
+        self._show(stage, step, steps, ", ".join(notes))
 
 
 class SweepBars(_Bars):

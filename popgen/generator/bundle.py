@@ -313,6 +313,12 @@ class Generator(nn.Module):
         found = [(r, self.codes[r.row]) for r in self.records if r.arch == arch and r.data == data]
         return sorted(found, key=lambda pair: -pair[0].val_accuracy)
 
+    def to_cpu(self) -> None:
+        """All of it on the CPU, where a generator is used."""
+        self.cpu()
+        self.vae.forget_layouts()
+        self.scalings = {name: scaling.to("cpu") for name, scaling in self.scalings.items()}
+
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write the folder. Trained tensors are kept in half precision: decoded weights move by about 1e-3 of their scale."""
         folder = Path(folder)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from popgen.archs import ArchSpec
 from popgen.encoders.arch import ArchTextEncoder
@@ -21,6 +22,7 @@ from popgen.generator.blocks import CrossBlock, Mlp, SelfBlock
 from popgen.generator.config import EncoderConfig
 
 ARCH_NUMBERS = 8
+_FOLLOW = 0.02  # share of a batch's statistics in those that are kept
 
 
 class SetTransformer(nn.Module):
@@ -43,6 +45,39 @@ class Description:
     text: str
 
 
+class Standardise(nn.Module):
+    """Vectors (n, width) to mean 0 and variance 1: over the batch in training, over what training saw (followed) afterwards.
+
+    Batch norm without its own running statistics, which depend on how a step was shared out among workers.
+    """
+
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("variance", torch.ones(width))
+        self._seen: list[Tensor] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return F.batch_norm(x, self.mean, self.variance)
+        self._seen.append(torch.stack([x.detach().float().mean(0), x.detach().float().var(0)]))
+        return F.batch_norm(x, None, None, training=True)
+
+    def take_seen(self) -> list[Tensor]:
+        """Mean and variance (2, width) of each batch since the last call."""
+        seen, self._seen = self._seen, []
+        return seen
+
+    def follow(self, seen: Tensor) -> None:
+        """Move the statistics towards those of batches (n, 2, width), one after the other."""
+        for mean, variance in seen:
+            self.mean = torch.lerp(self.mean, mean, _FOLLOW)
+            self.variance = torch.lerp(self.variance, variance, _FOLLOW)
+
+
 class DataSetEncoder(nn.Module):
     """Image features (n, classes, images, feature_dim), or sentence embeddings (n, text_dim), to embeddings (n, out).
 
@@ -56,7 +91,7 @@ class DataSetEncoder(nn.Module):
         self.inter = SetTransformer(config.width, config.heads)
         self.write = nn.Sequential(nn.LayerNorm(config.width), nn.Linear(config.width, config.out))
         self.read_text = Mlp(text_dim, 2 * config.width, config.out)
-        self.standardise = nn.BatchNorm1d(config.out, affine=False, momentum=0.02)
+        self.standardise = Standardise(config.out)
 
     def forward(self, features: Tensor, places: Tensor | None = None) -> Tensor:
         """`places` (classes,): which of the training classes each class is; None: 0, 1, 2, ..."""
@@ -67,8 +102,8 @@ class DataSetEncoder(nn.Module):
         n, classes = features.shape[:2]
         per_class = self.intra(self.read(features).flatten(0, 1)).unflatten(0, (n, classes))
         if places is None:
-            places = torch.arange(classes)
-        return self.write(self.inter(per_class + _class_places(places, per_class.shape[-1]).to(per_class.device)))
+            places = torch.arange(classes, device=features.device)
+        return self.write(self.inter(per_class + _class_places(places, per_class.shape[-1])))
 
     def from_text(self, sentences: Tensor) -> Tensor:
         """Embeddings of descriptions, from their sentence embeddings (n, text_dim)."""
@@ -77,8 +112,8 @@ class DataSetEncoder(nn.Module):
 
 def _class_places(places: Tensor, width: int) -> Tensor:
     """Sinusoidal features (classes, width) of class indices (classes,), as for positions in a sentence."""
-    rates = torch.exp(-math.log(10_000) * torch.arange(0, width, 2) / width)
-    angles = places.cpu()[:, None] * rates
+    rates = torch.exp(-math.log(10_000) * torch.arange(0, width, 2, device=places.device) / width)
+    angles = places[:, None] * rates
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :width]
 
 

@@ -62,7 +62,7 @@ class EncoderConfig(_Strict):
 class PriorConfig(_Strict):
     """The latent prior: a predicted mean, and flow matching or the DDPM of the original method around it.
 
-    `ridge` and `kde` are its cheap rivals (popgen.generator.rivals); `auto` trains a flow, and takes one of them where it does
+    `ridge` and `kde` are its cheap rivals (popgen.generator.cheap_priors); `auto` trains a flow, and takes one of them where it does
     better on held-out lineages.
     """
 
@@ -91,7 +91,7 @@ class TuneConfig(_Strict):
     steps: int = Field(4000, ge=0)
     tasks: list[Annotated[DataGrid, BeforeValidator(lambda v: {"source": v} if isinstance(v, str) else v)]] = []
     # data sets without checkpoints that this stage learns from, too
-    networks: int = Field(16, ge=1)  # generated and scored a step, each for a data set of its own
+    networks: int = Field(16, ge=2)  # generated and scored a step, each for a data set of its own
     images: int = Field(48, ge=8)  # on which each of them is scored
     fewer_classes: float = Field(0.1, ge=0, le=1)  # share of conditions that show some of the classes only
     condition_noise: float = Field(0.3, ge=0)  # of the data set embedding, in its standard deviations
@@ -115,6 +115,11 @@ class GeneratorConfig(_Strict):
     tune: TuneConfig = TuneConfig()
     describe: DescribeConfig = DescribeConfig()
     seed: int = 0
+    accumulate: int = Field(1, ge=1)  # parts of a step, each with batches of the sizes above; workers share them out
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: a GPU where there is one
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of products; auto: bfloat16 on GPUs that have it
+    memory: float = Field(4.0, ge=0)  # GB of weights that are kept; those of a larger zoo are read when they are needed
+    save_every: float = Field(60.0, ge=0)  # seconds of training that an interruption may cost
     threads: int | None = Field(
         None, ge=1
     )  # of torch in training; None: torch's own choice. Sums, so results, depend on it

@@ -94,6 +94,7 @@ class Prior(nn.Module):
         self.mean = Mean(data_dim, arch_dim, 2 * config.width, vae.latent_tokens * vae.latent_width)
         self.denoiser = Denoiser(config, vae, data_dim, arch_dim)
         self.register_buffer("spread", torch.ones(self.shape))
+        self._seen: list[Tensor] = []
         self.register_buffer("latent_mean", torch.zeros(self.shape))
         self.register_buffer("latent_std", torch.ones(self.shape))
         self.register_buffer("arch_mean", torch.zeros(arch_dim))
@@ -123,7 +124,7 @@ class Prior(nn.Module):
         mean = self._mean(data, arch)
         left = z - mean.detach()
         if self.training:
-            self.spread = torch.lerp(self.spread, left.square().mean(0).sqrt().clamp_min(1e-3), 0.01)
+            self._seen.append(left.float().square().mean(0).sqrt().clamp_min(1e-3))
         scaled, noise = left / self.spread, torch.randn_like(z)
         if self.kind == "flow":
             t = torch.rand(len(z))
@@ -133,6 +134,16 @@ class Prior(nn.Module):
             level = torch.randint(_LEVELS, (len(z),))
             noisy, target, t = self._ddpm.add_noise(scaled, noise, level), noise, level / _LEVELS  # type: ignore[arg-type]
         return {"mean": F.mse_loss(mean, z), "prior": F.mse_loss(self.denoiser(noisy, t, data, arch), target)}
+
+    def take_seen(self) -> list[Tensor]:
+        """The spread (k, d) in each call of `losses` in training since the last call."""
+        seen, self._seen = self._seen, []
+        return seen
+
+    def follow(self, seen: Tensor) -> None:
+        """Move the spread towards those that were seen (n, k, d), one after the other."""
+        for spread in seen:
+            self.spread = torch.lerp(self.spread, spread, 0.01)
 
     def sample(
         self,

@@ -58,6 +58,10 @@ class WeightVAE(nn.Module):
             self._layouts[spec.fingerprint] = TokenLayout(spec, self.config.token_width)
         return self._layouts[spec.fingerprint]
 
+    def forget_layouts(self) -> None:
+        """Make them anew on the device where they are next used."""
+        self._layouts.clear()
+
     def encode(self, spec: ArchSpec, x: Flat) -> tuple[Latents, Latents]:
         """Mean and log variance of the posterior, each (n, k, d)."""
         layout = self.layout(spec)
@@ -83,7 +87,7 @@ class WeightVAE(nn.Module):
 
 def sample_posterior(mean: Latents, log_variance: Latents, generator: torch.Generator | None = None) -> Latents:
     """One draw from each posterior."""
-    noise = torch.randn(mean.shape, generator=generator)
+    noise = torch.randn(mean.shape, generator=generator, device=mean.device)
     return mean + (0.5 * log_variance).exp() * noise
 
 

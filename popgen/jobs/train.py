@@ -10,7 +10,8 @@ from popgen.config import Spec, load, parse
 from popgen.errors import BadInput
 from popgen.generator import Generator, GeneratorConfig
 from popgen.generator.training import train_generator
-from popgen.generator.training.stage import Report
+from popgen.generator.training.loop import Report
+from popgen.generator.training.workers import check_workers
 from popgen.zoo import Zoo, build_zoo
 
 
@@ -30,6 +31,8 @@ def train(
     *,
     zoo: str | None = None,
     workers: int | None = None,
+    train_workers: int = 1,
+    address: str | None = None,
     overrides: dict[str, Any] | None = None,
     report: Report | None = None,
 ) -> Generator:
@@ -38,6 +41,9 @@ def train(
     Args:
         out: the folder; None: generators/NAME.
         zoo: a zoo's folder; None: zoos/NAME, built or completed first.
+        workers: processes that build the zoo.
+        train_workers: workers that share every step of the generator's training (Ray Train); 1: this process alone.
+        address: of the Ray cluster that they run on; None: RAY_ADDRESS, else this machine.
         overrides: dotted keys of the spec with other values.
         report: called after every step with stage, step, number of steps, smoothed losses.
 
@@ -50,8 +56,19 @@ def train(
         raise BadInput(
             f"{folder} holds a generator already", "it is never overwritten", "Choose another --out, or remove it."
         )
+    check_workers(config, train_workers)
     found = Zoo.open(zoo) if zoo else build_zoo(content.zoo, Path("zoos") / content.zoo.name, workers=workers)
-    made = train_generator(found, config, folder, report or (lambda *_: None))
+    made = _train(found, config, folder, report or (lambda *_: None), train_workers, address)
     made.provenance.metrics["compression"] = compression_report(made, found).to_json()
     made.save_config(folder)
     return made
+
+
+def _train(
+    zoo: Zoo, config: GeneratorConfig, folder: Path, report: Report, workers: int, address: str | None
+) -> Generator:
+    if workers > 1 or address:
+        from popgen.generator.training.ray_train import train_on_ray  # noqa: PLC0415 - Ray takes a second
+
+        return train_on_ray(zoo, config, folder, report, workers, address)
+    return train_generator(zoo, config, folder, report)

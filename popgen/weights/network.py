@@ -33,7 +33,7 @@ def skeleton(spec: ArchSpec) -> nn.Module:
 def network_inputs(config: ArchConfig, images: Images) -> Images:
     """Images in [0, 1] as the network was trained on them: its size and channels, then (x - mean) / std."""
     images = fit_images(images, config.input_shape)
-    mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (config.mean, config.std))
+    mean, std = (torch.tensor(v, device=images.device).view(1, -1, 1, 1) for v in (config.mean, config.std))
     return (images - mean) / std
 
 
@@ -120,7 +120,7 @@ def distillation_losses(
 @torch.no_grad()
 def accuracy(spec: ArchSpec, flat: Tensor, part: Part) -> float:
     """Share of `part`, 0 to 1, that the network with weights `flat` (p,) classifies correctly."""
-    inputs = network_inputs(spec.config, part.images)
-    chunks = zip(inputs.split(_BATCH), part.labels.split(_BATCH), strict=True)
+    inputs = network_inputs(spec.config, part.images.to(flat.device))
+    chunks = zip(inputs.split(_BATCH), part.labels.to(flat.device).split(_BATCH), strict=True)
     right = sum(int((network_outputs(spec, flat, x).argmax(1) == y).sum()) for x, y in chunks)
     return right / len(part)

@@ -6,6 +6,7 @@ batch norm enter as logarithms, so that whatever is decoded stays positive.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -26,18 +27,39 @@ class Scaling:
     is_log: Tensor  # bool
 
     @classmethod
-    def fit(cls, spec: ArchSpec, weights: Flat, reference: Tensor | None = None) -> Scaling:
-        """Scales from checkpoints `weights` (n, p); without a `reference` their mean is taken.
+    def fit(
+        cls, spec: ArchSpec, weights: Flat | Callable[[], Iterable[Flat]], reference: Tensor | None = None
+    ) -> Scaling:
+        """Scales from checkpoints; without a `reference` (p,) their mean is taken.
 
-        A tensor that never differs from the reference gets the scale 1e-3 of its own magnitude, so that it stays put.
+        A tensor that hardly differs from the reference gets the scale 1e-4, so that it stays put.
+
+        Args:
+            weights: a matrix (n, p), or a function that gives its rows in chunks, again whenever it is called.
         """
-        is_log = torch.cat([torch.full((t.size,), t.kind == "norm_var") for t in spec.tensors])
-        values = _logs(weights, is_log)
-        centre = values.mean(0) if reference is None else _logs(reference[None], is_log)[0]
-        scales = []
-        for part in (values - centre).split([t.size for t in spec.tensors], dim=1):
-            scales.append(part.square().mean().sqrt().clamp_min(1e-4).expand(part.shape[1]))
-        return cls(centre, torch.cat(scales).clone(), is_log)
+        is_log = _is_log(spec)
+        chunks = weights if callable(weights) else lambda: [weights]
+        if reference is None:
+            total, count = torch.zeros(spec.size, dtype=torch.float64), 0
+            for chunk in chunks():
+                total, count = total + _logs(chunk, is_log).double().sum(0), count + len(chunk)
+            centre = (total / count).float()
+        else:
+            centre = _logs(reference[None], is_log)[0]
+        squares, rows = torch.zeros(len(spec.tensors), dtype=torch.float64), 0
+        sizes = [t.size for t in spec.tensors]
+        for chunk in chunks():
+            parts = (_logs(chunk, is_log) - centre).split(sizes, dim=1)
+            squares += torch.stack([part.double().square().sum() for part in parts])
+            rows += len(chunk)
+        scales = (squares / (rows * torch.tensor(sizes))).sqrt().float().clamp_min(1e-4)
+        return cls(centre, scales.repeat_interleave(torch.tensor(sizes)), is_log)
+
+    @classmethod
+    def of(cls, spec: ArchSpec, reference: Tensor, scale: Tensor) -> Scaling:
+        """From weights (p,) that differences are taken from and scales (p,), as a zoo keeps them."""
+        is_log = _is_log(spec)
+        return cls(_logs(reference[None], is_log)[0], scale, is_log)
 
     def to(self, device: str) -> Scaling:
         """The same on another device."""
@@ -51,6 +73,10 @@ class Scaling:
         """x to weights; differentiable."""
         values = x * self.scale + self.reference
         return torch.where(self.is_log, values.clamp(-20, 20).exp(), values)
+
+
+def _is_log(spec: ArchSpec) -> Tensor:
+    return torch.cat([torch.full((t.size,), t.kind == "norm_var") for t in spec.tensors])
 
 
 def _logs(weights: Flat, is_log: Tensor) -> Flat:

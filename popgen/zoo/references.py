@@ -5,6 +5,7 @@ Keys are ARCH/start, ARCH/reference and ARCH/scale, each (p,); the metadata tell
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -45,7 +46,9 @@ def write_references(folder: Path, tensors: dict[str, Tensor], zoo_sha256: str =
     write_tensors(folder / _FILE, tensors, {"zoo_sha256": zoo_sha256})
 
 
-def fit_reference(spec: ArchSpec, weights: Flat, start: Tensor | None) -> dict[str, Tensor]:
+def fit_reference(
+    spec: ArchSpec, weights: Flat | Callable[[], Iterable[Flat]], start: Tensor | None
+) -> dict[str, Tensor]:
     """Reference and scale from an architecture's checkpoints; without a start their mean is the reference."""
     scaling = Scaling.fit(spec, weights, start)
     found = {"reference": scaling.denormalise(torch.zeros(1, spec.size))[0], "scale": scaling.scale}

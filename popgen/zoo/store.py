@@ -13,8 +13,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
-from functools import cached_property
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +197,12 @@ class Zoo:
             out[places] = read_rows(inside(self.folder, shard), [records[i].row for i in places], size)
         return out
 
+    def _chunks(self, records: Sequence[Checkpoint]) -> Iterator[Flat]:
+        """The matrix of records in parts that fit into memory, in order."""
+        step = max(1, ROWS_BYTES // (4 * self.spec(records[0].arch).size))
+        for first in range(0, len(records), step):
+            yield self.matrix(records[first : first + step])
+
     def reference(self, arch: str) -> Tensor:
         """The weights (p,) that differences are taken from: the shared start, or the mean where there is none."""
         return self._reference_tensor(arch, "reference")
@@ -275,8 +281,8 @@ class Zoo:
                 path.unlink()
         references: dict[str, Tensor] = {}
         for arch in self.archs:
-            weights = self.matrix(self.select(arch, held_out=False) or self.select(arch))
-            fitted = fit_reference(self.spec(arch), weights, self.start(arch))
+            records = self.select(arch, held_out=False) or self.select(arch)
+            fitted = fit_reference(self.spec(arch), partial(self._chunks, records), self.start(arch))
             references |= {f"{arch}/{what}": flat for what, flat in fitted.items()}
         self._replace_references(references, self.sha256)
 

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import re
+import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from tensorboardX.proto.event_pb2 import Event
 
 from popgen.config import ZooSpec
 from popgen.errors import BadInput, PopgenError
 from popgen.generator import Generator, GeneratorConfig
-from popgen.generator.training import train_generator
+from popgen.generator.training import loop, train_generator
+from popgen.generator.training.log import Log
+from popgen.generator.training.loop import Loop
+from popgen.generator.training.stages import vae_stage
 from popgen.generator.training.tasks import Tasks
+from popgen.generator.training.unfinished import Unfinished
+from popgen.generator.training.workers import Workers, check_workers
+from popgen.weights import Scaling
 from popgen.zoo import Zoo, build_zoo
+from popgen.zoo.rows import WeightRows
 
 SPEC = ZooSpec(
     name="tiny",
@@ -30,9 +41,10 @@ CONFIG = GeneratorConfig.model_validate(
         "encoders": {"width": 32, "out": 16, "steps": 160},
         "prior": {"width": 32, "layers": 1, "steps": 120, "batch": 64, "ema": 0.9, "sample_steps": 5},
         "tune": {"steps": 40},
+        "describe": {"steps": 30},
     }
 )
-STAGES = ["vae", "data set encoder", "prior", "tuning"]
+STAGES = ["vae", "data set encoder", "prior", "tuning", "descriptions"]
 Seen = list[tuple[str, int, int, dict[str, float]]]
 
 
@@ -49,6 +61,7 @@ SHORT = changed(
     encoders={"steps": 4},
     prior={"steps": 4, "batch": 8},
     tune={"steps": 3, "networks": 2},
+    describe={"steps": 2},
 )
 
 
@@ -64,6 +77,19 @@ def trained(zoo: Zoo, tmp_path_factory: pytest.TempPathFactory) -> tuple[Generat
     return made, folder, seen
 
 
+@pytest.fixture(scope="module")
+def trained_short(zoo: Zoo, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("short")
+    train(zoo, SHORT, folder)
+    return folder
+
+
+def figures(folder: Path) -> list[dict[str, object]]:
+    """The log without its times."""
+    lines = [json.loads(line) for line in (folder / "log" / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
+
+
 def train(zoo: Zoo, config: GeneratorConfig, folder: Path) -> Generator:
     return train_generator(zoo, config, folder, lambda *_: None)
 
@@ -71,7 +97,7 @@ def train(zoo: Zoo, config: GeneratorConfig, folder: Path) -> Generator:
 def test_every_step_is_reported_in_order(trained: tuple[Generator, Path, Seen]) -> None:
     seen = trained[2]
     assert list(dict.fromkeys(stage for stage, *_ in seen)) == STAGES
-    for stage, steps in zip(STAGES, (120, 160, 120, 40), strict=True):
+    for stage, steps in zip(STAGES, (120, 160, 120, 40, 30), strict=True):
         assert [(step, total) for name, step, total, _ in seen if name == stage] == [
             (i, steps) for i in range(1, steps + 1)
         ]
@@ -94,7 +120,7 @@ def test_losses_fall(trained: tuple[Generator, Path, Seen], stage: str, name: st
 
 
 def test_what_is_generated_is_better_than_chance(trained: tuple[Generator, Path, Seen]) -> None:
-    last = trained[2][-1][3]
+    last = [losses for stage, _, _, losses in trained[2] if stage == "tuning"][-1]
     assert {"generated", "mean", "prior", "reconstruction", "kl", "behaviour"} <= last.keys()
     assert last["generated"] < 2.0  # ln 10 is 2.30
 
@@ -154,21 +180,191 @@ def test_a_seed_decides_everything(zoo: Zoo, tmp_path: Path, kind: str) -> None:
     assert torch.isfinite(first.decode("mlp-s", z)).all()
 
 
-@pytest.mark.parametrize("cut", [("vae", 3), ("prior", 2), ("tuning", 3)], ids=lambda cut: cut[0])
-def test_a_training_that_was_cut_off_ends_the_same(zoo: Zoo, tmp_path: Path, cut: tuple[str, int]) -> None:
+@pytest.mark.parametrize("save_every", [0, 1000], ids=["saved at every step", "saved after stages"])
+@pytest.mark.parametrize(
+    "cut",
+    [("vae", 3), ("data set encoder", 2), ("prior", 2), ("tuning", 2), ("descriptions", 1)],
+    ids=lambda cut: cut[0],
+)
+def test_a_training_that_was_cut_off_ends_the_same(
+    zoo: Zoo, trained_short: Path, tmp_path: Path, cut: tuple[str, int], save_every: float
+) -> None:
+    config, out = SHORT.model_copy(update={"save_every": save_every}), tmp_path / "a"
+
     def interrupt(stage: str, step: int, *_: object) -> None:
         if (stage, step) == cut:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_generator(zoo, SHORT, tmp_path / "a", interrupt)
-    assert not (tmp_path / "a" / "config.json").exists()
-    stages: list[str] = []
-    train_generator(zoo, SHORT, tmp_path / "a", lambda stage, *_: stages.append(stage))
-    assert list(dict.fromkeys(stages)) == STAGES[STAGES.index(cut[0]) :]
-    train(zoo, SHORT, tmp_path / "b")
-    assert (tmp_path / "a" / "model.safetensors").read_bytes() == (tmp_path / "b" / "model.safetensors").read_bytes()
-    assert {p.name for p in (tmp_path / "a").iterdir()} == {"model.safetensors", "config.json", "codes.json"}
+        train_generator(zoo, config, out, interrupt)
+    assert not (out / "config.json").exists()
+    seen: list[tuple[str, int]] = []
+    train_generator(zoo, config, out, lambda stage, step, *_: seen.append((stage, step)))
+    assert seen[0] == (cut[0], 1 if save_every else cut[1] + 1)
+    assert list(dict.fromkeys(stage for stage, _ in seen)) == STAGES[STAGES.index(cut[0]) :]
+    assert (out / "model.safetensors").read_bytes() == (trained_short / "model.safetensors").read_bytes()
+    assert figures(out) == figures(trained_short)
+    assert {p.name for p in out.iterdir()} == {"model.safetensors", "config.json", "codes.json", "log"}
+
+
+def test_a_save_that_was_cut_off_is_not_used(zoo: Zoo, trained_short: Path, tmp_path: Path) -> None:
+    """The tensors are written before the facts that point at them; half of a save is an older one's step."""
+    config, out = SHORT.model_copy(update={"save_every": 0}), tmp_path / "a"
+
+    def interrupt(stage: str, step: int, *_: object) -> None:
+        if (stage, step) == ("vae", 4):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_generator(zoo, config, out, interrupt)
+    assert {p.name for p in (out / "unfinished").glob("step-*")} == {"step-4.json", "step-4.safetensors"}
+    (out / "unfinished" / "step-5.safetensors").write_bytes(b"torn")
+    seen: list[tuple[str, int]] = []
+    train_generator(zoo, config, out, lambda stage, step, *_: seen.append((stage, step)))
+    assert seen[0] == ("vae", 5)
+    assert (out / "model.safetensors").read_bytes() == (trained_short / "model.safetensors").read_bytes()
+
+
+def test_an_interrupted_training_may_go_on_with_more_memory(zoo: Zoo, trained_short: Path, tmp_path: Path) -> None:
+    """A zoo larger than memory is read as it is needed, and gives the same generator."""
+
+    def interrupt(stage: str, *_: object) -> None:
+        if stage == "prior":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_generator(zoo, SHORT.model_copy(update={"memory": 0}), tmp_path / "a", interrupt)
+    train(zoo, SHORT, tmp_path / "a")
+    assert (tmp_path / "a" / "model.safetensors").read_bytes() == (trained_short / "model.safetensors").read_bytes()
+
+
+def test_rows_are_read_or_kept(zoo: Zoo) -> None:
+    records = zoo.select("mlp-s")
+    scaling = Scaling.of(zoo.spec("mlp-s"), zoo.reference("mlp-s"), zoo.scales("mlp-s"))
+    kept, read = WeightRows(zoo, records, scaling), WeightRows(zoo, records, scaling, in_memory=False)
+    assert (kept.in_memory, read.in_memory) == (True, False)
+    assert len(kept) == len(read) == 6
+    for rows in ([4, 0, 4], slice(1, 3), []):
+        assert torch.equal(kept[rows], read[rows])
+    assert torch.equal(kept[[4, 0]], scaling.normalise(zoo.matrix([records[4], records[0]])))
+    assert torch.equal(torch.cat(list(read.chunks())), kept[:])
+    assert torch.allclose(read.mean(), kept[:].mean(0), atol=1e-6)
+
+
+def test_the_log_holds_the_figures(zoo: Zoo, tmp_path: Path) -> None:
+    config = changed(SHORT, vae={"steps": 120})
+    train(zoo, config, tmp_path / "g")
+    lines = [json.loads(line) for line in (tmp_path / "g" / "log" / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["stage"], line["step"]) for line in lines] == [
+        ("vae", 50),
+        ("vae", 100),
+        ("vae", 120),
+        ("data set encoder", 4),
+        ("prior", 4),
+        ("tuning", 3),
+        ("descriptions", 2),
+    ]
+    assert {"reconstruction", "kl", "behaviour", "learning_rate", "seconds", "steps"} <= lines[0].keys()
+    for stage, tag in (("vae", "reconstruction"), ("tuning", "generated")):
+        found = events(tmp_path / "g" / "log" / stage, tag)
+        wanted = {line["step"]: line[tag] for line in lines if line["stage"] == stage}
+        assert dict(found) == pytest.approx(wanted, rel=1e-6)
+
+
+def events(folder: Path, tag: str) -> list[tuple[int, float]]:
+    """Steps and values of a tag in TensorBoard's files: records of length, checksum, event, checksum."""
+    found = []
+    for file in sorted(folder.glob("events*")):
+        content, at = file.read_bytes(), 0
+        while at < len(content):
+            (length,) = struct.unpack_from("<Q", content, at)
+            event = Event.FromString(content[at + 12 : at + 12 + length])
+            found += [(event.step, value.simple_value) for value in event.summary.value if value.tag == tag]
+            at += length + 16
+    return found
+
+
+def test_held_out_checkpoints_are_watched(zoo: Zoo, tmp_path: Path) -> None:
+    other = Zoo.create(tmp_path / "zoo", "other")  # here a seed is held out, whose data sets are those of training
+    other.set_starts({arch: zoo.reference(arch) for arch in zoo.archs})
+    for record in zoo.records:
+        changes = {"shard": "", "row": 0, "sha256": "", "held_out": record.seed == 1}
+        other.add([(record.model_copy(update=changes), zoo.matrix([record])[0])])
+    other.finalize()
+    seen = Seen()
+    train_generator(other, SHORT, tmp_path / "g", lambda *report: seen.append((*report[:3], dict(report[3]))))
+    for stage, _, _, values in seen:
+        assert (0 <= values["held-out accuracy"] <= 1) if stage in ("vae", "tuning") else len(values) < 3
+
+
+def test_a_step_in_parts_has_the_mean_of_their_gradients(zoo: Zoo, tmp_path: Path) -> None:
+    """Two parts are two batches: the first step's gradient is the mean of those of two single ones with the same numbers."""
+    tasks = Tasks.load(zoo, CONFIG.encoders)
+    torch.manual_seed(0)
+    generator = Generator(
+        SHORT,
+        {n: t.spec for n, t in tasks.archs.items()},
+        {n: t.scaling for n, t in tasks.archs.items()},
+        tasks.feature_dim,
+        tasks.text_dim,
+    )
+    made = vae_stage(generator, tasks)
+    steps = Loop(0, 2, 1e9, Workers(), Unfinished(generator, tmp_path, {}), Log(tmp_path), lambda *_: None, dict)
+    start = {k: v.clone() for k, v in generator.state_dict().items()}
+    gradients = []
+    for part in range(2):
+        generator.load_state_dict(start)
+        torch.manual_seed(loop.seed_of(0, "vae", 0, part))
+        generator.zero_grad()
+        torch.stack(list(made.losses(0).values())).sum().backward()
+        gradients.append([None if p.grad is None else p.grad.clone() for p in made.parameters])
+    made.extra.take_seen()
+    seen: list[list[torch.Tensor | None]] = []
+    one = replace(made, steps=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            torch.nn.utils,
+            "clip_grad_norm_",
+            lambda parameters, _: seen.append([None if p.grad is None else p.grad.clone() for p in parameters]),
+        )
+        steps.run("vae", lambda: one)
+    for first, second, both in zip(*gradients, seen[0], strict=True):
+        parts = [g for g in (first, second) if g is not None]
+        assert (both is None) == (not parts)
+        if both is not None:
+            assert torch.allclose(both, sum(parts) / 2, atol=1e-6)
+
+
+def test_bfloat16_trains(zoo: Zoo, tmp_path: Path) -> None:
+    made = train(zoo, SHORT.model_copy(update={"precision": "bfloat16"}), tmp_path / "g")
+    assert all(torch.isfinite(tensor).all() for tensor in made.state_dict().values())
+    assert {tensor.dtype for tensor in made.state_dict().values() if tensor.is_floating_point()} == {torch.float32}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_trains(zoo: Zoo, tmp_path: Path) -> None:
+    made = train(zoo, SHORT.model_copy(update={"device": "cuda"}), tmp_path / "g")
+    assert {tensor.device.type for tensor in made.state_dict().values()} == {"cpu"}
+    assert made.provenance.metrics["device"] == "cuda"
+    assert torch.isfinite(Generator.from_pretrained(tmp_path / "g").codes).all()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there(zoo: Zoo, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="generator.device is cuda\ntorch finds no GPU here\nSet it to auto or cpu."):
+        train(zoo, SHORT.model_copy(update={"device": "cuda"}), tmp_path / "g")
+
+
+@pytest.mark.parametrize(("parts", "count"), [(1, 2), (4, 3), (2, 0)])
+def test_workers_that_cannot_share_a_step(parts: int, count: int) -> None:
+    with pytest.raises(BadInput, match=f"{count} workers cannot share a step of {parts} parts\nevery worker takes"):
+        check_workers(GeneratorConfig(accumulate=parts), count)
+
+
+def test_parts_are_shared_out() -> None:
+    for count in (1, 2, 3, 6):
+        shares = [part for rank in range(count) for part in Workers(rank, count).parts(6)]
+        assert shares == list(range(6))
 
 
 def test_a_strict_gate_stops_before_the_prior(zoo: Zoo, tmp_path: Path) -> None:

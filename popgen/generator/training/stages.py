@@ -1,4 +1,4 @@
-"""The first three of four stages, each a function of the generator, the tasks and a report callback; the last is in tune.py.
+"""The first three of five stages, each made from the generator and the tasks; the last two are in tune.py.
 
 1. The VAE learns to reconstruct weights and, through the decoded networks' cross-entropy, what they do.
 2. The data set encoder is aligned with the frozen latents by a contrastive loss (as in D2NWG), and by predicting them.
@@ -10,12 +10,11 @@
 from __future__ import annotations
 
 import torch
-from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from popgen.generator.bundle import Generator
-from popgen.generator.training.stage import Report, Stage
+from popgen.generator.training.loop import Stage
 from popgen.generator.training.tasks import ArchTask, Tasks
 from popgen.generator.vae import kl_to_normal, sample_posterior
 from popgen.types import Flat, Latents
@@ -24,32 +23,57 @@ from popgen.weights.network import behaviour_loss
 _LEAST_STD = 0.05  # of an architecture's latents, in units of the standard deviation over all of them
 
 
-def train_vae(generator: Generator, tasks: Tasks, report: Report) -> dict[str, float]:
+def vae_stage(generator: Generator, tasks: Tasks) -> Stage:
     """Stage 1. Offsets of the linear paths start at the mean of the checkpoints."""
     config = generator.config.vae
     for task in tasks.archs.values():
-        generator.vae.linear[task.spec.fingerprint].offset.data.copy_(task.x.mean(0))  # type: ignore[union-attr, operator]
-    stage, turns = Stage("vae", config.steps, config.learning_rate), Turns(list(tasks.archs))
-    return stage.run(generator.vae.parameters(), lambda _: vae_losses(generator, tasks, turns), report)
+        if task.spec.fingerprint in generator.vae.linear:
+            generator.vae.linear[task.spec.fingerprint].offset.data.copy_(task.x.mean())  # type: ignore[union-attr, operator]
+    turns = Turns(list(tasks.archs))
+    return Stage(
+        config.steps,
+        config.learning_rate,
+        list(generator.vae.parameters()),
+        lambda _: vae_losses(generator, tasks, turns),
+        extra=turns,
+        followed=[turns],
+        watched=True,
+    )
 
 
-class Turns:
+class Turns(nn.Module):
     """Which architecture is trained next: drawn in proportion to how badly its decoded networks do.
 
     Batch norm and depth make some designs several times harder than others; with equal turns they are left behind.
     """
 
+    losses: Tensor
+
     def __init__(self, archs: list[str]) -> None:
-        self.losses = dict.fromkeys(archs, 1.0)
+        super().__init__()
+        self.archs = archs
+        self.register_buffer("losses", torch.ones(len(archs)))
+        self._seen: list[Tensor] = []
 
     def draw(self) -> str:
         """An architecture's name."""
-        weights = torch.tensor(list(self.losses.values())).clamp_min(1e-3)
-        return list(self.losses)[int(torch.multinomial(weights + weights.mean() / 4, 1))]
+        weights = self.losses.clamp_min(1e-3)
+        return self.archs[int(torch.multinomial(weights + weights.mean() / 4, 1))]
 
-    def tell(self, arch: str, loss: float) -> None:
-        """Its loss, smoothed over about 20 turns."""
-        self.losses[arch] += 0.05 * (loss - self.losses[arch])
+    def tell(self, arch: str, loss: Tensor) -> None:
+        """The loss (a scalar) that an architecture had in its turn."""
+        place = torch.tensor(float(self.archs.index(arch)), device=loss.device)
+        self._seen.append(torch.stack([place, loss.detach().float()]))
+
+    def take_seen(self) -> list[Tensor]:
+        """Architecture's place and loss (2,) of each turn since the last call."""
+        seen, self._seen = self._seen, []
+        return seen
+
+    def follow(self, seen: Tensor) -> None:
+        """Losses are smoothed over about 20 turns of an architecture; turns are (n, 2)."""
+        for place, loss in seen.tolist():
+            self.losses[int(place)] += 0.05 * (loss - self.losses[int(place)])
 
 
 def vae_losses(generator: Generator, tasks: Tasks, turns: Turns) -> dict[str, Tensor]:
@@ -68,7 +92,7 @@ def vae_losses(generator: Generator, tasks: Tasks, turns: Turns) -> dict[str, Te
         some = min(config.behaviour_networks, len(pick))
         names = [task.records[i].data for i in pick[:some].tolist()]
         behaviour = behaviour_of(tasks, task, decoded[:some], names, config.behaviour_images)
-        turns.tell(arch, behaviour.item())
+        turns.tell(arch, behaviour)
         losses["behaviour"] = config.behaviour * behaviour
     return losses
 
@@ -78,9 +102,10 @@ def _mixed(task: ArchTask, pick: Tensor, share: float) -> Flat:
 
     Checkpoints of one shared start stay good networks between each other, so this is new training data for nothing.
     """
-    partners = [task.siblings[i][int(torch.randint(len(task.siblings[i]), ()))] for i in pick.tolist()]
+    siblings = [task.rows[task.records[i].data] for i in pick.tolist()]
+    partners = [rows[int(torch.randint(len(rows), ()))] for rows in siblings]
     weight = torch.rand(len(pick), 1) * (torch.rand(len(pick), 1) < share)
-    return torch.lerp(task.x[pick], task.x[partners], weight)
+    return torch.lerp(task.x[pick.tolist()], task.x[partners], weight)
 
 
 def behaviour_of(tasks: Tasks, task: ArchTask, x: Tensor, data: list[str], count: int) -> Tensor:
@@ -96,7 +121,10 @@ def store_codes(generator: Generator, tasks: Tasks) -> dict[str, Latents]:
     By architecture, because a residual net's codes may lie ten times closer together than another's: a step of the same
     size would be nothing for one, and destroy the other.
     """
-    raw = {name: generator.vae.encode(task.spec, task.x)[0] for name, task in tasks.archs.items()}
+    raw = {
+        name: torch.cat([generator.vae.encode(task.spec, x)[0] for x in task.x.chunks()])
+        for name, task in tasks.archs.items()
+    }
     everywhere = torch.cat(list(raw.values())).std(0)
     generator.latent_mean = torch.stack([z.mean(0) for z in raw.values()])
     own = torch.stack([z.std(0) for z in raw.values()])
@@ -106,16 +134,14 @@ def store_codes(generator: Generator, tasks: Tasks) -> dict[str, Latents]:
     return raw
 
 
-def train_data_encoder(
-    generator: Generator, tasks: Tasks, codes: dict[str, Latents], report: Report
-) -> dict[str, float]:
+def data_encoder_stage(generator: Generator, tasks: Tasks, codes: dict[str, Latents]) -> Stage:
     """Stage 2. Positive pairs: a draw of images of a data set, and the latent of a checkpoint trained on it."""
     config, names = generator.config.encoders, tasks.with_checkpoints
     coordinates = generator.codes[0].numel()
     project = nn.ModuleDict({"data": nn.Linear(config.out, 32), "latent": nn.Linear(coordinates, 32)})
     predict = nn.ModuleDict({arch: nn.Linear(config.out, coordinates) for arch in tasks.archs})
-    scale = nn.Parameter(torch.tensor(1 / config.temperature).log())
-    rows = {arch: _rows_by_data(task) for arch, task in tasks.archs.items()}
+    scale = nn.ParameterList([torch.tensor(1 / config.temperature).log()])
+    rows = {arch: task.rows for arch, task in tasks.archs.items()}
     archs = list(tasks.archs)
 
     def losses(step: int) -> dict[str, Tensor]:
@@ -129,7 +155,7 @@ def train_data_encoder(
         latents = ((codes[arch][pick] - generator.prior.latent_mean) / generator.prior.latent_std).flatten(1)
         left = F.normalize(project["data"](embedding), dim=1)
         right = F.normalize(project["latent"](latents), dim=1)
-        logits = scale.exp().clamp_max(100) * left @ right.T
+        logits = scale[0].exp().clamp_max(100) * left @ right.T
         target = torch.arange(len(chosen))
         contrast = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
         return {
@@ -137,15 +163,15 @@ def train_data_encoder(
             "regression": config.regression * F.mse_loss(predict[arch](embedding), latents),
         }
 
-    parameters = [*generator.data_encoder.parameters(), *project.parameters(), *predict.parameters(), scale]
-    return Stage("data set encoder", config.steps, config.learning_rate).run(parameters, losses, report)
-
-
-def _rows_by_data(task: ArchTask) -> dict[str, list[int]]:
-    rows: dict[str, list[int]] = {}
-    for i, record in enumerate(task.records):
-        rows.setdefault(record.data, []).append(i)
-    return rows
+    own = nn.ModuleDict({"project": project, "predict": predict, "scale": scale})
+    return Stage(
+        config.steps,
+        config.learning_rate,
+        [*generator.data_encoder.parameters(), *own.parameters()],
+        losses,
+        extra=own,
+        followed=[generator.data_encoder.standardise],
+    )
 
 
 @torch.no_grad()
@@ -171,21 +197,17 @@ class Conditions:
         return rows + noise * torch.randn_like(rows)
 
 
-def train_prior(
-    generator: Generator, tasks: Tasks, codes: dict[str, Latents], conditions: Conditions, report: Report
-) -> dict[str, float]:
+def prior_stage(generator: Generator, tasks: Tasks, codes: dict[str, Latents], conditions: Conditions) -> Stage:
     """Stage 3. The averaged weights (EMA) are kept."""
     config = generator.config.prior
-    average = EMAModel(generator.prior.parameters(), decay=config.ema, use_ema_warmup=True, power=0.75)
-    stage = Stage("prior", config.steps, config.learning_rate)
-    losses = stage.run(
-        generator.prior.parameters(),
+    return Stage(
+        config.steps,
+        config.learning_rate,
+        list(generator.prior.parameters()),
         lambda _: _prior_losses(generator, tasks, codes, conditions, config.batch),
-        report,
-        lambda: average.step(generator.prior.parameters()),
+        followed=[generator.prior],
+        ema=config.ema,
     )
-    average.copy_to(generator.prior.parameters())
-    return losses
 
 
 def _prior_losses(

@@ -19,10 +19,11 @@ from popgen.encoders.images import ImageEncoder
 from popgen.errors import BadInput
 from popgen.generator.conditions import arch_vectors
 from popgen.generator.config import EncoderConfig
-from popgen.types import Flat, Images, Labels
+from popgen.types import Images, Labels
 from popgen.weights import Scaling
 from popgen.weights.network import network_inputs
 from popgen.zoo import Checkpoint, Zoo
+from popgen.zoo.rows import WeightRows
 
 
 @dataclass(frozen=True)
@@ -32,15 +33,18 @@ class ArchTask:
     spec: ArchSpec
     scaling: Scaling
     records: list[Checkpoint]
-    x: Flat  # normalised, rows as in `records`
+    x: WeightRows  # rows as in `records`
     held_out: list[Checkpoint]
-    held_out_x: Flat
+    held_out_x: WeightRows
     vector: Tensor  # the architecture's condition
 
     @cached_property
-    def siblings(self) -> list[list[int]]:
-        """For each row the rows of the same data set, itself included."""
-        return [[j for j, other in enumerate(self.records) if other.data == record.data] for record in self.records]
+    def rows(self) -> dict[str, list[int]]:
+        """For each data set its rows."""
+        found: dict[str, list[int]] = {}
+        for i, record in enumerate(self.records):
+            found.setdefault(record.data, []).append(i)
+        return found
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class Tasks:
     sentences: dict[str, Tensor]  # per data set: the sentence embedding (text_dim,) of its description
     feature_dim: int
     text_dim: int
+    device: str = "cpu"
 
     @property
     def with_checkpoints(self) -> list[str]:
@@ -61,16 +66,21 @@ class Tasks:
         return [name for name in self.data if name in known]
 
     @classmethod
-    def load(cls, zoo: Zoo, config: EncoderConfig, extra: Sequence[str] = ()) -> Tasks:
+    def load(
+        cls, zoo: Zoo, config: EncoderConfig, extra: Sequence[str] = (), memory: float = 4.0, device: str = "cpu"
+    ) -> Tasks:
         """Read the zoo, its data sets, and their features.
 
         Args:
             extra: names of data sets that no network of the zoo was trained on.
+            memory: GB of weights that are kept; the weights of a larger zoo are read when they are needed.
+            device: where weights, inputs and features are used.
 
         Raises:
             BadInput: a zoo without training checkpoints, an extra data set that is held out or has other classes.
         """
-        texts, images = ArchTextEncoder.load(config.text), ImageEncoder.load(config.images)
+        texts, images = ArchTextEncoder.load(config.text), ImageEncoder.load(config.images, device)
+        fits = sum(4 * zoo.spec(record.arch).size for record in zoo.records) <= memory * 1e9
         archs = {}
         for name in zoo.archs:
             spec, records = zoo.spec(name), zoo.select(arch=name, held_out=False)
@@ -81,27 +91,28 @@ class Tasks:
                     "a generator needs two or more",
                     "Build or import more.",
                 )
-            weights = zoo.matrix(records)
-            scaling = Scaling.fit(spec, weights, zoo.reference(name))
-            held_out_x = scaling.normalise(zoo.matrix(held_out)) if held_out else torch.zeros(0, spec.size)
-            vector = arch_vectors([spec], texts)[0]
-            archs[name] = ArchTask(spec, scaling, records, scaling.normalise(weights), held_out, held_out_x, vector)
+            scaling = Scaling.of(spec, zoo.reference(name), zoo.scales(name)).to(device)
+            x, held_out_x = (WeightRows(zoo, part, scaling, fits, device) for part in (records, held_out))
+            vector = arch_vectors([spec], texts)[0].to(device)
+            archs[name] = ArchTask(spec, scaling, records, x, held_out, held_out_x, vector)
         data = {name: load_data(name) for name in sorted({r.data for t in archs.values() for r in t.records})}
         _check_extra(zoo, archs, data, extra)
         data |= {name: load_data(name) for name in extra}
         features = {name: _class_features(data_set, images) for name, data_set in data.items()}
-        sentences = dict(zip(data, texts.encode([describe(name) for name in data]), strict=True))
-        return cls(archs, data, features, sentences, images.dim, texts.dim)
+        sentences = dict(zip(data, texts.encode([describe(name) for name in data]).to(device), strict=True))
+        return cls(archs, data, features, sentences, images.dim, texts.dim, device)
 
     def draw_images(self, arch: str, data: str, count: int) -> tuple[Images, Labels]:
         """`count` random training images, as the architecture takes them, with labels."""
         part = self.data[data].train
-        pick = torch.randint(len(part), (count,))
-        return network_inputs(self.archs[arch].spec.config, part.images[pick]), part.labels[pick]
+        pick = torch.randint(len(part), (count,), device="cpu")
+        images, labels = part.images[pick].to(self.device), part.labels[pick].to(self.device)
+        return network_inputs(self.archs[arch].spec.config, images), labels
 
     def draw_features(self, data: str, per_class: int) -> Tensor:
         """Features of a new draw of images: (classes, per_class, dim)."""
-        return torch.stack([f[torch.randint(len(f), (per_class,))] for f in self.features[data]])
+        drawn = [f[torch.randint(len(f), (per_class,), device="cpu")] for f in self.features[data]]
+        return torch.stack(drawn).to(self.device)
 
 
 def _check_extra(zoo: Zoo, archs: dict[str, ArchTask], data: dict[str, DataSet], extra: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,69 +15,128 @@ from popgen.generator.bundle import Code, Generator, Provenance
 from popgen.generator.config import GeneratorConfig
 from popgen.generator.training import stages
 from popgen.generator.training.choose import CHEAP, choose_prior
-from popgen.generator.training.finished import FinishedStages
-from popgen.generator.training.stage import Report
+from popgen.generator.training.log import Log
+from popgen.generator.training.loop import Loop, Report
 from popgen.generator.training.tasks import Tasks
-from popgen.generator.training.tune import learn_descriptions, tune
+from popgen.generator.training.tune import descriptions_stage, tuning_stage
+from popgen.generator.training.unfinished import Unfinished
+from popgen.generator.training.workers import Workers
 from popgen.types import Flat
 from popgen.weights.network import accuracy
 from popgen.zoo import Checkpoint, Zoo
 
 _FITTED = 1024  # checkpoints of an architecture that its remainder is fitted on, at most
+_TOGETHER = 64  # checkpoints decoded at a time: bounds memory
+_WATCHED = 4  # held-out checkpoints of each architecture that are looked at while training
+_NOT_SETTINGS = {"memory", "save_every"}  # they change no result, so an interrupted training may go on with others
 
 
-def train_generator(zoo: Zoo, config: GeneratorConfig, out: Path, report: Report) -> Generator:
-    """Train and save a generator. What is finished of an interrupted training in `out` is not done again.
+def train_generator(
+    zoo: Zoo, config: GeneratorConfig, out: Path, report: Report, device: str | None = None
+) -> Generator:
+    """Train and save a generator. What is done of an interrupted training in `out` is not done again.
+
+    In a process group of torch.distributed, each process calls this with the same arguments and takes its share of every step.
 
     Args:
-        report: called after every step with the stage, the step, the number of steps and the smoothed losses.
+        report: called after every step with the stage, the step, the number of steps, the smoothed losses and the accuracy of some
+            held-out checkpoints after reconstruction.
+        device: None: as `config.device` says.
+
+    Returns:
+        The generator on the CPU; in a process that is not the first of its group without codes, and not saved.
 
     Raises:
         PopgenError: reconstruction costs more accuracy on held-out lineages than `config.vae.gate`.
+        BadInput: the parts of a step cannot be shared out among the processes, or there is no such device.
         CannotResume: `out` holds an interrupted training with other settings or of another zoo.
     """
-    began = time.monotonic()
+    workers = Workers.find(config, device)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    with torch.device(workers.device):
+        return _train(zoo, config, out, report, workers)
+
+
+def _train(zoo: Zoo, config: GeneratorConfig, out: Path, report: Report, workers: Workers) -> Generator:
+    began = time.monotonic()
     torch.manual_seed(config.seed)
-    extra = [name for grid in config.tune.tasks for name in grid.names]
-    known = {record.data for record in zoo.select(held_out=False)}
-    tasks = Tasks.load(zoo, config.encoders, [name for name in dict.fromkeys(extra) if name not in known])
+    tasks = load_tasks(zoo, config, workers.device)
     specs = {name: task.spec for name, task in tasks.archs.items()}
     scalings = {name: task.scaling for name, task in tasks.archs.items()}
     generator = Generator(config, specs, scalings, tasks.feature_dim, tasks.text_dim)
     generator.prior.set_archs(torch.stack([task.vector for task in tasks.archs.values()]))
-    finished = FinishedStages(generator, out, {"config": config.model_dump(), "zoo_sha256": zoo.sha256})
-    losses = {"vae": finished.run("vae", lambda: stages.train_vae(generator, tasks, report))}
+    settings = {"config": config.model_dump(exclude=_NOT_SETTINGS), "zoo_sha256": zoo.sha256}
+    unfinished = Unfinished(generator, out, settings, workers.device)
+    log = Log(out / "log")
+    watch = held_out_watch(generator, tasks)
+    loop = Loop(config.seed, config.accumulate, config.save_every, workers, unfinished, log, report, watch)
+    losses = {"vae": loop.run("vae", lambda: stages.vae_stage(generator, tasks))}
     codes = stages.store_codes(generator, tasks)
     check_gate(generator, tasks)
-    losses["data_encoder"] = finished.run(
-        "data_encoder", lambda: stages.train_data_encoder(generator, tasks, codes, report)
+    losses["data set encoder"] = loop.run(
+        "data set encoder", lambda: stages.data_encoder_stage(generator, tasks, codes)
     )
     torch.manual_seed(config.seed)  # the same draws whether the stage before was run or loaded
     conditions = stages.Conditions(generator, tasks)
     if config.prior.kind not in CHEAP:
-        losses["prior"] = finished.run("prior", lambda: stages.train_prior(generator, tasks, codes, conditions, report))
-        losses["tune"] = finished.run("tune", lambda: tune(generator, tasks, codes, report))
+        losses["prior"] = loop.run("prior", lambda: stages.prior_stage(generator, tasks, codes, conditions))
+        losses["tuning"] = loop.run("tuning", lambda: tuning_stage(generator, tasks, codes))
     generator.data_encoder.eval()
-    losses["descriptions"] = finished.run("descriptions", lambda: learn_descriptions(generator, tasks, report))
+    losses["descriptions"] = loop.run("descriptions", lambda: descriptions_stage(generator, tasks))
+    log.close()
+    if not workers.is_first:
+        return generator
     generator.eval().requires_grad_(False)
     torch.manual_seed(config.seed)
     generator.data_vectors = torch.stack([drawn.mean(0) for drawn in stages.embeddings(generator, tasks, 64).values()])
     store_remainders(generator, tasks)
     generator.records = _records(generator, tasks)
     metrics = {
-        "seconds": round(finished.seconds + time.monotonic() - began, 1),
+        "seconds": round(unfinished.seconds + time.monotonic() - began, 1),
+        "device": workers.device,
+        "workers": workers.count,
         "losses": losses,
         "retrieval": retrieval(generator, tasks),
     }
     classes = {data.classes for data in tasks.data.values()}
     shared = list(classes.pop()) if len(classes) == 1 else []
     generator.provenance = Provenance(zoo.name, zoo.sha256, shared, tasks.with_checkpoints, metrics, __version__)
-    metrics["priors"] = choose_prior(generator, tasks)
-    generator.save_pretrained(out)
-    finished.remove()
+    with torch.device("cpu"):
+        generator.to_cpu()
+        metrics["priors"] = choose_prior(generator, tasks)
+        generator.save_pretrained(out)
+    unfinished.remove()
     return generator
+
+
+def load_tasks(zoo: Zoo, config: GeneratorConfig, device: str = "cpu") -> Tasks:
+    """All that a training sees: the zoo, and the data sets without checkpoints that `config.tune.tasks` names."""
+    extra = [name for grid in config.tune.tasks for name in grid.names]
+    known = {record.data for record in zoo.select(held_out=False)}
+    more = [name for name in dict.fromkeys(extra) if name not in known]
+    return Tasks.load(zoo, config.encoders, more, config.memory, device)
+
+
+def held_out_watch(generator: Generator, tasks: Tasks) -> Callable[[], dict[str, float]]:
+    """A function that gives the mean validation accuracy of some held-out checkpoints after reconstruction."""
+    chosen = {}
+    for name, task in tasks.archs.items():
+        known = [i for i, record in enumerate(task.held_out) if record.data in tasks.data]
+        if known:
+            rows = known[:: max(1, len(known) // _WATCHED)][:_WATCHED]
+            chosen[name] = [task.held_out[i] for i in rows], task.scaling.denormalise(task.held_out_x[rows])
+
+    def watch() -> dict[str, float]:
+        if not chosen:
+            return {}
+        scores = []
+        for name, (records, weights) in chosen.items():
+            decoded = generator.decode(name, generator.encode(name, weights))
+            scores.append(_mean_accuracy(generator, tasks, records, decoded))
+        return {"held-out accuracy": sum(scores) / len(scores)}
+
+    return watch
 
 
 @torch.no_grad()
@@ -86,16 +146,16 @@ def store_remainders(generator: Generator, tasks: Tasks) -> None:
     for name, task in tasks.archs.items():
         latents = generator.codes[rows : rows + len(task.records)]
         rows += len(task.records)
-        some = torch.arange(len(task.records))[:: -(-len(task.records) // _FITTED)]
+        every = -(-len(task.records) // _FITTED)
         left = torch.cat(
             [
-                task.x[i : i + 1] - generator.vae.decode(task.spec, generator.unstandardise(name, latents[i : i + 1]))
-                for i in some
+                task.x[[i]] - generator.vae.decode(task.spec, generator.unstandardise(name, latents[i : i + 1]))
+                for i in range(0, len(task.records), every)
             ]
         )
         generator.remainders[task.spec.fingerprint].fit(left)  # type: ignore[operator]
         rest += [
-            generator.remainder(name, task.scaling.denormalise(task.x[i : i + 1]), latents[i : i + 1])
+            generator.remainder(name, task.scaling.denormalise(task.x[[i]]), latents[i : i + 1])
             for i in range(len(task.records))
         ]
     generator.remainder_codes = torch.cat(rest)
@@ -129,12 +189,16 @@ def retrieval(generator: Generator, tasks: Tasks) -> dict[str, dict[str, float]]
         row: dict[str, float] = {}
         for kind, records, x in (("train", task.records, task.x), ("held_out", task.held_out, task.held_out_x)):
             known = [i for i, r in enumerate(records) if r.data in tasks.data]
-            if known:
-                chosen, weights = [records[i] for i in known], task.scaling.denormalise(x[known])
-                row[f"{kind}_original"] = _mean_accuracy(generator, tasks, chosen, weights)
+            before, after = 0.0, 0.0
+            for first in range(0, len(known), _TOGETHER):
+                rows = known[first : first + _TOGETHER]
+                chosen, weights = [records[i] for i in rows], task.scaling.denormalise(x[rows])
                 latents = generator.encode(name, weights)
                 decoded = generator.restore(name, latents, generator.remainder(name, weights, latents))
-                row[f"{kind}_decoded"] = _mean_accuracy(generator, tasks, chosen, decoded)
+                before += len(rows) * _mean_accuracy(generator, tasks, chosen, weights)
+                after += len(rows) * _mean_accuracy(generator, tasks, chosen, decoded)
+            if known:
+                row[f"{kind}_original"], row[f"{kind}_decoded"] = before / len(known), after / len(known)
         figures[name] = row
     return figures
 

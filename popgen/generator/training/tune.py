@@ -8,12 +8,11 @@ samples' diversity, in place.
 from __future__ import annotations
 
 import torch
-from diffusers.training_utils import EMAModel
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from popgen.generator.bundle import Generator
-from popgen.generator.training.stage import Report, Stage
+from popgen.generator.training.loop import Stage
 from popgen.generator.training.stages import Turns, behaviour_of, vae_losses
 from popgen.generator.training.tasks import Tasks
 from popgen.types import Latents
@@ -22,7 +21,7 @@ _DRAWS = 16  # embeddings whose mean a description is mapped to
 _ANCHORS = 32  # codes of the zoo in a step that holds them in place
 
 
-def tune(generator: Generator, tasks: Tasks, codes: dict[str, Latents], report: Report) -> dict[str, float]:
+def tuning_stage(generator: Generator, tasks: Tasks, codes: dict[str, Latents]) -> Stage:
     """Stage 4. The gradient flows through the prior's mean; the VAE's encoder, and so the codes, stay as they are."""
     config, vae, prior = generator.config.tune, generator.vae, generator.prior
     frozen = [
@@ -35,7 +34,6 @@ def tune(generator: Generator, tasks: Tasks, codes: dict[str, Latents], report: 
     ids = {id(p) for p in frozen}
     everything = [*vae.parameters(), *prior.parameters(), *generator.data_encoder.parameters()]
     parameters = [p for p in everything if id(p) not in ids]
-    average = EMAModel(parameters, decay=generator.config.prior.ema, use_ema_warmup=True, power=0.75)
     turns, vae_turns = Turns(list(tasks.archs)), Turns(list(tasks.archs))
     names = list(tasks.data)
     rows = [(arch, i) for arch, task in tasks.archs.items() for i in range(len(task.records))]
@@ -46,14 +44,11 @@ def tune(generator: Generator, tasks: Tasks, codes: dict[str, Latents], report: 
         holds = step % config.anchor_every == 0
         anchors = [rows[i] for i in torch.randint(len(rows), (_ANCHORS,)).tolist()] if holds else []
         embeddings = _embed(generator, tasks, chosen + [tasks.archs[arch].records[i].data for arch, i in anchors])
-        z = prior.sample(
-            embeddings[: len(chosen)],
-            task.vector.expand(len(chosen), -1),
-            torch.randn(len(chosen), *generator.latent_shape),
-        )
+        noise = torch.randn(len(chosen), *generator.latent_shape)
+        z = prior.sample(embeddings[: len(chosen)], task.vector.expand(len(chosen), -1), noise)
         decoded = vae.decode(task.spec, z)
         generated = behaviour_of(tasks, task, decoded, chosen, config.images)
-        turns.tell(task.spec.name, generated.item())
+        turns.tell(task.spec.name, generated)
         if not holds:
             return {"generated": generated}
         stored = torch.stack([codes[arch][i] for arch, i in anchors])
@@ -66,11 +61,16 @@ def tune(generator: Generator, tasks: Tasks, codes: dict[str, Latents], report: 
 
     generator.data_encoder.train()
     prior.eval()  # the spread stays as it is
-    stage = Stage("tuning", config.steps, config.learning_rate)
-    result = stage.run(parameters, losses, report, lambda: average.step(parameters))
-    average.copy_to(parameters)
-    generator.data_encoder.eval()
-    return result
+    return Stage(
+        config.steps,
+        config.learning_rate,
+        parameters,
+        losses,
+        extra=nn.ModuleDict({"turns": turns, "vae_turns": vae_turns}),
+        followed=[turns, vae_turns, generator.data_encoder.standardise],
+        ema=generator.config.prior.ema,
+        watched=True,
+    )
 
 
 def _embed(generator: Generator, tasks: Tasks, names: list[str]) -> Tensor:
@@ -85,7 +85,7 @@ def _embed(generator: Generator, tasks: Tasks, names: list[str]) -> Tensor:
     return embeddings + config.condition_noise * torch.randn_like(embeddings)
 
 
-def learn_descriptions(generator: Generator, tasks: Tasks, report: Report) -> dict[str, float]:
+def descriptions_stage(generator: Generator, tasks: Tasks) -> Stage:
     """Stage 5. What a description says is what the mean embedding of its data set's images says; all else is frozen."""
     config, encoder = generator.config.describe, generator.data_encoder
     names, per_class = list(tasks.data), generator.config.encoders.images_per_class
@@ -99,4 +99,4 @@ def learn_descriptions(generator: Generator, tasks: Tasks, report: Report) -> di
         pick = torch.randint(len(names), (min(len(names), 64),))
         return {"description": F.mse_loss(encoder.from_text(sentences[pick]), target[pick])}
 
-    return Stage("descriptions", config.steps, config.learning_rate).run(encoder.read_text.parameters(), losses, report)
+    return Stage(config.steps, config.learning_rate, list(encoder.read_text.parameters()), losses)

@@ -1,0 +1,103 @@
+"""An interrupted training, in a folder of its own: stages that are finished, and the step that the running one had reached.
+
+Tensors are safetensors, all else is JSON. A file is there whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from popgen.errors import CannotResume
+from popgen.zoo.index import write_text
+from popgen.zoo.shards import write_tensors
+
+_NOT_TRAINED = (
+    "codes",
+    "remainder_codes",
+    "data_vectors",
+    "latent_mean",
+    "latent_std",
+)  # derived from the trained parts between the stages
+
+
+class Unfinished:
+    """`seconds` is what the loaded stages had taken.
+
+    Raises:
+        CannotResume: the folder holds a training with other settings.
+    """
+
+    def __init__(self, model: nn.Module, out: Path, settings: dict[str, Any], device: str = "cpu") -> None:
+        self.model, self.folder, self.seconds, self._device = model, out / "unfinished", 0.0, device
+        self.folder.mkdir(parents=True, exist_ok=True)
+        file = self.folder / "settings.json"
+        text = json.dumps(settings, indent=1, sort_keys=True)
+        if not file.exists():
+            write_text(file, text)
+        elif file.read_text() != text:
+            before = json.loads(file.read_text())
+            changed = [key for key in settings if settings[key] != before.get(key)]
+            raise CannotResume(
+                f"{out} holds an interrupted training with another {' and '.join(changed)}",
+                "what it has finished cannot be used",
+                f"Restore the settings, choose another --out, or remove {self.folder}.",
+            )
+
+    def load_finished(self, stage: str) -> dict[str, float] | None:
+        """Load what a finished stage left; returns its losses, or None where it is not finished."""
+        record = self._file(stage, "json")
+        if not record.exists():
+            return None
+        done = json.loads(record.read_text())
+        self._load(load_file(self._file(stage, "safetensors"), device=self._device))
+        self.seconds += done["seconds"]
+        return dict(done["losses"])
+
+    def finish(self, stage: str, losses: dict[str, float], seconds: float) -> None:
+        """Keep a finished stage; its steps are no longer needed."""
+        write_tensors(self._file(stage, "safetensors"), self._model_tensors())
+        write_text(self._file(stage, "json"), json.dumps({"losses": losses, "seconds": seconds}))
+        for file in self.folder.glob("step-*"):
+            file.unlink()
+
+    def save_step(self, stage: str, work: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Keep the step that a stage has reached: the model, the tensors of its work, and facts with the number `step`."""
+        old = list(self.folder.glob("step-*"))
+        name = f"step-{facts['step']}"
+        tensors = {f"model.{k}": v for k, v in self._model_tensors().items()}
+        write_tensors(self.folder / f"{name}.safetensors", tensors | {f"work.{k}": v for k, v in work.items()})
+        write_text(self.folder / f"{name}.json", json.dumps({"stage": stage, **facts}))
+        for file in old:
+            if file.stem != name:
+                file.unlink()
+
+    def load_step(self, stage: str) -> dict[str, Any] | None:
+        """Load the model as it was at the last kept step of a stage; returns the facts, and the work's tensors under "tensors"."""
+        steps = sorted(self.folder.glob("step-*.json"), key=lambda file: int(file.stem.removeprefix("step-")))
+        for record in reversed(steps):
+            facts: dict[str, Any] = json.loads(record.read_text())
+            if facts["stage"] == stage:
+                tensors = load_file(record.with_suffix(".safetensors"), device=self._device)
+                self._load({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
+                work = {k.removeprefix("work."): v for k, v in tensors.items() if k.startswith("work.")}
+                return {**facts, "tensors": work}
+        return None
+
+    def remove(self) -> None:
+        """Forget all of it: the result is saved."""
+        shutil.rmtree(self.folder)
+
+    def _file(self, stage: str, ending: str) -> Path:
+        return self.folder / f"{stage.replace(' ', '-')}.{ending}"
+
+    def _model_tensors(self) -> dict[str, Tensor]:
+        return {k: v.contiguous() for k, v in self.model.state_dict().items() if k not in _NOT_TRAINED}
+
+    def _load(self, tensors: dict[str, Tensor]) -> None:
+        self.model.load_state_dict(tensors, strict=False)

@@ -1,0 +1,69 @@
+"""Training on several workers: Ray Train starts them, and they make what one process makes of the same parts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from popgen.generator import Generator
+
+SPEC = {
+    "zoo": {
+        "name": "tiny",
+        "archs": ["mlp-s", "cnn-s"],
+        "data": ["digits", "digits/rotate:90"],
+        "seeds": [0, 1],
+        "recipe": {"epochs": 1},
+        "workers": 0,
+    },
+    "generator": {
+        "accumulate": 2,
+        "threads": 1,
+        "vae": {"latent_tokens": 2, "latent_width": 4, "width": 32, "steps": 60, "gate": 1, "behaviour_networks": 2},
+        "encoders": {"width": 32, "out": 16, "steps": 10},
+        "prior": {"width": 32, "layers": 1, "steps": 10, "batch": 16, "sample_steps": 2},
+        "tune": {"steps": 10, "networks": 2},
+        "describe": {"steps": 5},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def folder(popgen: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("workers")
+    (folder / "spec.yaml").write_text(yaml.safe_dump(SPEC))
+    popgen("zoo", "build", "spec.yaml", "--out", "zoo", "--workers", 0, cwd=folder)
+    popgen("train", "spec.yaml", "--zoo", "zoo", "--out", "one", cwd=folder)
+    return folder
+
+
+def test_two_workers_make_what_one_makes(popgen: Any, folder: Path, ray_cluster: str) -> None:
+    called = popgen("train", "spec.yaml", "--zoo", "zoo", "--out", "two", "--train-workers", 2, "--json", cwd=folder)
+    assert (called.json["workers"], called.json["device"]) == (2, "cpu")
+    one, two = folder / "one", folder / "two"
+    assert (one / "model.safetensors").read_bytes() == (two / "model.safetensors").read_bytes()
+    assert {path.name for path in two.iterdir()} == {"model.safetensors", "config.json", "codes.json", "log"}
+    assert Generator.from_pretrained(two).provenance.metrics["losses"] == called.json["losses"]
+    assert "vae: 50 of 60" in called.err or "vae: 60 of 60" in called.err
+    lines = [json.loads(line) for line in (two / "log" / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["stage"], line["step"]) for line in lines][:2] == [("vae", 50), ("vae", 60)]
+
+
+def test_what_one_worker_refuses_the_command_refuses(popgen: Any, folder: Path, ray_cluster: str) -> None:
+    command = ("train", "spec.yaml", "--zoo", "zoo", "--out", "three", "--train-workers", 2)
+    called = popgen(*command, "--set", "generator.vae.gate=1e-9", "--set", "generator.vae.steps=1", cwd=folder, code=7)
+    assert "the VAE loses" in called.err and "generator.vae.gate" in called.err
+    assert not (folder / "three" / "config.json").exists()
+
+
+def test_workers_that_do_not_fit_are_refused_before_ray(popgen: Any, folder: Path) -> None:
+    command = ("train", "spec.yaml", "--zoo", "zoo", "--out", "four", "--train-workers")
+    called = popgen(*command, 3, cwd=folder, code=4)
+    assert "3 workers cannot share a step of 2 parts" in called.err and "generator.accumulate" in called.err
+    called = popgen(*command, 4, "--set", "generator.accumulate=4", cwd=folder, code=4)
+    assert "4 workers on a Ray cluster of 2 CPUs" in called.err or "4 CPUs" in called.err
+    assert not (folder / "four" / "config.json").exists()
