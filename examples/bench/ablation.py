@@ -62,6 +62,7 @@ def main() -> None:
     base["vae"]["gate"], base["prior"]["kind"] = 1.0, "flow"
     for section in ("vae", "encoders", "prior", "tune"):
         base[section]["steps"] = max(1, round(options.scale * base[section]["steps"]))
+    base["describe"]["steps"] = base["restore"]["steps"] = 0  # nothing here is described, or given back
     zoo, chosen = Zoo.open(options.zoo), options.rows.split(",") if options.rows else [*WITHOUT, "raw weights"]
     print(f"{'':28s}known  held out  shuffled")
     for row in chosen:

@@ -23,9 +23,6 @@ class VAEConfig(_Strict):
     width: int = Field(96, ge=16)  # of the transformer
     heads: int = Field(4, ge=1)
     decoder_layers: int = Field(1, ge=1)
-    remainder: int = Field(
-        16, ge=0
-    )  # numbers that a stored code has besides its latent: components of what decoding loses
     steps: int = Field(8000, ge=1)
     batch: int = Field(16, ge=2)  # networks a step, all of one architecture
     learning_rate: float = Field(2e-3, gt=0)
@@ -95,7 +92,7 @@ class TuneConfig(_Strict):
     images: int = Field(48, ge=8)  # on which each of them is scored
     fewer_classes: float = Field(0.1, ge=0, le=1)  # share of conditions that show some of the classes only
     condition_noise: float = Field(0.3, ge=0)  # of the data set embedding, in its standard deviations
-    anchor_every: int = Field(2, ge=1)  # steps between those that hold the zoo's codes in place
+    anchor_every: int = Field(4, ge=1)  # steps between those that hold the zoo's codes in place
     learning_rate: float = Field(2e-3, gt=0)
 
 
@@ -106,6 +103,20 @@ class DescribeConfig(_Strict):
     learning_rate: float = Field(2e-3, gt=0)
 
 
+class RestoreConfig(_Strict):
+    """The last stage: components of what decoding loses, so that stored checkpoints are given back whole."""
+
+    rank: int = Field(16, ge=0)  # numbers that a stored code has besides its latent
+    steps: int = Field(2000, ge=0)
+    networks: int = Field(6, ge=1)  # checkpoints restored and scored a step
+    images: int = Field(64, ge=8)
+    mixup: float = Field(0.5, ge=0, le=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    reconstruction: float = Field(1.0, ge=0)  # weight of the mean squared error of normalised weights
+    distil: float = Field(1.0, ge=0)  # weight of the divergence from the original's outputs
+    labels: float = Field(0.5, ge=0)  # weight of the cross-entropy on the task's labels
+
+
 class GeneratorConfig(_Strict):
     """All of it; the `generator:` section of a spec."""
 
@@ -114,6 +125,7 @@ class GeneratorConfig(_Strict):
     prior: PriorConfig = PriorConfig()
     tune: TuneConfig = TuneConfig()
     describe: DescribeConfig = DescribeConfig()
+    restore: RestoreConfig = RestoreConfig()
     seed: int = 0
     accumulate: int = Field(1, ge=1)  # parts of a step, each with batches of the sizes above; workers share them out
     device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: a GPU where there is one

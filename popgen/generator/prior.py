@@ -25,6 +25,7 @@ from popgen.types import Latents
 
 SAMPLERS = {"flow": ("euler", "heun"), "ddpm": ("ddim", "ddpm")}
 _SMALLEST_STD = 0.02  # of a feature of an architecture
+_BENT = 0.5  # share of examples in training for which the hidden layers are not left out
 _LEVELS = 1000  # noise levels of the schedules
 
 
@@ -53,25 +54,33 @@ class Denoiser(nn.Module):
 
 
 class Mean(nn.Module):
-    """Data set (n, data_dim) to latent (n, out) by two hidden layers that the architecture scales and shifts (FiLM).
+    """Data set (n, data_dim) to latent (n, out): a linear map and two hidden layers, which the architecture scales and shifts (FiLM).
 
-    With both conditions side by side at the input, the same training gave held-out rotations .69 instead of .86.
-    Perez et al., arXiv 1709.07871.
+    With both conditions side by side at the input, the same training gave held-out rotations .69 instead of .86. The linear map says
+    more about data sets between known ones than hidden layers do (held-out rotations, mlp-s: .93 instead of .91), which are needed
+    for mixtures; so in training they are left out now and then. Perez et al., arXiv 1709.07871.
     """
 
     def __init__(self, data_dim: int, arch_dim: int, width: int, out: int) -> None:
         super().__init__()
+        self.straight = nn.Linear(data_dim, width)
+        self.steer_straight = zero_linear(arch_dim, 2 * width)
+        self.write_straight = nn.Linear(width, out)
         self.layers = nn.ModuleList([nn.Linear(data_dim, width), nn.Linear(width, width)])
         self.steer = nn.ModuleList([zero_linear(arch_dim, 2 * width) for _ in self.layers])
         self.write = nn.Linear(width, out)
 
     def forward(self, data: Tensor, arch: Tensor) -> Tensor:
+        scale, shift = self.steer_straight(arch).chunk(2, dim=1)
+        straight: Tensor = self.write_straight(self.straight(data) * (1 + scale) + shift)
         x = data
         for layer, steer in zip(self.layers, self.steer, strict=True):
             scale, shift = steer(arch).chunk(2, dim=1)
             x = F.gelu(layer(x) * (1 + scale) + shift)
-        found: Tensor = self.write(x)
-        return found
+        bent: Tensor = self.write(x)
+        if self.training:
+            bent = bent * (torch.rand(len(bent), 1) < _BENT)
+        return straight + bent
 
 
 class Prior(nn.Module):

@@ -1,7 +1,8 @@
-"""What the decoder leaves of the zoo's checkpoints, as a few principal components an architecture.
+"""What the decoder leaves of the zoo's checkpoints, as a few components an architecture.
 
 The latent is what networks share and what is searched; a stored checkpoint has a few numbers more, its coordinates on these components,
-so that retrieval is closer to the original than the latent alone. Nothing is sampled or searched here.
+so that retrieval is closer to the original than the latent alone. Nothing is sampled or searched here. The components start as the
+principal ones of what is left, and are then trained on what the restored networks do (popgen/generator/training/restore.py).
 """
 
 from __future__ import annotations
@@ -13,25 +14,26 @@ from popgen.types import Flat
 
 
 class Remainder(nn.Module):
-    """Orthonormal components (r, p) of normalised weights."""
-
-    basis: Tensor
+    """Components `basis` (r, p) of normalised weights, and the rows `read` (r, p) that coordinates are read with."""
 
     def __init__(self, rank: int, size: int) -> None:
         super().__init__()
-        self.register_buffer("basis", torch.zeros(rank, size))
+        self.read = nn.Parameter(torch.zeros(rank, size))
+        self.basis = nn.Parameter(torch.zeros(rank, size))
 
+    @torch.no_grad()
     def fit(self, left: Flat) -> None:
-        """Set the components to the principal ones of `left` (n, p); where n is smaller than r the others stay zero."""
+        """Set both to the principal components of `left` (n, p); where n is smaller than r the others stay zero."""
         rank = min(len(self.basis), *left.shape)
         found = torch.zeros_like(self.basis)
         if rank:
             found[:rank] = torch.linalg.svd(left, full_matrices=False).Vh[:rank]
-        self.basis = found
+        self.basis.copy_(found)
+        self.read.copy_(found)
 
     def code(self, left: Flat) -> Tensor:
         """Coordinates (n, r) of what is left (n, p)."""
-        return left @ self.basis.T
+        return left @ self.read.T
 
     def forward(self, code: Tensor) -> Flat:
         """What is to be added to decoded weights (n, p)."""

@@ -23,6 +23,16 @@ ARGUMENTS = {
     "bench/optimizers.py": ["--sizes", "16", "--runs", "1", "--evaluations", "90", "--toys", "ellipsoid"],
     "bench/racing.py": ["--arch", "mlp-s", "--seeds", "1", "--evaluations", "80"],
     "bench/few_shot.py": ["--ways", "3", "--shots", "1", "--episodes", "1"],
+    "bench/unseen_archs.py": [
+        "--arch",
+        "cnn-s/channels:12-16",
+        "--data",
+        "digits/rotate:45",
+        "--seeds",
+        "1",
+        "--epochs",
+        "0,1",
+    ],
     "bench/ablation.py": ["--scale", "0.002", "--rows", "no tuning,raw weights", "--spec", SPEC],
     "recipes/clip_tiny_probe.py": [],
     "recipes/clip_tiny.py": ["--help"],  # takes minutes, and its result is checked by the probe
@@ -38,6 +48,7 @@ PRINTED = {
     "bench/racing.py": r"1/8, 1/4, 1/2 \| 80 \|",
     "bench/few_shot.py": r"(?s)3 ways, 1 shots, 4 episodes.*generated, own rows +[89]\d",
     "bench/ablation.py": r"no tuning +0\.\d+ .*\s+raw weights +0\.\d+",
+    "bench/unseen_archs.py": r"(?s)from cnn-s: widened.*generated +0\.\d+ +0\.\d+.*random +0\.\d+",
     "bench/novelty.py": r"resnet-s +\d+\.\d",
     "bench/retrieval.py": r"(?s)208 training checkpoints.*int8\+zstd .*104 held-out checkpoints.*decoder \+ codes",
     "search_alone.py": r"best of 2000 evaluations 0\.[01]",
@@ -45,6 +56,7 @@ PRINTED = {
 }
 SLOW = {
     "own_zoo.py",
+    "bench/unseen_archs.py",
     "bench/ablation.py",
     "bench/few_shot.py",
     "bench/retrieval.py",

@@ -28,6 +28,7 @@ SPEC = {
         "prior": {"width": 32, "layers": 1, "steps": 10, "batch": 16, "sample_steps": 2},
         "tune": {"steps": 10, "networks": 2},
         "describe": {"steps": 5},
+        "restore": {"steps": 5, "networks": 2},
     },
 }
 

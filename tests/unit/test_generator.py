@@ -423,7 +423,7 @@ def broken(folder: Path, damage: Callable[[Path], None]) -> Path:
         (remove("model.safetensors"), "cannot be read"),
         (remove("codes.json"), "cannot be read"),
         (write("codes.json", b"[1]"), "do not fit together"),
-        (setting("format", value=99), "has format 99\nthis popgen reads format 1"),
+        (setting("format", value=99), "has format 99\nthis popgen reads format 2"),
         (setting("generator", "vae", "width", value=32), "do not fit together"),
         (setting("generator", "vae", "unknown", value=32), "do not fit together"),
         (setting("archs", "mlp-s", "options", value={"hidden": [32]}), "do not fit together"),

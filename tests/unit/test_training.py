@@ -42,9 +42,10 @@ CONFIG = GeneratorConfig.model_validate(
         "prior": {"width": 32, "layers": 1, "steps": 120, "batch": 64, "ema": 0.9, "sample_steps": 5},
         "tune": {"steps": 40},
         "describe": {"steps": 30},
+        "restore": {"steps": 50, "rank": 2, "networks": 2, "learning_rate": 3e-3},
     }
 )
-STAGES = ["vae", "data set encoder", "prior", "tuning", "descriptions"]
+STAGES = ["vae", "data set encoder", "prior", "tuning", "descriptions", "restoring"]
 Seen = list[tuple[str, int, int, dict[str, float]]]
 
 
@@ -62,6 +63,7 @@ SHORT = changed(
     prior={"steps": 4, "batch": 8},
     tune={"steps": 3, "networks": 2},
     describe={"steps": 2},
+    restore={"steps": 3},
 )
 
 
@@ -97,7 +99,7 @@ def train(zoo: Zoo, config: GeneratorConfig, folder: Path) -> Generator:
 def test_every_step_is_reported_in_order(trained: tuple[Generator, Path, Seen]) -> None:
     seen = trained[2]
     assert list(dict.fromkeys(stage for stage, *_ in seen)) == STAGES
-    for stage, steps in zip(STAGES, (120, 160, 120, 40, 30), strict=True):
+    for stage, steps in zip(STAGES, (120, 160, 120, 40, 30, 50), strict=True):
         assert [(step, total) for name, step, total, _ in seen if name == stage] == [
             (i, steps) for i in range(1, steps + 1)
         ]
@@ -111,6 +113,7 @@ def test_every_step_is_reported_in_order(trained: tuple[Generator, Path, Seen]) 
         ("data set encoder", "contrastive", 0.95),
         ("data set encoder", "regression", 0.95),
         ("prior", "prior", 0.8),
+        ("restoring", "behaviour", 0.9),
     ],
 )
 def test_losses_fall(trained: tuple[Generator, Path, Seen], stage: str, name: str, share: float) -> None:
@@ -183,7 +186,7 @@ def test_a_seed_decides_everything(zoo: Zoo, tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize("save_every", [0, 1000], ids=["saved at every step", "saved after stages"])
 @pytest.mark.parametrize(
     "cut",
-    [("vae", 3), ("data set encoder", 2), ("prior", 2), ("tuning", 2), ("descriptions", 1)],
+    [("vae", 3), ("data set encoder", 2), ("prior", 2), ("tuning", 2), ("descriptions", 1), ("restoring", 2)],
     ids=lambda cut: cut[0],
 )
 def test_a_training_that_was_cut_off_ends_the_same(
@@ -263,6 +266,7 @@ def test_the_log_holds_the_figures(zoo: Zoo, tmp_path: Path) -> None:
         ("prior", 4),
         ("tuning", 3),
         ("descriptions", 2),
+        ("restoring", 3),
     ]
     assert {"reconstruction", "kl", "behaviour", "learning_rate", "seconds", "steps"} <= lines[0].keys()
     for stage, tag in (("vae", "reconstruction"), ("tuning", "generated")):
@@ -294,7 +298,7 @@ def test_held_out_checkpoints_are_watched(zoo: Zoo, tmp_path: Path) -> None:
     seen = Seen()
     train_generator(other, SHORT, tmp_path / "g", lambda *report: seen.append((*report[:3], dict(report[3]))))
     for stage, _, _, values in seen:
-        assert (0 <= values["held-out accuracy"] <= 1) if stage in ("vae", "tuning") else len(values) < 3
+        assert (0 <= values["held-out accuracy"] <= 1) if stage in ("vae", "tuning", "restoring") else len(values) < 3
 
 
 def test_a_step_in_parts_has_the_mean_of_their_gradients(zoo: Zoo, tmp_path: Path) -> None:

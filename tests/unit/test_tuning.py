@@ -48,6 +48,8 @@ def settings(tune: dict[str, Any], **prior: object) -> GeneratorConfig:
             },
             "encoders": {"width": 32, "out": 16, "steps": 20},
             "prior": {"width": 32, "layers": 1, "steps": 20, "batch": 16, "ema": 0.9, "sample_steps": 2, **prior},
+            "describe": {"steps": 300},
+            "restore": {"steps": 5, "rank": 2},
             "tune": {"networks": 6, "images": 32, "learning_rate": 3e-3, **tune},
         }
     )

@@ -1,4 +1,4 @@
-"""The first three of five stages, each made from the generator and the tasks; the last two are in tune.py.
+"""The first three of six stages, each made from the generator and the tasks; the others are in tune.py and restore.py.
 
 1. The VAE learns to reconstruct weights and, through the decoded networks' cross-entropy, what they do.
 2. The data set encoder is aligned with the frozen latents by a contrastive loss (as in D2NWG), and by predicting them.
@@ -81,7 +81,7 @@ def vae_losses(generator: Generator, tasks: Tasks, turns: Turns) -> dict[str, Te
     arch = turns.draw()
     task = tasks.archs[arch]
     pick = torch.randperm(len(task.records))[: config.batch]
-    x = _mixed(task, pick, config.mixup)
+    x = mixed(task, pick, config.mixup)
     mean, log_variance = generator.vae.encode(task.spec, x + config.input_noise * torch.randn_like(x))
     decoded = generator.vae.decode(task.spec, sample_posterior(mean, log_variance))
     losses = {
@@ -97,7 +97,7 @@ def vae_losses(generator: Generator, tasks: Tasks, turns: Turns) -> dict[str, Te
     return losses
 
 
-def _mixed(task: ArchTask, pick: Tensor, share: float) -> Flat:
+def mixed(task: ArchTask, pick: Tensor, share: float) -> Flat:
     """Normalised weights of the rows `pick`, a share of them averaged at random with another row of the same data set.
 
     Checkpoints of one shared start stay good networks between each other, so this is new training data for nothing.

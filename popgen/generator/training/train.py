@@ -17,6 +17,7 @@ from popgen.generator.training import stages
 from popgen.generator.training.choose import CHEAP, choose_prior
 from popgen.generator.training.log import Log
 from popgen.generator.training.loop import Loop, Report
+from popgen.generator.training.restore import restoring_stage
 from popgen.generator.training.tasks import Tasks
 from popgen.generator.training.tune import descriptions_stage, tuning_stage
 from popgen.generator.training.unfinished import Unfinished
@@ -25,7 +26,6 @@ from popgen.types import Flat
 from popgen.weights.network import accuracy
 from popgen.zoo import Checkpoint, Zoo
 
-_FITTED = 1024  # checkpoints of an architecture that its remainder is fitted on, at most
 _TOGETHER = 64  # checkpoints decoded at a time: bounds memory
 _WATCHED = 4  # held-out checkpoints of each architecture that are looked at while training
 _NOT_SETTINGS = {"memory", "save_every"}  # they change no result, so an interrupted training may go on with others
@@ -84,6 +84,7 @@ def _train(zoo: Zoo, config: GeneratorConfig, out: Path, report: Report, workers
         losses["tuning"] = loop.run("tuning", lambda: tuning_stage(generator, tasks, codes))
     generator.data_encoder.eval()
     losses["descriptions"] = loop.run("descriptions", lambda: descriptions_stage(generator, tasks))
+    losses["restoring"] = loop.run("restoring", lambda: restoring_stage(generator, tasks))
     log.close()
     if not workers.is_first:
         return generator
@@ -132,7 +133,8 @@ def held_out_watch(generator: Generator, tasks: Tasks) -> Callable[[], dict[str,
             return {}
         scores = []
         for name, (records, weights) in chosen.items():
-            decoded = generator.decode(name, generator.encode(name, weights))
+            latents = generator.encode(name, weights)
+            decoded = generator.restore(name, latents, generator.remainder(name, weights, latents))
             scores.append(_mean_accuracy(generator, tasks, records, decoded))
         return {"held-out accuracy": sum(scores) / len(scores)}
 
@@ -141,19 +143,11 @@ def held_out_watch(generator: Generator, tasks: Tasks) -> Callable[[], dict[str,
 
 @torch.no_grad()
 def store_remainders(generator: Generator, tasks: Tasks) -> None:
-    """Fit what the decoder leaves of the training checkpoints, and keep each one's coordinates with its code."""
+    """Keep each training checkpoint's coordinates on the components of what the decoder leaves, with its code."""
     rows, rest = 0, []
     for name, task in tasks.archs.items():
         latents = generator.codes[rows : rows + len(task.records)]
         rows += len(task.records)
-        every = -(-len(task.records) // _FITTED)
-        left = torch.cat(
-            [
-                task.x[[i]] - generator.vae.decode(task.spec, generator.unstandardise(name, latents[i : i + 1]))
-                for i in range(0, len(task.records), every)
-            ]
-        )
-        generator.remainders[task.spec.fingerprint].fit(left)  # type: ignore[operator]
         rest += [
             generator.remainder(name, task.scaling.denormalise(task.x[[i]]), latents[i : i + 1])
             for i in range(len(task.records))

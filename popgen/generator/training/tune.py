@@ -61,6 +61,7 @@ def tuning_stage(generator: Generator, tasks: Tasks, codes: dict[str, Latents]) 
 
     generator.data_encoder.train()
     prior.eval()  # the spread stays as it is
+    prior.mean.train()
     return Stage(
         config.steps,
         config.learning_rate,
