@@ -107,14 +107,13 @@ class RestoreConfig(_Strict):
     """The last stage: components of what decoding loses, so that stored checkpoints are given back whole."""
 
     rank: int = Field(16, ge=0)  # numbers that a stored code has besides its latent
-    steps: int = Field(2000, ge=0)
+    steps: int = Field(4000, ge=0)
     networks: int = Field(6, ge=1)  # checkpoints restored and scored a step
     images: int = Field(64, ge=8)
-    mixup: float = Field(0.5, ge=0, le=1)
     learning_rate: float = Field(1e-3, gt=0)
-    reconstruction: float = Field(1.0, ge=0)  # weight of the mean squared error of normalised weights
-    distil: float = Field(1.0, ge=0)  # weight of the divergence from the original's outputs
-    labels: float = Field(0.5, ge=0)  # weight of the cross-entropy on the task's labels
+    reconstruction: float = Field(0.5, ge=0)  # weight of the mean squared error of normalised weights
+    distil: float = Field(2.0, ge=0)  # weight of the divergence from the original's outputs
+    labels: float = Field(1.0, ge=0)  # weight of the cross-entropy on the task's labels
 
 
 class GeneratorConfig(_Strict):

@@ -68,7 +68,7 @@ def _train(
     zoo: Zoo, config: GeneratorConfig, folder: Path, report: Report, workers: int, address: str | None
 ) -> Generator:
     if workers > 1 or address:
-        from popgen.generator.training.ray_train import train_on_ray  # noqa: PLC0415 - Ray takes a second
+        from popgen.jobs.ray_train import train_on_ray  # noqa: PLC0415 - Ray takes a second
 
         return train_on_ray(zoo, config, folder, report, workers, address)
     return train_generator(zoo, config, folder, report)

@@ -34,6 +34,7 @@ ARGUMENTS = {
         "0,1",
     ],
     "bench/ablation.py": ["--scale", "0.002", "--rows", "no tuning,raw weights", "--spec", SPEC],
+    "bench/training.py": ["--steps", "2", "--spec", SPEC],
     "recipes/clip_tiny_probe.py": [],
     "recipes/clip_tiny.py": ["--help"],  # takes minutes, and its result is checked by the probe
     "recipes/text_tiny.py": ["--help"],  # needs its teacher's folder
@@ -49,6 +50,7 @@ PRINTED = {
     "bench/few_shot.py": r"(?s)3 ways, 1 shots, 4 episodes.*generated, own rows +[89]\d",
     "bench/ablation.py": r"no tuning +0\.\d+ .*\s+raw weights +0\.\d+",
     "bench/unseen_archs.py": r"(?s)from cnn-s: widened.*generated +0\.\d+ +0\.\d+.*random +0\.\d+",
+    "bench/training.py": r"(?s)one process.*([0-9a-f]{8})\s+two workers.*\1\s+read from files.*\1\s+saved at every step.*\1",
     "bench/novelty.py": r"resnet-s +\d+\.\d",
     "bench/retrieval.py": r"(?s)208 training checkpoints.*int8\+zstd .*104 held-out checkpoints.*decoder \+ codes",
     "search_alone.py": r"best of 2000 evaluations 0\.[01]",
@@ -57,6 +59,7 @@ PRINTED = {
 SLOW = {
     "own_zoo.py",
     "bench/unseen_archs.py",
+    "bench/training.py",
     "bench/ablation.py",
     "bench/few_shot.py",
     "bench/retrieval.py",

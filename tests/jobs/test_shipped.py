@@ -47,7 +47,7 @@ def test_the_guard_knows_a_held_out_rotation() -> None:
 
 def test_packaged_data_are_small() -> None:
     size = sum(path.stat().st_size for path in [*ASSETS.rglob("*"), SPEC] if path.is_file())
-    assert size < 15_000_000
+    assert size < 18_000_000
     kinds = {path.suffix for path in ASSETS.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
     assert kinds <= {".safetensors", ".json", ".jsonl", ".yaml", ".md"}, "nothing is pickled"
 
@@ -88,7 +88,7 @@ def test_the_spec_is_that_of_the_shipped_files(zoo: Zoo, generator: Generator) -
     spec = load(SPEC, Spec)
     assert parse(zoo.info["spec"], ZooSpec, "zoo.json") == spec.zoo
     assert parse(spec.generator or {}, GeneratorConfig, str(SPEC)) == generator.config
-    assert generator.provenance.metrics["seconds"] < 20 * 60
+    assert generator.provenance.metrics["seconds"] < 45 * 60
 
 
 def lost(generator: Generator, zoo: Zoo, arch: str, records: list[Checkpoint]) -> float:

@@ -15,9 +15,9 @@ from popgen.archs import ArchSpec
 from popgen.data import load_data
 from popgen.errors import BadInput, BrokenFile, NotFound
 from popgen.generator import Generator, GeneratorConfig
-from popgen.generator.conditions import DataSetEncoder
+from popgen.generator.conditions import DataSetEncoder, Standardise
 from popgen.generator.config import EncoderConfig, PriorConfig, VAEConfig
-from popgen.generator.prior import Prior
+from popgen.generator.prior import Mean, Prior
 from popgen.generator.vae import WeightVAE, kl_to_normal, sample_posterior
 from popgen.weights import Scaling
 from popgen.weights.network import accuracy
@@ -88,14 +88,14 @@ class Towards(nn.Module):
 class Zero(nn.Module):
     """A mean that is zero whatever the conditions."""
 
-    def forward(self, conditions: Tensor) -> Tensor:
-        return torch.zeros(len(conditions), 6)
+    def forward(self, data: Tensor, arch: Tensor) -> Tensor:
+        return torch.zeros(len(data), 6)
 
 
 def exact_prior(kind: str) -> tuple[Prior, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(3)
     target, alone = (torch.randn(5, 2, 3, generator=generator).clamp(-1.2, 1.2) for _ in range(2))
-    prior = Prior(PriorConfig(kind=kind, width=16, heads=2), VAE, 4, 4)
+    prior = Prior(PriorConfig(kind=kind, width=16, heads=2, temperature=1), VAE, 4, 4)
     betas = torch.linspace(1e-4, 0.02, 1000)  # Ho et al., section 4
     prior.denoiser, prior.mean = Towards(kind, target, alone, (1 - betas).cumprod(0)), Zero()
     return prior, target, alone
@@ -131,8 +131,9 @@ def test_a_sampler_of_the_other_kind_is_refused() -> None:
 def test_what_is_sampled_stands_around_the_mean() -> None:
     prior, target, alone = exact_prior("flow")
     prior.spread = torch.full((2, 3), 0.5)
-    prior.mean = nn.Linear(8, 6)
-    some, none = (prior.mean(torch.full((5, 8), value)).view(5, 2, 3) for value in (1.0, 0.0))
+    prior.mean = Mean(4, 4, 8, 6).eval()
+    some, none = (prior.mean(*(torch.full((5, 4), value),) * 2).view(5, 2, 3) for value in (1.0, 0.0))
+    assert not torch.allclose(some, none, atol=0.1)
     noise = torch.randn(5, 2, 3)
     assert torch.allclose(prior.sample(*CONDITIONS, noise, 2), some + 0.5 * target, atol=1e-5)
     empty = prior.sample(*CONDITIONS, noise, 2, without=torch.ones(5, 2, dtype=torch.bool))
@@ -164,7 +165,7 @@ def test_guidance_extrapolates_from_the_unconditional_prediction(guidance: float
 @pytest.mark.parametrize("kind", ["flow", "ddpm"])
 def test_the_losses_of_an_untrained_and_of_an_exact_denoiser(kind: str) -> None:
     torch.manual_seed(0)
-    prior = Prior(PriorConfig(kind=kind, width=16, heads=2), VAE, 4, 6)
+    prior = Prior(PriorConfig(kind=kind, width=16, heads=2, temperature=1), VAE, 4, 6)
     prior.mean = Zero()
     z = torch.randn(2000, 2, 3)
     losses = prior.losses(z, torch.randn(2000, 4), torch.randn(2000, 6))
@@ -184,15 +185,34 @@ def test_the_spread_follows_what_the_mean_leaves() -> None:
     prior.mean, sizes = Zero(), torch.tensor([[0.1, 0.5, 1.0], [2.0, 0.3, 0.2]])
     for _ in range(600):
         prior.losses(sizes * torch.randn(64, 2, 3), torch.randn(64, 4), torch.randn(64, 6))
+        prior.follow(torch.stack(prior.take_seen()))
     assert torch.allclose(prior.spread, sizes, rtol=0.1)
     before = prior.eval().spread
     prior.losses(torch.randn(64, 2, 3), torch.randn(64, 4), torch.randn(64, 6))
-    assert torch.equal(prior.spread, before)
+    assert prior.take_seen() == [] and torch.equal(prior.spread, before)
+
+
+def test_what_was_seen_is_followed_in_order() -> None:
+    """Two workers with a batch each, and one with both, keep the same statistics."""
+    encoder = Standardise(3)
+    batches = [torch.randn(8, 3) * k + k for k in (1.0, 2.0)]
+    for batch in batches:
+        assert torch.allclose(encoder(batch).mean(0), torch.zeros(3), atol=1e-5)
+        assert torch.allclose(encoder(batch).var(0, unbiased=False), torch.ones(3), atol=1e-3)
+    seen = torch.stack(encoder.take_seen()[::2])
+    assert encoder.take_seen() == []
+    encoder.follow(seen)
+    mean, variance = torch.zeros(3), torch.ones(3)
+    for batch in batches:
+        mean, variance = torch.lerp(mean, batch.mean(0), 0.02), torch.lerp(variance, batch.var(0), 0.02)
+    x = torch.randn(4, 3)
+    assert torch.allclose(encoder.eval()(x), (x - mean) / (variance + 1e-5).sqrt(), atol=1e-5)
+    assert encoder.take_seen() == []
 
 
 def test_a_dropped_condition_is_not_seen() -> None:
     torch.manual_seed(0)
-    prior = Prior(PriorConfig(width=16, heads=2, layers=1), VAE, 4, 6)
+    prior = Prior(PriorConfig(width=16, heads=2, layers=1), VAE, 4, 6).eval()
     for parameter in prior.parameters():
         nn.init.normal_(parameter, std=0.3)
     noise = torch.randn(3, 2, 3)

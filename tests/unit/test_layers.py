@@ -33,7 +33,7 @@ LEVEL = {part: -row for row, parts in enumerate(LAYERS) for part in parts}
 # Packages that only these files or folders import.
 ONLY_IN = {
     "search": ("popgen/jobs/", "popgen/progress.py"),
-    "ray": ("search/", "popgen/zoo/workers.py"),
+    "ray": ("search/", "popgen/zoo/workers.py", "popgen/jobs/ray_train.py"),
     "nevergrad": ("search/",),
     "cma": ("search/",),
     "open_clip": ("popgen/encoders/",),

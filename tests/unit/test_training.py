@@ -113,13 +113,31 @@ def test_every_step_is_reported_in_order(trained: tuple[Generator, Path, Seen]) 
         ("data set encoder", "contrastive", 0.95),
         ("data set encoder", "regression", 0.95),
         ("prior", "prior", 0.8),
-        ("restoring", "behaviour", 0.9),
+        ("restoring", "behaviour", 0.95),
     ],
 )
 def test_losses_fall(trained: tuple[Generator, Path, Seen], stage: str, name: str, share: float) -> None:
     """The reported losses are smoothed: the last of them still remembers the first."""
     losses = [values[name] for where, _, _, values in trained[2] if where == stage]
     assert losses[-1] < share * losses[0]
+
+
+def test_restored_checkpoints_are_closer_than_decoded_ones(zoo: Zoo, trained: tuple[Generator, Path, Seen]) -> None:
+    generator = trained[0]
+    for arch in generator.specs:
+        weights = zoo.matrix(zoo.select(arch, held_out=False))
+        latents = generator.encode(arch, weights)
+        rest = generator.remainder(arch, weights, latents)
+        assert rest.shape == (4, 2)
+        x, decoded, restored = (
+            generator.scalings[arch].normalise(w)
+            for w in (weights, generator.decode(arch, latents), generator.restore(arch, latents, rest))
+        )
+        assert (restored - x).square().mean() < 0.95 * (decoded - x).square().mean()
+        rows = [code.row for code in generator.records if code.arch == arch]
+        ids = {r.id: i for i, r in enumerate(zoo.select(arch, held_out=False))}
+        order = [ids[code.id] for code in generator.records if code.arch == arch]
+        assert torch.allclose(generator.remainder_codes[rows], rest[order], atol=1e-3)
 
 
 def test_what_is_generated_is_better_than_chance(trained: tuple[Generator, Path, Seen]) -> None:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from popgen.generator.bundle import Generator
 from popgen.generator.training.loop import Stage
-from popgen.generator.training.stages import Turns, mixed
+from popgen.generator.training.stages import Turns
 from popgen.generator.training.tasks import ArchTask, Tasks
 from popgen.types import Flat
 from popgen.weights.network import distillation_losses, network_outputs
@@ -32,12 +32,12 @@ def restoring_stage(generator: Generator, tasks: Tasks) -> Stage:
 
     def losses(_: int) -> dict[str, Tensor]:
         task = tasks.archs[turns.draw()]
-        pick = torch.randperm(len(task.records))[: config.networks]
-        x = mixed(task, pick, config.mixup)
+        pick = torch.randperm(len(task.records))[: config.networks].tolist()
+        x = task.x[pick]
         decoded, left = what_is_left(generator, task.spec.name, x)
         part = generator.remainder_of(task.spec.name)
         restored = decoded + part(part.code(left))
-        outputs = _outputs(tasks, task, x, [task.records[i].data for i in pick.tolist()], config.images)
+        outputs = _outputs(tasks, task, x, [task.records[i].data for i in pick], config.images)
         behaviour = distillation_losses(
             task.spec, task.scaling.denormalise(restored), outputs, config.distil, config.labels
         ).mean()

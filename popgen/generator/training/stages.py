@@ -81,7 +81,7 @@ def vae_losses(generator: Generator, tasks: Tasks, turns: Turns) -> dict[str, Te
     arch = turns.draw()
     task = tasks.archs[arch]
     pick = torch.randperm(len(task.records))[: config.batch]
-    x = mixed(task, pick, config.mixup)
+    x = _mixed(task, pick, config.mixup)
     mean, log_variance = generator.vae.encode(task.spec, x + config.input_noise * torch.randn_like(x))
     decoded = generator.vae.decode(task.spec, sample_posterior(mean, log_variance))
     losses = {
@@ -97,7 +97,7 @@ def vae_losses(generator: Generator, tasks: Tasks, turns: Turns) -> dict[str, Te
     return losses
 
 
-def mixed(task: ArchTask, pick: Tensor, share: float) -> Flat:
+def _mixed(task: ArchTask, pick: Tensor, share: float) -> Flat:
     """Normalised weights of the rows `pick`, a share of them averaged at random with another row of the same data set.
 
     Checkpoints of one shared start stay good networks between each other, so this is new training data for nothing.
