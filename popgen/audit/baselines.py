@@ -1,7 +1,7 @@
 """What a result is compared with, each finished (batch norm, head) and scored as the search's own candidates are.
 
 random: a freshly initialised network. best_zoo: the zoo's best checkpoint of the architecture by validation loss. average:
-the mean of the weights of the checkpoints on the data sets closest to this one. ridge: ridge regression from the data set's
+the mean of the weights of the checkpoints on the data sets closest to this one, the best of two, three and four of them. ridge: ridge regression from the data set's
 embedding to the zoo's weights. noise: the zoo's best with noise of several sizes, the best of as many tries as the search had.
 """
 
@@ -23,7 +23,11 @@ from popgen.types import Flat
 from popgen.weights.network import accuracy
 from popgen.zoo import Checkpoint, Zoo
 
-CLOSEST = 2  # data sets whose checkpoints are averaged: both neighbours on a line of tasks
+CLOSEST = (
+    2,
+    3,
+    4,
+)  # how many data sets' checkpoints are averaged: both neighbours on a line of tasks, or two on each side
 _NOISE = (0.02, 0.05, 0.1, 0.2, 0.4)  # standard deviations, in units of each tensor's own
 
 
@@ -69,9 +73,9 @@ class Rivals:
             return
         weights = self.zoo.matrix(records)
         yield self._best("best_zoo", weights)
-        near = [name for name in self.closest if any(r.data == name for r in records)][:CLOSEST]
+        near = [name for name in self.closest if any(r.data == name for r in records)]
         if near:
-            yield self._best("average", [average(records, weights, near)])
+            yield self._best("average", [average(records, weights, near[:k]) for k in CLOSEST if k <= len(near)])
         ridge = self.ridge(records, weights)
         if ridge is not None:
             yield self._best("ridge", [ridge])

@@ -135,7 +135,7 @@ def compression_report(
             after = _accuracies(generator, records, networks, split)
             lost[name][arch] = [a - b for a, b in zip(before, after, strict=True)]
     whole, part = generator_bytes(generator)
-    extra = 2 * encoded * (generator.latent_mean.numel() + generator.remainder_codes.shape[1])
+    extra = 2 * encoded * (generator.latent_mean[0].numel() + generator.remainder_codes.shape[1])
     sizes["generator"] = whole + extra
     results = [_form(name, sizes[name], lost[name]) for name in lost]
     count = sum(len(values) for values in lost["float32"].values())
