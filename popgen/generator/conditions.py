@@ -84,6 +84,9 @@ class DataSetEncoder(nn.Module):
     Embeddings are standardised over the data sets of training, so that noise on them has a size.
     """
 
+    text_mean: Tensor
+    text_std: Tensor
+
     def __init__(self, config: EncoderConfig, feature_dim: int, text_dim: int) -> None:
         super().__init__()
         self.read = nn.Linear(feature_dim, config.width)
@@ -91,6 +94,8 @@ class DataSetEncoder(nn.Module):
         self.inter = SetTransformer(config.width, config.heads)
         self.write = nn.Sequential(nn.LayerNorm(config.width), nn.Linear(config.width, config.out))
         self.read_text = Mlp(text_dim, 2 * config.width, config.out)
+        self.register_buffer("text_mean", torch.zeros(text_dim))
+        self.register_buffer("text_std", torch.ones(text_dim))
         self.standardise = Standardise(config.out)
 
     def forward(self, features: Tensor, places: Tensor | None = None) -> Tensor:
@@ -105,9 +110,16 @@ class DataSetEncoder(nn.Module):
             places = torch.arange(classes, device=features.device)
         return self.write(self.inter(per_class + _class_places(places, per_class.shape[-1])))
 
+    def set_texts(self, sentences: Tensor) -> None:
+        """Standardise sentence embeddings by those of the descriptions in training (n, text_dim).
+
+        They are much alike, cosine .84 on average: without this, descriptions of held-out rotations had .57, with it .83.
+        """
+        self.text_mean, self.text_std = sentences.mean(0), sentences.std(0).clamp_min(1e-4)
+
     def from_text(self, sentences: Tensor) -> Tensor:
         """Embeddings of descriptions, from their sentence embeddings (n, text_dim)."""
-        return self.standardise(self.read_text(sentences))
+        return self.standardise(self.read_text((sentences - self.text_mean) / self.text_std))
 
 
 def _class_places(places: Tensor, width: int) -> Tensor:

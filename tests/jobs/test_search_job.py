@@ -23,7 +23,7 @@ from popgen.data import Part, load_data
 
 DATA = ("--data", "digits/rotate:45")
 QUICK = ("--workers", 0, "--baselines", "none", "--json")
-ROWS = ["random", "best_zoo", "average", "ridge", "generated_mean", "generated_best", "search"]
+ROWS = ["random", "best_zoo", "average", "ridge", "shuffled", "empty", "generated_mean", "generated_best", "search"]
 PLAIN = {
     "mlp-s": lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10)),
     "cnn-s": lambda: nn.Sequential(

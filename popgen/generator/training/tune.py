@@ -95,6 +95,7 @@ def descriptions_stage(generator: Generator, tasks: Tasks) -> Stage:
             [encoder(torch.stack([tasks.draw_features(n, per_class) for _ in range(_DRAWS)])).mean(0) for n in names]
         )
     sentences = torch.stack([tasks.sentences[name] for name in names])
+    encoder.set_texts(sentences)
 
     def losses(_: int) -> dict[str, Tensor]:
         pick = torch.randint(len(names), (min(len(names), 64),))
