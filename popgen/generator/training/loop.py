@@ -78,7 +78,10 @@ class Loop:
             return done
         torch.manual_seed(seed_of(self.seed, name))
         work = _Work(make())
-        seconds = self._train(name, work)
+        try:
+            seconds = self._train(name, work)
+        finally:
+            self.log.close()
         if self.workers.is_first:
             self.unfinished.finish(name, work.smooth, seconds)
         return work.smooth

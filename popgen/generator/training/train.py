@@ -85,7 +85,6 @@ def _train(zoo: Zoo, config: GeneratorConfig, out: Path, report: Report, workers
     generator.data_encoder.eval()
     losses["descriptions"] = loop.run("descriptions", lambda: descriptions_stage(generator, tasks))
     losses["restoring"] = loop.run("restoring", lambda: restoring_stage(generator, tasks))
-    log.close()
     if not workers.is_first:
         return generator
     generator.eval().requires_grad_(False)
