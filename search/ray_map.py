@@ -48,8 +48,10 @@ def ray_map(
                 "the machine may be short of memory: leave the address out to compute one item after another"
             ) from error
         finally:
-            for result in results:
-                ray.cancel(result)  # no effect on what is finished
+            if not session.started:  # else Ray ends with this session, and all that runs in it
+                # Ray ends this process where a task is cancelled that is being completed: only what is not finished is
+                for result in ray.wait(results, num_returns=len(results), timeout=0)[1]:
+                    ray.cancel(result)
 
 
 @ray.remote(num_cpus=1, runtime_env={"env_vars": SINGLE_THREAD})

@@ -41,6 +41,11 @@ class RaySession:
         self._started = True
         _print_events(False)
 
+    @property
+    def started(self) -> bool:
+        """Whether Ray was started or joined here, and not before."""
+        return self._started
+
     def __enter__(self) -> Self:
         return self
 
