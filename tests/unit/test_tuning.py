@@ -106,6 +106,16 @@ def test_the_controls_are_other_conditions(tuned: Generator) -> None:
     assert torch.equal(shuffled, tuned.sample("mlp-s", load_data("digits/rotate:0"), 4, control="shuffled"))
 
 
+TWO_CLASSES = """
+from popgen.data import load_data
+
+def two_classes():
+    whole = load_data("digits")
+    parts = [p.take((p.labels < 2).nonzero().flatten()) for p in (whole.train, whole.val, whole.test)]
+    return type(whole)("two", ("0", "1"), *parts)
+"""
+
+
 @pytest.mark.parametrize(
     ("task", "text"),
     [
@@ -113,18 +123,16 @@ def test_the_controls_are_other_conditions(tuned: Generator) -> None:
             "digits/invert",
             "generator.tune.tasks has 'digits/invert', which the zoo holds out\nit would not be held out",
         ),
-        ("tests.unit.test_tuning:two_classes", "with 2 classes\nmlp-s has 10 outputs\nName data sets with the classes"),
+        ("two_of_the_digits:two_classes", "with 2 classes\nmlp-s has 10 outputs\nName data sets with the classes"),
     ],
 )
-def test_a_task_that_does_not_fit_is_refused(zoo: Zoo, tmp_path: Path, task: str, text: str) -> None:
+def test_a_task_that_does_not_fit_is_refused(
+    zoo: Zoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str, text: str
+) -> None:
+    (tmp_path / "two_of_the_digits.py").write_text(TWO_CLASSES)
+    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(BadInput, match=text):
         train_generator(zoo, settings({"tasks": [task]}), tmp_path / "g", lambda *_: None)
-
-
-def two_classes() -> Any:
-    whole = load_data("digits")
-    parts = [p.take((p.labels < 2).nonzero().flatten()) for p in (whole.train, whole.val, whole.test)]
-    return type(whole)("two", ("0", "1"), *parts)
 
 
 @pytest.mark.parametrize("kind", ["ridge", "kde"])
