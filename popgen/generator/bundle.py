@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,10 +29,11 @@ from popgen.generator.cheap_priors import CodeTable
 from popgen.generator.conditions import ARCH_NUMBERS, DataSetEncoder, Description, arch_vectors
 from popgen.generator.config import GeneratorConfig
 from popgen.generator.decoder import Decoder
+from popgen.generator.folder import generator_folder
 from popgen.generator.prior import Prior
+from popgen.generator.records import Code, Condition, Provenance
 from popgen.generator.remainder import Remainder
 from popgen.generator.vae import WeightVAE
-from popgen.refs import asset, asset_names
 from popgen.types import Flat, Latents, StateDict
 from popgen.weights import Scaling
 from popgen.zoo.index import write_text
@@ -43,40 +44,6 @@ _POOL, _DRAWS = 40, 8  # images of each class that CLIP reads for a condition, a
 PRIORS = ("network", "ridge", "kde")
 Control = Literal["shuffled", "empty"]
 CONTROLS: tuple[Control, ...] = ("shuffled", "empty")
-
-
-@dataclass(frozen=True)
-class Code:
-    """A training checkpoint's place in the generator: its latent is row `row` of the stored codes."""
-
-    id: str
-    arch: str
-    data: str
-    seed: int
-    val_accuracy: float
-    test_accuracy: float
-    row: int
-
-
-@dataclass(frozen=True)
-class Condition:
-    """What latents are sampled for: embeddings of data sets (n, out) and vectors of architectures (n, features)."""
-
-    data: Tensor
-    arch: Tensor
-
-
-@dataclass
-class Provenance:
-    """Where a generator came from; part of config.json."""
-
-    zoo: str = ""
-    zoo_sha256: str = ""
-    classes: list[str] = field(default_factory=list)  # the class names that all its data sets share
-    data: list[str] = field(default_factory=list)
-    metrics: dict[str, Any] = field(default_factory=dict)
-    popgen: str = ""
-    prior: str = "network"  # which of PRIORS samples where none is named
 
 
 class Generator(nn.Module):
@@ -419,23 +386,3 @@ class Generator(nn.Module):
                 "the condition needs images of each",
                 "",
             )
-
-
-def generator_folder(name: str | Path) -> Path:
-    """The folder of a generator: a path, or a built-in name.
-
-    Raises:
-        NotFound: neither.
-    """
-    path = Path(name)
-    if (path / "config.json").exists():
-        return path
-    built_in = asset("generators", str(name))
-    if built_in is None:
-        known = asset_names("generators")
-        if path.exists():
-            raise NotFound(f"{path} is not a generator", "it has no config.json", "`popgen train SPEC.yaml` makes one.")
-        raise unknown_name(
-            "generator", str(name), known, "Name a built-in one or the folder that `popgen train` wrote."
-        )
-    return built_in

@@ -14,7 +14,7 @@ from popgen.audit.compression import CompressionReport, comparable, compression_
 from popgen.data import load_data
 from popgen.errors import BadInput, NotFound
 from popgen.generator import Generator
-from popgen.generator.bundle import Code
+from popgen.generator.records import Code
 from popgen.generator.refine import STEPS, refine_codes
 from popgen.jobs.search import open_zoo
 from popgen.types import Flat

@@ -11,8 +11,9 @@ import torch
 
 from popgen import __version__
 from popgen.errors import PopgenError
-from popgen.generator.bundle import Code, Generator, Provenance
+from popgen.generator.bundle import Generator
 from popgen.generator.config import GeneratorConfig
+from popgen.generator.records import Code, Provenance
 from popgen.generator.training import stages
 from popgen.generator.training.choose import CHEAP, choose_prior
 from popgen.generator.training.log import Log
