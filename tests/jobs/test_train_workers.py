@@ -54,6 +54,7 @@ def test_two_workers_make_what_one_makes(popgen: Any, folder: Path, ray_cluster:
     assert [(line["stage"], line["step"]) for line in lines][:2] == [("vae", 50), ("vae", 60)]
 
 
+@pytest.mark.slow
 def test_what_one_worker_refuses_the_command_refuses(popgen: Any, folder: Path, ray_cluster: str) -> None:
     command = ("train", "spec.yaml", "--zoo", "zoo", "--out", "three", "--train-workers", 2)
     called = popgen(*command, "--set", "generator.vae.gate=1e-9", "--set", "generator.vae.steps=1", cwd=folder, code=7)

@@ -201,11 +201,13 @@ def test_a_seed_decides_everything(zoo: Zoo, tmp_path: Path, kind: str) -> None:
     assert torch.isfinite(first.decode("mlp-s", z)).all()
 
 
-@pytest.mark.parametrize("save_every", [0, 1000], ids=["saved at every step", "saved after stages"])
+CUTS = [("vae", 3), ("data set encoder", 2), ("prior", 2), ("tuning", 2), ("descriptions", 1), ("restoring", 2)]
+
+
 @pytest.mark.parametrize(
-    "cut",
-    [("vae", 3), ("data set encoder", 2), ("prior", 2), ("tuning", 2), ("descriptions", 1), ("restoring", 2)],
-    ids=lambda cut: cut[0],
+    ("cut", "save_every"),
+    [*((cut, 0) for cut in CUTS), (CUTS[2], 1000)],
+    ids=[*(f"{stage}, every step saved" for stage, _ in CUTS), "prior, stages saved"],
 )
 def test_a_training_that_was_cut_off_ends_the_same(
     zoo: Zoo, trained_short: Path, tmp_path: Path, cut: tuple[str, int], save_every: float
