@@ -14,6 +14,15 @@ _PHRASES = {
     "noise": "with noise of {:g}",
     "contrast": "with contrast {:g}",
     "threshold": "thresholded at {:g}",
+    "brightness": "brightened by {:g}",
+    "gamma": "with gamma {:g}",
+    "pixelate": "pixelated by {:g}",
+    "posterize": "in {:g} levels",
+    "desaturate": "desaturated by {:g}",
+    "chroma": "with colours at resolution 1/{:g}",
+    "impulse": "with impulse noise of {:g}",
+    "motion": "with motion blur of {:g} pixels",
+    "jpeg": "as JPEG of quality {:g}",
 }
 assert _PHRASES.keys() == VARIANTS.keys()
 

@@ -1,7 +1,8 @@
-"""Variants of a data set, written behind its name: `digits/rotate:45`, `digits/rotate:30/invert`.
+"""Variants of a data set, written behind its name: `digits/rotate:45`, `cifar10/noise:0.06`, `digits/rotate:30/invert`.
 
 Each maps images in [0, 1] to images in [0, 1] of the same shape, without randomness, so that a name means the same
-pixels everywhere.
+pixels everywhere. Corruptions take their severity as a number, after the families of Hendrycks and Dietterich
+(arXiv 1903.12261).
 """
 
 from __future__ import annotations
@@ -68,6 +69,75 @@ def threshold(images: Images, level: float) -> Images:
     return (images > level).float()
 
 
+def brightness(images: Images, shift: float) -> Images:
+    """x + `shift`, clipped to [0, 1]."""
+    return (images + shift).clamp(0, 1)
+
+
+def gamma(images: Images, exponent: float) -> Images:
+    """x to the power of `exponent`: above 1 darker, below 1 brighter."""
+    return images.clamp(0, 1) ** exponent
+
+
+def pixelate(images: Images, size: float) -> Images:
+    """Replaced by squares of `size` pixels, the means of what they cover."""
+    return F.interpolate(_shrunk(images, size), tuple(images.shape[-2:]), mode="nearest")
+
+
+def posterize(images: Images, levels: float) -> Images:
+    """Rounded to `levels` equally spaced values."""
+    steps = round(levels) - 1
+    return (images * steps).round() / steps
+
+
+def desaturate(images: Images, share: float) -> Images:
+    """Mixed with its grey values (ITU-R BT.601 luma) by `share`."""
+    return torch.lerp(images, _luma(images), share)
+
+
+def chroma(images: Images, factor: float) -> Images:
+    """Colour differences kept at 1 / `factor` of the resolution, brightness at all of it; grey images stay."""
+    luma = _luma(images)
+    coarse = _shrunk(images - luma, factor)
+    return (luma + F.interpolate(coarse, tuple(images.shape[-2:]), mode="bilinear", align_corners=False)).clamp(0, 1)
+
+
+def impulse(images: Images, share: float) -> Images:
+    """A `share` of the pixels set to black or white (salt and pepper), the same ones for the same image set."""
+    draw = torch.rand(len(images), 1, *images.shape[-2:], generator=torch.Generator().manual_seed(20_402))
+    return torch.where(draw < share / 2, 0.0, torch.where(draw < share, 1.0, images))
+
+
+def motion(images: Images, length: float) -> Images:
+    """Mean over a horizontal line of `length` pixels, borders repeated."""
+    size = round(length)
+    padded = F.pad(images, ((size - 1) // 2, size // 2, 0, 0), mode="replicate")
+    return F.avg_pool2d(padded, (1, size), stride=1)
+
+
+def jpeg(images: Images, quality: float) -> Images:
+    """Compressed and decompressed as JPEG of that quality, 1 to 100."""
+    from torchvision.io import ImageReadMode, decode_jpeg, encode_jpeg
+
+    mode = ImageReadMode.GRAY if images.shape[1] == 1 else ImageReadMode.RGB
+    pixels = (images * 255).round().to(torch.uint8)
+    return torch.stack([decode_jpeg(encode_jpeg(one, round(quality)), mode) for one in pixels]).float() / 255
+
+
+def _shrunk(images: Images, factor: float) -> Images:
+    """Means over squares, at 1 / `factor` of the resolution."""
+    height, width = (max(1, round(side / factor)) for side in images.shape[-2:])
+    return F.adaptive_avg_pool2d(images, (height, width))
+
+
+def _luma(images: Images) -> Images:
+    """Grey values, in as many channels as the images have."""
+    if images.shape[1] != 3:
+        return images
+    weights = torch.tensor([0.299, 0.587, 0.114], device=images.device).view(1, 3, 1, 1)
+    return (images * weights).sum(1, keepdim=True).expand_as(images)
+
+
 # name -> (function, default argument or None when it must be given, lowest, highest)
 VARIANTS: dict[str, tuple[Callable[[Tensor, float], Tensor], float | None, float, float]] = {
     "rotate": (rotate, None, -360, 360),
@@ -78,6 +148,15 @@ VARIANTS: dict[str, tuple[Callable[[Tensor, float], Tensor], float | None, float
     "noise": (noise, 0.1, 0, 2),
     "contrast": (contrast, 0.5, 0, 5),
     "threshold": (threshold, 0.5, 0, 1),
+    "brightness": (brightness, 0.2, -1, 1),
+    "gamma": (gamma, 1.5, 0.1, 10),
+    "pixelate": (pixelate, 2, 1, 64),
+    "posterize": (posterize, 6, 2, 256),
+    "desaturate": (desaturate, 1, 0, 1),
+    "chroma": (chroma, 2, 1, 64),
+    "impulse": (impulse, 0.03, 0, 1),
+    "motion": (motion, 4, 1, 32),
+    "jpeg": (jpeg, 50, 1, 100),
 }
 
 

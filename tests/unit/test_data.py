@@ -125,7 +125,7 @@ def test_per_class_draws_of_the_class() -> None:
 
 
 @pytest.mark.parametrize(
-    "variant", ["rotate:45", "invert", "blur", "edges", "mirror", "noise", "contrast", "threshold"]
+    "variant", [f"{name}:45" if default is None else name for name, (_, default, _, _) in VARIANTS.items()]
 )
 def test_a_variant_stays_on_its_side(variant: str) -> None:
     plain, data = load_data("digits"), load_data(f"digits/{variant}")
@@ -135,7 +135,7 @@ def test_a_variant_stays_on_its_side(variant: str) -> None:
         assert mine.images.shape == other.images.shape
         assert 0 <= mine.images.min() < mine.images.max() <= 1
         assert torch.equal(mine.images, apply_variants(other.images, [variant]))
-        assert not torch.equal(mine.images, other.images)
+        assert torch.equal(mine.images, other.images) == (variant in ("desaturate", "chroma"))  # the digits are grey
     assert not any(
         keys(a) & keys(b) for a, b in [(data.train, data.test), (data.train, data.val)] if variant != "threshold"
     )
@@ -158,6 +158,14 @@ def test_whole_turns_and_double_flips_change_nothing() -> None:
         ["invert", "invert"],
         ["contrast:1"],
         ["noise:0"],
+        ["brightness:0"],
+        ["gamma:1"],
+        ["pixelate:1"],
+        ["chroma:1"],
+        ["desaturate:0"],
+        ["impulse:0"],
+        ["motion:1"],
+        ["posterize:17"],  # the digits have 17 grey values
     ):
         assert same(images, *variants), variants
     for variants in (["rotate:90"], ["rotate:180"], ["mirror"], ["invert"], ["rotate:90", "mirror"]):
@@ -184,6 +192,30 @@ def test_variants_by_closed_forms() -> None:
     assert same(flat, "blur:1.5")
     noisy = apply_variants(torch.full((50, 1, 8, 8), 0.5), ["noise:0.1"])
     assert abs(float(noisy.std()) - 0.1) < 0.005
+    assert apply_variants(grey_levels, ["brightness:0.5"]).flatten().tolist() == [0.5, 0.75, 1, 1]
+    assert apply_variants(grey_levels, ["gamma:2"]).flatten().tolist() == [0, 0.0625, 0.25, 0.5625]
+    assert apply_variants(grey_levels, ["posterize:2"]).flatten().tolist() == [0, 0, 0, 1]  # .5 is rounded to even
+    assert apply_variants(grey_levels, ["pixelate:2"]).flatten().tolist() == [0.375] * 4
+    assert torch.allclose(apply_variants(step, ["motion:2"])[0, 0, 3], torch.tensor([0, 0, 0, 0.5, 1, 1, 1, 1]))
+    pepper = apply_variants(torch.full((50, 1, 8, 8), 0.5), ["impulse:0.2"])
+    assert abs(float((pepper != 0.5).float().mean()) - 0.2) < 0.02
+    assert set(pepper.unique().tolist()) == {0, 0.5, 1}
+
+
+def test_variants_of_colours() -> None:
+    images = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.25
+    luma = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+    grey = apply_variants(images, ["desaturate:1"])
+    assert torch.equal(grey[:, 0], grey[:, 2])
+    assert torch.allclose(grey[:, :1], (images * luma).sum(1, keepdim=True))
+    for variant in ("chroma:4", "desaturate:0.7"):  # neither changes the brightness
+        changed = apply_variants(images, [variant])
+        assert torch.allclose((changed * luma).sum(1), (images * luma).sum(1), atol=1e-5)
+        assert not torch.allclose(changed, images, atol=0.05)
+    assert same(grey, "chroma:4")
+    worse = [float((apply_variants(grey, [f"jpeg:{quality}"]) - grey).abs().mean()) for quality in (100, 50, 10)]
+    assert worse == sorted(worse)
+    assert worse[0] < 0.01 < worse[2]
 
 
 @pytest.mark.parametrize(
