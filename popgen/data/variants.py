@@ -81,7 +81,7 @@ def gamma(images: Images, exponent: float) -> Images:
 
 def pixelate(images: Images, size: float) -> Images:
     """Replaced by squares of `size` pixels, the means of what they cover."""
-    return F.interpolate(_shrunk(images, size).clamp(0, 1), tuple(images.shape[-2:]), mode="nearest")
+    return F.interpolate(_shrunk(images, size), tuple(images.shape[-2:]), mode="nearest")
 
 
 def posterize(images: Images, levels: float) -> Images:
@@ -112,7 +112,7 @@ def motion(images: Images, length: float) -> Images:
     """Mean over a horizontal line of `length` pixels, borders repeated."""
     size = round(length)
     padded = F.pad(images, ((size - 1) // 2, size // 2, 0, 0), mode="replicate")
-    return F.avg_pool2d(padded, (1, size), stride=1).clamp(0, 1)
+    return F.avg_pool2d(padded, (1, size), stride=1)
 
 
 def jpeg(images: Images, quality: float) -> Images:
