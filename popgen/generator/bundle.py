@@ -33,6 +33,7 @@ from popgen.generator.folder import generator_folder
 from popgen.generator.prior import Prior
 from popgen.generator.records import Code, Condition, Provenance
 from popgen.generator.remainder import Remainder
+from popgen.generator.storage import pack, unpack, unpack_scalings
 from popgen.generator.vae import WeightVAE
 from popgen.types import Flat, Latents, StateDict
 from popgen.weights import Scaling
@@ -303,16 +304,11 @@ class Generator(nn.Module):
         self.scalings = {name: scaling.to("cpu") for name, scaling in self.scalings.items()}
 
     def save_pretrained(self, folder: str | Path) -> Path:
-        """Write the folder. Trained tensors are kept in half precision: decoded weights move by about 1e-3 of their scale."""
+        """Write the folder; popgen/generator/storage.py says in which precision."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        tensors = {
-            name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in self.state_dict().items()
-        }
-        for name, scaling in self.scalings.items():
-            tensors |= {f"scaling.{name}.reference": scaling.reference, f"scaling.{name}.scale": scaling.scale}
-            tensors[f"scaling.{name}.is_log"] = scaling.is_log
-        write_tensors(folder / "model.safetensors", {k: v.contiguous() for k, v in tensors.items()})
+        tensors = pack(self.state_dict(), self.specs, self.scalings, self.config.storage)
+        write_tensors(folder / "model.safetensors", tensors)
         (folder / "codes.json").write_text("[\n" + ",\n".join(json.dumps(asdict(r)) for r in self.records) + "\n]\n")
         self.save_config(folder)
         return folder
@@ -364,19 +360,15 @@ class Generator(nn.Module):
     def _assemble(cls, config: dict[str, Any], records: list[dict[str, Any]], tensors: dict[str, Tensor]) -> Generator:
         """A generator from what its files hold. Raises whatever does not fit."""
         specs = {arch: ArchSpec.from_config(ArchConfig.from_json(c)) for arch, c in config["archs"].items()}
-        scalings = {}
-        for arch, spec in specs.items():
-            parts = [tensors.pop(f"scaling.{arch}.{part}") for part in ("reference", "scale", "is_log")]
-            if any(part.shape != (spec.size,) for part in parts):
-                raise ValueError(f"the scaling of {arch} is not of its {spec.size} parameters")
-            scalings[arch] = Scaling(*parts)
-        ranks = {arch: len(tensors[f"remainders.{spec.fingerprint}.basis"]) for arch, spec in specs.items()}
+        scalings = unpack_scalings(tensors, specs)
+        state = unpack(tensors, specs)
+        ranks = {arch: len(state[f"remainders.{spec.fingerprint}.basis"]) for arch, spec in specs.items()}
         generator = cls(
             GeneratorConfig(**config["generator"]), specs, scalings, config["feature_dim"], config["text_dim"], ranks
         )
         for name in ("codes", "remainder_codes", "data_vectors"):
-            setattr(generator, name, torch.empty_like(tensors[name], dtype=torch.float32))
-        generator.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
+            setattr(generator, name, torch.empty_like(state[name]))
+        generator.load_state_dict(state)
         generator.records = [Code(**record) for record in records]
         generator.provenance = Provenance(**config["provenance"])
         if len(generator.remainder_codes) != len(generator.codes):

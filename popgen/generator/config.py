@@ -138,6 +138,7 @@ class GeneratorConfig(_Strict):
     accumulate: int = Field(1, ge=1)  # parts of a step, each with batches of the sizes above; workers share them out
     device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: a GPU where there is one
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of products; auto: bfloat16 on GPUs that have it
+    storage: Literal["half", "int8"] = "half"  # of the bases in the generator's folder; int8 for large networks
     memory: float = Field(4.0, ge=0)  # GB of weights that are kept; those of a larger zoo are read when they are needed
     save_every: float = Field(60.0, ge=0)  # seconds of training that an interruption may cost
     threads: int | None = Field(

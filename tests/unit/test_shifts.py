@@ -182,3 +182,29 @@ def test_decoding_starts_at_the_best_checkpoint(zoo: Zoo) -> None:
     best = _best_checkpoint(tasks, task)
     rows = [task.x[[i]][0] for i in range(2)]
     assert any(torch.equal(best, row) for row in rows)
+
+
+def test_bases_of_one_byte_a_number(generator: Generator, zoo: Zoo, tmp_path: Path) -> None:
+    small = Generator.from_pretrained(generator.save_pretrained(tmp_path / "half"))
+    small.config = small.config.model_copy(update={"storage": "int8"})
+    small = Generator.from_pretrained(small.save_pretrained(tmp_path / "int8"))
+    sizes = [(tmp_path / kind / "model.safetensors").stat().st_size for kind in ("half", "int8")]
+    bases = (
+        2 * generator.spec("resnet-s").size * (4 + 2 + 2)
+    )  # bytes as half: the linear path's and two of the remainder
+    assert sizes[0] - sizes[1] > 0.4 * bases
+    path = generator.spec("resnet-s").fingerprint
+    z = torch.randn(5, 2, 2, generator=torch.Generator().manual_seed(0))
+    before, after = ((one.vae.linear[path](z) - one.vae.linear[path](0 * z)) for one in (generator, small))
+    assert 0.001 < float((after - before).norm() / before.norm()) < 0.03
+    again = Generator.from_pretrained(small.save_pretrained(tmp_path / "again"))
+    assert torch.allclose(again.vae.linear[path](z), small.vae.linear[path](z), atol=1e-4)
+
+
+def test_components_that_were_not_trained_are_kept_once(zoo: Zoo, tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"restore": CONFIG.restore.model_copy(update={"steps": 0})})
+    made = train_generator(zoo, config, tmp_path / "g", lambda *_: None)
+    found = Generator.from_pretrained(tmp_path / "g").remainder_of("resnet-s")
+    assert torch.equal(found.basis, found.read)
+    assert torch.allclose(found.basis, made.remainder_of("resnet-s").basis, atol=1e-3)
+    assert found.basis.abs().max() > 0
