@@ -210,10 +210,9 @@ def arch_config(name: str, known: dict[str, ArchConfig] | None = None, /, **give
 
 
 def _replaced(config: ArchConfig, given: dict[str, Any]) -> ArchConfig:
+    """The configuration with the given fields; options are added to its own."""
     fields = {**given, "options": {**config.options, **given.get("options", {})}}
-    if "classes" in given:
-        config = with_classes(config, fields.pop("classes"))
-        fields["options"] = {**config.options, **given.get("options", {})}
+    classes = fields.pop("classes", config.classes)
     config = replace(config, **fields)
     for what in ("mean", "std"):
         values, channels = getattr(config, what), config.input_shape[0]
@@ -223,7 +222,7 @@ def _replaced(config: ArchConfig, given: dict[str, Any]) -> ArchConfig:
                 f"its images have {channels} channels",
                 "Give one value a channel.",
             )
-    return config
+    return config if classes == config.classes else with_classes(config, classes)
 
 
 def build(config: ArchConfig | str, seed: int | None = None) -> nn.Module:

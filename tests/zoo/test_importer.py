@@ -177,22 +177,22 @@ def test_an_index_describes_a_folder(tmp_path: Path) -> None:
     index.write_text(
         "file,architecture,dataset,lineage,accuracy_stated,licence\nn1.pt,resnet-s,digits,run,91.5,MIT\nn2.pt,resnet-s,digits,run,,\n"
     )
-    files = list_files(index, Foreign(index, licence="unknown", source="here"))
-    zoo = Zoo.create(tmp_path / "zoo", "zoo")
     entry = ArchEntry(name="resnet-half", mean=(0.5,), std=(0.25,))
-    added = import_many(zoo, files, changes=entry, check=load_data("digits"))
+    files = list_files(index, Foreign(index, licence="unknown", source="here", changes=entry))
+    zoo = Zoo.create(tmp_path / "zoo", "zoo")
+    added = import_many(zoo, files, check=load_data("digits"))
     assert [r.id for r in added] == ["resnet-half/digits/n1", "resnet-half/digits/n2"]
     assert added[0].metrics["accuracy_stated"] == 0.915
     assert "test_accuracy" in added[0].metrics
     assert (added[0].licence, added[1].licence, added[0].source, added[1].lineage) == ("MIT", "unknown", "here", "run")
     assert added[0].arch_config.mean == (0.5,)
     assert added[0].classes == tuple("0123456789")
-    assert import_many(zoo, files, changes=entry) == []
+    assert import_many(zoo, files) == []
     assert len(zoo) == 2
     assert zoo.verify() == []
     torch.save(build("resnet-s", seed=9).state_dict(), tmp_path / "n1.pt")
     with pytest.raises(BadInput, match="the zoo has 'resnet-half/digits/n1' with other weights"):
-        import_many(zoo, files, changes=entry)
+        import_many(zoo, files)
 
 
 def test_an_index_that_does_not_fit(tmp_path: Path) -> None:
