@@ -6,15 +6,15 @@ entry does not say, so there the user has to (a wrong normalisation costs accura
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any, get_type_hints
+
+from torch import nn
 
 from popgen.archs.hub import hub_network, parse_hub
 from popgen.archs.variants import free_options, split_options
 from popgen.errors import BadInput
 from popgen.refs import check_trusted, is_module_attr, load_attr, trust
-
-if TYPE_CHECKING:
-    from torch import nn
 
 _INPUTS = ("input_shape", "mean", "std")
 _ATTRIBUTES = (*_INPUTS, "classes")
@@ -67,11 +67,20 @@ def fields(name: str, given: dict[str, Any]) -> dict[str, Any]:
     return {**found, **{key: tuple(value) if key in _INPUTS else value for key, value in own.items()}}
 
 
+def trust_named(names: Iterable[str]) -> None:
+    """Remember architectures that the user names, before a zoo or a generator that records them is opened."""
+    for name in names:
+        if name.startswith("hub:"):
+            trust(parse_hub(name)[0].name)
+        elif is_outside(name):
+            trust(split_options(name)[0])
+
+
 def network(builder: str, options: dict[str, Any]) -> nn.Module:
     """The network that a builder from outside makes.
 
     Raises:
-        NotTrusted: a hub's entry that the user has not named.
+        NotTrusted: a hub's entry, or a function that does not say that it makes networks, which the user has not named.
         NotFound, Offline, BadInput: it cannot be had, or refuses its options.
         TypeError: it does not take one of the options.
     """
@@ -82,8 +91,22 @@ def network(builder: str, options: dict[str, Any]) -> nn.Module:
     if builder.startswith("hub:"):
         check_trusted(builder)
         return hub_network(parse_hub(builder)[0], options)
-    made: nn.Module = load_attr(builder)(**options)
+    function = load_attr(builder)
+    if not _makes_networks(function):
+        check_trusted(builder)
+    made: nn.Module = function(**options)
     return made
+
+
+def _makes_networks(function: Any) -> bool:
+    """Whether it says so: a subclass of nn.Module, or a function annotated to return one. A file cannot have os:system called."""
+    made = function
+    if not isinstance(function, type):
+        try:
+            made = get_type_hints(function).get("return")
+        except (NameError, TypeError, AttributeError):
+            return False
+    return isinstance(made, type) and issubclass(made, nn.Module)
 
 
 def class_names(builder: str, classes: int) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,8 @@ def _import(spec: ZooSpec, out: Path, files: list[Foreign], progress: bool) -> Z
     try:
         with _progress_bar(progress) as bar:
             task = bar.add_task("importing", total=len(files))
-            import_all(zoo, files, bar.console.print if progress else lambda line: None, lambda: bar.advance(task))
+            say = partial(bar.console.print, markup=False, highlight=False, soft_wrap=True)
+            import_all(zoo, files, say if progress else lambda line: None, lambda: bar.advance(task))
     finally:
         if not zoo.is_final:
             zoo.finalize()

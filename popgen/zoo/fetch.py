@@ -38,7 +38,7 @@ def download(url: str, digest: str) -> Path:
         Offline: the server cannot be reached.
         BrokenFile: what is there, or what came, has another sha256.
     """
-    path = Path(torch.hub.get_dir(), "checkpoints", file_name(url))
+    path = _cached(url)
     if path.exists():
         check_sha256(path, digest)
         return path
@@ -54,6 +54,11 @@ def download(url: str, digest: str) -> Path:
     except OSError as error:
         raise _offline(url, path, error) from error
     return path
+
+
+def is_cached(url: str) -> bool:
+    """Whether `download` needs no network."""
+    return _cached(url).exists()
 
 
 def file_name(url: str) -> str:
@@ -78,6 +83,10 @@ def hub_tensors(name: str) -> dict[str, Tensor]:
         return hub_network(ref, {}, pretrained=True).state_dict()
     except TypeError as error:
         raise BadInput(f"{name} has no weights", f"pretrained=True: {brief(error)}", "Name another entry.") from error
+
+
+def _cached(url: str) -> Path:
+    return Path(torch.hub.get_dir(), "checkpoints", file_name(url))
 
 
 def _offline(url: str, path: Path, error: Exception) -> Offline:

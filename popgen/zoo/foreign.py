@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from popgen.archs import ArchSpec
+from popgen.archs import ARCHITECTURES, ArchSpec
 from popgen.errors import BadInput, BrokenFile, NotFound, PopgenError, near_matches
 from popgen.types import StateDict
 
@@ -87,6 +87,9 @@ def fit_tensors(spec: ArchSpec, tensors: dict[str, Tensor], where: str) -> tuple
             )
             best = {mine.name: value for mine, value in zip(spec.tensors, values, strict=True)}
     state = {name: t.float() if t.is_floating_point() else t for name, t in best.items()}
+    if spec.differences(_shapes(state)):
+        fits = [name for name in ARCHITECTURES if not ArchSpec.from_config(name).differences(_shapes(state))]
+        spec.check(state, where, f"Its tensors are those of {fits[0]!r}." if fits else "")
     spec.check(state, where)
     return spec.to_state(spec.to_flat(state)), note
 

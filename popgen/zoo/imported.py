@@ -14,7 +14,7 @@ from popgen.archs.hub import parse_hub
 from popgen.config import ArchEntry, CheckpointEntry, ZooSpec
 from popgen.errors import BadInput, NotFound, Offline, PopgenError, near_matches
 from popgen.refs import inside
-from popgen.zoo.fetch import file_name
+from popgen.zoo.fetch import file_name, is_cached
 from popgen.zoo.importer import Foreign, import_checkpoint, list_files
 from popgen.zoo.store import Zoo
 
@@ -61,18 +61,17 @@ def import_all(zoo: Zoo, files: Sequence[Foreign], say: Callable[[str], None], a
         PopgenError: of the first one left out, when all others are in the zoo.
     """
     problems: list[tuple[str, PopgenError]] = []
-    silent: dict[str, Offline] = {}  # hosts that did not answer
+    silent: set[str] = set()  # hosts that did not answer are not asked again
     for foreign in files:
-        host = "github.com" if foreign.hub and not parse_hub(foreign.hub)[0].is_folder else urlsplit(foreign.url).netloc
         try:
-            if host in silent:
-                raise Offline(f"{foreign.where} could not be fetched", f"{host} did not answer", silent[host].todo)
+            if _host(foreign) in silent and not is_cached(foreign.url):
+                raise Offline(f"{foreign.where} could not be fetched", "its host did not answer before", "")
             zoo.add([import_checkpoint(foreign)])
         except PopgenError as error:
             problems.append((foreign.id, error))
             say(f"{foreign.id} is left out: {error.what}: {error.why}")
-            if isinstance(error, Offline) and host:
-                silent[host] = error
+            if isinstance(error, Offline):
+                silent.add(_host(foreign))
         advance()
     if problems:
         first_id, first = problems[0]
@@ -81,6 +80,11 @@ def import_all(zoo: Zoo, files: Sequence[Foreign], say: Callable[[str], None], a
             f"{first.what}: {first.why}",
             f"{first.todo} Then run this again; it goes on with those that are missing.",
         )
+
+
+def _host(foreign: Foreign) -> str:
+    """Where a download comes from; a repository of torch.hub may be in its cache, and is always asked for."""
+    return urlsplit(foreign.url).netloc or f"hub {foreign.id}"
 
 
 def _files(entry: CheckpointEntry, spec: ZooSpec) -> Iterator[Foreign]:
