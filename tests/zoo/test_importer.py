@@ -112,10 +112,18 @@ class _Attack:
         return os.mkdir, (str(self.target),)
 
 
-@pytest.mark.parametrize("form", ["zip", "legacy", "raw", "raw2", "hidden"])
+@pytest.mark.parametrize("form", ["zip", "legacy", "raw", "raw2", "hidden", "key", "list", "tensor", "order"])
 def test_a_pickle_that_wants_to_run_code_is_refused(tmp_path: Path, form: str) -> None:
     path, target = tmp_path / "net.pt", tmp_path / "made"
-    attack = {"state_dict": STATE, "extra": _Attack(target)} if form == "hidden" else _Attack(target)
+    one = _Attack(target)
+    forms = {
+        "hidden": {"state_dict": STATE, "extra": one},
+        "key": {"state_dict": {**STATE, "linear.bias": one}},
+        "list": [STATE, {"net": [one]}],
+        "tensor": {"state_dict": [STATE, {**STATE, "conv1.weight": one}]},
+        "order": OrderedDict([("first", one), *STATE.items()]),
+    }
+    attack = forms.get(form, one)
     if form.startswith("raw"):
         path.write_bytes(pickle.dumps(attack, protocol=2 if form == "raw2" else 4))
     else:
