@@ -18,7 +18,6 @@ from popgen.zoo.importer import Foreign, import_checkpoint, import_many, list_fi
 
 STATE = build("resnet-s", seed=1).state_dict()
 SPEC = ArchSpec.from_config("resnet-s")
-REAL = Path(__file__).parents[3] / "shared" / "data"
 
 
 def prefixed(prefix: str) -> dict[str, torch.Tensor]:
@@ -216,15 +215,3 @@ def test_an_index_that_does_not_fit(tmp_path: Path) -> None:
         list_files(index, Foreign(index))
     with pytest.raises(NotFound, match="holds no checkpoints"):
         list_files(tmp_path, Foreign(tmp_path))
-
-
-@pytest.mark.real
-@pytest.mark.skipif(not REAL.exists(), reason="needs the published checkpoints")
-@pytest.mark.parametrize("name", ["resnet20_akamaster", "resnet20_dansun-undertrained"])
-def test_published_resnets_score_what_they_claim(tmp_path: Path, name: str) -> None:
-    index = REAL / "checkpoints" / "cifar10_resnet" / "index.csv"
-    files = [f for f in list_files(index, Foreign(index)) if f.path.stem == name]
-    (found,) = import_many(
-        Zoo.create(tmp_path, "real"), files, check=load_data(f"npz:{REAL / 'cifar10' / 'cifar10.npz'}")
-    )
-    assert abs(found.metrics["test_accuracy"] - found.metrics["accuracy_first_1000_test_images"]) < 0.002
