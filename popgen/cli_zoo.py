@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,16 +41,20 @@ def zoo() -> None:
     metavar="KEY=VALUE",
     help="Replace a value of the spec, such as zoo.recipe.epochs=5.",
 )
-@click.option("--dry-run", is_flag=True, help="Check the spec and say what would be trained.")
+@click.option("--dry-run", is_flag=True, help="Check the spec and say what would be trained or imported.")
 @_JSON
 def build_command(
     spec: str, out: Path | None, workers: int | None, sets: Sequence[str], dry_run: bool, as_json: bool
 ) -> None:
-    """Train the networks of SPEC (a YAML file) that its zoo lacks. Stop it and start it again as you like.
+    """Train or import the networks of SPEC (a YAML file) that its zoo lacks. Stop it and start it again as you like.
+
+    A spec with `checkpoints` is imported: files, an index CSV, URLs, entries of torch.hub (these run the repository's code). What does not
+    fit or cannot be fetched is named, the rest comes in, and the exit code is that of the first such error.
 
     \b
     Examples:
       popgen zoo build zoo_specs/digits.yaml
+      popgen zoo build zoo_specs/cifar_resnets.yaml --dry-run
       popgen zoo build zoo_specs/digits.yaml --out /data/digits --workers 8
       popgen zoo build zoo_specs/digits.yaml --dry-run --json
     """
@@ -59,16 +64,20 @@ def build_command(
 
     if dry_run:
         todo = plan(zoo_spec, out)
+        data = list(dict.fromkeys([*zoo_spec.data_names, *(f.data for f in todo.imports)]))
         facts = {
             "zoo": str(out),
             "networks": todo.total,
             "to_train": len(todo.jobs),
+            "to_import": len(todo.imports),
             "parameters": todo.sizes,
-            "data": zoo_spec.data_names,
+            "data": data,
             "seeds": zoo_spec.seeds,
         }
-        grid = f"{len(todo.sizes)} architectures x {len(zoo_spec.data_names)} data sets x {len(zoo_spec.seeds)} seeds"
-        text = f"{out}: {todo.total} networks ({grid}), {len(todo.jobs)} to train"
+        text = f"{out}: {todo.total} networks of {len(todo.sizes)} architectures, {len(todo.imports)} to import"
+        if not zoo_spec.checkpoints:
+            grid = f"{len(todo.sizes)} architectures x {len(data)} data sets x {len(zoo_spec.seeds)} seeds"
+            text = f"{out}: {todo.total} networks ({grid}), {len(todo.jobs)} to train"
         _print(facts, text, as_json)
         return
     built = build_zoo(zoo_spec, out, workers=workers)
@@ -84,7 +93,11 @@ def build_command(
     type=click.Path(path_type=Path),
     help="Folder of the zoo; made where there is none.",
 )
-@click.option("--arch", default="", help="Architecture: a built-in name or module:function.")
+@click.option(
+    "--arch",
+    default="",
+    help="Architecture: a built-in name, timm:NAME, hub:OWNER/REPO:ENTRY (runs its code) or module:function.",
+)
 @click.option("--data", default="", help="Name of the data set that it was trained on.")
 @click.option("--lineage", default="", help="The run or base that it comes from.  [default: the file's name]")
 @click.option("--source", default="", help="Where the file is from.")
@@ -134,16 +147,19 @@ def import_command(
         "classes": len(names) or None,
     }
     given = {name: value for name, value in fields.items() if value is not None}
-    changes = parse({"name": new_name or arch, **given}, ArchEntry, "popgen zoo import") if given or new_name else None
+    changes = parse({"name": new_name or arch or "?", **given}, ArchEntry, "popgen zoo import")
     from popgen.data import load_data
     from popgen.zoo import Zoo
     from popgen.zoo.importer import Foreign, import_many, list_files
 
-    default = Foreign(path, arch, data, lineage, source=source, licence=licence, key=key)
-    files = list_files(path, default)
+    default = Foreign(path, arch, data, lineage, source=source, licence=licence, key=key, class_names=names)
+    files = [
+        replace(file, changes=changes.model_copy(update={"name": new_name or file.arch}))
+        for file in list_files(path, default)
+    ]
     check_data = load_data(check) if check else None
     target = Zoo.open(folder) if (folder / "zoo.json").exists() else Zoo.create(folder, folder.resolve().name)
-    added = import_many(target, files, changes=changes, classes=names, check=check_data, report=_report_import)
+    added = import_many(target, files, check=check_data, report=_report_import)
     rows = [_row(record) for record in added]
     _print({"zoo": str(folder), "added": rows}, f"{folder}: {len(added)} added, {len(target)} networks", as_json)
 

@@ -6,13 +6,25 @@ imports torch; names of architectures and data sets are checked where they are u
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from popgen.errors import BadInput, BrokenFile, NotFound, near_matches
@@ -47,15 +59,15 @@ class ArchEntry(_Strict):
     name: str = Field(min_length=1)
     like: str | None = None
     options: dict[str, Any] | None = None
-    input_shape: tuple[int, int, int] | None = None
+    input_shape: tuple[PositiveInt, PositiveInt, PositiveInt] | None = None  # channels, height, width
     classes: int | None = Field(default=None, ge=2)
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
+    mean: tuple[float, ...] | None = Field(None, min_length=1)  # one value a channel, or one for all
+    std: tuple[PositiveFloat, ...] | None = Field(None, min_length=1)
 
     @property
     def replaced(self) -> dict[str, Any]:
-        """The fields given here."""
-        return self.model_dump(exclude={"name", "like"}, exclude_none=True)
+        """The fields given here, as `popgen.archs.arch_config` takes them."""
+        return {"name": self.name, **self.model_dump(exclude={"name", "like"}, exclude_none=True)}
 
 
 class Rotations(_Strict):
@@ -112,18 +124,74 @@ class DataGrid(_Strict):
 
 
 class HeldOut(_Strict):
-    """Networks that are built and marked, and that no generator trains on: of these seeds, of these data sets."""
+    """Networks that are in the zoo and marked, and that no generator trains on: of these seeds, data sets, lineages."""
 
     seeds: list[int] = []
     data: list[str] = []
+    lineages: list[str] = []  # of imported networks
+
+
+class CheckpointEntry(_Strict):
+    """Networks to import: what they are, and where their weights lie, which is one of file, index, hub and url."""
+
+    arch: ArchEntry | None = None  # a name, of the spec's archs or any other, or an entry as there
+    data: str = ""  # the data set that it was trained on
+    file: str | None = None  # in the spec's root
+    index: str | None = None  # a CSV in the spec's root, one file a row; what a row does not say is taken from here
+    hub: str | None = None  # OWNER/REPO:ENTRY or FOLDER:ENTRY of torch.hub, called with pretrained=True: runs its code
+    url: str | None = Field(None, pattern=r"^https?://\S+/[\w.%+-]+$")
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{8,64}$")  # of the file, all of it or how it begins
+    name: str | None = Field(None, pattern=r"^[\w][\w.-]*$")  # in the zoo; else that of the file or entry
+    key: str = ""  # where the state dict lies in the file
+    class_names: list[str] = []  # of the outputs, in order
+    lineage: str = ""  # the run or base that it comes from; else its name
+    parent: str = ""
+    source: str = ""
+    licence: str | None = None  # else the zoo's
+    metrics: dict[str, float] = {}  # as stated by the source, accuracies from 0 to 1
+
+    @field_validator("arch", mode="before")
+    @classmethod
+    def _arch_name(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _one_place(self) -> CheckpointEntry:
+        places = [key for key in ("file", "index", "hub", "url") if getattr(self, key) is not None]
+        if len(places) != 1:
+            raise ValueError(f"weights lie in one of file, index, hub, url; given: {', '.join(places) or 'none'}")
+        if self.index is None and (self.arch is None or not self.data):
+            raise ValueError(f"{self.place}: arch and data are needed; a file of weights does not say what it is")
+        if self.index is not None and (self.name or self.key or self.sha256):
+            raise ValueError(
+                f"{self.index}: name, key and sha256 are of one file (an index may have columns name, key, sha256)"
+            )
+        if self.url is not None and not self.digest:
+            raise ValueError(f"{self.url}: give its sha256; what is downloaded has to be what was meant")
+        if self.hub is not None and self.sha256:
+            raise ValueError(f"{self.hub}: sha256 is of a file or url")
+        return self
+
+    @property
+    def place(self) -> str:
+        """Where the weights lie, as it is written here."""
+        return self.file or self.index or self.hub or self.url or ""
+
+    @property
+    def digest(self) -> str:
+        """How the file's sha256 begins: as given, or as torch.hub writes it into a name (resnet20-12fca82f.th); "" if not known."""
+        in_name = re.search(r"-([0-9a-f]{8,64})\.\w+$", self.url or "")
+        return self.sha256 or (in_name[1] if in_name else "")
 
 
 class ZooSpec(_Strict):
-    """A zoo to build: every architecture on every data set with every seed."""
+    """A zoo to build: every architecture on every data set with every seed is trained; or `checkpoints` are imported."""
 
     name: str = Field(pattern=r"^[\w][\w.-]*$")
-    archs: list[ArchEntry] = Field(min_length=1)
-    data: list[DataGrid] = Field(min_length=1)
+    archs: list[ArchEntry] = []
+    data: list[DataGrid] = []
+    checkpoints: list[CheckpointEntry] = []
+    root: str = "."  # where files to import lie, from the spec's folder
     seeds: list[int] = Field([0], min_length=1)
     start: int | str | None = (
         0  # seed of the start that all networks of an architecture share; null: each starts from its own; a text: the zoo's
@@ -135,6 +203,7 @@ class ZooSpec(_Strict):
     workers: int | None = Field(
         None, ge=0
     )  # null: one a CPU core; 0: in this process. Changes the time, never the weights
+    _folder: Path = PrivateAttr(Path())  # of the spec's file
 
     @field_validator("archs", mode="before")
     @classmethod
@@ -150,12 +219,21 @@ class ZooSpec(_Strict):
         return [{"source": item} if isinstance(item, str) else item for item in items]
 
     @model_validator(mode="after")
-    def _consistent(self) -> ZooSpec:
+    def _consistent(self, info: ValidationInfo) -> ZooSpec:
+        self._folder = (info.context or {}).get("folder", Path())
+        if bool(self.checkpoints) == bool(self.data) or (self.data and not self.archs):
+            raise ValueError("a zoo has archs and data, which are trained, or checkpoints, which are imported")
         lists = {"archs": [a.name for a in self.archs], "data": self.data_names, "seeds": list(map(str, self.seeds))}
         for kind, names in lists.items():
             twice = sorted({n for n in names if names.count(n) > 1})
             if twice:
                 raise ValueError(f"{kind} lists {', '.join(twice)} twice")
+        if self.checkpoints:
+            if self.held_out.seeds:
+                raise ValueError("held_out.seeds are of trained networks; name lineages or data sets of imported ones")
+            return self
+        if self.held_out.lineages:
+            raise ValueError("held_out.lineages are of imported networks; name seeds or data sets of trained ones")
         unknown = [n for n in self.held_out.data if n not in self.data_names]
         if unknown:
             near = near_matches(unknown[0], self.data_names)
@@ -170,9 +248,19 @@ class ZooSpec(_Strict):
         """Every data set, variants written out."""
         return [name for grid in self.data for name in grid.names]
 
-    def is_held_out(self, data: str, seed: int) -> bool:
-        """Whether the network of this data set and seed is kept from the generator."""
-        return data in self.held_out.data or seed in self.held_out.seeds
+    @property
+    def root_folder(self) -> Path:
+        """The folder that files to import lie in."""
+        return self._folder / Path(self.root).expanduser()
+
+    def is_held_out(self, data: str, seed: int | None = None, lineage: str = "") -> bool:
+        """Whether a network of this data set, seed and lineage is kept from the generator."""
+        held = self.held_out
+        return data in held.data or seed in held.seeds or lineage in held.lineages
+
+    def content(self) -> dict[str, Any]:
+        """What decides the zoo: all but how many work at it and where its files lie."""
+        return self.model_dump(mode="json", by_alias=True, exclude={"workers", "root"})
 
 
 class Spec(_Strict):
@@ -229,17 +317,17 @@ def load(path_or_name: str | Path, model: type[Model], overrides: Mapping[str, A
         )
     for key, value in (overrides or {}).items():
         _put(content, key, value, path)
-    return parse(content, model, str(path))
+    return parse(content, model, str(path), path.parent)
 
 
-def parse(content: Any, model: type[Model], where: str) -> Model:
-    """The model of `content`; `where` stands first in the error.
+def parse(content: Any, model: type[Model], where: str, folder: Path = Path()) -> Model:
+    """The model of `content`; `where` stands first in the error, and paths in it start from `folder`.
 
     Raises:
         BadInput: an unknown key, a missing one, or a value that does not fit.
     """
     try:
-        return model.model_validate(content)
+        return model.model_validate(content, context={"folder": folder})
     except ValidationError as error:
         problems = error.errors(include_url=False)
         first = problems[0]

@@ -35,6 +35,12 @@ class BadInput(PopgenError):
     exit_code = 4
 
 
+class NotTrusted(PopgenError):
+    """Code that a file names and the user has not."""
+
+    exit_code = 4
+
+
 class BrokenFile(PopgenError):
     """A file that is truncated, altered, or not what it claims to be."""
 

@@ -1,25 +1,55 @@
-"""Resolves what a user may name: a `module:attr`, a name inside a folder, a packaged file."""
+"""Resolves what a user may name: a `module:attr`, a name inside a folder, a packaged file; and remembers whose code may run."""
 
 from __future__ import annotations
 
 import importlib
+import os
 import re
 from pathlib import Path
 from typing import Any
 
-from popgen.errors import BadInput, NotFound
+from popgen.errors import BadInput, NotFound, NotTrusted
 
 ASSETS = Path(__file__).parent / "assets"
 _MODULE_ATTR = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+_SOURCES = ("npz:", "folder:", "local-dir:", "hub:", "timm:", "hf:")  # prefixes that are no modules
+_trusted: set[str] = set()
 
 
 def is_module_attr(ref: str) -> bool:
     """Whether `ref` has the form `package.module:name`.
 
-    >>> is_module_attr("my.nets:make"), is_module_attr("cnn-s"), is_module_attr("npz:/data/x.npz")
+    >>> is_module_attr("my.nets:make"), is_module_attr("cnn-s"), is_module_attr("timm:resnet18")
     (True, False, False)
     """
-    return _MODULE_ATTR.fullmatch(ref) is not None and not ref.startswith(("npz:", "folder:", "local-dir:", "hub:"))
+    return _MODULE_ATTR.fullmatch(ref) is not None and not ref.startswith(_SOURCES)
+
+
+def trust(ref: str) -> None:
+    """Remember that the user has named `ref`, so that the code behind it may run in this process."""
+    _trusted.add(ref)
+
+
+def is_trusted(ref: str) -> bool:
+    """Whether the user has named `ref`: as an argument, in a spec, or in the variable POPGEN_TRUST (names with spaces between)."""
+    return ref in _trusted or ref in os.environ.get("POPGEN_TRUST", "").split()
+
+
+def check_trusted(ref: str) -> None:
+    """Refuse code that only a file names: a zoo or a generator made elsewhere must not choose what runs here.
+
+    Raises:
+        NotTrusted: the user has not named `ref`.
+
+    >>> trust("hub:me/nets:small")
+    >>> check_trusted("hub:me/nets:small")
+    """
+    if not is_trusted(ref):
+        raise NotTrusted(
+            f"{ref} is code from outside that a zoo or a generator names, and you have not",
+            "it would be fetched and run",
+            f"If you trust it, set POPGEN_TRUST={ref!r}, or name it yourself as the architecture.",
+        )
 
 
 def load_attr(ref: str) -> Any:

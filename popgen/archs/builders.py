@@ -1,7 +1,6 @@
-"""Built-in networks, each a name, a builder and its options.
+"""Networks by name: the built-in ones, each a name, a builder and its options, and those from outside (popgen.archs.outside).
 
-`build(arch_config("cnn-s"))` gives a plain torch module. Any other network is named as `module:function`, a callable
-that returns an nn.Module. The CIFAR ResNets are those of He et al. 2016 (arXiv 1512.03385, section 4.2; shortcut A).
+`build(arch_config("cnn-s"))` gives a plain torch module. The CIFAR ResNets are those of He et al. 2016 (arXiv 1512.03385, section 4.2; shortcut A).
 """
 
 from __future__ import annotations
@@ -15,9 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from popgen.archs import outside
 from popgen.archs.variants import parse_options, split_options
-from popgen.errors import BadInput, unknown_name
-from popgen.refs import is_module_attr, load_attr
+from popgen.errors import BadInput, brief, unknown_name
+from popgen.refs import is_trusted, trust
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class ArchConfig:
     """Everything needed to build a network and to feed it: JSON in, JSON out."""
 
     name: str
-    builder: str  # a key of BUILDERS, or `module:function`
+    builder: str  # a key of BUILDERS, or `module:function`, `timm:NAME`, `hub:OWNER/REPO:ENTRY`
     options: dict[str, Any] = field(default_factory=dict)
     input_shape: tuple[int, int, int] = (1, 8, 8)  # channels, height, width
     classes: int = 10
@@ -48,9 +48,21 @@ class ArchConfig:
         >>> arch_config("mlp-s").text()
         'mlp network, hidden 64, input 1x8x8, 10 classes'
         """
-        parts = [f"{key.replace('_', ' ')} {_plain(value)}" for key, value in sorted(self.options.items())]
+        said = ("num_classes", "in_chans", "img_size") if outside.is_outside(self.builder) else ()  # follows anyway
+        options = sorted((key, value) for key, value in self.options.items() if key not in said)
+        parts = [f"{key.replace('_', ' ')} {_plain(value)}" for key, value in options]
         shape = "x".join(map(str, self.input_shape))
-        return ", ".join([f"{self.builder} network", *parts, f"input {shape}", f"{self.classes} classes"])
+        return ", ".join([outside.words(self.builder), *parts, f"input {shape}", f"{self.classes} classes"])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _received, (self.to_json(), is_trusted(self.builder))
+
+
+def _received(data: dict[str, Any], trusted: bool) -> ArchConfig:
+    """A configuration in a worker: what the user has named in the process that sent it is named here."""
+    if trusted:
+        trust(data["builder"])
+    return ArchConfig.from_json(data)
 
 
 def _plain(value: Any) -> str:
@@ -154,33 +166,63 @@ ARCHITECTURES: dict[str, ArchConfig] = {
 }
 
 
-def arch_config(name: str, known: dict[str, ArchConfig] | None = None) -> ArchConfig:
-    """The configuration behind an architecture's name: built-in, one of `known`, or `module:function`.
+def arch_config(name: str, known: dict[str, ArchConfig] | None = None, /, **given: Any) -> ArchConfig:
+    """The configuration behind an architecture's name: built-in, one of `known`, or from outside.
 
-    Other options stand behind the name: `cnn-s/channels:12-24`. The configuration's name is then all of it.
+    From outside come `timm:NAME`, `hub:OWNER/REPO:ENTRY`, `hub:FOLDER:ENTRY` and `module:function`, a callable that returns an
+    nn.Module. The code behind a name given here may run.
+
+    Other options stand behind the name: `cnn-s/channels:12-24`, `timm:resnet18/in_chans:1`. The configuration's name is then all of it.
+
+    Args:
+        given: fields to replace: name, options (added to its own), input_shape, classes, mean, std.
 
     Raises:
         NotFound: nothing of that name, or no such option; the message lists the nearest.
-        BadInput: an option's value that does not fit.
+        BadInput: a value that does not fit, or a network from outside that does not say what images it takes.
+        Offline: a repository that is not at hand.
 
     >>> arch_config("cnn-s").options
     {'channels': [8, 16]}
-    >>> arch_config("cnn-s/channels:12-24").options
+    >>> arch_config("cnn-s/channels:12-24", name="wide", classes=3).options
     {'channels': [12, 24]}
     """
     table = {**ARCHITECTURES, **(known or {})}
     if name in table:
-        return table[name]
+        return _replaced(table[name], given)
+    if outside.is_outside(name):
+        fields = outside.fields(name, given)
+        config = ArchConfig(**{"name": name, "classes": 0, **fields})
+        if not config.classes:  # as many as its last linear layer has
+            heads = [m.out_features for m in build(config).modules() if isinstance(m, nn.Linear)]
+            config = replace(config, classes=given.get("classes") or (heads[-1] if heads else ArchConfig.classes))
+        return _replaced(config, {key: value for key, value in given.items() if key != "options"})
     base, options = split_options(name)
     if options:
         config = arch_config(base, known)
-        return replace(config, name=name, options=parse_options(name, config.options))
-    if is_module_attr(name):
-        load_attr(name)
-        return ArchConfig(name, name)
+        return _replaced(replace(config, name=name, options=parse_options(name, config.options)), given)
     raise unknown_name(
-        "architecture", name, table, "Name a built-in one, or a function that returns an nn.Module as module:function."
+        "architecture",
+        name,
+        table,
+        "Name a built-in one, timm:NAME, hub:OWNER/REPO:ENTRY, or a function that returns an nn.Module as module:function.",
     )
+
+
+def _replaced(config: ArchConfig, given: dict[str, Any]) -> ArchConfig:
+    """The configuration with the given fields; options are added to its own."""
+    fields = {**given, "options": {**config.options, **given.get("options", {})}}
+    classes = fields.pop("classes", config.classes)
+    config = replace(config, **fields)
+    for what in ("mean", "std"):
+        values, channels = getattr(config, what), config.input_shape[0]
+        if len(values) not in (1, channels):
+            raise BadInput(
+                f"architecture {config.name!r}: {what} has {len(values)} values",
+                f"its images have {channels} channels",
+                "Give one value a channel.",
+            )
+    return config if classes == config.classes else with_classes(config, classes)
 
 
 def build(config: ArchConfig | str, seed: int | None = None) -> nn.Module:
@@ -188,6 +230,7 @@ def build(config: ArchConfig | str, seed: int | None = None) -> nn.Module:
 
     Raises:
         NotFound: no such architecture.
+        NotTrusted: its code is a repository's, and the user has not named it.
         BadInput: the builder refuses its options, or does not return an nn.Module.
 
     >>> sum(p.numel() for p in build("cnn-s").parameters())
@@ -199,8 +242,8 @@ def build(config: ArchConfig | str, seed: int | None = None) -> nn.Module:
         if seed is not None:
             torch.manual_seed(seed)
         try:
-            if is_module_attr(config.builder):
-                net = load_attr(config.builder)(**config.options)
+            if outside.is_outside(config.builder):
+                net = outside.network(config.builder, config.options)
             elif config.builder in BUILDERS:
                 net = BUILDERS[config.builder](config, **config.options)
             else:
@@ -218,6 +261,33 @@ def build(config: ArchConfig | str, seed: int | None = None) -> nn.Module:
             "Return the module itself.",
         )
     return net
+
+
+@torch.no_grad()
+def check_runs(config: ArchConfig) -> None:
+    """Refuse a configuration whose network does not turn one image of its input shape into one output a class.
+
+    Raises:
+        BadInput: the network fails on such an image, or has another number of outputs.
+
+    >>> check_runs(arch_config("cnn-s"))
+    """
+    shape = "x".join(map(str, config.input_shape))
+    try:
+        outputs = build(config, seed=0).eval()(torch.zeros(1, *config.input_shape))
+    except (RuntimeError, ValueError, AssertionError, IndexError, NotImplementedError) as error:
+        raise BadInput(
+            f"architecture {config.name!r} does not run on images of {shape}",
+            brief(error),
+            "Give its input_shape: channels, height, width.",
+        ) from error
+    found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+    if found != (1, config.classes):
+        raise BadInput(
+            f"architecture {config.name!r} makes {found} of an image of {shape}",
+            f"(1, {config.classes}) was expected: one output a class",
+            "Give its number of classes, or the option that sets it.",
+        )
 
 
 def with_classes(config: ArchConfig, classes: int) -> ArchConfig:

@@ -99,8 +99,11 @@ class ArchSpec:
         heads = [k.rpartition(".")[0] for k, _, kind, _ in rows if kind == "linear"]
         return cls(config, tensors, tuple(counters), heads[-1] if heads else "")
 
-    def check(self, state: Mapping[str, Tensor], where: str) -> None:
-        """Refuse a state dict that is not of this architecture; every tensor that does not fit is named.
+    def check(self, state: Mapping[str, Tensor], where: str, todo: str = "") -> None:
+        """Refuse a state dict that is not of this architecture; tensors that do not fit are named.
+
+        Args:
+            todo: what to do where they do not.
 
         Raises:
             BadInput: missing, surplus or wrongly shaped tensors, or values that are not finite.
@@ -110,7 +113,7 @@ class ArchSpec:
             raise BadInput(
                 f"{where} does not fit the architecture {self.name!r}: {len(lines)} tensors differ",
                 "; ".join(lines[:6]) + (" ..." if len(lines) > 6 else ""),
-                "Name the architecture that the file was made with.",
+                todo or "Name the architecture that the file was made with.",
             )
         bad = [t.name for t in self.tensors if not bool(torch.isfinite(state[t.name]).all())]
         if bad:

@@ -6,6 +6,7 @@ dashes, each value of the type that stands there.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from popgen.errors import BadInput, near_matches, unknown_name
@@ -51,6 +52,38 @@ def parse_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
             )
         found[key] = _value(name, key, value, options[key])
     return {**options, **found}
+
+
+def free_options(name: str, texts: list[str]) -> dict[str, Any]:
+    """The options behind the name of a network from outside, whose builder alone knows which it takes.
+
+    A value is what it looks like: a whole number, a decimal one, true or false, whole numbers with dashes between, or else a text.
+
+    Raises:
+        BadInput: an option without a value, or given twice.
+
+    >>> free_options("timm:resnet18", ["in_chans:1", "drop_rate:0.1", "act_layer:gelu"])
+    {'in_chans': 1, 'drop_rate': 0.1, 'act_layer': 'gelu'}
+    """
+    found: dict[str, Any] = {}
+    for text in texts:
+        key, _, value = text.partition(":")
+        if not value or not key.isidentifier():
+            raise BadInput(f"architecture {name!r}: {text!r} is no option", "", "Write options as /name:value.")
+        if key in found:
+            raise BadInput(f"architecture {name!r} gives {key} twice", "", "Give each option once.")
+        found[key] = _looks_like(value)
+    return found
+
+
+def _looks_like(text: str) -> Any:
+    if re.fullmatch(r"\d+", text, re.ASCII):
+        return int(text)
+    if re.fullmatch(r"\d*\.\d+", text, re.ASCII):
+        return float(text)
+    if re.fullmatch(r"\d+(-\d+)+", text, re.ASCII):
+        return [int(item) for item in text.split("-")]
+    return text == "true" if text in ("true", "false") else text
 
 
 def _value(name: str, key: str, text: str, original: Any) -> Any:

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from popgen import __version__
+from popgen.archs import trust_named
 from popgen.audit.starts import repaired
 from popgen.audit.untrained import Untrained, untrained
 from popgen.data import DataSet, load_data
@@ -77,6 +78,7 @@ def generate(
         PopgenError: an unknown name, or an `out` that is not empty.
         SearchError: no cluster at `address`.
     """
+    trust_named(archs)
     made = Generator.from_pretrained(generator)
     targets = {arch: find_target(made, arch) for arch in archs}
     if len(set(archs)) < len(archs):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from popgen.archs import trust_named
 from popgen.data import DataSet, load_data
 from popgen.data.datasets import check_data_name
 from popgen.errors import BadInput, unknown_name
@@ -38,6 +39,7 @@ def prepare(config: SearchConfig) -> tuple[list[Job], Generator, Zoo | None]:
         PopgenError: as `search`.
     """
     check_data_name(config.data)
+    trust_named(config.archs)
     generator = Generator.from_pretrained(config.generator)
     targets = {arch: find_target(generator, arch) for arch in config.archs}
     if len(set(config.archs)) < len(config.archs):

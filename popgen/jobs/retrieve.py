@@ -9,6 +9,7 @@ from typing import Any
 from safetensors.torch import save_file
 
 from popgen import __version__
+from popgen.archs import trust_named
 from popgen.data import load_data
 from popgen.errors import BadInput, NotFound, near_matches
 from popgen.generator import Generator
@@ -42,6 +43,7 @@ def retrieve(
     Raises:
         NotFound: the generator was not trained on such a checkpoint.
     """
+    trust_named([arch])
     made = Generator.from_pretrained(generator)
     spec = made.spec(arch)
     found = [(code, latent) for code, latent in made.stored(arch, data) if seed is None or code.seed == seed]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from popgen.archs import trust_named
 from popgen.audit import compression_report
 from popgen.config import Spec, load, parse
 from popgen.errors import BadInput
@@ -57,6 +58,8 @@ def train(
             f"{folder} holds a generator already", "it is never overwritten", "Choose another --out, or remove it."
         )
     check_workers(config, train_workers)
+    entries = [*content.zoo.archs, *(entry.arch for entry in content.zoo.checkpoints if entry.arch)]
+    trust_named(entry.like or entry.name for entry in entries)
     found = Zoo.open(zoo) if zoo else build_zoo(content.zoo, Path("zoos") / content.zoo.name, workers=workers)
     made = _train(found, config, folder, report or (lambda *_: None), train_workers, address)
     made.provenance.metrics["compression"] = compression_report(made, found).to_json()

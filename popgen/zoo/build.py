@@ -1,4 +1,4 @@
-"""Builds the zoo of a spec: trains every network that is missing, one a CPU core, on Ray or in this process.
+"""Builds the zoo of a spec: trains every network that is missing, one a CPU core, on Ray or in this process; or imports it.
 
 Workers change the time and nothing else: a network depends on its architecture, data set, seed and recipe alone.
 Finished networks are written every few seconds; a build that was cut off goes on where it stopped, and trains anew
@@ -12,14 +12,18 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from popgen.config import ZooSpec
 from popgen.errors import BadInput, CannotResume
+from popgen.zoo.imported import import_all, list_imports
+from popgen.zoo.importer import Foreign
 from popgen.zoo.jobs import Done, Job, Trainer
 from popgen.zoo.store import Zoo
 from popgen.zoo.verify import find_damaged
@@ -33,18 +37,20 @@ class Plan:
     """What a build would do."""
 
     total: int
-    jobs: list[Job]  # networks that are missing or damaged
+    jobs: list[Job]  # networks to train that are missing or damaged
+    imports: list[Foreign]  # and those to import
     sizes: dict[str, int]  # parameters of each architecture
 
 
 def build_zoo(spec: ZooSpec, out: Path, *, workers: int | None = None, progress: bool = True) -> Zoo:
-    """Train what the zoo in `out` lacks of its spec, and finish it.
+    """Train or import what the zoo in `out` lacks of its spec, and finish it.
 
     Args:
         workers: processes; 0 trains in this one; None takes the spec's number, or one a CPU core.
 
     Raises:
         NotFound, BadInput: the spec names something that does not exist or fit; refused before anything is trained.
+        PopgenError: checkpoints to import that cannot be had or do not fit, when the others are in the zoo.
         CannotResume: the folder holds a zoo of another spec, or a worker died.
 
     >>> import tempfile
@@ -52,7 +58,10 @@ def build_zoo(spec: ZooSpec, out: Path, *, workers: int | None = None, progress:
     >>> len(build_zoo(spec, Path(tempfile.mkdtemp()), workers=0, progress=False))
     2
     """
-    jobs = plan(spec, out).jobs
+    todo = plan(spec, out)
+    if spec.checkpoints:
+        return _import(spec, out, todo.imports, progress)
+    jobs = todo.jobs
     workers = min(_worker_count(spec, workers), len(jobs))
     zoo = _open_or_create(spec, out)
     zoo.drop(find_damaged(zoo))
@@ -78,23 +87,43 @@ def plan(spec: ZooSpec, out: Path) -> Plan:
         NotFound, BadInput: the spec names something that does not exist or fit.
         CannotResume: the folder holds a zoo of another spec.
     """
-    trainer = Trainer(spec)
-    trainer.check()
-    jobs = trainer.jobs()
     there: set[str] = set()
+    if spec.checkpoints:
+        imports = list_imports(spec)
+        specs = {foreign.spec.name: foreign.spec for foreign in imports}
+        jobs = []
+    else:
+        trainer = Trainer(spec)
+        trainer.check()
+        imports, specs, jobs = [], trainer.specs, trainer.jobs()
     if (out / "zoo.json").exists():
         zoo = _open_or_create(spec, out)
         there = {r.id for r in zoo.records} - set(find_damaged(zoo))
-    missing = [job for job in jobs if job.id not in there]
-    return Plan(len(jobs), missing, {name: arch.size for name, arch in trainer.specs.items()})
+    sizes = {name: arch.size for name, arch in specs.items()}
+    missing = [job for job in jobs if job.id not in there], [f for f in imports if f.id not in there]
+    return Plan(len(jobs) + len(imports), *missing, sizes)
+
+
+def _import(spec: ZooSpec, out: Path, files: list[Foreign], progress: bool) -> Zoo:
+    zoo = _open_or_create(spec, out)
+    zoo.drop(find_damaged(zoo))
+    try:
+        with _progress_bar(progress) as bar:
+            task = bar.add_task("importing", total=len(files))
+            say = partial(bar.console.print, markup=False, highlight=False, soft_wrap=True)
+            import_all(zoo, files, say if progress else lambda line: None, lambda: bar.advance(task))
+    finally:
+        if not zoo.is_final:
+            zoo.finalize()
+    return zoo
 
 
 def _open_or_create(spec: ZooSpec, out: Path) -> Zoo:
-    content = spec.model_dump(mode="json", by_alias=True, exclude={"workers"})
+    content = spec.content()
     if not (out / "zoo.json").exists():
         return Zoo.create(out, spec.name, licence=spec.licence, spec=content)
     zoo = Zoo.open(out)
-    changed = _changes(zoo.info.get("spec") or {}, content)
+    changed = _changes(_recorded(zoo), content)
     if changed:
         raise CannotResume(
             f"{out} holds a zoo of another spec ({len(zoo)} networks)",
@@ -102,6 +131,15 @@ def _open_or_create(spec: ZooSpec, out: Path) -> Zoo:
             "Build into another folder with --out, or restore the spec.",
         )
     return zoo
+
+
+def _recorded(zoo: Zoo) -> dict[str, Any]:
+    """The spec that a zoo was built from, with what later versions have added to specs."""
+    recorded = zoo.info.get("spec") or {}
+    try:
+        return ZooSpec.model_validate(recorded).content()
+    except ValidationError:
+        return recorded
 
 
 def _train_here(trainer: Trainer, jobs: list[Job]) -> Generator[Done, None, None]:

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from popgen.archs import ArchSpec
+from popgen.archs import ARCHITECTURES, ArchSpec
 from popgen.errors import BadInput, BrokenFile, NotFound, PopgenError, near_matches
 from popgen.types import StateDict
 
@@ -63,8 +63,8 @@ def read_tensors(path: Path, key: str | None = None) -> dict[str, Tensor]:
     return found
 
 
-def fit_tensors(spec: ArchSpec, tensors: dict[str, Tensor], path: Path) -> tuple[StateDict, str]:
-    """The tensors under the architecture's names, float32, and a note on what was done to their names ("" for nothing).
+def fit_tensors(spec: ArchSpec, tensors: dict[str, Tensor], where: str) -> tuple[StateDict, str]:
+    """The tensors of `where` under the architecture's names, float32, and a note on what was done to their names ("" for nothing).
 
     Names are tried as they are, then without wrappers' prefixes; then, when count, order and shapes agree, the order
     decides. A .safetensors file has no order of its own, so there names have to agree.
@@ -80,14 +80,17 @@ def fit_tensors(spec: ArchSpec, tensors: dict[str, Tensor], path: Path) -> tuple
     note = f"removed the prefix {prefix!r} from its names" if prefix else ""
     if fewest:
         values = [t for t in best.values() if t.is_floating_point()]
-        if path.suffix != ".safetensors" and [tuple(t.shape) for t in values] == [t.shape for t in spec.tensors]:
+        if not where.endswith(".safetensors") and [tuple(t.shape) for t in values] == [t.shape for t in spec.tensors]:
             first = next(name for name, t in best.items() if t.is_floating_point())
             note = (
                 f"names differ (such as {first} for {spec.tensors[0].name}): matched by order, count and shapes agree"
             )
             best = {mine.name: value for mine, value in zip(spec.tensors, values, strict=True)}
     state = {name: t.float() if t.is_floating_point() else t for name, t in best.items()}
-    spec.check(state, str(path))
+    if spec.differences(_shapes(state)):
+        fits = [name for name in ARCHITECTURES if not ArchSpec.from_config(name).differences(_shapes(state))]
+        spec.check(state, where, f"Its tensors are those of {fits[0]!r}." if fits else "")
+    spec.check(state, where)
     return spec.to_state(spec.to_flat(state)), note
 
 

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
-from popgen.archs import ArchConfig, ArchSpec, arch_config
+from popgen.archs import ArchSpec, arch_config, check_runs, class_names
 from popgen.config import ArchEntry
 from popgen.data import DataSet
 from popgen.errors import BadInput, BrokenFile, NotFound
 from popgen.refs import inside
 from popgen.types import StateDict
+from popgen.zoo.fetch import check_sha256, download, hub_tensors
 from popgen.zoo.foreign import SUFFIXES, fit_tensors, read_tensors
 from popgen.zoo.recipe import evaluate
 from popgen.zoo.record import Checkpoint, weights_sha256
@@ -33,14 +34,16 @@ _COLUMNS = {
     "licence": "licence",
     "license": "licence",
     "key": "key",
+    "name": "name",
+    "sha256": "sha256",
 }
 
 
 @dataclass(frozen=True)
 class Foreign:
-    """What the user says about a foreign checkpoint; each file is a lineage of its own unless said otherwise."""
+    """What the user says about a foreign checkpoint; each is a lineage of its own unless said otherwise."""
 
-    path: Path
+    path: Path  # of the file; where there is a url or hub entry, its name alone
     arch: str = ""
     data: str = ""
     lineage: str = ""
@@ -49,21 +52,76 @@ class Foreign:
     licence: str = "unknown"
     key: str = ""  # where the state dict lies in the file
     metrics: dict[str, float] = field(default_factory=dict)
+    name: str = ""  # the last part of its id; else that of the file or entry
+    changes: ArchEntry | None = None  # how the network differs from the named architecture, and its name in the zoo
+    class_names: tuple[str, ...] = ()  # of the outputs, in order; () asks the architecture
+    url: str = ""
+    hub: str = ""  # an entry of torch.hub whose weights these are
+    sha256: str = ""  # how that of the file begins
+    held_out: bool = False
+
+    @property
+    def where(self) -> str:
+        """The place of the weights, for messages."""
+        return self.hub or self.url or str(self.path)
+
+    @property
+    def stem(self) -> str:
+        return self.name or self.path.stem
+
+    @property
+    def spec(self) -> ArchSpec:
+        """The architecture, checked to run on images as it says."""
+        return _spec(self.arch, self.changes.model_dump_json() if self.changes else "")
+
+    @property
+    def id(self) -> str:
+        return f"{self.spec.name}/{self.data}/{self.stem}"
+
+    def check(self) -> None:
+        """Refuse what can be refused without the weights.
+
+        Raises:
+            NotFound: no such architecture.
+            BadInput: architecture or data set not given, an architecture that does not run, or other names of classes than outputs.
+        """
+        for what, given in (("architecture", self.arch), ("data set", self.data)):
+            if not given:
+                raise BadInput(
+                    f"{self.where}: its {what} is not given",
+                    "a checkpoint file does not say",
+                    "Use --arch and --data, or a column of the index.",
+                )
+        if self.class_names and len(self.class_names) != self.spec.config.classes:
+            raise BadInput(
+                f"{len(self.class_names)} class names for {self.spec.name!r}",
+                f"it has {self.spec.config.classes} outputs",
+                "Name each output once.",
+            )
+
+    def read(self) -> tuple[StateDict, str]:
+        """Its tensors under the architecture's names, and a note on how they came to them.
+
+        Raises:
+            NotFound, BadInput, BrokenFile, Offline: as `import_checkpoint`.
+        """
+        if self.hub:
+            return fit_tensors(self.spec, hub_tensors(self.hub), self.hub)
+        path = download(self.url, self.sha256) if self.url else self.path
+        tensors = read_tensors(path, self.key or None)
+        if self.sha256 and not self.url:
+            check_sha256(path, self.sha256)
+        return fit_tensors(self.spec, tensors, str(path))
 
 
-def import_checkpoint(
-    foreign: Foreign, changes: ArchEntry | None = None, classes: Sequence[str] = ()
-) -> tuple[Checkpoint, StateDict]:
-    """Read one foreign file as a checkpoint, checked tensor by tensor.
-
-    Args:
-        changes: how this network differs from the named architecture: its name in the zoo, mean, std, classes.
-        classes: names of the outputs, in order.
+def import_checkpoint(foreign: Foreign) -> tuple[Checkpoint, StateDict]:
+    """Read one foreign file, URL or hub entry as a checkpoint, checked tensor by tensor.
 
     Raises:
         NotFound: no such file or architecture.
-        BrokenFile: truncated, or a pickle that wants to run code.
+        BrokenFile: truncated, of another sha256, or a pickle that wants to run code.
         BadInput: not that architecture.
+        Offline: it has to be fetched, and cannot be.
 
     >>> import tempfile, torch
     >>> from popgen.archs import build
@@ -73,29 +131,18 @@ def import_checkpoint(
     >>> record.id
     'mlp-s/digits/net'
     """
-    for what, given in (("architecture", foreign.arch), ("data set", foreign.data)):
-        if not given:
-            raise BadInput(
-                f"{foreign.path}: its {what} is not given",
-                "a checkpoint file does not say",
-                "Use --arch and --data, or a column of the index.",
-            )
-    spec = _spec(foreign.arch, changes.model_dump_json() if changes else "")
-    if classes and len(classes) != spec.config.classes:
-        raise BadInput(
-            f"{len(classes)} class names for {spec.name!r}",
-            f"it has {spec.config.classes} outputs",
-            "Name each output once.",
-        )
-    state, note = fit_tensors(spec, read_tensors(foreign.path, foreign.key or None), foreign.path)
+    foreign.check()
+    spec = foreign.spec
+    state, note = foreign.read()
     record = Checkpoint(
-        id=f"{spec.name}/{foreign.data}/{foreign.path.stem}",
+        id=foreign.id,
         arch=spec.name,
         arch_config=spec.config,
         data=foreign.data,
-        classes=tuple(classes),
-        lineage=foreign.lineage or foreign.path.stem,
+        classes=foreign.class_names or class_names(spec.config.builder, spec.config.classes),
+        lineage=foreign.lineage or foreign.stem,
         parent=foreign.parent or None,
+        held_out=foreign.held_out,
         metrics=foreign.metrics,
         source=foreign.source,
         licence=foreign.licence,
@@ -108,8 +155,6 @@ def import_many(
     zoo: Zoo,
     files: Sequence[Foreign],
     *,
-    changes: ArchEntry | None = None,
-    classes: Sequence[str] = (),
     check: DataSet | None = None,
     report: Callable[[Checkpoint, bool], None] = lambda record, new: None,
 ) -> list[Checkpoint]:
@@ -122,16 +167,17 @@ def import_many(
     Raises:
         BadInput: a file does not fit, or an id stands for other weights; what came before it stays in the zoo.
     """
-    classes = classes or (check.classes if check else ())
     added = []
     try:
         for foreign in files:
-            record, state = import_checkpoint(foreign, changes, classes)
-            spec = ArchSpec.from_config(record.arch_config)
+            if check is not None and not foreign.class_names:
+                foreign = replace(foreign, class_names=check.classes)
+            record, state = import_checkpoint(foreign)
+            spec = foreign.spec
             if record.id in zoo:
                 if zoo.record(record.id).sha256 != weights_sha256(spec.to_flat(state)):
                     raise BadInput(
-                        f"{foreign.path}: the zoo has {record.id!r} with other weights",
+                        f"{foreign.where}: the zoo has {record.id!r} with other weights",
                         "ids are unique",
                         "Rename the file.",
                     )
@@ -203,6 +249,6 @@ def _from_row(row: dict[str, str], index: Path, default: Foreign) -> Foreign:
 
 @lru_cache(maxsize=64)
 def _spec(arch: str, changes: str) -> ArchSpec:
-    entry = ArchEntry.model_validate_json(changes) if changes else ArchEntry(name=arch)
-    config: ArchConfig = arch_config(arch)
-    return ArchSpec.from_config(replace(config, **{"name": entry.name, **entry.replaced}))
+    config = arch_config(arch, **(ArchEntry.model_validate_json(changes).replaced if changes else {}))
+    check_runs(config)
+    return ArchSpec.from_config(config)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 from torch import Tensor
 
-from popgen.archs import ArchConfig, ArchSpec, arch_config, build
+from popgen.archs import ArchConfig, ArchSpec, arch_config, build, check_runs
 from popgen.config import ZooSpec
 from popgen.data import load_data
 from popgen.data.datasets import check_data_name, split_name
@@ -86,6 +86,8 @@ class Trainer:
         """
         for name in self.spec.data_names:
             check_data_name(name)
+        for arch in self.specs.values():
+            check_runs(arch.config)
         for source in dict.fromkeys(split_name(name)[0] for name in self.spec.data_names):
             classes = len(load_data(source).classes)
             for name, arch in self.specs.items():
@@ -143,8 +145,4 @@ def arch_configs(spec: ZooSpec) -> dict[str, ArchConfig]:
     >>> arch_configs(spec)["cnn-3"].classes
     3
     """
-    configs = {}
-    for entry in spec.archs:
-        known = arch_config(entry.like or entry.name)
-        configs[entry.name] = replace(known, **{"name": entry.name, **entry.replaced})
-    return configs
+    return {entry.name: arch_config(entry.like or entry.name, **entry.replaced) for entry in spec.archs}

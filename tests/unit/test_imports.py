@@ -10,7 +10,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-HEAVY = {"torch", "torchvision", "ray", "nevergrad", "transformers", "sentence_transformers", "open_clip", "sklearn"}
+HEAVY = {
+    "torch",
+    "torchvision",
+    "timm",
+    "ray",
+    "nevergrad",
+    "transformers",
+    "sentence_transformers",
+    "open_clip",
+    "sklearn",
+}
 
 
 def python(*args: str, cwd: Path, path: tuple[Path, ...] = ()) -> subprocess.CompletedProcess[str]:

@@ -37,6 +37,7 @@ ONLY_IN = {
     "nevergrad": ("search/",),
     "cma": ("search/",),
     "open_clip": ("popgen/encoders/",),
+    "timm": ("popgen/archs/timm_models.py",),
     "transformers": ("popgen/encoders/",),
     "sentence_transformers": ("popgen/encoders/",),
     "pickle": ("popgen/zoo/foreign.py",),  # for the name of the error that torch.load raises
@@ -64,7 +65,17 @@ LIGHT = [
         "sweep_config",
     )  # fmt: skip
 ]
-HEAVY = {"torch", "torchvision", "numpy", "ray", "nevergrad", "transformers", "sentence_transformers", "open_clip"}
+HEAVY = {
+    "torch",
+    "torchvision",
+    "timm",
+    "numpy",
+    "ray",
+    "nevergrad",
+    "transformers",
+    "sentence_transformers",
+    "open_clip",
+}
 
 
 def sources() -> dict[str, str]:

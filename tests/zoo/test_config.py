@@ -27,7 +27,7 @@ def spec_file(tmp_path: Path) -> Path:
 def test_data_is_written_out(spec_file: Path) -> None:
     zoo = load(spec_file, Spec).zoo
     assert zoo.data_names == ["digits/rotate:0", "digits/rotate:90", "digits/rotate:270", "digits/invert"]
-    assert zoo.archs[1].replaced == {"classes": 3}
+    assert zoo.archs[1].replaced == {"name": "cnn-3", "classes": 3}
     assert [zoo.is_held_out("digits/invert", seed) for seed in (0, 1)] == [False, True]
 
 
@@ -90,7 +90,7 @@ def test_overrides_replace_values(spec_file: Path) -> None:
         ({"zoo.recipe.epochs": "many"}, "zoo.recipe.epochs has a value that does not fit\nreceived 'many' (str): "),
         ({"zoo.recipe.lr": -1}, "received -1 (int): Input should be greater than 0"),
         ({"zoo.seeds": [0, 1, 0]}, "zoo does not fit\nseeds lists 0 twice"),
-        ({"zoo.archs": []}, "zoo.archs has a value that does not fit"),
+        ({"zoo.archs": []}, "zoo does not fit\na zoo has archs and data, which are trained, or checkpoints"),
         ({"zoo.held_out.seeds": [7]}, "held_out.seeds has 7, which seeds [0, 1] has not"),
         (
             {"zoo.held_out.data": ["digits/inver"]},
