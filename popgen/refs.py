@@ -19,7 +19,9 @@ def is_module_attr(ref: str) -> bool:
     >>> is_module_attr("my.nets:make"), is_module_attr("cnn-s"), is_module_attr("npz:/data/x.npz")
     (True, False, False)
     """
-    return _MODULE_ATTR.fullmatch(ref) is not None and not ref.startswith(("npz:", "folder:", "local-dir:", "hub:"))
+    return _MODULE_ATTR.fullmatch(ref) is not None and not ref.startswith(
+        ("npz:", "folder:", "hf:", "local-dir:", "hub:")
+    )
 
 
 def load_attr(ref: str) -> Any:

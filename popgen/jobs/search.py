@@ -19,7 +19,7 @@ from popgen.errors import BadInput
 from popgen.fitness import Fitness, LatentObjective
 from popgen.generator import Generator
 from popgen.jobs.population import condition_of, make_population
-from popgen.jobs.prepare import Job, open_zoo, prepare, settings
+from popgen.jobs.prepare import Job, open_zoo, placed, prepare, settings
 from popgen.jobs.rows import control_rows, generated_rows, rival_rows
 from popgen.jobs.run_folder import RunFolder
 from popgen.search_config import SearchConfig
@@ -79,7 +79,10 @@ def search(
     Raises:
         PopgenError: a name, shape or combination that does not fit, before any long work.
     """
+    config = placed(config)
     jobs, generator, zoo = prepare(config)
+    for text in jobs[0].data.remarks:
+        say(f"{config.data}: {text}")
     recorded = {
         "data_sha256": jobs[0].data.sha256,
         "generator_sha256": generator.sha256,
@@ -95,7 +98,7 @@ def search(
             folder = RunFolder.open(resume)
             before, then = folder.config()
             folder.check_same({**before.frozen_fields(), **then}, {**config.frozen_fields(), **recorded})
-        folder.write_config(config, recorded)
+        folder.write_config(config, {**recorded, "data_remarks": list(jobs[0].data.remarks)})
         say(f"run folder: {folder.path}")
         try:
             found = [_search_one(job, generator, zoo, config, folder, session, report, say) for job in jobs]
