@@ -15,6 +15,7 @@ from typing import Any
 from popgen import __version__
 from popgen.audit import Row
 from popgen.audit.baselines import test_accuracy
+from popgen.data.classes import renamed_classes
 from popgen.errors import BadInput
 from popgen.fitness import Fitness, LatentObjective
 from popgen.generator import Generator
@@ -147,6 +148,9 @@ def _search_one(
             f"{arch}: untrained architecture; networks of {source} are generated and {job.target.transplant.changes.text()}. "
             "The table shows other ways to fill it with weights; train what you choose."
         )
+    renamed = renamed_classes(data.classes, generator.provenance.classes) if fitness.head != "refit" else {}
+    if renamed:
+        say(f"{arch}: classes taken as the same: {', '.join(f'{a} = {b}' for a, b in renamed.items())}")
     say(f"{arch}: head {fitness.head}, batch norm {fitness.batch_norm if fitness.spec.has_batch_norm else 'none'}")
     pool = _pool(objective, population, config, session)
     try:
@@ -195,7 +199,11 @@ def _search_one(
         )
     rows += generated_rows(folder, population, decoder, finished)
     rows.append(Row("search", result.evaluations, best.accuracy, test_accuracy(best, data), best.loss))
-    details = _details(result, fitness, population, closest) | ({"front": front} if front else {})
+    details = (
+        _details(result, fitness, population, closest)
+        | {"renamed_classes": renamed}
+        | ({"front": front} if front else {})
+    )
     if job.target.transplant is not None:
         details["untrained"] = {"source": source, "changes": job.target.transplant.changes.text()}
     return Found(arch, data.name, str(folder.path), str(weights), rows, details)
