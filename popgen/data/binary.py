@@ -20,7 +20,7 @@ STL10_CLASSES = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monk
 _STL10_BYTES = 3 * 96 * 96
 _PIXELS = 3 * 32 * 32
 # folder, files of training and test, bytes of labels before each image (the last is the class), file of the classes' names
-_CIFAR = {
+CIFAR = {
     "cifar10": (
         "cifar-10-batches-bin",
         {"train": [f"data_batch_{i}.bin" for i in range(1, 6)], "test": ["test_batch.bin"]},
@@ -46,9 +46,9 @@ def read(base: str, name: str, place: Path) -> DataSet | None:
     Raises:
         BrokenFile: a batch or the classes' names are missing or truncated.
     """
-    if base not in _CIFAR or not (place / _CIFAR[base][0]).is_dir():
+    if base not in CIFAR or not (place / CIFAR[base][0]).is_dir():
         return None
-    folder, files, head, names = place / _CIFAR[base][0], *_CIFAR[base][1:]
+    folder, files, head, names = place / CIFAR[base][0], *CIFAR[base][1:]
     classes = tuple(_content(folder / names).decode().split())
     parts = {split: _batches([folder / file for file in some], head, len(classes)) for split, some in files.items()}
     few = [
@@ -97,7 +97,7 @@ def published(base: str, place: Path) -> tuple[str, ...]:
     """
     from torchvision import datasets
 
-    if base in _CIFAR:
+    if base in CIFAR:
         kind = datasets.CIFAR10 if base == "cifar10" else datasets.CIFAR100
         lists = [*kind.train_list, *kind.test_list, [kind.meta["filename"], kind.meta["md5"]]]
         for file, md5 in lists:
@@ -106,7 +106,7 @@ def published(base: str, place: Path) -> tuple[str, ...]:
                 raise BrokenFile(
                     f"{path} is {'truncated or altered' if path.exists() else 'missing'}",
                     f"it would be unpickled, which only the published file is (md5 {md5})",
-                    f"Restore it, or put {_CIFAR[base][0]} or {base}.npz there, which are not pickles.",
+                    f"Restore it, or put {CIFAR[base][0]} or {base}.npz there, which are not pickles.",
                 )
         return ()
     if base == "stl10":

@@ -19,7 +19,10 @@ _SYNONYMS = (
     ("sofa", "couch"),
     ("television", "tv"),
     ("mobile phone", "cell phone", "cellphone"),
-    *((f"{i}", f"{i} {word}") for i, word in enumerate(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])),
+    *(
+        (f"{i}", f"{i} {word}")
+        for i, word in enumerate(["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"])
+    ),
 )
 _FIRST = {word: words[0] for words in _SYNONYMS for word in words}
 

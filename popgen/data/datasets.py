@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from popgen.data.binary import CIFAR
 from popgen.data.catalogue import CATALOGUE
 from popgen.data.files import folder, npz
 from popgen.data.gather import SIZES
@@ -142,8 +143,9 @@ def _file_state(base: str) -> tuple[tuple[str, int, int], ...]:
     prefix, _, path = base.partition(":")
     if base in CATALOGUE:  # an .npz, or the files and folders that stand for a layout
         root = data_dir()
-        inside = [f"{base}.npz", *CATALOGUE[base].needs]
-        files = [p for place in (root, root / base) for p in (place / name for name in inside) if p.exists()]
+        inside = [f"{base}.npz", *CATALOGUE[base].needs, *CIFAR.get(base, ())[:1]]
+        found = [p for place in (root, root / base) for p in (place / name for name in inside) if p.exists()]
+        files = found + [file for p in found if p.is_dir() for file in sorted(p.iterdir())]
         return ((str(root), 0, 0), *((str(f), f.stat().st_mtime_ns, f.stat().st_size) for f in files))
     if prefix not in ("npz", "folder"):
         return ()
