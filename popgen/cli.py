@@ -157,6 +157,7 @@ def search(
       popgen search --arch cnn-s,mlp-s --data digits/rotate:45 --head refit --evaluations 500
       popgen search --resume runs/cnn-s-digits-rotate-45-s0 --evaluations 1000
     """
+    from popgen.jobs.contamination import contamination
     from popgen.jobs.search import prepare
     from popgen.jobs.search import search as run_search
     from popgen.progress import SearchBars, remark
@@ -173,6 +174,8 @@ def search(
             "generator": made.provenance.zoo,
             "zoo": None if found_zoo is None else found_zoo.name,
             "evaluations": config.evaluations,
+            "data_remarks": list(jobs[0].data.remarks),
+            "contamination": contamination(jobs[0].data, made, found_zoo),
         }
         click.echo(json.dumps(facts, indent=1))
         return

@@ -18,7 +18,7 @@ from popgen.data.binary import CIFAR
 from popgen.data.catalogue import CATALOGUE
 from popgen.data.files import folder, npz
 from popgen.data.gather import SIZES
-from popgen.data.named import named, sized
+from popgen.data.named import named, named_is_there, sized
 from popgen.data.parts import SPLITS, DataSet, Part, fit_images, from_arrays
 from popgen.data.place import data_dir
 from popgen.data.subsets import SUBSETS, check_subset, class_rows, shot_rows
@@ -132,6 +132,19 @@ def load_data(name: str) -> DataSet:
     while len(_loaded) > 1 and sum(map(_bytes, _loaded.values())) > _KEPT_BYTES:
         _loaded.popitem(last=False)
     return made
+
+
+def is_local(name: str) -> bool:
+    """Whether a data set can be loaded without a network, and without running code that is not popgen's.
+
+    >>> is_local("digits/rotate:30"), is_local("npz:missing.npz"), is_local("math:pi")
+    (True, False, False)
+    """
+    base, _ = split_size(split_name(name)[0])
+    prefix, _, path = base.partition(":")
+    if prefix in ("npz", "folder", "hf"):
+        return Path(path).exists()
+    return base in _BUILTIN or (base in CATALOGUE and named_is_there(base))
 
 
 def _bytes(data: DataSet) -> int:

@@ -56,6 +56,14 @@ def named(name: str, base: str, size: int | None) -> DataSet:
     return from_parts(name, classes, parts, remarks + more)
 
 
+def named_is_there(base: str) -> bool:
+    """Whether the data folder has the set, in any of its forms."""
+    root = data_dir()
+    files = [place / f"{base}.npz" for place in (root, root / base)]
+    folders = [place / binary.CIFAR[base][0] for place in (root, root / base) if base in binary.CIFAR]
+    return any(p.exists() for p in files + folders) or any(_is_there(p, CATALOGUE[base]) for p in (root, root / base))
+
+
 def sized(data: DataSet, size: int | None) -> DataSet:
     """Images that are in memory, resized and cropped to a square."""
     if size is None or data.shape[1:] == (size, size):

@@ -19,6 +19,7 @@ from popgen.data.classes import renamed_classes
 from popgen.errors import BadInput
 from popgen.fitness import Fitness, LatentObjective
 from popgen.generator import Generator
+from popgen.jobs.contamination import contamination, say_contamination
 from popgen.jobs.population import condition_of, make_population
 from popgen.jobs.prepare import Job, open_zoo, placed, prepare, settings
 from popgen.jobs.rows import control_rows, generated_rows, rival_rows
@@ -84,6 +85,8 @@ def search(
     jobs, generator, zoo = prepare(config)
     for text in jobs[0].data.remarks:
         say(f"{config.data}: {text}")
+    seen = contamination(jobs[0].data, generator, zoo)
+    say_contamination(seen, config.data, say)
     recorded = {
         "data_sha256": jobs[0].data.sha256,
         "generator_sha256": generator.sha256,
@@ -106,6 +109,7 @@ def search(
         except KeyboardInterrupt:
             say(f"what was evaluated is kept; continue with: popgen search --resume {folder.path}")
             raise
+    found = [replace(one, details=one.details | {"contamination": seen}) for one in found]
     result = {"popgen": __version__, "results": [f.to_json() for f in found]}
     folder.write_result(result)
     return found
