@@ -18,6 +18,7 @@ from popgen.data.binary import CIFAR
 from popgen.data.catalogue import CATALOGUE
 from popgen.data.files import folder, npz
 from popgen.data.gather import SIZES
+from popgen.data.hub import check_hub, hub, parse_hub
 from popgen.data.named import named, named_is_there, sized
 from popgen.data.parts import SPLITS, DataSet, Part, fit_images, from_arrays
 from popgen.data.place import data_dir
@@ -77,6 +78,8 @@ def check_data_name(name: str) -> None:
             raise NotFound(
                 f"{path!r} of data set {name!r} does not exist", "", "Give the path from the current folder."
             )
+    elif prefix == "hf":
+        check_hub(base)
     elif base in _BUILTIN or base in CATALOGUE or is_module_attr(base):
         return
     else:
@@ -85,7 +88,7 @@ def check_data_name(name: str) -> None:
             unknown = next(p for p in (part.partition(":")[0] for part in rest.split("/")) if p not in _MODIFIERS)
             todo = f"Variants stand behind the data set: {first}/rotate:45."
             raise unknown_name("variant", unknown, _MODIFIERS, todo)
-        known = [*_BUILTIN, *CATALOGUE, "npz:FILE", "folder:FOLDER", "module:function"]
+        known = [*_BUILTIN, *CATALOGUE, "npz:FILE", "folder:FOLDER", "hf:OWNER/NAME", "module:function"]
         raise unknown_name("data set", base, known)
 
 
@@ -143,7 +146,7 @@ def is_local(name: str) -> bool:
     base, _ = split_size(split_name(name)[0])
     prefix, _, path = base.partition(":")
     if prefix in ("npz", "folder", "hf"):
-        return Path(path).exists()
+        return Path(parse_hub(path)[0] if prefix == "hf" else path).exists()
     return base in _BUILTIN or (base in CATALOGUE and named_is_there(base))
 
 
@@ -160,8 +163,9 @@ def _file_state(base: str) -> tuple[tuple[str, int, int], ...]:
         found = [p for place in (root, root / base) for p in (place / name for name in inside) if p.exists()]
         files = found + [file for p in found if p.is_dir() for file in sorted(p.iterdir())]
         return ((str(root), 0, 0), *((str(f), f.stat().st_mtime_ns, f.stat().st_size) for f in files))
-    if prefix not in ("npz", "folder"):
+    if prefix not in ("npz", "folder", "hf"):
         return ()
+    path = parse_hub(path)[0] if prefix == "hf" else path
     files = [Path(path)] if prefix == "npz" else sorted(p for p in Path(path).rglob("*") if p.is_file())
     return tuple((str(f.absolute()), f.stat().st_mtime_ns, f.stat().st_size) for f in files)
 
@@ -179,6 +183,8 @@ def _load(name: str) -> DataSet:
         return named(name, base, size)
     if prefix == "folder":
         return folder(name, Path(path), size)
+    if prefix == "hf":
+        return hub(name, path, size)
     made = npz(name, Path(path)) if prefix == "npz" else _made(base)
     return made if size is None else replace(sized(made, size), name=name)
 

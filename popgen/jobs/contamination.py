@@ -49,8 +49,8 @@ def say_contamination(found: dict[str, Any], data: str, say: Callable[[str], Non
     """A line for every affected data set, and one for those that are not here."""
     for one in found["shared"]:
         texts = [
-            f"{one[split]['exact']} of {one[split]['of']} {name} images"
-            + (f" and {one[split]['near']} near copies" if one[split]["near"] else "")
+            f"{one[split]['exact'] + one[split]['near']} of {one[split]['of']} {name} images "
+            f"({one[split]['exact']} pixel for pixel, {one[split]['near']} as near copies)"
             for split, name in (("val", "validation"), ("test", "test"))
             if one[split]["exact"] + one[split]["near"]
         ]

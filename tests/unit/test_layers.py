@@ -36,6 +36,7 @@ ONLY_IN = {
     "ray": ("search/", "popgen/zoo/workers.py", "popgen/jobs/ray_train.py"),
     "nevergrad": ("search/",),
     "cma": ("search/",),
+    "datasets": ("popgen/data/hub.py",),
     "open_clip": ("popgen/encoders/",),
     "transformers": ("popgen/encoders/",),
     "sentence_transformers": ("popgen/encoders/",),
