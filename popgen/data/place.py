@@ -18,4 +18,6 @@ def data_dir() -> Path:
 
 def use_data_dir(folder: str | Path) -> None:
     """Look there from now on, in this process and those that it starts."""
-    os.environ[_VARIABLE] = str(Path(folder).expanduser().absolute())
+    wanted = Path(folder).expanduser().absolute()
+    if wanted != data_dir():  # ./data stays that of whatever the current folder is
+        os.environ[_VARIABLE] = str(wanted)
