@@ -37,6 +37,8 @@ class Recipe(_Strict):
     schedule: Literal["one-cycle", "constant"] = (
         "one-cycle"  # one-cycle ends at a rate near 0, so seeds end close together
     )
+    augment: Literal["none", "flip-crop"] = "none"
+    batch_norm: Literal["train", "frozen"] = "train"  # frozen: running statistics stay those of the start
 
 
 class ArchEntry(_Strict):
@@ -123,8 +125,9 @@ class ZooSpec(_Strict):
     archs: list[ArchEntry] = Field(min_length=1)
     data: list[DataGrid] = Field(min_length=1)
     seeds: list[int] = Field([0], min_length=1)
-    start: int | None = (
-        0  # seed of the start that all networks of an architecture share; null: each starts from its own
+    start: int | str | None = (
+        0  # seed of the start that all networks of an architecture share; null: each starts from its own; a text: the zoo's
+        # folder and the checkpoint that they start from, ZOO#ID
     )
     held_out: HeldOut = HeldOut()
     recipe: Recipe = Recipe()

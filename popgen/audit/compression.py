@@ -148,7 +148,11 @@ def generator_bytes(generator: Generator) -> tuple[int, int]:
         sizes = {file.name: file.stat().st_size for file in generator.save_pretrained(folder).iterdir()}
         with safe_open(Path(folder) / "model.safetensors", framework="pt") as file:
             tensors = {name: file.get_tensor(name).nbytes for name in file.keys()}  # noqa: SIM118 - it is no dict
-    spared = sum(size for name, size in tensors.items() if name.startswith(_NOT_FOR_RETRIEVAL))
+    spared = sum(
+        size
+        for name, size in tensors.items()
+        if name.startswith(_NOT_FOR_RETRIEVAL) or (name.startswith("remainders.") and name.endswith(".read"))
+    )
     whole = sum(sizes.values())
     return whole, whole - spared
 

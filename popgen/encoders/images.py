@@ -1,7 +1,8 @@
 """Images through CLIP: open_clip's image tower, named in a config, gives one unit vector per image.
 
 Names: `clip-tiny` (ships with popgen), `local-dir:FOLDER`, `hf-hub:OWNER/NAME`, and `MODEL/PRETRAINED` of open_clip's
-own table. All of them go through open_clip.create_model; what can be refused is refused before that call.
+own table. All of them go through open_clip.create_model; what can be refused is refused before that call. Behind a name may
+stand `+statistics` (popgen/encoders/statistics.py), which are then appended to each feature.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ from torchvision.transforms import Normalize
 
 from popgen.encoders._hub import check_reachable
 from popgen.encoders._quiet import quiet
+from popgen.encoders.statistics import statistics
 from popgen.errors import BadInput, BrokenFile, NotFound, Offline, unknown_name
 from popgen.refs import asset, asset_names
 from popgen.types import Images
 
 BATCH = 256  # images a forward pass; bounds the memory of a large CLIP, changes no result
+_STATISTICS = "+statistics"
 _NAMES = (
     "Names: clip-tiny, local-dir:FOLDER, hf-hub:OWNER/NAME, or MODEL/PRETRAINED such as ViT-B-32/laion2b_s34b_b79k."
 )
@@ -59,13 +62,15 @@ class ImageEncoder:
         >>> encoder.features(torch.rand(2, 1, 8, 8)).shape
         torch.Size([2, 128])
         """
-        visual = _load_visual(name).to(device).eval().requires_grad_(False)
+        visual = _load_visual(name.removesuffix(_STATISTICS)).to(device).eval().requires_grad_(False)
         encoder = cls(name, visual, 0, device)
         return cls(name, visual, encoder.features(torch.zeros(1, 3, 8, 8)).shape[1], device)
 
     @torch.no_grad()
     def features(self, images: Images) -> Float[Tensor, "n dim"]:
-        """Unit vectors in float32, on the images' device; images in [0, 1], with one or three channels.
+        """CLIP's unit vectors in float32, with the statistics behind them where the name asks for them, on the images' device.
+
+        Images lie in [0, 1] and have one or three channels.
 
         Raises:
             BadInput: another number of channels or axes, integers, or values outside [0, 1].
@@ -80,6 +85,7 @@ class ImageEncoder:
 
     def _forward(self, images: Tensor) -> Tensor:
         images = images.to(self.device, torch.float32).expand(-1, 3, -1, -1)
+        shown = statistics(images)
         settings = cast(dict[str, Any], self.visual.preprocess_cfg)  # open_clip leaves it on the image tower
         for step in image_transform_v2(PreprocessCfg(**settings), is_train=False).transforms:
             if isinstance(step, Normalize):
@@ -87,7 +93,8 @@ class ImageEncoder:
             images = step(images)
         found = self.visual(images)
         pooled = found[0] if isinstance(found, tuple) else found  # some towers return their tokens too
-        return F.normalize(pooled.float(), dim=-1)
+        features = F.normalize(pooled.float(), dim=-1)
+        return torch.cat([features, shown], dim=1) if self.name.endswith(_STATISTICS) else features
 
 
 def _load_visual(name: str) -> nn.Module:

@@ -34,6 +34,7 @@ from popgen.generator.folder import generator_folder
 from popgen.generator.prior import Prior
 from popgen.generator.records import Code, Condition, Provenance
 from popgen.generator.remainder import Remainder
+from popgen.generator.storage import pack, unpack, unpack_scalings
 from popgen.generator.vae import WeightVAE
 from popgen.types import Flat, Latents, StateDict
 from popgen.weights import Scaling
@@ -42,6 +43,7 @@ from popgen.zoo.shards import write_tensors
 
 FORMAT = 2
 _POOL, _DRAWS = 40, 8  # images of each class that CLIP reads for a condition, and draws from them that are averaged
+_UNLABELLED = 500  # images that it reads where the condition does without labels
 PRIORS = ("network", "ridge", "kde")
 Control = Literal["shuffled", "empty"]
 CONTROLS: tuple[Control, ...] = ("shuffled", "empty")
@@ -71,6 +73,7 @@ class Generator(nn.Module):
         scalings: Mapping[str, Scaling],
         feature_dim: int,
         text_dim: int,
+        ranks: Mapping[str, int] | None = None,  # of remainders, where fewer than `restore.rank`
     ) -> None:
         super().__init__()
         self.config, self.specs, self.scalings = config, dict(specs), dict(scalings)
@@ -83,7 +86,10 @@ class Generator(nn.Module):
         self.prior = Prior(config.prior, config.vae, config.encoders.out, text_dim + ARCH_NUMBERS)
         shape = (config.vae.latent_tokens, config.vae.latent_width)
         rank = config.restore.rank
-        self.remainders = nn.ModuleDict({spec.fingerprint: Remainder(rank, spec.size) for spec in specs.values()})
+        rank_of = {name: min(rank, (ranks or {}).get(name, rank)) for name in specs}
+        self.remainders = nn.ModuleDict(
+            {spec.fingerprint: Remainder(rank_of[name], spec.size, rank) for name, spec in specs.items()}
+        )
         self.register_buffer("remainder_codes", torch.zeros(0, rank))
         self.register_buffer("latent_mean", torch.zeros(len(specs), *shape))
         self.register_buffer("latent_std", torch.ones(len(specs), *shape))
@@ -132,6 +138,8 @@ class Generator(nn.Module):
     def condition(self, arch: str, data: DataSet | Description, n: int = 1, seed: int = 0) -> Condition:
         """Both conditions, `n` times; each is the mean embedding of 8 draws of its own from 40 training images a class.
 
+        Without labels (`encoders.labels: false`) the draws are from 500 training images of any class.
+
         One draw of a few images is noisy: held-out rotations had .933 with one, and .950 with many (cnn-s).
         """
         image_encoder, text_encoder = self.load_encoders()
@@ -140,16 +148,20 @@ class Generator(nn.Module):
             embedding = self.data_encoder.from_text(text_encoder.encode([data.text])).expand(n, -1)
         else:
             rng = torch.Generator().manual_seed(seed)
-            pool = data.per_class("train", _POOL, rng)
+            if self.config.encoders.labels:
+                pool = data.per_class("train", _POOL, rng)
+            else:
+                pool = data.train.images[torch.randperm(len(data.train), generator=rng)[:_UNLABELLED]][None]
             features = image_encoder.features(pool.flatten(0, 1)).unflatten(0, pool.shape[:2])
             draws = (n, _DRAWS, len(features), self.config.encoders.images_per_class)
-            drawn = features[torch.arange(len(features))[:, None], torch.randint(_POOL, draws, generator=rng)]
+            drawn = features[torch.arange(len(features))[:, None], torch.randint(pool.shape[1], draws, generator=rng)]
             embedding = self.data_encoder(drawn.flatten(0, 1), self._places(data)).unflatten(0, (n, _DRAWS)).mean(1)
         return Condition(embedding, vector.expand(n, -1))
 
     def _places(self, data: DataSet) -> Tensor | None:
         """Which of the training classes a data set's classes are, where it has some of them under their names."""
-        rows = match_classes(data.classes, self.provenance.classes)
+        known = self.provenance.classes if self.config.encoders.labels else []
+        rows = match_classes(data.classes, known)
         return None if None in rows else torch.tensor(rows)
 
     def mean_embedding(self, arch: str, data: DataSet | Description, draws: int = 8) -> Tensor:
@@ -294,16 +306,11 @@ class Generator(nn.Module):
         self.scalings = {name: scaling.to("cpu") for name, scaling in self.scalings.items()}
 
     def save_pretrained(self, folder: str | Path) -> Path:
-        """Write the folder. Trained tensors are kept in half precision: decoded weights move by about 1e-3 of their scale."""
+        """Write the folder; popgen/generator/storage.py says in which precision."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        tensors = {
-            name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in self.state_dict().items()
-        }
-        for name, scaling in self.scalings.items():
-            tensors |= {f"scaling.{name}.reference": scaling.reference, f"scaling.{name}.scale": scaling.scale}
-            tensors[f"scaling.{name}.is_log"] = scaling.is_log
-        write_tensors(folder / "model.safetensors", {k: v.contiguous() for k, v in tensors.items()})
+        tensors = pack(self.state_dict(), self.specs, self.scalings, self.config.storage)
+        write_tensors(folder / "model.safetensors", tensors)
         (folder / "codes.json").write_text("[\n" + ",\n".join(json.dumps(asdict(r)) for r in self.records) + "\n]\n")
         self.save_config(folder)
         return folder
@@ -355,18 +362,15 @@ class Generator(nn.Module):
     def _assemble(cls, config: dict[str, Any], records: list[dict[str, Any]], tensors: dict[str, Tensor]) -> Generator:
         """A generator from what its files hold. Raises whatever does not fit."""
         specs = {arch: ArchSpec.from_config(ArchConfig.from_json(c)) for arch, c in config["archs"].items()}
-        scalings = {}
-        for arch, spec in specs.items():
-            parts = [tensors.pop(f"scaling.{arch}.{part}") for part in ("reference", "scale", "is_log")]
-            if any(part.shape != (spec.size,) for part in parts):
-                raise ValueError(f"the scaling of {arch} is not of its {spec.size} parameters")
-            scalings[arch] = Scaling(*parts)
+        scalings = unpack_scalings(tensors, specs)
+        state = unpack(tensors, specs)
+        ranks = {arch: len(state[f"remainders.{spec.fingerprint}.basis"]) for arch, spec in specs.items()}
         generator = cls(
-            GeneratorConfig(**config["generator"]), specs, scalings, config["feature_dim"], config["text_dim"]
+            GeneratorConfig(**config["generator"]), specs, scalings, config["feature_dim"], config["text_dim"], ranks
         )
         for name in ("codes", "remainder_codes", "data_vectors"):
-            setattr(generator, name, torch.empty_like(tensors[name], dtype=torch.float32))
-        generator.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
+            setattr(generator, name, torch.empty_like(state[name]))
+        generator.load_state_dict(state)
         generator.records = [Code(**record) for record in records]
         generator.provenance = Provenance(**config["provenance"])
         if len(generator.remainder_codes) != len(generator.codes):
@@ -378,7 +382,9 @@ class Generator(nn.Module):
         return generator
 
     def check_data(self, data: DataSet) -> None:
-        """Refuse a data set without training images in one of its classes."""
+        """Refuse a data set without training images in one of its classes, where the condition needs them."""
+        if not self.config.encoders.labels:
+            return
         counts = data.train.labels.bincount(minlength=len(data.classes))
         empty = [data.classes[i] for i in (counts == 0).nonzero().flatten().tolist()]
         if empty:

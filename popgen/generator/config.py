@@ -19,6 +19,10 @@ class VAEConfig(_Strict):
     latent_tokens: int = Field(4, ge=1)
     latent_width: int = Field(8, ge=1)
     linear: bool = True  # offset + basis x latent for each trained architecture, beside the position decoder
+    offset: Literal["mean", "checkpoint"] = (
+        "mean"  # where the linear path starts: checkpoints of independent runs have a mean that
+    )
+    # is no network; then it starts at the one with the lowest loss on training images
     token_width: int = Field(64, ge=4)  # weights in a token
     width: int = Field(96, ge=16)  # of the transformer
     heads: int = Field(4, ge=1)
@@ -45,7 +49,11 @@ class EncoderConfig(_Strict):
 
     images: str = "clip-tiny"  # an open_clip model: built-in stand-in, MODEL/PRETRAINED, hf-hub:, local-dir:
     text: str = "text-tiny"  # a sentence-transformers model: built-in stand-in, hub name, or folder
-    images_per_class: int = Field(5, ge=1)
+    labels: bool = True  # False: the condition is a set of images, whose classes nobody need know
+    images_per_class: int = Field(5, ge=1)  # in a draw; without labels, of all images
+    pool: int | None = Field(
+        None, ge=1
+    )  # images that training reads of each class, without labels of all; null: every one
     width: int = Field(96, ge=16)
     heads: int = Field(4, ge=1)
     out: int = Field(64, ge=4)  # width of the data set embedding
@@ -126,9 +134,11 @@ class GeneratorConfig(_Strict):
     describe: DescribeConfig = DescribeConfig()
     restore: RestoreConfig = RestoreConfig()
     seed: int = 0
+    augment: Literal["none", "flip-crop"] = "none"  # of the images that networks are trained on
     accumulate: int = Field(1, ge=1)  # parts of a step, each with batches of the sizes above; workers share them out
     device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: a GPU where there is one
     precision: Literal["auto", "float32", "bfloat16"] = "auto"  # of products; auto: bfloat16 on GPUs that have it
+    storage: Literal["half", "int8"] = "half"  # of the bases in the generator's folder; int8 for large networks
     memory: float = Field(4.0, ge=0)  # GB of weights that are kept; those of a larger zoo are read when they are needed
     save_every: float = Field(60.0, ge=0)  # seconds of training that an interruption may cost
     threads: int | None = Field(

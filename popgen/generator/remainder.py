@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from popgen.types import Flat
 
 
 class Remainder(nn.Module):
-    """Components `basis` (r, p) of normalised weights, and the rows `read` (r, p) that coordinates are read with."""
+    """Components `basis` (r, p) of normalised weights, and the rows `read` (r, p) that coordinates are read with.
 
-    def __init__(self, rank: int, size: int) -> None:
+    An architecture with few checkpoints has fewer components than others; codes have the same length for all, `width`.
+    """
+
+    def __init__(self, rank: int, size: int, width: int) -> None:
         super().__init__()
+        self.width = width
         self.read = nn.Parameter(torch.zeros(rank, size))
         self.basis = nn.Parameter(torch.zeros(rank, size))
 
@@ -32,9 +37,9 @@ class Remainder(nn.Module):
         self.read.copy_(found)
 
     def code(self, left: Flat) -> Tensor:
-        """Coordinates (n, r) of what is left (n, p)."""
-        return left @ self.read.T
+        """Coordinates (n, width) of what is left (n, p), zeros where there are fewer components."""
+        return F.pad(left @ self.read.T, (0, self.width - len(self.read)))
 
     def forward(self, code: Tensor) -> Flat:
         """What is to be added to decoded weights (n, p)."""
-        return code @ self.basis
+        return code[:, : len(self.basis)] @ self.basis

@@ -37,22 +37,29 @@ class Quantised:
         return sum(len(packer.compress(part.contiguous().numpy().tobytes())) for part in (self.values, self.scales))
 
 
-def quantise(spec: ArchSpec, weights: Flat) -> Quantised:
-    """Quantise networks (n, p) of one architecture.
+def channel_counts(spec: ArchSpec) -> Tensor:
+    """How many values each scale belongs to (scales,): those of an output channel, or of a vector."""
+    counts = []
+    for tensor in spec.tensors:
+        channels = tensor.shape[0] if len(tensor.shape) > 1 else 1
+        counts += [tensor.size // channels] * channels
+    return torch.tensor(counts)
+
+
+def quantise(spec: ArchSpec, weights: Flat, networks: bool = True) -> Quantised:
+    """Quantise networks (n, p) of one architecture, or, where they are no `networks`, other rows of that shape, whose variances may have
+    any sign.
 
     >>> spec = ArchSpec.from_config("mlp-s")
     >>> weights = torch.randn(3, spec.size, generator=torch.Generator().manual_seed(0))
     >>> bool((quantise(spec, weights).weights() - weights).abs().max() < 0.03)
     True
     """
-    counts, variance = [], []
-    for tensor in spec.tensors:
-        channels = tensor.shape[0] if len(tensor.shape) > 1 else 1
-        counts += [tensor.size // channels] * channels
-        variance.append(torch.full((tensor.size,), tensor.kind == "norm_var"))
-    peaks = torch.stack([part.abs().amax(1) for part in weights.split(counts, dim=1)], dim=1)
+    count = channel_counts(spec)
+    variance = [torch.full((tensor.size,), tensor.kind == "norm_var") for tensor in spec.tensors]
+    peaks = torch.stack([part.abs().amax(1) for part in weights.split(count.tolist(), dim=1)], dim=1)
     scales = torch.where(peaks > 0, peaks / 127, torch.ones_like(peaks))
-    count = torch.tensor(counts)
     values = (weights / scales.repeat_interleave(count, dim=1)).round().clamp(-127, 127)
-    values = torch.where(torch.cat(variance), values.clamp_min(1), values)
+    if networks:
+        values = torch.where(torch.cat(variance), values.clamp_min(1), values)
     return Quantised(values.to(torch.int8), scales, count)

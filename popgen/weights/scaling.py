@@ -61,6 +61,11 @@ class Scaling:
         is_log = _is_log(spec)
         return cls(_logs(reference[None], is_log)[0], scale, is_log)
 
+    @classmethod
+    def stored(cls, spec: ArchSpec, reference: Tensor, scale: Tensor) -> Scaling:
+        """From its own tensors (p,)."""
+        return cls(reference, scale, _is_log(spec))
+
     def to(self, device: str) -> Scaling:
         """The same on another device."""
         return Scaling(self.reference.to(device), self.scale.to(device), self.is_log.to(device))

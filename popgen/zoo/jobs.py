@@ -12,8 +12,10 @@ from popgen.config import ZooSpec
 from popgen.data import load_data
 from popgen.data.datasets import check_data_name, split_name
 from popgen.errors import BadInput
+from popgen.types import StateDict
 from popgen.zoo.recipe import train_network
 from popgen.zoo.record import Checkpoint
+from popgen.zoo.store import Zoo
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,18 @@ class Trainer:
 
     @cached_property
     def starts(self) -> dict[str, Tensor]:
-        """The shared start of each architecture; empty when the spec wants none."""
+        """The shared start of each architecture; empty when the spec wants none.
+
+        Raises:
+            NotFound, BadInput: the checkpoint to start from is not there, or is of another architecture.
+        """
         if self.spec.start is None:
             return {}
+        if isinstance(self.spec.start, str):
+            state = _checkpoint(self.spec.start)
+            for spec in self.specs.values():
+                spec.check(state, self.spec.start)
+            return {name: spec.to_flat(state) for name, spec in self.specs.items()}
         return {n: s.to_flat(build(s.config, seed=self.spec.start).state_dict()) for n, s in self.specs.items()}
 
     def jobs(self) -> list[Job]:
@@ -110,6 +121,19 @@ class Trainer:
             source=f"popgen zoo build {self.spec.name}",
             licence=self.spec.licence,
         )
+
+
+def _checkpoint(reference: str) -> StateDict:
+    """The weights that ZOO#ID stands for."""
+    folder, mark, checkpoint = reference.partition("#")
+    if not mark or not checkpoint:
+        raise BadInput(
+            f"zoo.start is {reference!r}",
+            "a start is a seed, null, or a zoo's folder and a checkpoint in it",
+            "For example zoos/cifar_resnets#resnet20/cifar10/resnet20_akamaster.",
+        )
+    zoo = Zoo.open(folder)
+    return zoo.state(zoo.record(checkpoint))
 
 
 def arch_configs(spec: ZooSpec) -> dict[str, ArchConfig]:

@@ -8,10 +8,12 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from popgen.archs import ArchConfig, ArchSpec, build
 from popgen.config import Recipe
 from popgen.data import DataSet, Part
+from popgen.data.augment import flip_and_crop
 from popgen.errors import BadInput
 from popgen.types import Images, StateDict
 from popgen.weights.network import network_inputs
@@ -47,13 +49,7 @@ def train_network(
         net = build(spec.config, seed=seed)
         if start is not None:
             net.load_state_dict(start, strict=False)
-        _fit(
-            net,
-            network_inputs(spec.config, data.train.images),
-            data.train.labels,
-            recipe,
-            torch.Generator().manual_seed(seed),
-        )
+        _fit(net, spec.config, data.train, recipe, torch.Generator().manual_seed(seed))
         metrics = {}
         for split in ("train", "val", "test"):
             metrics[f"{split}_loss"], metrics[f"{split}_accuracy"] = evaluate(
@@ -101,7 +97,15 @@ def evaluate(
     return loss / max(len(part), 1), right / max(len(part), 1)
 
 
-def _fit(net: nn.Module, inputs: Images, labels: Tensor, recipe: Recipe, generator: torch.Generator) -> None:
+def _fit(net: nn.Module, config: ArchConfig, part: Part, recipe: Recipe, generator: torch.Generator) -> None:
+    labels = part.labels
+    prepared = network_inputs(config, part.images) if recipe.augment == "none" else None
+
+    def batch_of(index: Tensor) -> Images:
+        if prepared is not None:
+            return prepared[index]
+        return network_inputs(config, flip_and_crop(part.images[index], generator))
+
     optimizer: torch.optim.Optimizer
     if recipe.optimizer == "adamw":
         optimizer = torch.optim.AdamW(net.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
@@ -117,11 +121,15 @@ def _fit(net: nn.Module, inputs: Images, labels: Tensor, recipe: Recipe, generat
         else None
     )
     net.train()
+    if recipe.batch_norm == "frozen":
+        for module in net.modules():
+            if isinstance(module, _BatchNorm):
+                module.eval()
     for _ in range(recipe.epochs):
         # images that fill no batch are left out of this epoch: batch norm needs batches of one size
         for index in torch.randperm(len(labels), generator=generator)[: len(labels) // batch * batch].split(batch):
             optimizer.zero_grad()
-            F.cross_entropy(net(inputs[index]), labels[index]).backward()
+            F.cross_entropy(net(batch_of(index)), labels[index]).backward()
             optimizer.step()
             if schedule is not None:
                 schedule.step()

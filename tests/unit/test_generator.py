@@ -467,7 +467,7 @@ def test_broken_folders(tmp_path: Path, damage: Callable[[Path], None], text: st
         setting("archs"),
         setting("archs", "mlp-s", "builder"),
         setting("archs", "mlp-s", "builder", value="zzz"),
-        tensor("scaling.mlp-s.scale", lambda t: t[:5]),
+        tensor("scaling.mlp-s.scale", lambda t: t[:3]),
         setting("provenance", "data", value=["digits"]),  # one name, no vector
         write(
             "codes.json", b'[{"id":"a","arch":"mlp-s","data":"d","seed":0,"val_accuracy":1,"test_accuracy":1,"row":7}]'

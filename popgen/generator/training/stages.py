@@ -18,17 +18,19 @@ from popgen.generator.training.loop import Stage
 from popgen.generator.training.tasks import ArchTask, Tasks
 from popgen.generator.vae import kl_to_normal, sample_posterior
 from popgen.types import Flat, Latents
-from popgen.weights.network import behaviour_loss
+from popgen.weights.network import behaviour_loss, network_inputs
 
+_LOOKED_AT = 256  # training images by which the best checkpoint is found
 _LEAST_STD = 0.05  # of an architecture's latents, in units of the standard deviation over all of them
 
 
 def vae_stage(generator: Generator, tasks: Tasks) -> Stage:
-    """Stage 1. Offsets of the linear paths start at the mean of the checkpoints."""
+    """Stage 1. Offsets of the linear paths start at the mean of the checkpoints, or at one of them."""
     config = generator.config.vae
     for task in tasks.archs.values():
         if task.spec.fingerprint in generator.vae.linear:
-            generator.vae.linear[task.spec.fingerprint].offset.data.copy_(task.x.mean())  # type: ignore[union-attr, operator]
+            start = task.x.mean() if config.offset == "mean" else _best_checkpoint(tasks, task)
+            generator.vae.linear[task.spec.fingerprint].offset.data.copy_(start)  # type: ignore[union-attr, operator]
     turns = Turns(list(tasks.archs))
     return Stage(
         config.steps,
@@ -39,6 +41,19 @@ def vae_stage(generator: Generator, tasks: Tasks) -> Stage:
         followed=[turns],
         watched=True,
     )
+
+
+@torch.no_grad()
+def _best_checkpoint(tasks: Tasks, task: ArchTask) -> Tensor:
+    """Normalised weights (p,) of the checkpoint with the lowest loss on the first training images of its data set."""
+    losses = []
+    for row, record in enumerate(task.records):
+        part = tasks.data[record.data].train
+        images = network_inputs(task.spec.config, part.images[:_LOOKED_AT].to(tasks.device))
+        weights = task.scaling.denormalise(task.x[[row]])
+        losses.append(behaviour_loss(task.spec, weights, [(images, part.labels[:_LOOKED_AT].to(tasks.device))]))
+    best: Tensor = task.x[[int(torch.stack(losses).argmin())]][0]
+    return best
 
 
 class Turns(nn.Module):

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from popgen.archs import ArchSpec
 from popgen.data import DataSet, describe, load_data
+from popgen.data.augment import flip_and_crop
 from popgen.encoders.arch import ArchTextEncoder
 from popgen.encoders.images import ImageEncoder
 from popgen.errors import BadInput
@@ -53,11 +54,13 @@ class Tasks:
 
     archs: dict[str, ArchTask]
     data: dict[str, DataSet]
-    features: dict[str, list[Tensor]]  # per data set, per class: image features (images, dim) of the training split
+    features: dict[str, list[Tensor]]  # per data set, per class: image features (images, dim) of the training split;
+    # without labels there is one class
     sentences: dict[str, Tensor]  # per data set: the sentence embedding (text_dim,) of its description
     feature_dim: int
     text_dim: int
     device: str = "cpu"
+    augment: str = "none"
 
     @property
     def with_checkpoints(self) -> list[str]:
@@ -73,7 +76,13 @@ class Tasks:
 
     @classmethod
     def load(
-        cls, zoo: Zoo, config: EncoderConfig, extra: Sequence[str] = (), memory: float = 4.0, device: str = "cpu"
+        cls,
+        zoo: Zoo,
+        config: EncoderConfig,
+        extra: Sequence[str] = (),
+        memory: float = 4.0,
+        device: str = "cpu",
+        augment: str = "none",
     ) -> Tasks:
         """Read the zoo, its data sets, and their features.
 
@@ -81,6 +90,7 @@ class Tasks:
             extra: names of data sets that no network of the zoo was trained on.
             memory: GB of weights that are kept; the weights of a larger zoo are read when they are needed.
             device: where weights, inputs and features are used.
+            augment: what is done to the images that networks are trained on: none or flip-crop.
 
         Raises:
             BadInput: a zoo without training checkpoints, an extra data set that is held out or has other classes.
@@ -104,15 +114,16 @@ class Tasks:
         data = {name: load_data(name) for name in sorted({r.data for t in archs.values() for r in t.records})}
         _check_extra(zoo, archs, data, extra)
         data |= {name: load_data(name) for name in extra}
-        features = {name: _class_features(data_set, images) for name, data_set in data.items()}
+        features = {name: _features(data_set, images, config) for name, data_set in data.items()}
         sentences = dict(zip(data, texts.encode([describe(name) for name in data]).to(device), strict=True))
-        return cls(archs, data, features, sentences, images.dim, texts.dim, device)
+        return cls(archs, data, features, sentences, images.dim, texts.dim, device, augment)
 
     def draw_images(self, arch: str, data: str, count: int) -> tuple[Images, Labels]:
         """`count` random training images, as the architecture takes them, with labels."""
         part = self.data[data].train
         pick = torch.randint(len(part), (count,), device="cpu")
         images, labels = part.images[pick].to(self.device), part.labels[pick].to(self.device)
+        images = images if self.augment == "none" else flip_and_crop(images)
         return network_inputs(self.archs[arch].spec.config, images), labels
 
     def draw_features(self, data: str, per_class: int) -> Tensor:
@@ -138,6 +149,15 @@ def _check_extra(zoo: Zoo, archs: dict[str, ArchTask], data: dict[str, DataSet],
                 )
 
 
-def _class_features(data: DataSet, encoder: ImageEncoder) -> list[Tensor]:
-    features = encoder.features(data.train.images)
-    return [features[data.train.labels == label] for label in range(len(data.classes))]
+def _features(data: DataSet, encoder: ImageEncoder, config: EncoderConfig) -> list[Tensor]:
+    """Of each class, or of all classes together where the condition does without labels; at most `config.pool` each."""
+    order = torch.randperm(len(data.train), generator=torch.Generator(device="cpu").manual_seed(0), device="cpu")
+    groups = [order]
+    if config.labels:
+        labels = data.train.labels
+        rows = range(len(data.classes))
+        groups = [
+            (labels == label).nonzero().flatten() if config.pool is None else order[labels[order] == label]
+            for label in rows
+        ]
+    return [encoder.features(data.train.images[group[: config.pool]]) for group in groups]

@@ -65,7 +65,8 @@ def _train(zoo: Zoo, config: GeneratorConfig, out: Path, report: Report, workers
     tasks = load_tasks(zoo, config, workers.device)
     specs = {name: task.spec for name, task in tasks.archs.items()}
     scalings = {name: task.scaling for name, task in tasks.archs.items()}
-    generator = Generator(config, specs, scalings, tasks.feature_dim, tasks.text_dim)
+    ranks = {name: len(task.records) for name, task in tasks.archs.items()}
+    generator = Generator(config, specs, scalings, tasks.feature_dim, tasks.text_dim, ranks)
     generator.prior.set_archs(torch.stack([task.vector for task in tasks.archs.values()]))
     settings = {"config": config.model_dump(exclude=_NOT_SETTINGS), "zoo_sha256": zoo.sha256}
     unfinished = Unfinished(generator, out, settings, workers.device)
@@ -118,7 +119,7 @@ def load_tasks(zoo: Zoo, config: GeneratorConfig, device: str = "cpu") -> Tasks:
     extra = [name for grid in config.tune.tasks for name in grid.names]
     known = {record.data for record in zoo.select(held_out=False)}
     more = [name for name in dict.fromkeys(extra) if name not in known]
-    return Tasks.load(zoo, config.encoders, more, config.memory, device)
+    return Tasks.load(zoo, config.encoders, more, config.memory, device, config.augment)
 
 
 def held_out_watch(generator: Generator, tasks: Tasks) -> Callable[[], dict[str, float]]:
