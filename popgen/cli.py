@@ -12,6 +12,7 @@ import click
 
 from popgen import __version__
 from popgen.cli_codes import encode, print_report, report
+from popgen.cli_options import DATA_DIR, DATA_DIR_SETTING, Names, Numbers
 from popgen.cli_sweep import sweep
 from popgen.cli_zoo import zoo
 
@@ -42,27 +43,6 @@ _SAMPLER = click.option(
 )
 
 
-class _Numbers(click.ParamType):
-    """Comma-separated numbers."""
-
-    name = "numbers"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[float]:
-        try:
-            return value if isinstance(value, list) else [float(part) for part in value.split(",") if part.strip()]
-        except ValueError:
-            self.fail(f"{value!r} is not a list of numbers such as 0.25,0.5", param, ctx)
-
-
-class _Names(click.ParamType):
-    """Comma-separated names."""
-
-    name = "names"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
-        return value if isinstance(value, list) else [part.strip() for part in value.split(",") if part.strip()]
-
-
 @click.group()
 @click.version_option(__version__)
 def cli() -> None:
@@ -82,11 +62,14 @@ zoo.add_command(report)
 
 
 @cli.command()
-@click.option("--arch", type=_Names(), help="Architectures, separated by commas.")
-@click.option("--data", help="Data set: digits/rotate:45, npz:FILE, folder:FOLDER, module:function.")
+@click.option("--arch", type=Names(), help="Architectures, separated by commas.")
+@click.option(
+    "--data", help="Data set: digits/rotate:45, cifar10, npz:FILE, folder:FOLDER, hf:OWNER/NAME, module:function."
+)
+@DATA_DIR_SETTING
 @click.option("--generator", help="A built-in generator, or the folder that `popgen train` wrote.  [default: digits]")
 @click.option("--zoo", "zoo_name", help="The zoo, for its rows in the table.  [default: the generator's own]")
-@click.option("--parts", type=_Names(), help=_PARTS_HELP)
+@click.option("--parts", type=Names(), help=_PARTS_HELP)
 @click.option("--base", type=click.Path(), help=_BASE_HELP)
 @click.option(
     "--head",
@@ -115,15 +98,15 @@ zoo.add_command(report)
 )
 @click.option(
     "--rungs",
-    type=_Numbers(),
+    type=Numbers(),
     help="Race: shares of the validation images, such as 0.25,0.5, at which the worse half drops out.",
 )
 @click.option(
     "--objectives",
-    type=_Names(),
+    type=Names(),
     help="loss, error, cross_entropy, calibration_error, worst_class_error; several give a Pareto front.  [default: loss]",
 )
-@click.option("--weights", type=_Numbers(), help="Weights of the objectives: one sum instead of a front.")
+@click.option("--weights", type=Numbers(), help="Weights of the objectives: one sum instead of a front.")
 @click.option("--population", type=int, help="Networks sampled from the generator.  [default: 16]")
 @click.option("--experts", type=int, help="Codes of the zoo's closest checkpoints among the seeds.  [default: 8]")
 @click.option("--warm-start", type=click.Path(), help="Run folder whose best candidates join the population.")
@@ -174,6 +157,7 @@ def search(
       popgen search --arch cnn-s,mlp-s --data digits/rotate:45 --head refit --evaluations 500
       popgen search --resume runs/cnn-s-digits-rotate-45-s0 --evaluations 1000
     """
+    from popgen.jobs.contamination import contamination
     from popgen.jobs.search import prepare
     from popgen.jobs.search import search as run_search
     from popgen.progress import SearchBars, remark
@@ -190,6 +174,8 @@ def search(
             "generator": made.provenance.zoo,
             "zoo": None if found_zoo is None else found_zoo.name,
             "evaluations": config.evaluations,
+            "data_remarks": list(jobs[0].data.remarks),
+            "contamination": contamination(jobs[0].data, made, found_zoo),
         }
         click.echo(json.dumps(facts, indent=1))
         return
@@ -251,8 +237,9 @@ def _print_found(found: list[Found], as_json: bool) -> None:
 
 
 @cli.command()
-@click.option("--arch", type=_Names(), required=True, help="Architectures, separated by commas.")
+@click.option("--arch", type=Names(), required=True, help="Architectures, separated by commas.")
 @click.option("--data", help="Data set that the networks are for.")
+@DATA_DIR
 @click.option("--describe", help='The same in words: "digits, rotated by 45 degrees"; --data then only scores them.')
 @click.option("-n", "count", default=16, show_default=True, help="Networks of each architecture.")
 @_GENERATOR
@@ -260,7 +247,7 @@ def _print_found(found: list[Found], as_json: bool) -> None:
 @_SAMPLER
 @click.option("--guidance", type=float, help="Strength of the condition; 1 is plain.")
 @click.option("--steps", type=int, help="Steps of the sampler.")
-@click.option("--parts", type=_Names(), default=[], help=_PARTS_HELP)
+@click.option("--parts", type=Names(), default=[], help=_PARTS_HELP)
 @click.option("--base", type=click.Path(), help=_BASE_HELP)
 @click.option("--seed", default=0, show_default=True)
 @click.option("--out", type=click.Path(), default="generated", show_default=True, help="Folder, which must be empty.")
@@ -293,6 +280,7 @@ def generate(arch: list[str], data: str | None, count: int, out: str, as_json: b
 @cli.command()
 @click.option("--arch", required=True, help="Architecture of the checkpoint.")
 @click.option("--data", required=True, help="Data set that it was trained on.")
+@DATA_DIR
 @_GENERATOR
 @click.option("--seed", type=int, help="Its seed.  [default: the best by validation accuracy]")
 @click.option("--out", type=click.Path(), help="File.  [default: ARCH-DATA.safetensors]")
@@ -323,6 +311,7 @@ def retrieve(arch: str, data: str, generator: str, seed: int | None, out: str | 
 @click.argument("spec")
 @click.option("--out", type=click.Path(), help="Folder of the generator.  [default: generators/NAME]")
 @click.option("--zoo", "zoo_name", help="Folder of the zoo.  [default: zoos/NAME, built first where it is missing]")
+@DATA_DIR
 @click.option("--workers", type=click.IntRange(min=0), help="Processes that build the zoo.  [default: one a CPU core]")
 @click.option(
     "--train-workers",

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from popgen.cli_options import DATA_DIR
+
 if TYPE_CHECKING:
     from popgen.audit import CompressionReport
 
@@ -19,6 +21,7 @@ _GENERATOR_HELP = "A built-in generator, or the folder that `popgen train` wrote
 @click.option("--generator", default="digits", show_default=True, help=_GENERATOR_HELP)
 @click.option("--out", type=click.Path(), required=True, help="Folder of the new generator, which must be empty.")
 @click.option("--steps", default=40, show_default=True, help="Steps of refinement; 0: the encoder's codes.")
+@DATA_DIR
 @click.option("--seed", default=0, show_default=True, help="Draws the training images that refinement looks at.")
 @_JSON
 def encode(zoo: str, generator: str, out: str, steps: int, seed: int, as_json: bool) -> None:
@@ -46,6 +49,7 @@ def encode(zoo: str, generator: str, out: str, steps: int, seed: int, as_json: b
 @click.option(
     "--split", type=click.Choice(["train", "val", "test"]), default="val", show_default=True, help="Evaluated on."
 )
+@DATA_DIR
 @click.option("--held-out", is_flag=True, help="The checkpoints that are held out, instead of those of training.")
 @_JSON
 def report(generator: str, zoo_name: str | None, split: str, held_out: bool, as_json: bool) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from popgen.cli_options import DATA_DIR
 from popgen.sweep_config import load_sweep
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     "--address", envvar="RAY_ADDRESS", help="Address of a Ray cluster.  [default: $RAY_ADDRESS, or this machine]"
 )
 @click.option("--parallel", type=click.IntRange(min=1), help="Searches at once.  [default: as many as fit]")
+@DATA_DIR
 @click.option("--dry-run", is_flag=True, help="Check everything and list the searches.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 def sweep(

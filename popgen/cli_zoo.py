@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from popgen.cli_options import DATA_DIR
 from popgen.config import ArchEntry, Spec, load, parse
 from popgen.errors import BrokenFile
 
@@ -41,6 +42,7 @@ def zoo() -> None:
     metavar="KEY=VALUE",
     help="Replace a value of the spec, such as zoo.recipe.epochs=5.",
 )
+@DATA_DIR
 @click.option("--dry-run", is_flag=True, help="Check the spec and say what would be trained or imported.")
 @_JSON
 def build_command(
@@ -111,6 +113,7 @@ def build_command(
 @click.option("--input-shape", help="Channels, height and width: 3,32,32.")
 @click.option("--classes", help="Names of the outputs, in order: cat,dog.")
 @click.option("--check", help="Data set on whose test split each network is evaluated.")
+@DATA_DIR
 @_JSON
 def import_command(
     path: Path,

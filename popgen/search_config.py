@@ -19,6 +19,7 @@ class SearchConfig(BaseModel):
 
     archs: list[str] = Field(min_length=1)
     data: str
+    data_dir: str | None = None  # folder of named data sets; None: POPGEN_DATA, else ./data
     generator: str = "digits"
     zoo: str | None = (
         None  # for the baselines: a folder or built-in name; None: the generator's own, where it can be found
@@ -63,6 +64,17 @@ class SearchConfig(BaseModel):
 
     def frozen_fields(self) -> dict[str, object]:
         """What may not change when a run is resumed: all but budgets, workers and what is only reported."""
-        free = {"evaluations", "seconds", "target", "patience", "workers", "address", "timeout", "baselines", "zoo"}
+        free = {
+            "evaluations",
+            "seconds",
+            "target",
+            "patience",
+            "workers",
+            "address",
+            "timeout",
+            "baselines",
+            "zoo",
+            "data_dir",
+        }
         free.add("base")  # its content counts, by its hash
         return self.model_dump(exclude=free)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from popgen.data.datasets import split_name
+from popgen.data.datasets import split_name, split_size
+from popgen.data.subsets import SUBSETS, parse_shots
 from popgen.data.variants import VARIANTS, parse_variant
 
 _PHRASES = {
@@ -32,10 +33,22 @@ def describe(name: str) -> str:
 
     >>> describe("digits/rotate:-45/invert")
     'digits, rotated by 315 degrees, inverted'
+    >>> describe("food101/size:32/classes:ramen+sushi/shots:5")
+    'food101 at 32 pixels, only ramen and sushi, 5 images a class'
     """
     source, variants = split_name(name)
-    parts = [source]
+    base, size = split_size(source)
+    parts = [base if size is None else f"{base} at {size} pixels"]
     for text in variants:
+        if text.partition(":")[0] in SUBSETS:
+            parts.append(_subset(text))
+            continue
         kind, value = parse_variant(text)
         parts.append(_PHRASES[kind].format(value % 360 if kind == "rotate" else value))
     return ", ".join(parts)
+
+
+def _subset(text: str) -> str:
+    if text.startswith("shots:"):
+        return f"{parse_shots(text)[0]} images a class"
+    return f"only {text.partition(':')[2].replace('+', ' and ')}"

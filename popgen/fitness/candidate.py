@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from popgen.archs import ArchSpec, build
 from popgen.archs.builders import with_classes
 from popgen.data import DataSet, Part
+from popgen.data.classes import match_classes
 from popgen.errors import BadInput, near_matches, unknown_name
 from popgen.fitness.heads import fit_ridge_head
 from popgen.fitness.measures import MEASURES
@@ -303,20 +304,22 @@ def _head_is_output(spec: ArchSpec) -> bool:
 
 
 def _choose_head(data: DataSet, classes: tuple[str, ...]) -> str:
-    if data.classes == classes:
+    rows = match_classes(data.classes, classes)
+    if data.classes == classes or rows == list(range(len(classes))):
         return "keep"
-    return "remap" if set(data.classes) <= set(classes) else "refit"
+    return "refit" if None in rows else "remap"
 
 
 def _rows_by_name(data: DataSet, classes: tuple[str, ...]) -> tuple[int, ...]:
-    missing = [name for name in data.classes if name not in classes]
+    rows = match_classes(data.classes, classes)
+    missing = [name for name, row in zip(data.classes, rows, strict=True) if row is None]
     if missing:
         raise BadInput(
             f"{len(missing)} classes of {data.name!r} are unknown to the network: {', '.join(missing[:5])}",
             f"nearest known to {missing[0]!r}: {near_matches(missing[0], classes)}",
             "Use --head refit.",
         )
-    return tuple(classes.index(name) for name in data.classes)
+    return tuple(row for row in rows if row is not None)
 
 
 def _other_classes(spec: ArchSpec, classes: int) -> ArchSpec:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from popgen.archs import ArchConfig, ArchSpec
 from popgen.data import DataSet
+from popgen.data.classes import match_classes
 from popgen.encoders.arch import ArchTextEncoder
 from popgen.encoders.images import ImageEncoder
 from popgen.errors import BadInput, BrokenFile, NotFound, brief, unknown_name
@@ -160,7 +161,8 @@ class Generator(nn.Module):
     def _places(self, data: DataSet) -> Tensor | None:
         """Which of the training classes a data set's classes are, where it has some of them under their names."""
         known = self.provenance.classes if self.config.encoders.labels else []
-        return torch.tensor([known.index(name) for name in data.classes]) if set(data.classes) <= set(known) else None
+        rows = match_classes(data.classes, known)
+        return None if None in rows else torch.tensor(rows)
 
     def mean_embedding(self, arch: str, data: DataSet | Description, draws: int = 8) -> Tensor:
         """The data set's embedding (out,), averaged over draws of its images."""

@@ -40,3 +40,4 @@ class Provenance:
     metrics: dict[str, Any] = field(default_factory=dict)
     popgen: str = ""
     prior: str = "network"  # which of PRIORS samples where none is named
+    foreign: list[str] = field(default_factory=list)  # those of them that checkpoints trained elsewhere are of

@@ -8,6 +8,7 @@ from pathlib import Path
 from popgen.archs import trust_named
 from popgen.data import DataSet, load_data
 from popgen.data.datasets import check_data_name
+from popgen.data.place import data_dir, use_data_dir
 from popgen.errors import BadInput, unknown_name
 from popgen.fitness import Fitness, make_fitness
 from popgen.fitness.measures import MEASURES
@@ -38,6 +39,8 @@ def prepare(config: SearchConfig) -> tuple[list[Job], Generator, Zoo | None]:
     Raises:
         PopgenError: as `search`.
     """
+    if config.data_dir is not None:
+        use_data_dir(config.data_dir)
     check_data_name(config.data)
     trust_named(config.archs)
     generator = Generator.from_pretrained(config.generator)
@@ -75,6 +78,11 @@ def prepare(config: SearchConfig) -> tuple[list[Job], Generator, Zoo | None]:
             "Leave --rungs out, or use --head keep.",
         )
     return jobs, generator, zoo
+
+
+def placed(config: SearchConfig) -> SearchConfig:
+    """The same with the folder of named data sets written out, for other processes and later days."""
+    return config.model_copy(update={"data_dir": config.data_dir or str(data_dir())})
 
 
 def _check_head_is_searched(job: Job, parts: Parts) -> None:

@@ -18,6 +18,7 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
 
 from popgen import errors
+from popgen.data.place import data_dir, use_data_dir
 from popgen.errors import BadInput, CannotResume, PopgenError, brief
 from popgen.generator.bundle import Generator
 from popgen.generator.config import GeneratorConfig
@@ -56,7 +57,12 @@ def train_on_ray(
         except SearchError as error:
             raise BadInput(*str(error).split("\n", 2)) from error
         gpus = _gpus(config, workers)
-        settings = {"zoo": str(zoo.folder.absolute()), "config": config.model_dump(), "out": str(out)}
+        settings = {
+            "zoo": str(zoo.folder.absolute()),
+            "config": config.model_dump(),
+            "out": str(out),
+            "data": str(data_dir()),
+        }
         trainer = TorchTrainer(
             _worker,
             train_loop_config=settings,
@@ -102,6 +108,7 @@ def _gpus(config: GeneratorConfig, workers: int) -> bool:
 def _worker(settings: dict[str, Any]) -> None:
     """One worker. What popgen refuses would be refused again, so it is written down and not raised: Ray would start anew."""
     out, config = Path(settings["out"]), GeneratorConfig(**settings["config"])
+    use_data_dir(settings["data"])
     try:
         train_generator(Zoo.open(settings["zoo"]), config, out, lambda *_: None, str(get_device()))
     except PopgenError as error:

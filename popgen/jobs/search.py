@@ -15,11 +15,13 @@ from typing import Any
 from popgen import __version__
 from popgen.audit import Row
 from popgen.audit.baselines import test_accuracy
+from popgen.data.classes import renamed_classes
 from popgen.errors import BadInput
 from popgen.fitness import Fitness, LatentObjective
 from popgen.generator import Generator
+from popgen.jobs.contamination import contamination, say_contamination
 from popgen.jobs.population import condition_of, make_population
-from popgen.jobs.prepare import Job, open_zoo, prepare, settings
+from popgen.jobs.prepare import Job, open_zoo, placed, prepare, settings
 from popgen.jobs.rows import control_rows, generated_rows, rival_rows
 from popgen.jobs.run_folder import RunFolder
 from popgen.search_config import SearchConfig
@@ -79,7 +81,12 @@ def search(
     Raises:
         PopgenError: a name, shape or combination that does not fit, before any long work.
     """
+    config = placed(config)
     jobs, generator, zoo = prepare(config)
+    for text in jobs[0].data.remarks:
+        say(f"{config.data}: {text}")
+    seen = contamination(jobs[0].data, generator, zoo)
+    say_contamination(seen, config.data, say)
     recorded = {
         "data_sha256": jobs[0].data.sha256,
         "generator_sha256": generator.sha256,
@@ -95,13 +102,14 @@ def search(
             folder = RunFolder.open(resume)
             before, then = folder.config()
             folder.check_same({**before.frozen_fields(), **then}, {**config.frozen_fields(), **recorded})
-        folder.write_config(config, recorded)
+        folder.write_config(config, {**recorded, "data_remarks": list(jobs[0].data.remarks)})
         say(f"run folder: {folder.path}")
         try:
             found = [_search_one(job, generator, zoo, config, folder, session, report, say) for job in jobs]
         except KeyboardInterrupt:
             say(f"what was evaluated is kept; continue with: popgen search --resume {folder.path}")
             raise
+    found = [replace(one, details=one.details | {"contamination": seen}) for one in found]
     result = {"popgen": __version__, "results": [f.to_json() for f in found]}
     folder.write_result(result)
     return found
@@ -144,6 +152,9 @@ def _search_one(
             f"{arch}: untrained architecture; networks of {source} are generated and {job.target.transplant.changes.text()}. "
             "The table shows other ways to fill it with weights; train what you choose."
         )
+    renamed = renamed_classes(data.classes, generator.provenance.classes) if fitness.head != "refit" else {}
+    if renamed:
+        say(f"{arch}: classes taken as the same: {', '.join(f'{a} = {b}' for a, b in renamed.items())}")
     say(f"{arch}: head {fitness.head}, batch norm {fitness.batch_norm if fitness.spec.has_batch_norm else 'none'}")
     pool = _pool(objective, population, config, session)
     try:
@@ -192,7 +203,11 @@ def _search_one(
         )
     rows += generated_rows(folder, population, decoder, finished)
     rows.append(Row("search", result.evaluations, best.accuracy, test_accuracy(best, data), best.loss))
-    details = _details(result, fitness, population, closest) | ({"front": front} if front else {})
+    details = (
+        _details(result, fitness, population, closest)
+        | {"renamed_classes": renamed}
+        | ({"front": front} if front else {})
+    )
     if job.target.transplant is not None:
         details["untrained"] = {"source": source, "changes": job.target.transplant.changes.text()}
     return Found(arch, data.name, str(folder.path), str(weights), rows, details)

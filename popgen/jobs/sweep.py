@@ -21,6 +21,7 @@ import yaml
 from popgen import __version__
 from popgen.config import parse
 from popgen.errors import BadInput, CannotResume, NotFound, PopgenError
+from popgen.jobs.prepare import placed
 from popgen.jobs.run_folder import RunFolder, new_folder, safe_name, write_text
 from popgen.jobs.search import prepare, search
 from popgen.search_config import SearchConfig
@@ -122,7 +123,7 @@ def plan(config: SweepConfig, say: Callable[[str], None] = print) -> list[Search
     Raises:
         PopgenError: what `popgen search` would refuse.
     """
-    trials = config.searches()
+    trials = [placed(one) for one in config.searches()]
     for data in config.data:
         of_data = [one for one in trials if one.data == data]
         # All architectures at once: what they share is loaded once.

@@ -43,6 +43,11 @@ class Checkpoint(BaseModel):
     shard: str = ""  # file in the zoo's folder, and the row of its matrix; filled in by the zoo
     row: int = Field(default=0, ge=0)
 
+    @property
+    def built(self) -> bool:
+        """Whether `popgen zoo build` trained it: on the training split alone, as popgen cuts it."""
+        return self.source.startswith("popgen zoo build ")
+
     def content(self) -> str:
         """The record as JSON without its place in the shards: what two equal zoos share."""
         return self.model_dump_json(exclude={"shard", "row"})

@@ -15,6 +15,7 @@ from ray.exceptions import RayError, RayTaskError
 from torch import Tensor
 
 from popgen.config import ZooSpec
+from popgen.data.place import data_dir, use_data_dir
 from popgen.errors import CannotResume, PopgenError
 from popgen.zoo.jobs import Done, Job, Trainer
 
@@ -31,7 +32,7 @@ def train_on_ray(
     """
     with _session(workers):
         remote: Any = ray.remote(num_cpus=1, max_restarts=1, max_task_retries=1)(_Worker)
-        actors = [remote.remote(spec, starts) for _ in range(workers)]
+        actors = [remote.remote(spec, starts, str(data_dir())) for _ in range(workers)]
         waiting = list(reversed(jobs))
         running = {}
         for actor in actors * _AHEAD:
@@ -57,7 +58,8 @@ def train_on_ray(
 
 
 class _Worker:
-    def __init__(self, spec: ZooSpec, starts: dict[str, Tensor]) -> None:
+    def __init__(self, spec: ZooSpec, starts: dict[str, Tensor], folder: str) -> None:
+        use_data_dir(folder)
         self.trainer = Trainer(spec, starts)
 
     def train(self, job: Job) -> Done:

@@ -456,6 +456,32 @@ def test_folders_that_do_not_fit(tmp_path: Path) -> None:
         assert text in str(caught.value)
 
 
+def test_folder_of_different_sizes_and_modes_is_resized_where_a_size_is_given(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "f", {"a": [*grey(5, size=(9, 12)), *grey(3, size=(20, 8))], "b": grey(6, 200)})
+    colour = np.full((30, 8, 3), (250, 200, 150), dtype=np.uint8)
+    Image.fromarray(colour).save(root / "b" / "colour.png")
+    with pytest.raises(BadInput, match=f"have their centres resized: folder:{root}/size:32."):
+        load_data(f"folder:{root}")
+    data = load_data(f"folder:{root}/size:6/mirror")
+    assert (data.shape, data.name) == ((3, 6, 6), f"folder:{root}/size:6/mirror")
+    assert data.remarks == (
+        "images of 4 sizes: shorter side resized to 6, centre 6x6 kept",
+        "14 grey images of 15 repeated to colour",
+    )
+    every = torch.cat([part.images for part in parts(data)])
+    assert (every[:, 0] - every[:, 2]).abs().amax((1, 2)).gt(0.3).sum() == 1
+    assert torch.equal((every.mean((1, 2, 3)) > 0.5).long(), torch.cat([part.labels for part in parts(data)]))
+
+
+def test_any_data_set_is_resized(save: Save) -> None:
+    data = load_data("digits/size:5/invert")
+    assert (data.shape, data.name) == ((1, 5, 5), "digits/size:5/invert")
+    assert data.remarks == ("images of 8x8: shorter side resized to 5, centre 5x5 kept",)
+    assert load_data("digits/size:8").sha256 == load_data("digits").sha256
+    wide = load_data(save(x=np.broadcast_to(np.arange(10, dtype=np.uint8) * 20, (40, 4, 10)), y=LABELS) + "/size:4")
+    assert torch.allclose(wide.val.images[0, 0, 0] * 255, torch.tensor([60.0, 80, 100, 120]))  # the four middle columns
+
+
 def test_folder_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "f").write_text("")
     with pytest.raises(PopgenError):

@@ -68,6 +68,12 @@ class Tasks:
         known = {record.data for task in self.archs.values() for record in task.records}
         return [name for name in self.data if name in known]
 
+    @property
+    def foreign(self) -> list[str]:
+        """Those of them with a network that popgen did not train."""
+        records = [record for task in self.archs.values() for record in task.records]
+        return sorted({record.data for record in records if not record.built})
+
     @classmethod
     def load(
         cls,

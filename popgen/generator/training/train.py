@@ -103,7 +103,9 @@ def _train(zoo: Zoo, config: GeneratorConfig, out: Path, report: Report, workers
     }
     classes = {data.classes for data in tasks.data.values()}
     shared = list(classes.pop()) if len(classes) == 1 else []
-    generator.provenance = Provenance(zoo.name, zoo.sha256, shared, tasks.with_checkpoints, metrics, __version__)
+    generator.provenance = Provenance(
+        zoo.name, zoo.sha256, shared, tasks.with_checkpoints, metrics, __version__, foreign=tasks.foreign
+    )
     with torch.device("cpu"):
         generator.to_cpu()
         metrics["priors"] = choose_prior(generator, tasks)

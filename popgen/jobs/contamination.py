@@ -1,0 +1,85 @@
+"""Whether images that a search chooses on are among those that its checkpoints were trained on.
+
+A network knows its training images by heart, so accuracy on them promises what test images do not keep. Variants are put aside on
+both sides: a rotated image is the same image. Checkpoints that `popgen zoo build` trained have seen the training split alone; foreign
+ones all but the test split, because what popgen calls validation is cut from what the rest of the world trains on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from popgen.data import DataSet, load_data
+from popgen.data.datasets import is_local, split_name
+from popgen.data.overlap import overlap
+from popgen.data.subsets import SUBSETS
+from popgen.errors import PopgenError
+from popgen.generator import Generator
+from popgen.zoo import Zoo
+
+
+def contamination(data: DataSet, generator: Generator, zoo: Zoo | None) -> dict[str, Any]:
+    """Counts for each training set that shares images with the validation or test split.
+
+    Returns:
+        `shared`: a list of {data, seen, val: {exact, near, of}, test: ...}, where `seen` is `train` or `train+val`;
+        `checked` and `not_checked`: names of training sets, the latter not on this machine (nothing is downloaded for this).
+    """
+    shared, checked, not_checked = [], [], []
+    plain = _plain(data.name)
+    own = data if plain == data.name or not is_local(plain) else load_data(plain)
+    for name, foreign in sorted(_trained_on(generator, zoo).items()):
+        known = own if name in (plain, data.name) else _local(name)
+        if known is None:
+            not_checked.append(name)
+            continue
+        checked.append(name)
+        images = torch.cat([known.train.images, known.val.images]) if foreign else known.train.images
+        counts = {split: overlap(getattr(own, split).images, images) for split in ("val", "test")}
+        if any(counts.values()):
+            found = {split: vars(count) for split, count in counts.items()}
+            shared.append({"data": name, "seen": "train+val" if foreign else "train", **found})
+    return {"shared": shared, "checked": checked, "not_checked": not_checked}
+
+
+def say_contamination(found: dict[str, Any], data: str, say: Callable[[str], None]) -> None:
+    """A line for every affected data set, and one for those that are not here."""
+    for one in found["shared"]:
+        texts = [
+            f"{one[split]['exact'] + one[split]['near']} of {one[split]['of']} {name} images "
+            f"({one[split]['exact']} pixel for pixel, {one[split]['near']} as near copies)"
+            for split, name in (("val", "validation"), ("test", "test"))
+            if one[split]["exact"] + one[split]["near"]
+        ]
+        say(
+            f"{data}: {', '.join(texts)} are among the images of {one['data']} that checkpoints were trained on "
+            f"({one['seen']}): accuracy on them is inflated"
+        )
+    if found["not_checked"]:
+        say(f"{data}: not compared with the training images of {', '.join(found['not_checked'])}, which are not here")
+
+
+def _trained_on(generator: Generator, zoo: Zoo | None) -> dict[str, bool]:
+    """The plain names of all training sets, and whether a foreign checkpoint is among their networks."""
+    seen: dict[str, bool] = {}
+    for name in generator.provenance.data:
+        seen[_plain(name)] = seen.get(_plain(name), False) or name in generator.provenance.foreign
+    for record in [] if zoo is None else zoo.select(held_out=False):
+        seen[_plain(record.data)] = seen.get(_plain(record.data), False) or not record.built
+    return seen
+
+
+def _plain(name: str) -> str:
+    """The name without variants; subsets stay, because what they leave out was not seen."""
+    source, modifiers = split_name(name)
+    return "/".join([source, *(m for m in modifiers if m.partition(":")[0] in SUBSETS)])
+
+
+def _local(name: str) -> DataSet | None:
+    try:
+        return load_data(name) if is_local(name) else None
+    except PopgenError:
+        return None  # it is listed as not compared

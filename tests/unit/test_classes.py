@@ -1,0 +1,77 @@
+"""Classes matched by name: case, punctuation, synonyms; what is not the same stays apart."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from popgen.archs import ArchSpec, arch_config
+from popgen.data import DataSet, load_data
+from popgen.data.classes import canonical, match_classes, renamed_classes
+from popgen.errors import BadInput
+from popgen.fitness import make_fitness
+
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+STL10 = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
+
+
+def named(*classes: str) -> DataSet:
+    """Digits under other names; fewer than ten are the first ones."""
+    some = load_data("digits/classes:" + "+".join(map(str, range(len(classes)))))
+    return replace(some, name="renamed", classes=classes)
+
+
+def test_stl10_in_cifar10() -> None:
+    assert match_classes(STL10, CIFAR10) == [0, 2, 1, 3, 4, 5, 7, None, 8, 9]
+    assert renamed_classes(STL10, CIFAR10) == {"car": "automobile"}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "known", "rows"),
+    [
+        (["Cat", "DOG"], ["dog", "cat"], [1, 0]),
+        (["fire_truck", "motor-bike"], ["motor bike", "fire truck"], [1, 0]),
+        (["0", "one", "2 - two"], ["0 - zero", "1", "2"], [0, None, 2]),
+        (["car"], ["car", "automobile"], [0]),  # its own name before a synonym
+        (["auto"], ["car", "automobile"], [None]),  # which of the two?
+        (["car", "automobile"], ["automobile", "cat"], [None, 0]),  # one output for two classes
+        (["car", "Car"], ["automobile"], [None, None]),
+        (["ship"], ["boat"], [None]),
+        (["monkey"], CIFAR10, [None]),
+        (["+", "-"], ["-", "+"], [1, 0]),  # nothing but punctuation
+    ],
+)
+def test_matches(wanted: list[str], known: list[str], rows: list[int | None]) -> None:
+    assert match_classes(wanted, known) == rows
+
+
+@given(st.lists(st.text(min_size=1, max_size=6), unique=True, max_size=8), st.randoms())
+def test_equal_names_always_match_and_no_row_is_taken_twice(names: list[str], random: object) -> None:
+    shuffled = sorted(names, key=lambda _: random.random())  # type: ignore[attr-defined]
+    assert match_classes(shuffled, names) == [names.index(name) for name in shuffled]
+    rows = [
+        row for row in match_classes(names, [canonical(name) for name in set(map(canonical, names))]) if row is not None
+    ]
+    assert len(rows) == len(set(rows))
+
+
+def test_a_head_is_remapped_by_synonyms() -> None:
+    classes = CIFAR10
+    spec = ArchSpec.from_config("mlp-s")
+    folder = named("aeroplane", "Bird", "car")
+    fitness = make_fitness(spec, folder, classes)
+    assert (fitness.head, fitness.rows) == ("remap", (0, 2, 1))
+    same_order = named("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "lorry")
+    assert make_fitness(spec, same_order, classes).head == "keep"
+
+
+def test_what_the_network_does_not_know_is_refitted_and_not_remapped() -> None:
+    spec, data = ArchSpec.from_config(replace(arch_config("mlp-s"), name="mlp-10")), named(*STL10)
+    assert make_fitness(spec, data, CIFAR10).head == "refit"
+    with pytest.raises(
+        BadInput, match="1 classes of 'renamed' are unknown to the network: monkey\nnearest known to 'monkey'"
+    ):
+        make_fitness(spec, data, CIFAR10, head="remap")
