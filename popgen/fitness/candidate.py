@@ -257,6 +257,12 @@ class LatentObjective:
             return self.decoder, fitness
         return self.decoder.to(self.device), fitness.to(self.device)
 
+    @property
+    def evaluation(self) -> str:
+        """How candidates are run, for people and records."""
+        fitness = self._placed[1] if self.device == "cpu" else self.fitness
+        return fitness.evaluation + ("" if self.device == "cpu" else "; on a GPU bfloat16 where it has that")
+
     def __getstate__(self) -> dict[str, Any]:
         """The fields, without what was computed from them."""
         return {one.name: getattr(self, one.name) for one in fields(self)}

@@ -145,6 +145,7 @@ def _search_one(
             "The table shows other ways to fill it with weights; train what you choose."
         )
     say(f"{arch}: head {fitness.head}, batch norm {fitness.batch_norm if fitness.spec.has_batch_norm else 'none'}")
+    say(f"{arch}: candidates are run with {objective.evaluation}")
     pool = _pool(objective, population, config, session)
     try:
         result = run_search(
@@ -193,6 +194,7 @@ def _search_one(
     rows += generated_rows(folder, population, decoder, finished)
     rows.append(Row("search", result.evaluations, best.accuracy, test_accuracy(best, data), best.loss))
     details = _details(result, fitness, population, closest) | ({"front": front} if front else {})
+    details["run_with"] = objective.evaluation
     if job.target.transplant is not None:
         details["untrained"] = {"source": source, "changes": job.target.transplant.changes.text()}
     return Found(arch, data.name, str(folder.path), str(weights), rows, details)

@@ -1,7 +1,8 @@
 """Networks evaluated quickly, without gradients, as a search does it thousands of times.
 
-Batch norm is folded into the layers before it, convolutions get channels-last tensors, and images go through in batches whose
-largest activation stays in a core's cache. On a GPU bfloat16 where asked for. A network that cannot be traced is run as it
+Batch norm is folded into the layers before it, images go through in batches whose largest activation stays in a core's cache,
+and convolutions of images that need several such batches get channels-last tensors (on smaller ones, such as 8x8 digits, those
+gain nothing). On a GPU bfloat16 where asked for. A network that cannot be traced is run as it
 is, and `FastNetwork.text` says so. All of it is decided by the architecture alone, never by a clock: the same weights have
 the same outputs to the last digit in every process of a machine.
 
@@ -40,15 +41,16 @@ class FastNetwork:
         self.folded = fold_batch_norm(net, example)
         if self.device.type != "cpu":
             self.folded = replace(self.folded, net=copy.deepcopy(self.folded.net).to(self.device))
-        self.channels_last = example.dim() == 4 and any(isinstance(module, nn.Conv2d) for module in net.modules())
-        self.batch = _BATCH if self.device.type != "cpu" else _batch(net, example)
+        fits = _batch(net, example)
+        self.batch = fits if self.device.type == "cpu" else _BATCH
+        self.channels_last = fits < _BATCH and any(isinstance(module, nn.Conv2d) for module in net.modules())
         self.bfloat16 = bfloat16
 
     @property
     def text(self) -> str:
         """What was chosen, for people and records."""
         folded = f"{len(self.folded.folds)} batch norms folded"
-        parts = [f"run as it is, {self.folded.why_plain}" if self.folded.why_plain else folded]
+        parts = [f"no folding ({self.folded.why_plain})" if self.folded.why_plain else folded]
         parts += ["channels last"] * self.channels_last + [f"batches of {self.batch}"] + ["bfloat16"] * self.bfloat16
         return ", ".join(parts)
 
@@ -58,12 +60,14 @@ class FastNetwork:
 
     def arranged(self, state: StateDict) -> StateDict:
         """Its filters in the memory layout that the network is quickest with."""
+        if not self.channels_last:
+            return state
         return {name: self.arrange(tensor) if tensor.dim() == 4 else tensor for name, tensor in state.items()}
 
     def run(self, net: nn.Module, state: StateDict, args: tuple[Any, ...]) -> Any:
         """`net`, which is the folded network or a part of it, with this state."""
         with self._precision():
-            return functional_call(net, state, args)
+            return functional_call(net, state, args, tie_weights=False)  # `state` has every name of a tied tensor
 
     def arrange(self, inputs: Images) -> Images:
         """A batch, or a layer's filters, in the memory layout that the network is quickest with."""

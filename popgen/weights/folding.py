@@ -63,7 +63,8 @@ class Folded:
                 shift = shift + made.pop(f"{fold.norm}.bias")
             made[f"{fold.layer}.weight"] = weight * scale.view(-1, *[1] * (weight.dim() - 1))
             made[f"{fold.layer}.bias"] = shift
-        return {name: tensor for name, tensor in made.items() if name in self.names}
+        surplus = made.keys() - self.names
+        return {name: tensor for name, tensor in made.items() if name in self.names} if surplus else made
 
 
 @torch.no_grad()
@@ -82,8 +83,8 @@ def fold_batch_norm(net: nn.Module, inputs: Images) -> Folded:
     folded = Folded(_without(traced, folds), folds)
     state = _random_state(net)
     try:
-        wanted = functional_call(net, state, (inputs,))
-        got = functional_call(folded.net, folded.state(state), (inputs,))
+        wanted = functional_call(net, state, (inputs,), tie_weights=False)
+        got = functional_call(folded.net, folded.state(state), (inputs,), tie_weights=False)
     except Exception as error:  # noqa: BLE001 - as above; a network that fails as it is says so at its first use
         return Folded(net, (), f"its trace fails ({brief(error)})")
     if not isinstance(wanted, Tensor) or not isinstance(got, Tensor):

@@ -38,12 +38,13 @@ class Passes:
     @property
     def text(self) -> str:
         """How the networks are run, for people and records."""
-        kept = "" if self._cut is None else f", {len(self._known)} tensors that all share run once"
+        kept = "" if self._cut is None else f", the layers of {len(self._known)} shared tensors only once"
         return self._network.text + kept
 
     def outputs(self, flat: Tensor, begin: int = 0, end: int | None = None) -> Tensor:
         """Logits (n, classes) of the network with weights `flat` (p,) on the inputs from `begin` to `end`."""
-        return torch.cat(list(self._run(flat, begin, end)))
+        logits = list(self._run(flat, begin, end))
+        return logits[0] if len(logits) == 1 else torch.cat(logits)
 
     def features(self, flat: Tensor) -> Tensor:
         """What enters the head (the last linear layer), shape (n, features).
