@@ -5,8 +5,8 @@
 
 `eager` is the plain module on contiguous images in batches of 100 or 1,000; `fitness` is Fitness.score; `stage 3` the same
 where candidates differ in layer3 and the head only (--parts 'layer3*,linear*'); `refit` with the head refitted on as many
-images again, which are counted, beside the same by eager batches of 100. Repetitions are interleaved, so that other work on
-the machine hits all alike; the figures are medians.
+images again, which are counted, beside the same by eager batches of 100. Seconds are the process's own on its core, and
+repetitions are interleaved, so that other work on the machine matters little; the figures are medians.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path, help="npz file with x_train, y_train, x_test, y_test; without it random")
     parser.add_argument("--count", type=int, default=1000, help="images")
     parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--ways", default="eager 100,eager 1000,fitness,stage 3,eager refit,refit")
     options = parser.parse_args()
     torch.set_num_threads(1)
     print("| network | way | images a second | times eager | loss | difference |\n|---|---|---|---|---|---|")
@@ -55,7 +56,8 @@ def main() -> None:
         spec = ArchSpec.from_config(arch)
         flat = _weights(spec, options.checkpoints)
         train, val = (_images(spec, options.images, split, options.count) for split in ("train", "test"))
-        _report(arch, _ways(spec, flat, train, val), options.repeat)
+        ways = _ways(spec, flat, train, val)
+        _report(arch, {name: ways[name] for name in options.ways.split(",")}, options.repeat)
 
 
 def _report(arch: str, ways: dict[str, Way], repeat: int) -> None:
@@ -63,9 +65,9 @@ def _report(arch: str, ways: dict[str, Way], repeat: int) -> None:
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repeat):
         for name, way in ways.items():
-            begun = time.perf_counter()
+            begun = time.process_time()
             way.loss()
-            seconds[name].append(time.perf_counter() - begun)
+            seconds[name].append(time.process_time() - begun)
     base = {"eager refit": "eager refit", "refit": "eager refit"}
     rates = {name: ways[name].images / statistics.median(seconds[name]) for name in ways}
     for name, rate in rates.items():
