@@ -6,8 +6,10 @@ gain nothing). On a GPU bfloat16 where asked for. A network that cannot be trace
 is, and `FastNetwork.text` says so. All of it is decided by the architecture alone, never by a clock: the same weights have
 the same outputs to the last digit in every process of a machine.
 
-torch.compile is not used. On a ResNet20 and one core it was 3 to 10 % faster than this after 11 to 27 s of compiling in each
-process, which pays after some 300 s of evaluations there; oneDNN's convolutions with ReLU and addition fused gained nothing.
+torch.compile is not used. On a ResNet20 and one core it was 3 to 12 % faster than this after 11 to 27 s of compiling in each
+process (needing a C++ compiler there), which pays after some 200 s of evaluations at best; and whether it pays would depend
+on the budget, so that N evaluations and M more would differ from N + M in their last digits. oneDNN's convolutions with ReLU
+and addition fused gained nothing.
 """
 
 from __future__ import annotations
