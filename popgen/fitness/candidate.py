@@ -6,9 +6,11 @@ A Fitness holds training and validation images only; test images never enter it.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +27,9 @@ from popgen.fitness.measures import MEASURES
 from popgen.generator.decoder import Decoder, TransplantDecoder
 from popgen.types import Flat, Images, Labels, StateDict
 from popgen.weights.batchnorm import reestimate
-from popgen.weights.network import network_features, network_inputs, network_outputs, outputs_of_many
+from popgen.weights.network import network_features, network_inputs, network_outputs
+from popgen.weights.parts import Parts
+from popgen.weights.passes import Passes
 
 HEADS = ("auto", "keep", "remap", "refit")
 _TEMPERATURES = torch.logspace(-0.7, 0.7, 15)  # factors of the logits, 0.2 to 5
@@ -62,6 +66,16 @@ class Fitness:
     rows: tuple[int, ...]  # remap: the head's row for each class of the data set
     train: tuple[Images, Labels]  # prepared inputs
     val: tuple[Images, Labels]
+    parts: Parts | None = None  # of most candidates: what the others' tensors are, so that layers before need one pass
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields, without what was computed from them; images as numpy arrays, which Ray's workers read in place."""
+        state = {one.name: getattr(self, one.name) for one in fields(self)}
+        return state | {name: tuple(one.numpy(force=True) for one in state[name]) for name in ("train", "val")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        arrays = {name: tuple(_in_place(one) for one in state[name]) for name in ("train", "val")}
+        self.__dict__.update(state | arrays)
 
     @property
     def images(self) -> int:
@@ -86,8 +100,7 @@ class Fitness:
         one by one, training images, because a head fitted to few examples flatters its own validation score.
         """
         flat, loo_loss = self._finish(flat)
-        logits = network_outputs(self.finished, flat, self.val[0])
-        return self._scored(flat, logits, self.val[1], loo_loss)
+        return self._scored(flat, self._on_val.outputs(flat), self.val[1], loo_loss)
 
     @torch.no_grad()
     def score_many(self, weights: Flat) -> list[Score]:
@@ -95,13 +108,14 @@ class Fitness:
         if self.head == "refit" or self.batch_norm == "reestimate":
             return [self.score(flat) for flat in weights]
         finished = torch.stack([self._finish(flat)[0] for flat in weights])
-        logits = outputs_of_many(self.finished, finished, self.val[0])
+        logits = self._on_val.outputs_of_many(finished)
         return [self._scored(flat, one, self.val[1], None) for flat, one in zip(finished, logits, strict=True)]
 
     def to(self, device: str) -> Fitness:
         """The same on another device."""
         train, val = ((images.to(device), labels.to(device)) for images, labels in (self.train, self.val))
-        return replace(self, train=train, val=val)
+        parts = None if self.parts is None else self.parts.to(device)
+        return replace(self, train=train, val=val, parts=parts)
 
     @torch.no_grad()
     def look(self, flat: Tensor, shares: Sequence[float], before: Tensor | None = None) -> Score:
@@ -116,16 +130,37 @@ class Fitness:
         for share in shares:
             end = math.ceil(share * len(order))
             if end > seen:
-                parts.append(network_outputs(self.finished, flat, self.val[0][order[seen:end]]))
+                parts.append(self._on_racing.outputs(flat, seen, end))
                 seen = end
         return self._scored(flat, torch.cat(parts), self.val[1][order[:seen]], loo_loss)
+
+    @property
+    def evaluation(self) -> str:
+        """How networks are run (see `popgen.weights.fast`)."""
+        return self._on_val.text
+
+    @cached_property
+    def _on_train(self) -> Passes:
+        return self._passes(self.spec, self.train[0])
+
+    @cached_property
+    def _on_val(self) -> Passes:
+        return self._passes(self.finished, self.val[0])
+
+    @cached_property
+    def _on_racing(self) -> Passes:
+        return self._passes(self.finished, self.val[0][self.racing_order])
+
+    def _passes(self, spec: ArchSpec, inputs: Images) -> Passes:
+        fixed = None if self.parts is None else self.parts.fixed(self.spec)
+        return Passes(spec, inputs, fixed, bfloat16=inputs.is_cuda and torch.cuda.is_bf16_supported())
 
     def _finish(self, flat: Tensor) -> tuple[Tensor, float | None]:
         """The finished weights, and the leave-one-out loss of a refitted head."""
         if self.batch_norm == "reestimate":
             flat = reestimate(self.spec, flat, self.train[0])
         if self.head == "refit":
-            features = network_features(self.spec, flat, self.train[0])
+            features = self._on_train.features(flat)
             classes, intercept = self.finished.config.classes, _has_bias(self.spec)
             head = fit_ridge_head(features, self.train[1], classes, intercept)
             return self._with_head(flat, head.weight, head.bias), head.loss + 1 - head.accuracy
@@ -154,6 +189,13 @@ class Fitness:
             return options[0]
         losses = [option.score(flat).loss for option in options]
         return options[int(np.nan_to_num(losses, nan=np.inf).argmin())]
+
+
+def _in_place(array: np.ndarray) -> Tensor:
+    """A tensor of the same memory, which nobody writes to: read-only where it belongs to Ray's store."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(array)
 
 
 def classification_loss(logits: Tensor, labels: Labels) -> float:
@@ -211,9 +253,20 @@ class LatentObjective:
     @cached_property
     def _placed(self) -> tuple[Decoder | TransplantDecoder, Fitness]:
         """On the device, which only the worker has: moved with its first candidate."""
+        fitness = replace(self.fitness, parts=getattr(self.decoder, "parts", None))
         if self.device == "cpu":
-            return self.decoder, self.fitness
-        return self.decoder.to(self.device), self.fitness.to(self.device)
+            return self.decoder, fitness
+        return self.decoder.to(self.device), fitness.to(self.device)
+
+    @property
+    def evaluation(self) -> str:
+        """How candidates are run, for people and records."""
+        fitness = self._placed[1] if self.device == "cpu" else self.fitness
+        return fitness.evaluation + ("" if self.device == "cpu" else "; on a GPU bfloat16 where it has that")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields, without what was computed from them."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
 
     def _worth(self, vector: np.ndarray, score: Score) -> tuple[float, dict[str, float]]:
         penalty = 0.0

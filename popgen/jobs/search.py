@@ -156,6 +156,7 @@ def _search_one(
     if renamed:
         say(f"{arch}: classes taken as the same: {', '.join(f'{a} = {b}' for a, b in renamed.items())}")
     say(f"{arch}: head {fitness.head}, batch norm {fitness.batch_norm if fitness.spec.has_batch_norm else 'none'}")
+    say(f"{arch}: candidates are run with {objective.evaluation}")
     pool = _pool(objective, population, config, session)
     try:
         result = run_search(
@@ -205,7 +206,7 @@ def _search_one(
     rows.append(Row("search", result.evaluations, best.accuracy, test_accuracy(best, data), best.loss))
     details = (
         _details(result, fitness, population, closest)
-        | {"renamed_classes": renamed}
+        | {"renamed_classes": renamed, "run_with": objective.evaluation}
         | ({"front": front} if front else {})
     )
     if job.target.transplant is not None:

@@ -1,33 +1,24 @@
 """Networks as functions of a flat vector of weights: their inputs, outputs, losses and accuracies.
 
 Outputs and losses are differentiable with respect to the weights. Batch norm uses the given running statistics, as the network
-will when it is used.
+will when it is used. What needs no gradient runs faster by `popgen.weights.passes`.
 """
 
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from popgen.archs import ArchConfig, ArchSpec, build
+from popgen.archs import ArchConfig, ArchSpec
 from popgen.data import Part
 from popgen.data.datasets import fit_images
 from popgen.errors import BadInput
 from popgen.types import Flat, Images, Labels, StateDict
-
-_BATCH = 1000  # images a forward pass: bounds memory, large enough to keep a core busy
-_SKELETONS: dict[str, nn.Module] = {}
-
-
-def skeleton(spec: ArchSpec) -> nn.Module:
-    """An instance of the architecture in evaluation mode, whose own weights do not matter; made once."""
-    key = repr(spec.config)
-    if key not in _SKELETONS:
-        _SKELETONS[key] = build(spec.config, seed=0).eval().requires_grad_(False)
-    return _SKELETONS[key]
+from popgen.weights.passes import Passes
+from popgen.weights.skeleton import skeleton
 
 
 def network_inputs(config: ArchConfig, images: Images) -> Images:
@@ -40,12 +31,6 @@ def network_inputs(config: ArchConfig, images: Images) -> Images:
 def network_outputs(spec: ArchSpec, flat: Tensor, inputs: Images) -> Tensor:
     """Logits (n, classes) of the network with weights `flat` (p,), on inputs prepared by `network_inputs`."""
     return functional_call(skeleton(spec), spec.to_state(flat), (inputs,))
-
-
-def outputs_of_many(spec: ArchSpec, weights: Flat, inputs: Images) -> Tensor:
-    """Logits (networks, n, classes) of the networks `weights` (networks, p) on the same inputs, in one vectorised pass."""
-    outputs: Tensor = torch.vmap(lambda flat: network_outputs(spec, flat, inputs))(weights)
-    return outputs
 
 
 def _differentiable(spec: ArchSpec, flat: Tensor) -> StateDict:
@@ -121,6 +106,5 @@ def distillation_losses(
 def accuracy(spec: ArchSpec, flat: Tensor, part: Part) -> float:
     """Share of `part`, 0 to 1, that the network with weights `flat` (p,) classifies correctly."""
     inputs = network_inputs(spec.config, part.images.to(flat.device))
-    chunks = zip(inputs.split(_BATCH), part.labels.to(flat.device).split(_BATCH), strict=True)
-    right = sum(int((network_outputs(spec, flat, x).argmax(1) == y).sum()) for x, y in chunks)
-    return right / len(part)
+    found = Passes(spec, inputs).outputs(flat).argmax(1)
+    return int((found == part.labels.to(flat.device)).sum()) / len(part)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from popgen.archs import ArchSpec
 from popgen.errors import BadInput, BrokenFile, NotFound, brief, near_matches
-from popgen.types import Flat
+from popgen.types import Flat, StateDict
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,11 @@ class Parts:
         [[1.0, 7.0]]
         """
         return torch.where(self.mask, weights, self.base)
+
+    def fixed(self, spec: ArchSpec) -> StateDict:
+        """The tensors of which nothing is generated, by name."""
+        masks, base = (spec.to_state(one) for one in (self.mask, self.base))
+        return {tensor.name: base[tensor.name] for tensor in spec.tensors if not bool(masks[tensor.name].any())}
 
     def to(self, device: str) -> Parts:
         """The same on another device."""

@@ -1,0 +1,310 @@
+"""Quick evaluation gives what the plain module gives: folding, cutting, batches, precision, and what Ray's store holds."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+from fnmatch import fnmatchcase
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from popgen.archs import ArchConfig, ArchSpec, build
+from popgen.data import load_data
+from popgen.errors import BadInput
+from popgen.fitness import LatentObjective, make_fitness
+from popgen.generator import Generator
+from popgen.weights.fast import FastNetwork, fast_network
+from popgen.weights.folding import fold_batch_norm
+from popgen.weights.network import network_features, network_outputs
+from popgen.weights.parts import Parts
+from popgen.weights.passes import Passes
+from popgen.weights.skeleton import skeleton
+
+
+class Branching(nn.Module):
+    """Its outputs cannot be traced: which way they go depends on the images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(self.conv(x if x.mean() > 0.5 else -x))
+        return self.head(y.mean((2, 3)))
+
+
+class ReadTwice(nn.Module):
+    """The convolution is read by the batch norm and past it; the second norm has no layer before it, one module is idle."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.other = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+        self.idle, self.head = nn.Linear(3, 3), nn.Linear(4, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        return self.head(self.other(F.relu(self.norm(y) + y)).mean((2, 3)))
+
+
+class Sequence(nn.Module):
+    """Batch norm over the second of three axes, which is not the linear layer's: folding would be wrong."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.norm, self.head = nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Linear(64, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.norm(self.wide(x[:, 0])).flatten(1))
+
+
+class Headless(nn.Module):
+    """Its last linear layer is never called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.idle = nn.Conv2d(1, 10, 8), nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x).flatten(1)
+
+
+def make_plain_norms() -> nn.Module:
+    """Linear and convolution, with bias and without, batch norm with weights and without."""
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 3, stride=2, bias=False),
+        nn.BatchNorm2d(6, affine=False, eps=0.1),
+        nn.ReLU(),
+        nn.Conv2d(6, 6, 3, groups=3),
+        nn.BatchNorm2d(6),
+        nn.Flatten(),
+        nn.Linear(6, 12),
+        nn.BatchNorm1d(12),
+        nn.ReLU(),
+        nn.Linear(12, 10),
+    )
+
+
+def spec_of(name: str) -> ArchSpec:
+    return ArchSpec.from_config(ArchConfig(name, f"{__name__}:{name}") if name in globals() else name)
+
+
+def drawn(spec: ArchSpec, seed: int = 0) -> Tensor:
+    """Weights of a network whose batch norms do something."""
+    generator = torch.Generator().manual_seed(seed)
+    state = build(spec.config, seed=seed).state_dict()
+    for tensor in spec.tensors:
+        if tensor.kind.startswith("norm"):
+            state[tensor.name] = torch.rand(tensor.shape, generator=generator) + 0.5
+    return spec.to_flat(state)
+
+
+def images(spec: ArchSpec, n: int = 7) -> Tensor:
+    return torch.rand(n, *spec.config.input_shape, generator=torch.Generator().manual_seed(1))
+
+
+NETS = ["mlp-s", "cnn-s", "resnet-s", "resnet20", "make_plain_norms", "Branching", "ReadTwice", "Sequence"]
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_outputs_and_features_are_those_of_the_plain_network(name: str) -> None:
+    spec = spec_of(name)
+    flat, inputs = drawn(spec), images(spec)
+    passes = Passes(spec, inputs)
+    with torch.no_grad():
+        wanted = network_outputs(spec, flat, inputs)
+        assert torch.allclose(passes.outputs(flat), wanted, rtol=1e-5, atol=1e-5)
+        assert torch.equal(passes.outputs(flat, 2, 5), Passes(spec, inputs[2:5]).outputs(flat))
+        assert torch.allclose(passes.features(flat), network_features(spec, flat, inputs), rtol=1e-5, atol=1e-5)
+    assert not passes.outputs(flat.requires_grad_()).requires_grad
+
+
+@pytest.mark.parametrize(
+    ("name", "folds", "said"),
+    [
+        ("mlp-s", 0, "0 batch norms folded, batches of 1000"),
+        ("resnet-s", 6, "6 batch norms folded, batches of 1000"),
+        ("resnet20", 19, "19 batch norms folded, channels last, batches of 64"),
+        ("make_plain_norms", 3, "3 batch norms folded, batches of 1000"),
+        ("ReadTwice", 0, "0 batch norms folded, batches of 1000"),
+        ("Branching", 0, "no folding (it cannot be traced (TraceError: "),
+        ("Sequence", 0, "no folding (folded, it gives other outputs), batches of 1000"),
+    ],
+)
+def test_what_is_folded_is_said(name: str, folds: int, said: str) -> None:
+    network = fast_network(spec_of(name))
+    assert len(network.folded.folds) == folds
+    assert network.text.startswith(said)
+    assert fast_network(spec_of(name)) is network
+
+
+def test_folding_is_exact_and_differentiable() -> None:
+    """In double precision to rounding, for any weights."""
+    spec = spec_of("make_plain_norms")
+    net, inputs = build(spec.config, seed=0).double().eval(), images(spec).double()
+    folded = fold_batch_norm(net, inputs)
+
+    @settings(max_examples=20, deadline=None)
+    @given(seed=st.integers(0, 1000))
+    def check(seed: int) -> None:
+        state = {name: tensor.double() for name, tensor in spec.to_state(drawn(spec, seed)).items()}
+        wanted = functional_call(net, state, (inputs,))
+        state = {name: tensor.requires_grad_() for name, tensor in state.items()}
+        got = functional_call(folded.net, folded.state(state), (inputs,))
+        assert torch.allclose(got, wanted, rtol=1e-9, atol=1e-9)
+        got.square().sum().backward()
+        assert all(state[tensor.name].grad is not None for tensor in spec.tensors)
+
+    check()
+
+
+def test_the_module_that_is_folded_stays_as_it_was() -> None:
+    spec = spec_of("resnet20")
+    before = {name: tensor.clone() for name, tensor in skeleton(spec).state_dict().items()}
+    Passes(spec, images(spec)).outputs(drawn(spec))
+    after = skeleton(spec).state_dict()
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_batches_do_not_matter_much_and_not_at_all_to_themselves() -> None:
+    spec = spec_of("resnet20")
+    flat, inputs = drawn(spec), images(spec, 70)  # 64 and 6
+    whole = Passes(spec, inputs).outputs(flat)
+    assert torch.equal(whole[:64], Passes(spec, inputs[:64]).outputs(flat))
+    assert torch.equal(whole, Passes(spec, inputs).outputs(flat))
+    assert torch.allclose(whole, network_outputs(spec, flat, inputs), atol=1e-4)
+
+
+def test_no_features_without_a_head() -> None:
+    spec = spec_of("Headless")
+    with pytest.raises(BadInput, match="'Headless' does not call its last linear layer 'idle'\nso it has no features"):
+        Passes(spec, images(spec)).features(drawn(spec))
+
+
+# Layers that all candidates share
+
+
+def parts_of(spec: ArchSpec, patterns: tuple[str, ...], base: Tensor) -> Parts:
+    mask = [torch.full((t.size,), any(fnmatchcase(t.name, p) for p in patterns)) for t in spec.tensors]
+    return Parts(torch.cat(mask), base, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "patterns", "shared"),
+    [
+        ("resnet20", ("layer3*", "linear*"), 2 * 13),  # weight and bias of each convolution before
+        ("resnet20", ("layer3.0.bn1.weight",), 2 * 13),
+        ("resnet20", ("linear*",), 2 * 19),
+        ("resnet-s", ("layer2.0.shortcut*",), 2 * 5),  # all but the shortcut and the head
+        ("cnn-s", ("6.*",), 4),
+        ("cnn-s", ("0.bias",), 0),
+        ("Branching", ("head*",), 0),
+        ("ReadTwice", ("other*",), 6),
+    ],
+)
+def test_shared_layers_are_run_once_and_change_nothing(name: str, patterns: tuple[str, ...], shared: int) -> None:
+    spec = spec_of(name)
+    base, inputs = drawn(spec), images(spec)
+    parts = parts_of(spec, patterns, base)
+    once, whole = Passes(spec, inputs, parts.fixed(spec)), Passes(spec, inputs)
+    calls = []
+    first = once._cut.before if once._cut else None
+    if first is not None:
+        first.register_forward_hook(lambda *_: calls.append(1))
+    said = f"the layers of {shared} shared tensors only once"
+    assert once.text == whole.text + (f", {said}" if shared else "")
+    candidates = [parts.compose(drawn(spec, seed)) for seed in (1, 2)]
+    strange = drawn(spec, 3)
+    for flat in (candidates[0], strange, candidates[1]):
+        assert torch.equal(once.outputs(flat), whole.outputs(flat))
+        assert torch.equal(once.features(flat), whole.features(flat))
+    assert not torch.equal(once.outputs(candidates[0]), once.outputs(candidates[1]))
+    assert len(calls) == (1 if shared else 0)
+
+
+def test_activations_that_are_too_large_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = spec_of("resnet20")
+    fixed = parts_of(spec, ("layer3*", "linear*"), drawn(spec)).fixed(spec)
+    kept = 7 * 4 * (32 * 16 * 16 + 64 * 8 * 8)  # bytes: what layer 2 gives for 7 images, and layer 3's first shortcut
+    monkeypatch.setattr("popgen.weights.passes._KEPT", kept)
+    assert "shared" in Passes(spec, images(spec), fixed).text
+    monkeypatch.setattr("popgen.weights.passes._KEPT", kept - 1)
+    assert "shared" not in Passes(spec, images(spec), fixed).text
+
+
+# As on a GPU
+
+
+@pytest.mark.parametrize("name", ["mlp-s", "resnet-s", "resnet20"])
+def test_many_at_once(name: str) -> None:
+    spec = spec_of(name)
+    weights, inputs = torch.stack([drawn(spec, seed) for seed in range(3)]), images(spec, 5)
+    passes = Passes(spec, inputs)
+    assert torch.equal(passes.outputs_of_many(weights), torch.stack([passes.outputs(flat) for flat in weights]))
+    assert torch.allclose(passes._vectorised(weights), passes.outputs_of_many(weights), rtol=1e-4, atol=1e-4)
+    head = spec.head + "*"
+    parts = parts_of(spec, (head,), weights[0])
+    weights = parts.compose(weights)
+    once = Passes(spec, inputs, parts.fixed(spec))
+    assert torch.allclose(once._vectorised(weights), passes.outputs_of_many(weights), rtol=1e-4, atol=1e-4)
+
+
+def test_bfloat16() -> None:
+    spec = spec_of("resnet20")
+    flat, inputs = drawn(spec), images(spec)
+    exact, rounded = Passes(spec, inputs).outputs(flat), Passes(spec, inputs, bfloat16=True)
+    got = rounded.outputs(flat)
+    assert rounded.text.endswith("batches of 64, bfloat16")
+    assert got.dtype == rounded.features(flat).dtype == torch.float32
+    assert 1e-5 < float((got - exact).abs().max() / exact.abs().max()) < 0.05
+    assert torch.allclose(rounded._vectorised(flat[None])[0], got, atol=0.05 * float(exact.abs().max()))
+
+
+# In a Fitness
+
+
+@pytest.mark.parametrize(("arch", "head"), [("cnn-s", "keep"), ("cnn-s", "refit"), ("resnet-s", "refit")])
+def test_an_objective_of_parts_is_worth_what_its_whole_networks_are(arch: str, head: str) -> None:
+    data, generator = load_data("digits/rotate:45"), Generator.from_pretrained("digits")
+    spec = generator.spec(arch)
+    fitness = make_fitness(spec, data, data.classes, head)
+    last = {"cnn-s": ("3.*", "6.*"), "resnet-s": ("layer2*", "linear*")}[arch]
+    parts = parts_of(spec, last, drawn(spec))
+    decoder = replace(generator.decoder(arch), parts=parts)
+    objective = LatentObjective(decoder, fitness, rungs=(0.5,))
+    vector = np.random.default_rng(0).normal(size=generator.codes[0].numel())
+    score = fitness.score(decoder.weights(vector))
+    assert "shared tensors" in objective.evaluation and "shared tensors" not in fitness.evaluation
+    assert objective(vector)[0] == objective(vector)[0] == score.loss
+    assert objective.many(vector[None])[0][0] == score.loss
+    assert (
+        objective.look(vector, 1.0, None)[0]
+        == LatentObjective(decoder, fitness, rungs=(0.5,)).look(vector, 1.0, None)[0]
+    )
+
+
+def test_a_pickled_objective_shares_the_memory_of_its_images() -> None:
+    """As in Ray's store, where buffers of numpy arrays lie beside the pickle, and are read-only."""
+    data, generator = load_data("digits/rotate:45"), Generator.from_pretrained("digits")
+    objective = LatentObjective(generator.decoder("cnn-s"), make_fitness(generator.spec("cnn-s"), data, data.classes))
+    vector = np.random.default_rng(0).normal(size=generator.codes[0].numel())
+    worth = objective(vector)
+    buffers: list[pickle.PickleBuffer] = []
+    pickled = pickle.dumps(objective, protocol=5, buffer_callback=buffers.append)
+    assert sum(buffer.raw().nbytes for buffer in buffers) >= 1300 * 64 * 4
+    stored = [bytes(buffer.raw()) for buffer in buffers]
+    held = pickle.loads(pickled, buffers=stored)
+    assert held(vector) == worth
+    places = {np.frombuffer(one, dtype=np.uint8).ctypes.data for one in stored}
+    assert {held.fitness.train[0].data_ptr(), held.fitness.val[0].data_ptr()} <= places
+
+
+def test_a_gpu_gets_large_batches() -> None:
+    network = FastNetwork(spec_of("resnet20"), "meta")
+    assert network.batch == 1000 and network.channels_last
