@@ -132,3 +132,17 @@ def fit_images(images: Tensor, shape: tuple[int, int, int]) -> Tensor:
     if tuple(images.shape[-2:]) != (h, w):
         images = F.interpolate(images, (h, w), mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
     return images.contiguous()
+
+
+def fit_remark(shape: tuple[int, int, int], to: tuple[int, int, int]) -> str:
+    """What `fit_images` does to images of a data set's shape, in words; empty where it does nothing.
+
+    >>> fit_remark((3, 96, 96), (3, 32, 32))
+    'images of 3x96x96 resized to the network\'s 3x32x32 (bilinear, antialiased)'
+    """
+    if shape == to:
+        return ""
+    was, is_now = ("x".join(map(str, one)) for one in (shape, to))
+    colour = {(1, 3): ", grey repeated to colour", (3, 1): ", colour averaged to grey"}.get((shape[0], to[0]), "")
+    change = "resized" if shape[1:] != to[1:] else "brought"
+    return f"images of {was} {change} to the network's {is_now} (bilinear, antialiased{colour})"

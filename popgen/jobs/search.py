@@ -16,6 +16,7 @@ from popgen import __version__
 from popgen.audit import Row
 from popgen.audit.baselines import test_accuracy
 from popgen.data.classes import renamed_classes
+from popgen.data.parts import fit_remark
 from popgen.errors import BadInput
 from popgen.fitness import Fitness, LatentObjective
 from popgen.generator import Generator
@@ -153,6 +154,9 @@ def _search_one(
             "The table shows other ways to fill it with weights; train what you choose."
         )
     renamed = renamed_classes(data.classes, generator.provenance.classes) if fitness.head != "refit" else {}
+    fitted = fit_remark(data.shape, fitness.spec.config.input_shape)
+    if fitted:
+        say(f"{arch}: {fitted}")
     if renamed:
         say(f"{arch}: classes taken as the same: {', '.join(f'{a} = {b}' for a, b in renamed.items())}")
     say(f"{arch}: head {fitness.head}, batch norm {fitness.batch_norm if fitness.spec.has_batch_norm else 'none'}")
@@ -206,7 +210,7 @@ def _search_one(
     rows.append(Row("search", result.evaluations, best.accuracy, test_accuracy(best, data), best.loss))
     details = (
         _details(result, fitness, population, closest)
-        | {"renamed_classes": renamed, "run_with": objective.evaluation}
+        | {"renamed_classes": renamed, "images": fitted, "run_with": objective.evaluation}
         | ({"front": front} if front else {})
     )
     if job.target.transplant is not None:

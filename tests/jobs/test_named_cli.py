@@ -52,6 +52,10 @@ def test_stl10_of_other_images(popgen, folder: Path) -> None:
     said = popgen("search", *QUICK, "--data", "stl10", "--data-dir", folder, "--out", "run")
     assert "are not the published files of stl10 (md5)" in said.err
     assert "mlp-s: head refit" in said.err  # digits' networks know no airplane
+    assert (
+        "mlp-s: images of 3x96x96 resized to the network's 1x8x8 (bilinear, antialiased, colour averaged to grey)"
+        in said.err
+    )
     recorded = yaml.safe_load(Path("run/config.yaml").read_text())["recorded"]
     assert "are not the published files" in recorded["data_remarks"][0]
     facts = popgen("search", *QUICK, "--data", "stl10/size:32", "--data-dir", folder, "--dry-run").json

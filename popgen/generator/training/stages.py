@@ -163,6 +163,7 @@ def data_encoder_stage(generator: Generator, tasks: Tasks, codes: dict[str, Late
         arch = archs[step % len(archs)]
         known = [name for name in names if name in rows[arch]]
         chosen = [known[i] for i in torch.randperm(len(known))[: config.batch].tolist()]
+        chosen = chosen * 2 if len(chosen) == 1 else chosen  # a zoo of one data set: two draws of it, and nothing to tell apart
         embedding = generator.data_encoder(
             torch.stack([tasks.draw_features(n, config.images_per_class) for n in chosen])
         )
@@ -172,7 +173,7 @@ def data_encoder_stage(generator: Generator, tasks: Tasks, codes: dict[str, Late
         right = F.normalize(project["latent"](latents), dim=1)
         logits = scale[0].exp().clamp_max(100) * left @ right.T
         target = torch.arange(len(chosen))
-        contrast = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+        contrast = (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2 * (len(known) > 1)
         return {
             "contrastive": contrast,
             "regression": config.regression * F.mse_loss(predict[arch](embedding), latents),
