@@ -138,7 +138,9 @@ def measure(name: str, logits: Tensor, labels: Labels, groups: Labels | None = N
         raise BadInput(f"the objective {name!r} failed", brief(error), "Correct it, or call it by itself.") from error
     if number is None:
         raise BadInput(
-            f"the objective {name!r} returned {value!r:.80}", "it must return one number, lower is better", "Correct it."
+            f"the objective {name!r} returned {value!r:.80}",
+            "it must return one number, lower is better",
+            "Correct it.",
         )
     return number
 

@@ -119,7 +119,9 @@ def test_arrays_that_do_not_fit(tmp_path: Path) -> None:
         load_groups(load_data("digits"), None)
     arrays = {"x_train": pixels(0), "y_train": LABELS, "x_test": pixels(40), "y_test": LABELS}
     np.savez(tmp_path / "none.npz", **arrays)
-    with pytest.raises(BadInput, match="has no array groups_train\nit holds .*\nAdd the group of each image of x_train"):
+    with pytest.raises(
+        BadInput, match="has no array groups_train\nit holds .*\nAdd the group of each image of x_train"
+    ):
         load_groups(load_data(f"npz:{tmp_path / 'none.npz'}"), None)
     np.savez(tmp_path / "few.npz", **arrays, groups_train=np.arange(5))
     with pytest.raises(BadInput, match=r"has shape \(5,\)\nthere are 40 images"):

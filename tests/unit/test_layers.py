@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"cli_codes", "cli_sweep"},
+    {"cli_codes", "cli_sweep", "cli_worth"},
     {"api", "cli_zoo", "progress"},
     {"jobs"},
     {"report", "audit"},
@@ -57,6 +57,7 @@ LIGHT = [
         "cli",
         "cli_codes",
         "cli_sweep",
+        "cli_worth",
         "cli_zoo",
         "config",
         "errors",

@@ -36,7 +36,9 @@ def test_they_are_those_of_scikit_learn(seed: int, used: int) -> None:
     assert measure("worst_class_error", logits, labels) == pytest.approx(1 - recalls.min())
     assert measure("f1_error", logits, labels) == pytest.approx(1 - f1_score(truth, answers, average="macro"))
     chances = logits.double().softmax(1).numpy()
-    assert measure("cross_entropy", logits, labels) == pytest.approx(log_loss(truth, chances, labels=range(5)), rel=1e-5)
+    assert measure("cross_entropy", logits, labels) == pytest.approx(
+        log_loss(truth, chances, labels=range(5)), rel=1e-5
+    )
 
 
 def test_the_worst_group_is_the_one_with_the_lowest_accuracy() -> None:
