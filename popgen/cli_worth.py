@@ -47,7 +47,7 @@ _OPTIONS = [
         metavar="EPOCHS",
         help="Then train every row of the table for so many epochs: 1,10 compares 0, 1 and 10.",
     ),
-    click.option("--finetune-lr", type=float, help="Peak learning rate of that training.  [default: 0.01]"),
+    click.option("--finetune-lr", type=float, help="Peak learning rate of that training.  [default: 0.03]"),
     click.option("--finetune-batch", type=int, help="Images of its steps.  [default: 50]"),
 ]
 
@@ -67,10 +67,8 @@ def print_found(found: list[Found], as_json: bool) -> None:
     from popgen.progress import table
 
     for one in found:
-        epochs = one.details.get("finetune", {"epochs": []})["epochs"]
-        after = [f"{split} after {n}" for n in epochs for split in ("val", "test")]
-        columns = ["", "evaluations", "val accuracy", "test accuracy", *after]
-        table(f"{one.arch} on {one.data}", columns, [_cells(row, epochs) for row in one.rows], last_bold=True)
+        rows = [[r.name, str(r.evaluations), f"{r.val_accuracy:.3f}", f"{r.test_accuracy:.3f}"] for r in one.rows]
+        table(f"{one.arch} on {one.data}", ["", "evaluations", "val accuracy", "test accuracy"], rows, last_bold=True)
         front = one.details.get("front", [])
         if front:
             names = list(front[0]["values"])
@@ -85,12 +83,15 @@ def print_found(found: list[Found], as_json: bool) -> None:
             table(f"front of {one.arch}; its knee is shown above", ["evaluation", *names, "val accuracy"], points)
             click.echo(f"front: {front[0]['weights'].rpartition('/')[0]}")
         click.echo(f"weights: {one.weights}")
-        if epochs:
-            click.echo(f"after {epochs[-1]} epochs: {one.details['finetune']['weights']}")
+        if "finetune" in one.details:
+            epochs = one.details["finetune"]["epochs"]
+            title = f"{one.arch} after epochs of fine-tuning: val / test accuracy"
+            table(title, ["", *map(str, [0, *epochs])], [_cells(r) for r in one.rows if r.finetuned], last_bold=True)
+            click.echo(f"weights after {epochs[-1]} epochs: {one.details['finetune']['weights']}")
 
 
-def _cells(row: Row, epochs: list[int]) -> list[str]:
-    """A line of the table; a mean over networks has nothing that was fine-tuned."""
-    after = {one.epochs: [f"{one.val_accuracy:.3f}", f"{one.test_accuracy:.3f}"] for one in row.finetuned}
-    tuned = [cell for n in epochs for cell in after.get(n, ["-", "-"])]
-    return [row.name, str(row.evaluations), f"{row.val_accuracy:.3f}", f"{row.test_accuracy:.3f}", *tuned]
+def _cells(row: Row) -> list[str]:
+    """A row before fine-tuning and after each number of epochs."""
+    before = (row.val_accuracy, row.test_accuracy)
+    after = [(one.val_accuracy, one.test_accuracy) for one in row.finetuned]
+    return [row.name, *(f"{val:.3f} / {test:.3f}" for val, test in (before, *after))]

@@ -64,7 +64,7 @@ class SearchConfig(BaseModel):
     group: int = Field(1, ge=1)  # candidates that a worker with a GPU evaluates at once
     baselines: Baselines = "standard"
     finetune_epochs: list[Annotated[int, Field(ge=0, le=10_000)]] = []  # after which the table's rows are compared, too
-    finetune_lr: float = Field(0.01, gt=0, allow_inf_nan=False)  # its peak, of one cycle over the epochs
+    finetune_lr: float = Field(0.03, gt=0, allow_inf_nan=False)  # its peak, of one cycle over the epochs
     finetune_batch: int = Field(50, ge=2)
     seed: int = Field(0, ge=0, lt=2**31)
 

@@ -1,8 +1,9 @@
 """What the rows of a search's table are worth after more training: all of them with one recipe, from where they are.
 
 Every network gets the same images in the same order, on the whole training split, for the same epochs; each number of
-epochs is a training of its own with its own learning rate schedule. No figure chooses anything. What is finished is kept
-in the run's folder under a hash of all that it depends on, so that a resumed run does not train it again.
+epochs is a training of its own with its own learning rate schedule, and rows of one network share it. Gradients are clipped, or the first steps would throw a
+head that was refitted in closed form away. No figure chooses anything. What is finished is kept in the run's folder under a
+hash of all that it depends on, so that a resumed run does not train it again.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from popgen.search_config import SearchConfig
 from popgen.weights.network import accuracy, network_inputs
 from popgen.zoo.recipe import fit, one_thread
 
+_CLIP = 1.0  # the largest norm of a gradient
 _TIMED = 3  # batches by which the time of all is estimated
 
 
@@ -54,7 +56,7 @@ class Tuning:
 
     def key(self, score: Score, epochs: int) -> str:
         """A hash of the network, the images and the recipe."""
-        how = [score.spec.config.to_json(), self.data.sha256, self.recipe.model_dump(), epochs, self.seed, self.device]
+        how = [score.spec.config.to_json(), self.data.sha256, self.recipe.model_dump(), _CLIP, epochs, self.seed]
         return hashlib.sha256(score.flat.cpu().numpy().tobytes() + json.dumps(how).encode()).hexdigest()
 
     def train(self, score: Score, epochs: int, batches: int | None = None) -> Tensor:
@@ -71,6 +73,7 @@ class Tuning:
                 part.labels.to(self.device),
                 self.recipe.model_copy(update={"epochs": epochs}),
                 torch.Generator().manual_seed(self.seed),
+                clip=_CLIP,
             )
         return spec.to_flat(net.cpu().state_dict())
 
@@ -94,38 +97,34 @@ def finetune(
     Raises:
         BrokenFile: the figures that are kept cannot be read.
     """
-    kept = _Kept(folder, tuning.arch)
-    most = tuning.epochs[-1]
-    todo = [
-        (row.score, epochs)
+    kept, most = _Kept(folder, tuning.arch), tuning.epochs[-1]
+    wanted = {
+        tuning.key(row.score, epochs): (row, epochs)
         for row in rows
-        for epochs in tuning.epochs
         if row.score is not None
-        and not kept.has(tuning.key(row.score, epochs), epochs if row.name == "search" and epochs == most else None)
-    ]
+        for epochs in tuning.epochs
+    }
+    [winner] = [key for key, (row, epochs) in wanted.items() if row.name == "search" and epochs == most]
+    todo = {key: one for key, one in wanted.items() if not kept.has(key, most if key == winner else None)}
     if todo:
-        _announce(todo, tuning, say)
-    tuned = []
-    for row in rows:
-        if row.score is None:
-            tuned.append(row)
-            continue
-        for epochs in tuning.epochs:
-            key = tuning.key(row.score, epochs)
-            writes = row.name == "search" and epochs == most
-            if not kept.has(key, epochs if writes else None):
-                figures = _train(row, epochs, key, tuning, folder if writes else None, card, say)
-                kept.add(key, figures)
-            row = replace(row, finetuned=[*row.finetuned, kept.figures[key]])
-        tuned.append(row)
-    recipe = tuning.recipe.model_dump(exclude={"epochs"})
+        _announce(list(todo.values()), tuning, say)
+    for key, (row, epochs) in todo.items():
+        kept.add(key, _train(row, epochs, key, tuning, folder if key == winner else None, card, say))
+    tuned = [
+        row
+        if row.score is None
+        else replace(row, finetuned=[kept.figures[tuning.key(row.score, epochs)] for epochs in tuning.epochs])
+        for row in rows
+    ]
+    recipe = tuning.recipe.model_dump(exclude={"epochs"}) | {"clip": _CLIP}
     weights = str(folder.finetuned_weights(tuning.arch, most))
     return tuned, {"epochs": list(tuning.epochs), "recipe": recipe, "device": tuning.device, "weights": weights}
 
 
-def _announce(todo: list[tuple[Score, int]], tuning: Tuning, say: Callable[[str], None]) -> None:
+def _announce(todo: list[tuple[Row, int]], tuning: Tuning, say: Callable[[str], None]) -> None:
     epochs, images = sum(epochs for _, epochs in todo), len(tuning.data.train)
-    seconds = epochs * tuning.seconds(todo[0][0])
+    assert todo[0][0].score is not None
+    seconds = epochs * tuning.seconds(todo[0][0].score)
     about = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
     say(
         f"{tuning.arch}: fine-tuning, {len(todo)} trainings of together {epochs} epochs of {images} images, about {about}"

@@ -101,8 +101,19 @@ def evaluate(
     return loss / max(len(part), 1), right / max(len(part), 1)
 
 
-def fit(net: nn.Module, inputs: Images, labels: Tensor, recipe: Recipe, generator: torch.Generator) -> None:
-    """Train `net` in place on prepared inputs; `generator` decides the order of the images.
+def fit(
+    net: nn.Module,
+    inputs: Images,
+    labels: Tensor,
+    recipe: Recipe,
+    generator: torch.Generator,
+    clip: float | None = None,
+) -> None:
+    """Train `net` in place on prepared inputs.
+
+    Args:
+        generator: decides the order of the images.
+        clip: the largest norm of a gradient.
 
     >>> net, inputs = build("mlp-s", seed=0), torch.rand(100, 1, 8, 8)
     >>> fit(net, inputs, torch.zeros(100, dtype=torch.long), Recipe(epochs=3), torch.Generator())
@@ -129,6 +140,8 @@ def fit(net: nn.Module, inputs: Images, labels: Tensor, recipe: Recipe, generato
         for index in torch.randperm(len(labels), generator=generator)[: len(labels) // batch * batch].split(batch):
             optimizer.zero_grad()
             F.cross_entropy(net(inputs[index]), labels[index]).backward()
+            if clip is not None:
+                nn.utils.clip_grad_norm_(net.parameters(), clip)
             optimizer.step()
             if schedule is not None:
                 schedule.step()
