@@ -1,9 +1,9 @@
 """What the rows of a search's table are worth after more training: all of them with one recipe, from where they are.
 
 Every network gets the same images in the same order, on the whole training split, for the same epochs; each number of
-epochs is a training of its own with its own learning rate schedule, and rows of one network share it. Gradients are clipped, or the first steps would throw a
-head that was refitted in closed form away. No figure chooses anything. What is finished is kept in the run's folder under a
-hash of all that it depends on, so that a resumed run does not train it again.
+epochs is a training of its own with its own learning rate schedule, and rows of one network share it. Gradients are
+clipped, or the first steps would throw a head that was refitted in closed form away. No figure chooses anything. What is
+finished is kept in the run's folder under a hash of all that it depends on, so that a resumed run does not train it again.
 """
 
 from __future__ import annotations

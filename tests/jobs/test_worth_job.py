@@ -80,7 +80,8 @@ def test_a_refitted_head_is_in_the_file_with_its_classes(popgen: Any, here: Path
     assert (card["head"], card["batch_norm"], json.loads(card["classes"])) == ("refit", "none", names)
     config = ArchConfig.from_json(json.loads(card["arch_config"]))
     assert config.classes == 4
-    assert accuracy(result["weights"], load_data(name).test, config) == rows_of(result)["search"]["test_accuracy"]
+    found = rows_of(result)["search"]["test_accuracy"]
+    assert accuracy(result["weights"], load_data(name).test, config) == pytest.approx(found) and found > 0.9
 
 
 def test_objectives_of_groups_and_of_the_users_own(
