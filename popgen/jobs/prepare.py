@@ -68,7 +68,7 @@ def prepare(config: SearchConfig) -> tuple[list[Job], Generator, Zoo | None]:
     generator.load_encoders()
     how = {"head": config.head, "batch_norm": config.batch_norm, "split": config.split, **_worth(config, groups)}
     jobs = [Job(a, data, make_fitness(t.spec, data, classes, **how), t, parts, groups) for a, t in targets.items()]
-    check_worth(config, jobs)
+    _check_worth(config, jobs)
     if parts is not None:
         _check_head_is_searched(jobs[0], parts)
     return jobs, generator, zoo
@@ -109,7 +109,7 @@ def _worth(config: SearchConfig, groups: Groups | None) -> dict[str, Any]:
     return {"sgd": steps, "groups": None if groups is None else groups.of}
 
 
-def check_worth(config: SearchConfig, jobs: list[Job]) -> None:
+def _check_worth(config: SearchConfig, jobs: list[Job]) -> None:
     """What can be refused once data and heads are known: steps, races, a user's own measure on real outputs.
 
     Raises:
