@@ -155,19 +155,21 @@ def test_every_row_is_fine_tuned_from_where_it_is(popgen: Any, here: Path, monke
     tuned = {name: row["finetuned"] for name, row in rows.items() if row["finetuned"]}
     assert list(tuned) == ["random", "best_zoo", "average", "ridge", "generated_best", "search"]
     assert all([one["epochs"] for one in figures] == [1, 2] for figures in tuned.values())
-    assert "fine-tuning, 12 trainings of together 18 epochs of 1000 images, about " in called.err
+    networks = len({rows[name]["val_loss"] for name in tuned})  # the search's may be the best of the population
+    said = f"fine-tuning, {2 * networks} trainings of together {3 * networks} epochs of 1000 images, about "
+    assert networks >= 5 and said in called.err
     file = here / "run" / "finetuned-mlp-s-e2.safetensors"
     assert result["details"]["finetune"]["weights"] == str(file.relative_to(here))
     assert not (here / "run" / "finetuned-mlp-s-e1.safetensors").exists()
     assert accuracy(file, data.val) == pytest.approx(tuned["search"][1]["val_accuracy"])
     assert accuracy(file, data.test) == pytest.approx(tuned["search"][1]["test_accuracy"])
     # By hand: from the same file, by the recipe that is said.
-    said = result["details"]["finetune"]["recipe"]
-    clip = said.pop("clip")
+    recipe = result["details"]["finetune"]["recipe"]
+    clip = recipe.pop("clip")
     net = build("mlp-s")
     net.load_state_dict(load_file(result["weights"]))
     train, order = data.train, torch.Generator().manual_seed(0)
-    fit(net, train.images, train.labels, Recipe(**said, epochs=2), order, clip)
+    fit(net, train.images, train.labels, Recipe(**recipe, epochs=2), order, clip)
     spec = ArchSpec.from_config("mlp-s")
     assert torch.allclose(spec.to_flat(net.state_dict()), spec.to_flat(load_file(file)), atol=1e-6)
     assert tuned["random"][1]["val_accuracy"] > rows["random"]["val_accuracy"]
