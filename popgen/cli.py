@@ -6,7 +6,7 @@ torch is imported inside the commands, so that --help is quick.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -14,10 +14,8 @@ from popgen import __version__
 from popgen.cli_codes import encode, print_report, report
 from popgen.cli_options import DATA_DIR, DATA_DIR_SETTING, Names, Numbers
 from popgen.cli_sweep import sweep
+from popgen.cli_worth import print_found, worth_options
 from popgen.cli_zoo import zoo
-
-if TYPE_CHECKING:
-    from popgen.jobs.search import Found
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 _GENERATOR = click.option(
@@ -80,7 +78,12 @@ zoo.add_command(report)
     "--batch-norm", type=click.Choice(["auto", "keep", "reestimate"]), help="Batch-norm statistics.  [default: auto]"
 )
 @click.option("--split", help="Split that candidates are scored on.  [default: val]")
-@click.option("--evaluations", type=int, help="Budget of each architecture, seeds included.  [default: 300]")
+@worth_options
+@click.option(
+    "--evaluations",
+    type=int,
+    help="Budget of each architecture, seeds included, in passes over the validation images.  [default: 300]",
+)
 @click.option("--seconds", type=float, help="Time for each architecture.")
 @click.option("--target", type=float, help="Stop at this loss.")
 @click.option("--patience", type=int, help="Stop after so many evaluations without a better one.")
@@ -100,11 +103,6 @@ zoo.add_command(report)
     "--rungs",
     type=Numbers(),
     help="Race: shares of the validation images, such as 0.25,0.5, at which the worse half drops out.",
-)
-@click.option(
-    "--objectives",
-    type=Names(),
-    help="loss, error, cross_entropy, calibration_error, worst_class_error; several give a Pareto front.  [default: loss]",
 )
 @click.option("--weights", type=Numbers(), help="Weights of the objectives: one sum instead of a front.")
 @click.option("--population", type=int, help="Networks sampled from the generator.  [default: 16]")
@@ -176,12 +174,13 @@ def search(
             "evaluations": config.evaluations,
             "data_remarks": list(jobs[0].data.remarks),
             "contamination": contamination(jobs[0].data, made, found_zoo),
+            "cost": jobs[0].fitness.cost,
         }
         click.echo(json.dumps(facts, indent=1))
         return
     with SearchBars() as bars:
         found = run_search(config, out, resume, bars.report, remark)
-    _print_found(found, as_json)
+    print_found(found, as_json)
 
 
 def _search_config(options: dict[str, Any], resume: str | None) -> Any:
@@ -209,31 +208,6 @@ def _whole(option: str, value: str) -> int:
     if not value.isdigit():
         raise click.BadParameter(f"{value!r} is neither a whole number nor auto", param_hint=option)
     return int(value)
-
-
-def _print_found(found: list[Found], as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps({"results": [f.to_json() for f in found]}, indent=1))
-        return
-    from popgen.progress import table
-
-    for one in found:
-        rows = [[r.name, str(r.evaluations), f"{r.val_accuracy:.3f}", f"{r.test_accuracy:.3f}"] for r in one.rows]
-        table(f"{one.arch} on {one.data}", ["", "evaluations", "val accuracy", "test accuracy"], rows, last_bold=True)
-        front = one.details.get("front", [])
-        if front:
-            names = list(front[0]["values"])
-            points = [
-                [
-                    str(point["index"]),
-                    *(f"{point['values'][name]:.4f}" for name in names),
-                    f"{point['val_accuracy']:.3f}",
-                ]
-                for point in sorted(front, key=lambda point: point["values"][names[0]])
-            ]
-            table(f"front of {one.arch}; its knee is shown above", ["evaluation", *names, "val accuracy"], points)
-            click.echo(f"front: {front[0]['weights'].rpartition('/')[0]}")
-        click.echo(f"weights: {one.weights}")
 
 
 @cli.command()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -29,7 +29,10 @@ class SearchConfig(BaseModel):
     head: Literal["auto", "keep", "remap", "refit"] = "auto"
     batch_norm: Literal["auto", "keep", "reestimate"] = "auto"
     split: str = "val"  # that candidates are scored on; `test` is refused
-    evaluations: int = Field(300, ge=1)  # of each architecture, seeds included
+    sgd_steps: int = Field(0, ge=0, le=10_000)  # of SGD on training images before a candidate is scored
+    sgd_lr: float = Field(0.01, gt=0, allow_inf_nan=False)  # of the first step; it falls to zero along half a cosine
+    sgd_batch: int = Field(50, ge=2)  # images of a step
+    evaluations: int = Field(300, ge=1)  # of each architecture, seeds included; in passes over the validation images
     seconds: float | None = Field(None, gt=0, allow_inf_nan=False)  # of each architecture
     target: float | None = Field(None, allow_inf_nan=False)  # stop at this loss
     patience: int | None = Field(None, ge=1)  # stop after so many evaluations without a better one
@@ -41,7 +44,8 @@ class SearchConfig(BaseModel):
     rungs: list[float] = []  # shares of the validation images at which the worse half of a batch drops out
     objectives: list[str] = Field(
         ["loss"], min_length=1
-    )  # or measures of popgen.fitness.measures; several: their front
+    )  # or measures of popgen.fitness.measures, or module:function; several: their front
+    groups: str | None = None  # a CSV file with the group of each validation image, for worst_group_error
     weights: list[float] | None = None  # of the objectives: one sum instead of a front
     population: int = Field(16, ge=1)  # sampled from the generator
     experts: int = Field(8, ge=0)  # codes of the zoo's checkpoints on the data sets closest to this one
@@ -60,21 +64,14 @@ class SearchConfig(BaseModel):
     gpus: float = Field(0, ge=0, allow_inf_nan=False)  # share of a GPU for each worker
     group: int = Field(1, ge=1)  # candidates that a worker with a GPU evaluates at once
     baselines: Baselines = "standard"
+    finetune_epochs: list[Annotated[int, Field(ge=0, le=10_000)]] = []  # after which the table's rows are compared, too
+    finetune_lr: float = Field(0.03, gt=0, allow_inf_nan=False)  # its peak, of one cycle over the epochs
+    finetune_batch: int = Field(50, ge=2)
     seed: int = Field(0, ge=0, lt=2**31)
 
     def frozen_fields(self) -> dict[str, object]:
         """What may not change when a run is resumed: all but budgets, workers and what is only reported."""
-        free = {
-            "evaluations",
-            "seconds",
-            "target",
-            "patience",
-            "workers",
-            "address",
-            "timeout",
-            "baselines",
-            "zoo",
-            "data_dir",
-        }
+        free = {"evaluations", "seconds", "target", "patience", "workers", "address", "timeout", "baselines", "zoo"}
+        free |= {"data_dir", "finetune_epochs", "finetune_lr", "finetune_batch"}
         free.add("base")  # its content counts, by its hash
         return self.model_dump(exclude=free)

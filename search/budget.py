@@ -11,6 +11,7 @@ from .errors import SearchError
 @dataclass(frozen=True)
 class Budget:
     """Limits of a search; None is no limit. Seeds count as evaluations, and failures do too.
+    Each counts by its `cost` in the settings, 1 where nothing else is said.
 
     `seconds` is the time of all sessions of a resumed run. `target` stops at a loss of at most this. `patience` stops
     after that many evaluations without a new best, or, of several objectives, without one that adds to their front by more

@@ -31,7 +31,7 @@ class Record:
 
     `candidate` counts the candidates in ask order, `asked` those that were asked before this was recorded: with it the
     optimizer of an asynchronous search is rebuilt. `coordinates` is None for a seed, which is a row of the saved
-    population. `share` of the examples was looked at (1 but in a race), at a `cost` in full evaluations.
+    population. `share` of the examples was looked at (1 but in a race), at a `cost` in units of the budget's evaluations.
 
     `loss` is None, and `error` says why, where the evaluation failed; `values` are those of the objectives in a Pareto
     search. `elapsed` is the run's time in seconds, over all sessions, at which it was recorded; `seconds` its own.

@@ -35,8 +35,8 @@ class Candidate:
 class Batch:
     """Candidates that are evaluated together: all on the full set, or, in a race, on a share of it.
 
-    `share` is None where the objective is simply called. `cost` of each is a part of a full evaluation: what an earlier
-    look has seen is not paid twice.
+    `share` is None where the objective is simply called. `cost` of each is in units of the budget; of a look it is a part
+    of a full evaluation's: what an earlier look has seen is not paid twice.
     """
 
     number: int
@@ -66,7 +66,7 @@ class Plan:
             candidates = [Candidate(row, self.seeds.origins[row], self.seeds.vectors[row]) for row in rows]
             # A race evaluates seeds by a look at everything: one computation for all losses that are compared.
             share = 1.0 if self._settings.rungs else None
-            self._worths += yield Batch(self._next_number(), "seed", candidates, share)
+            self._worths += yield Batch(self._next_number(), "seed", candidates, share, self._settings.cost)
         self.asked = len(self.seeds)
         self.space = seeded_space(self._settings.space, self.seeds, self._worths)
         self._optimizer = make_optimizer(
@@ -91,7 +91,7 @@ class Plan:
             if self._settings.rungs:
                 told = yield from self._race(number, candidates)
             else:
-                told = yield Batch(number, "search", candidates)
+                told = yield Batch(number, "search", candidates, cost=self._settings.cost)
             self._worths += told
             for candidate, worth in zip(candidates, told, strict=True):
                 self._tell(candidate, worth)
@@ -116,6 +116,7 @@ class Plan:
         looks = race(len(candidates), self._settings.rungs)
         rows, share, cost = next(looks)
         while True:
+            cost *= self._settings.cost
             losses = yield Batch(number, "search", [candidates[row] for row in rows], share, cost)
             try:
                 rows, share, cost = looks.send(losses)  # type: ignore[arg-type]

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 class Progress:
     """State of a running search.
 
-    `done` counts full evaluations, looks at a share of the examples by their share; `total` and `eta` (seconds) are None
-    where the budget does not limit evaluations. `rate` is in full evaluations a second of this session, `busy` the share
-    of the workers' time (0 to 1) that the objective took, `front` the size of the Pareto front, 0 where none is sought.
+    `done` counts evaluations by their cost, looks at a share of the examples by their share of it; `total` and `eta`
+    (seconds) are None where the budget does not limit evaluations. `rate` is in the same units a second of this session,
+    `busy` the share of the workers' time (0 to 1) that the objective took, `front` the size of the Pareto front, 0 where
+    none is sought.
     """
 
     done: float

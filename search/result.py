@@ -32,10 +32,10 @@ class SearchResult:
     """The outcome of all sessions of one search.
 
     `best_vector` (dim,), `best_loss` and `best_index` are None where every evaluation failed. In a Pareto search the
-    best is the knee of `front`, and `best_loss` its first objective. `evaluations` are full ones, rounded up where looks
-    at a share were counted by their share; `looks` are all records. `seeds` counts the evaluated seeds, the population's
-    mean included. `stopped_by` names the limit of the budget that was reached. `resumed` is the number of records of
-    earlier sessions.
+    best is the knee of `front`, and `best_loss` its first objective. `evaluations` are in units of the budget (each by
+    its cost, looks at a share by their share of it), rounded up; `looks` are all records. `seeds` counts the evaluated
+    seeds, the population's mean included. `stopped_by` names the limit of the budget that was reached. `resumed` is the
+    number of records of earlier sessions.
     """
 
     best_vector: np.ndarray | None

@@ -24,7 +24,7 @@ def run_async(plan: Plan, session: Session, pool: Pool) -> str:
     done = 0
 
     def tasks() -> Generator[Task, None, None]:
-        while session.stopped() is None and session.affordable(1.0, running=len(started) - done) != 0:
+        while session.stopped() is None and session.affordable(session.cost, running=len(started) - done) != 0:
             candidate = lost.popleft() if lost else plan.ask()
             started.append(candidate)
             yield Task(candidate.vector)
@@ -32,7 +32,7 @@ def run_async(plan: Plan, session: Session, pool: Pool) -> str:
     with closing(pool.completed(tasks(), ahead=0)) as finished:
         for number, evaluation in finished:
             candidate = started[number]
-            batch = Batch(candidate.number, "search", [candidate])
+            batch = Batch(candidate.number, "search", [candidate], cost=session.cost)
             record = session.record(batch, candidate, evaluation)
             plan.tell(candidate, record.worth)
             done += 1

@@ -39,6 +39,7 @@ class Session:
         self.where = f"{history.path}, search {history.key!r},"
         self.resumed = len(history.records)
         self.replayed = 0  # records that the plan has been through
+        self.cost = settings.cost  # of one evaluation
         self._plan = plan
         self._settings = settings
         self._budget = settings.budget
@@ -73,7 +74,7 @@ class Session:
         """The limit that is reached, if any."""
         best = None if self._best is None else self._best.loss
         # Patience begins when the seeds are evaluated: they are no search yet.
-        since = self._spent - max(len(self._plan.seeds), self._improved_at)
+        since = self._spent - max(len(self._plan.seeds) * self.cost, self._improved_at)
         return self._budget.stopped_by(self._spent + _ROUNDING, self.elapsed, best, since + _ROUNDING)
 
     def record(self, batch: Batch, candidate: Candidate, evaluation: Evaluation) -> Record:

@@ -31,6 +31,9 @@ class SearchSettings:
     `objectives` names what is minimised: "loss", or a metric that the objective returns. Several of them are added up
     with `weights`, or, where `weights` is None, searched for their Pareto front.
 
+    `cost` is that of one evaluation in units of `budget.evaluations`: above 1 where a candidate is trained before it is
+    looked at, for example.
+
     Example:
         >>> SearchSettings(optimizer="DE", budget=Budget(evaluations=500)).batch
         12
@@ -46,6 +49,7 @@ class SearchSettings:
     rungs: tuple[float, ...] = ()
     objectives: tuple[str, ...] = ("loss",)
     weights: tuple[float, ...] | None = None
+    cost: float = 1.0
 
     def __post_init__(self) -> None:
         check_space(self.space)
@@ -61,6 +65,15 @@ class SearchSettings:
             )
         if self.mode not in MODES:
             raise SearchError(f"unknown mode {self.mode!r}\na search is exact or async\nset one of: {', '.join(MODES)}")
+        if not (self.cost > 0 and math.isfinite(self.cost)):
+            raise SearchError(
+                f"cost is {self.cost}\nan evaluation takes a part of the budget above zero\nset a cost such as 1.0"
+            )
+        if self.budget.evaluations is not None and self.budget.evaluations < self.cost:
+            raise SearchError(
+                f"the budget of {self.budget.evaluations} evaluations is below the cost of one, {self.cost:.4g}\n"
+                f"nothing could be evaluated\nset a budget of {math.ceil(self.cost)} or more"
+            )
         self._check_rungs()
         self._check_objectives()
 
@@ -121,7 +134,7 @@ def fingerprint(settings: SearchSettings, population: Population) -> dict[str, A
         "seeds": len(population),
         "dim": population.dim,
         "population": population.digest(),
-    }
+    } | ({} if settings.cost == 1.0 else {"cost": settings.cost})
 
 
 def versions() -> dict[str, str]:

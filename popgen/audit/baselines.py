@@ -3,13 +3,15 @@
 random: a freshly initialised network. best_zoo: the zoo's best checkpoint of the architecture by validation loss. average:
 the mean of the weights of the checkpoints on the data sets closest to this one, the best of two, three and four of them. ridge: ridge regression from the data set's
 embedding to the zoo's weights. noise: the zoo's best with noise of several sizes, the best of as many tries as the search had.
+Steps of SGD before a score are the rivals', too, and cost them what they cost the search.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import torch
 from sklearn.linear_model import RidgeCV
@@ -33,13 +35,45 @@ _NOISE = (0.02, 0.05, 0.1, 0.2, 0.4)  # standard deviations, in units of each te
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: how many evaluations it took, and accuracies 0 to 1."""
+    """A line of the table: how many evaluations it took, by their cost and rounded up, and accuracies 0 to 1.
+
+    `score` is its network, None where the line is a mean over several. `finetuned` are accuracies of that network after
+    epochs of training, on the whole training split.
+    """
 
     name: str
     evaluations: int
     val_accuracy: float
     test_accuracy: float
     val_loss: float
+    finetuned: list[Finetuned] = field(default_factory=list)
+    score: Score | None = field(default=None, compare=False, repr=False)
+
+    @classmethod
+    def of(cls, name: str, evaluations: float, score: Score, data: DataSet) -> Row:
+        """The row of one network; the only place where its test accuracy is looked at."""
+        loss = score.loss if math.isfinite(score.loss) else math.inf
+        return cls(name, whole(evaluations), score.accuracy, test_accuracy(score, data), loss, score=score)
+
+    def to_json(self) -> dict[str, Any]:
+        """The keys of a row in result.json: all but the network."""
+        content = asdict(replace(self, score=None))
+        del content["score"]
+        return content
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """Accuracies, 0 to 1, after so many epochs of fine-tuning."""
+
+    epochs: int
+    val_accuracy: float
+    test_accuracy: float
+
+
+def whole(evaluations: float) -> int:
+    """Evaluations by their cost, rounded up."""
+    return math.ceil(evaluations - 1e-9)
 
 
 def test_accuracy(score: Score, data: DataSet) -> float:
@@ -63,7 +97,7 @@ class Rivals:
     closest: list[str]  # the zoo's data sets, closest first
 
     def rows(self, evaluations: int, noise: bool) -> Iterator[Row]:
-        """All rows that can be made: without a zoo only `random`."""
+        """All rows that can be made: without a zoo only `random`. `evaluations`: of the search, by their cost."""
         spec = self.generator.spec(self.arch)
         yield self._best("random", [random_weights(spec, self.seed)])
         if self.zoo is None:
@@ -81,7 +115,7 @@ class Rivals:
             yield self._best("ridge", [ridge])
         if noise:
             start = min(weights, key=lambda flat: self._loss(self.fitness.score(flat)))
-            yield self._best("noise", self._noisy(spec, start, evaluations))
+            yield self._best("noise", self._noisy(spec, start, max(1, int(evaluations / self.fitness.cost + 1e-9))))
 
     def ridge(self, records: list[Checkpoint], weights: Flat) -> Tensor | None:
         """Weights (p,) predicted from the data set's embedding by a ridge regression over the zoo."""
@@ -113,7 +147,7 @@ class Rivals:
             if best is None or self._loss(score) < self._loss(best):
                 best = score
         assert best is not None
-        return Row(name, count, best.accuracy, test_accuracy(best, self.data), best.loss)
+        return Row.of(name, count * self.fitness.cost, best, self.data)
 
     @staticmethod
     def _loss(score: Score) -> float:

@@ -2,5 +2,6 @@
 
 from popgen.fitness.candidate import Fitness, LatentObjective, Score, make_fitness
 from popgen.fitness.heads import fit_ridge_head
+from popgen.fitness.sgd import Sgd
 
-__all__ = ["Fitness", "LatentObjective", "Score", "fit_ridge_head", "make_fitness"]
+__all__ = ["Fitness", "LatentObjective", "Score", "Sgd", "fit_ridge_head", "make_fitness"]

@@ -1,4 +1,4 @@
-"""From a vector of weights to a finished network and its loss: batch norm, then the head, then the validation split.
+"""From a vector of weights to a finished network and its loss: batch norm, the head, steps of SGD, the validation split.
 
 A Fitness holds training and validation images only; test images never enter it. It is picklable, so that workers hold one.
 """
@@ -23,7 +23,8 @@ from popgen.data import DataSet, Part
 from popgen.data.classes import match_classes
 from popgen.errors import BadInput, near_matches, unknown_name
 from popgen.fitness.heads import fit_ridge_head
-from popgen.fitness.measures import MEASURES
+from popgen.fitness.measures import measure
+from popgen.fitness.sgd import Sgd, take_steps
 from popgen.generator.decoder import Decoder, TransplantDecoder
 from popgen.types import Flat, Images, Labels, StateDict
 from popgen.weights.batchnorm import reestimate
@@ -49,6 +50,7 @@ class Score:
     accuracy: float
     logits: Tensor
     labels: Labels
+    groups: Labels | None = None  # of these images, where the data set has groups
 
     def state(self) -> StateDict:
         """A plain state dict."""
@@ -66,6 +68,8 @@ class Fitness:
     rows: tuple[int, ...]  # remap: the head's row for each class of the data set
     train: tuple[Images, Labels]  # prepared inputs
     val: tuple[Images, Labels]
+    sgd: Sgd | None = None  # steps before a candidate is scored
+    groups: Labels | None = None  # of the validation images
     parts: Parts | None = None  # of most candidates: what the others' tensors are, so that layers before need one pass
 
     def __getstate__(self) -> dict[str, Any]:
@@ -80,7 +84,16 @@ class Fitness:
     @property
     def images(self) -> int:
         """How many images a loss is averaged over."""
-        return len(self.val[1]) + (len(self.train[1]) if self.head == "refit" else 0)
+        return len(self.val[1]) + (len(self.train[1]) if self.head == "refit" and self.sgd is None else 0)
+
+    @property
+    def cost(self) -> float:
+        """Of one evaluation, in forward passes over the validation images: 1, and what steps of SGD cost.
+
+        What re-estimation and a refitted head read is not counted: it is the same for every row of a table.
+        """
+        steps = 0 if self.sgd is None else self.sgd.passes(len(self.train[1]))
+        return 1 + steps / len(self.val[1])
 
     @cached_property
     def racing_order(self) -> Tensor:
@@ -97,25 +110,29 @@ class Fitness:
         """Finish the network with weights `flat` (p,) and score it.
 
         The loss is that of `classification_loss`. With a refitted head it is taken over validation images and, left out
-        one by one, training images, because a head fitted to few examples flatters its own validation score.
+        one by one, training images, because a head fitted to few examples flatters its own validation score. After steps
+        of SGD, of the whole network from the refitted head, nothing is left out any more: validation images alone count.
         """
         flat, loo_loss = self._finish(flat)
-        return self._scored(flat, self._on_val.outputs(flat), self.val[1], loo_loss)
+        logits = self._on_val.outputs(flat)
+        return self._scored(flat, logits, torch.arange(len(logits)), loo_loss)
 
     @torch.no_grad()
     def score_many(self, weights: Flat) -> list[Score]:
         """`score` of each of the weights (n, p); in one pass where the networks need no finishing of their own."""
-        if self.head == "refit" or self.batch_norm == "reestimate":
+        if self.head == "refit" or self.batch_norm == "reestimate" or self.sgd is not None:
             return [self.score(flat) for flat in weights]
         finished = torch.stack([self._finish(flat)[0] for flat in weights])
         logits = self._on_val.outputs_of_many(finished)
-        return [self._scored(flat, one, self.val[1], None) for flat, one in zip(finished, logits, strict=True)]
+        rows = torch.arange(logits.shape[1])
+        return [self._scored(flat, one, rows, None) for flat, one in zip(finished, logits, strict=True)]
 
     def to(self, device: str) -> Fitness:
         """The same on another device."""
         train, val = ((images.to(device), labels.to(device)) for images, labels in (self.train, self.val))
         parts = None if self.parts is None else self.parts.to(device)
-        return replace(self, train=train, val=val, parts=parts)
+        groups = None if self.groups is None else self.groups.to(device)
+        return replace(self, train=train, val=val, parts=parts, groups=groups)
 
     @torch.no_grad()
     def look(self, flat: Tensor, shares: Sequence[float], before: Tensor | None = None) -> Score:
@@ -132,7 +149,7 @@ class Fitness:
             if end > seen:
                 parts.append(self._on_racing.outputs(flat, seen, end))
                 seen = end
-        return self._scored(flat, torch.cat(parts), self.val[1][order[:seen]], loo_loss)
+        return self._scored(flat, torch.cat(parts), order[:seen], loo_loss)
 
     @property
     def evaluation(self) -> str:
@@ -156,7 +173,14 @@ class Fitness:
         return Passes(spec, inputs, fixed, bfloat16=inputs.is_cuda and torch.cuda.is_bf16_supported())
 
     def _finish(self, flat: Tensor) -> tuple[Tensor, float | None]:
-        """The finished weights, and the leave-one-out loss of a refitted head."""
+        """The finished weights, and the leave-one-out loss of a head that is as it was refitted."""
+        flat, loo_loss = self._repaired(flat)
+        if self.sgd is None:
+            return flat, loo_loss
+        return take_steps(self.finished, flat, *self.train, self.sgd), None
+
+    def _repaired(self, flat: Tensor) -> tuple[Tensor, float | None]:
+        """The weights with their batch norm and their head; a refitted head's leave-one-out loss."""
         if self.batch_norm == "reestimate":
             flat = reestimate(self.spec, flat, self.train[0])
         if self.head == "refit":
@@ -170,13 +194,16 @@ class Fitness:
             return self._with_head(flat, state[f"{self.spec.head}.weight"][rows], bias[rows]), None
         return flat, None
 
-    def _scored(self, flat: Tensor, logits: Tensor, labels: Labels, loo_loss: float | None) -> Score:
+    def _scored(self, flat: Tensor, logits: Tensor, rows: Tensor, loo_loss: float | None) -> Score:
+        """`rows`: of the validation images that the logits belong to."""
+        labels = self.val[1][rows]
         loss = classification_loss(logits, labels)
         if loo_loss is not None:
             n_val, n_train = len(labels), len(self.train[1])
             loss = (n_val * loss + n_train * loo_loss) / (n_val + n_train)
         accuracy = float((logits.argmax(1) == labels).float().mean())
-        return Score(self.finished, flat, loss, accuracy, logits, labels)
+        groups = None if self.groups is None else self.groups[rows]
+        return Score(self.finished, flat, loss, accuracy, logits, labels, groups)
 
     def _with_head(self, flat: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         state = {**self.spec.to_state(flat), f"{self.spec.head}.weight": weight, f"{self.spec.head}.bias": bias}
@@ -226,7 +253,7 @@ class LatentObjective:
     fitness: Fitness
     centre: np.ndarray | None = None  # (k * d,); None: no penalty
     width: float = 0.5
-    measures: tuple[str, ...] = ()  # names of popgen.fitness.measures to return beside the loss
+    measures: tuple[str, ...] = ()  # of popgen.fitness.measures, to be returned beside the loss
     rungs: tuple[float, ...] = ()  # of a race: the shares at which `look` is called, before 1
     device: str = "cpu"
 
@@ -272,7 +299,7 @@ class LatentObjective:
         penalty = 0.0
         if self.centre is not None:
             penalty = float(np.square(vector - self.centre).sum()) / (2 * self.width**2 * self.fitness.images)
-        named = {name: MEASURES[name](score.logits, score.labels) for name in self.measures}
+        named = {name: measure(name, score.logits, score.labels, score.groups) for name in self.measures}
         return score.loss + penalty, {"accuracy": score.accuracy, "unpenalised_loss": score.loss, **named}
 
 
@@ -283,6 +310,8 @@ def make_fitness(
     head: str = "auto",
     batch_norm: str = "keep",
     split: str = "val",
+    sgd: Sgd | None = None,
+    groups: Labels | None = None,
 ) -> Fitness:
     """Check that the network and the data set go together, and prepare their images.
 
@@ -292,6 +321,8 @@ def make_fitness(
             names are the same, remap where the network knows them all, refit otherwise.
         batch_norm: `keep` or `reestimate` (see `Fitness.prefer_batch_norm` for `auto`).
         split: the split that candidates are scored on, `val` or `train`.
+        sgd: steps of SGD before a candidate is scored; its weights are those after them.
+        groups: the group, from 0, of each image of the split, for `worst_group_error`.
 
     Raises:
         BadInput: the test split, more classes than outputs, class names that the network does not know, no head to refit.
@@ -329,7 +360,8 @@ def make_fitness(
         finished = _other_classes(spec, wanted)
     parts: list[Part] = [data.train, getattr(data, split)]
     train, val = ((network_inputs(spec.config, part.images), part.labels) for part in parts)
-    return Fitness(spec, finished, head, "keep" if batch_norm == "auto" else batch_norm, rows, train, val)
+    kept = "keep" if batch_norm == "auto" else batch_norm
+    return Fitness(spec, finished, head, kept, rows, train, val, sgd, groups)
 
 
 def _has_bias(spec: ArchSpec) -> bool:

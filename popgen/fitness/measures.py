@@ -1,13 +1,20 @@
-"""What can be measured of a network's outputs beside the loss; lower is better in all of them."""
+"""What can be measured of a network's outputs beside the loss; lower is better in all of them.
+
+By name, or by a function of the user's own, `module:function`, of logits (n, classes) and labels (n,), which is minimised.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from numbers import Real
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from popgen.errors import BadInput, brief, unknown_name
+from popgen.refs import is_module_attr, load_attr
 from popgen.types import Labels
 
 _BINS = 15  # as in Guo et al.
@@ -42,10 +49,44 @@ def worst_class_error(logits: Tensor, labels: Labels) -> float:
     >>> worst_class_error(torch.eye(2)[[0, 0, 0]], torch.tensor([0, 0, 1]))
     1.0
     """
-    wrong = (logits.argmax(1) != labels).float()
-    count = torch.bincount(labels).float()
-    errors = torch.bincount(labels, weights=wrong)[count > 0] / count[count > 0]
-    return float(errors.max())
+    return float(_errors_of(logits, labels, labels).max())
+
+
+def balanced_error(logits: Tensor, labels: Labels) -> float:
+    """Mean over the classes of their shares of wrong answers, 0 to 1; classes without examples do not count.
+
+    >>> balanced_error(torch.eye(2)[[0, 0, 0]], torch.tensor([0, 0, 1]))
+    0.5
+    """
+    return float(_errors_of(logits, labels, labels).mean())
+
+
+def f1_error(logits: Tensor, labels: Labels) -> float:
+    """1 - macro F1, 0 to 1: F1 = 2 tp / (2 tp + fp + fn), averaged over the classes that are labels or answers.
+
+    >>> round(f1_error(torch.eye(2)[[0, 0, 0]], torch.tensor([0, 0, 1])), 3)
+    0.6
+    """
+    answers, classes = logits.argmax(1), logits.shape[1]
+    right = torch.bincount(labels[answers == labels], minlength=classes).double()
+    counted = torch.bincount(answers, minlength=classes) + torch.bincount(labels, minlength=classes)
+    return float(1 - (2 * right / counted)[counted > 0].mean())
+
+
+def worst_group_error(logits: Tensor, labels: Labels, groups: Labels) -> float:
+    """Share of wrong answers in the group (n,) that is worst off, 0 to 1 (Sagawa et al., arXiv 1911.08731).
+
+    >>> worst_group_error(torch.eye(2)[[0, 0, 0]], torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]))
+    1.0
+    """
+    return float(_errors_of(logits, labels, groups).max())
+
+
+def _errors_of(logits: Tensor, labels: Labels, parts: Labels) -> Tensor:
+    """Share of wrong answers in each part that has examples."""
+    wrong = (logits.argmax(1) != labels).double()
+    count = torch.bincount(parts)
+    return torch.bincount(parts, weights=wrong)[count > 0] / count[count > 0]
 
 
 MEASURES: dict[str, Callable[[Tensor, Labels], float]] = {
@@ -53,4 +94,67 @@ MEASURES: dict[str, Callable[[Tensor, Labels], float]] = {
     "cross_entropy": cross_entropy,
     "calibration_error": calibration_error,
     "worst_class_error": worst_class_error,
+    "balanced_error": balanced_error,
+    "f1_error": f1_error,
 }
+OF_GROUPS = "worst_group_error"
+
+
+def check_measure(name: str) -> None:
+    """Refuse a name that nothing answers to.
+
+    Raises:
+        NotFound: no such measure, module, or function in it.
+        BadInput: it is no function.
+    """
+    if name in MEASURES or name == OF_GROUPS:
+        return
+    if not is_module_attr(name):
+        known = ("loss", *MEASURES, OF_GROUPS)
+        raise unknown_name("objective", name, known, "A function of your own is written module:function.")
+    if not callable(load_attr(name)):
+        raise BadInput(f"the objective {name!r} cannot be called", "it is a function of logits and labels", "")
+
+
+def measure(name: str, logits: Tensor, labels: Labels, groups: Labels | None = None) -> float:
+    """The measure `name` of logits (n, classes) and labels (n,).
+
+    Raises:
+        BadInput: a group's measure without groups, or a user's function that fails or returns no number.
+
+    >>> measure("error", torch.eye(2), torch.tensor([0, 0]))
+    0.5
+    """
+    if name in MEASURES:
+        return MEASURES[name](logits, labels)
+    if name == OF_GROUPS:
+        if groups is None:
+            raise BadInput(f"{OF_GROUPS} needs groups", "none are known of these images", "Give --groups FILE.")
+        return worst_group_error(logits, labels, groups)
+    try:
+        value = load_attr(name)(logits, labels)
+        number = float(value) if isinstance(value, Real | Tensor) else None
+    except Exception as error:  # it is the user's own code
+        raise BadInput(f"the objective {name!r} failed", brief(error), "Correct it, or call it by itself.") from error
+    if number is None:
+        raise BadInput(
+            f"the objective {name!r} returned {value!r:.80}",
+            "it must return one number, lower is better",
+            "Correct it.",
+        )
+    return number
+
+
+def check_on_outputs(name: str, logits: Tensor, labels: Labels) -> None:
+    """Try a user's function on real outputs before a search.
+
+    Raises:
+        BadInput: as `measure`, or what it returns is not finite.
+    """
+    value = measure(name, logits, labels)
+    if not math.isfinite(value):
+        raise BadInput(
+            f"the objective {name!r} is {value} for {len(labels)} images' outputs of shape {tuple(logits.shape)}",
+            "a search can only compare finite numbers",
+            "Correct it, or call it by itself.",
+        )

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from popgen.archs import trust_named
+from popgen.archs import build, trust_named
 from popgen.data import DataSet, load_data
 from popgen.data.datasets import check_data_name
+from popgen.data.groups import Groups, load_groups
 from popgen.data.place import data_dir, use_data_dir
-from popgen.errors import BadInput, unknown_name
-from popgen.fitness import Fitness, make_fitness
-from popgen.fitness.measures import MEASURES
+from popgen.errors import BadInput
+from popgen.fitness import Fitness, Sgd, make_fitness
+from popgen.fitness.measures import OF_GROUPS, check_measure, check_on_outputs
 from popgen.generator import Generator
 from popgen.generator.unseen import Target, find_target
 from popgen.jobs.run_folder import RunFolder
-from popgen.refs import asset
+from popgen.refs import asset, is_module_attr
 from popgen.search_config import SearchConfig
 from popgen.weights.parts import Parts, check_parts, read_parts
 from popgen.zoo import Zoo
@@ -31,6 +34,7 @@ class Job:
     fitness: Fitness
     target: Target  # the trained architecture that is searched for it: itself, or the nearest
     parts: Parts | None = None  # of the candidates, where not all tensors are generated
+    groups: Groups | None = None  # of the validation images
 
 
 def prepare(config: SearchConfig) -> tuple[list[Job], Generator, Zoo | None]:
@@ -64,19 +68,13 @@ def prepare(config: SearchConfig) -> tuple[list[Job], Generator, Zoo | None]:
     data = load_data(config.data)
     generator.check_data(data)
     classes = tuple(generator.provenance.classes)
+    groups = load_groups(data, config.groups) if OF_GROUPS in config.objectives else None
     generator.load_encoders()
-    jobs = [
-        Job(a, data, make_fitness(t.spec, data, classes, config.head, config.batch_norm, config.split), t, parts)
-        for a, t in targets.items()
-    ]
+    how = {"head": config.head, "batch_norm": config.batch_norm, "split": config.split, **_worth(config, groups)}
+    jobs = [Job(a, data, make_fitness(t.spec, data, classes, **how), t, parts, groups) for a, t in targets.items()]
+    _check_worth(config, jobs)
     if parts is not None:
         _check_head_is_searched(jobs[0], parts)
-    if config.rungs and jobs[0].fitness.head == "refit":
-        raise BadInput(
-            f"a race over {config.rungs} of the validation images does not pay with a refitted head",
-            "each look would fit the head to all training images again",
-            "Leave --rungs out, or use --head keep.",
-        )
     return jobs, generator, zoo
 
 
@@ -100,8 +98,58 @@ def _check_head_is_searched(job: Job, parts: Parts) -> None:
 
 def _check_objectives(config: SearchConfig) -> None:
     for name in config.objectives:
-        if name != "loss" and name not in MEASURES:
-            raise unknown_name("objective", name, ("loss", *MEASURES))
+        if name != "loss":
+            check_measure(name)
+    if config.groups is not None and OF_GROUPS not in config.objectives:
+        raise BadInput(
+            f"--groups {config.groups} is given, and no objective uses groups",
+            f"the objectives are {', '.join(config.objectives)}",
+            f"Add --objective {OF_GROUPS}, or leave --groups out.",
+        )
+    if OF_GROUPS in config.objectives and config.split != "val":
+        raise BadInput(
+            f"{OF_GROUPS} is that of the validation split, candidates are scored on {config.split!r}", "", "Use val."
+        )
+
+
+def _worth(config: SearchConfig, groups: Groups | None) -> dict[str, Any]:
+    """What a candidate is worth beside its head and batch norm: arguments of `make_fitness`."""
+    steps = Sgd(config.sgd_steps, config.sgd_lr, config.sgd_batch, seed=config.seed) if config.sgd_steps else None
+    return {"sgd": steps, "groups": None if groups is None else groups.of}
+
+
+def _check_worth(config: SearchConfig, jobs: list[Job]) -> None:
+    """What can be refused once data and heads are known: steps, races, a user's own measure on real outputs.
+
+    Raises:
+        BadInput: these do not go together, or the measure does not work.
+    """
+    fitness = jobs[0].fitness
+    if config.rungs and (fitness.head == "refit" or config.sgd_steps):
+        raise BadInput(
+            f"a race over {config.rungs} of the validation images does not pay "
+            f"with {'steps of SGD' if config.sgd_steps else 'a refitted head'}",
+            f"each look would {'train the network' if config.sgd_steps else 'fit the head to all training images'} again",
+            f"Leave --rungs out, or use --{'sgd-steps 0' if config.sgd_steps else 'head keep'}.",
+        )
+    if config.sgd_steps and jobs[0].parts is not None:
+        raise BadInput(
+            f"--sgd-steps {config.sgd_steps} trains all tensors, --parts keeps those of --base",
+            "the result would hold neither the parts that were searched nor the base's",
+            "Leave one of them out; --finetune-epochs trains the result.",
+        )
+    if config.evaluations < fitness.cost:
+        raise BadInput(
+            f"--evaluations {config.evaluations} is less than one evaluation costs",
+            f"{config.sgd_steps} steps of SGD make it {fitness.cost:.2f} passes over the validation images",
+            f"Give --evaluations {math.ceil(fitness.cost)} or more, or fewer steps.",
+        )
+    for name in config.objectives:
+        if is_module_attr(name):
+            for job in jobs:
+                fresh = job.fitness.spec.to_flat(build(job.fitness.spec.config, seed=config.seed).state_dict())
+                score = replace(job.fitness, sgd=None).score(fresh)
+                check_on_outputs(name, score.logits, score.labels)
 
 
 def _check_warm(path: str, config: SearchConfig, generator: Generator) -> None:

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from popgen.audit import Rivals, Row
-from popgen.audit.baselines import test_accuracy
+from popgen.audit.baselines import test_accuracy, whole
 from popgen.audit.starts import make_starts
-from popgen.data import DataSet
 from popgen.fitness import Score
 from popgen.generator import Generator
 from popgen.generator.bundle import CONTROLS
@@ -33,9 +32,7 @@ def rival_rows(
         return
     for start in make_starts(job.target, zoo, job.data, closest, config.seed):
         if start.flat is not None:
-            score = job.fitness.score(start.flat)
-            loss = score.loss if math.isfinite(score.loss) else math.inf
-            yield Row(start.name, 1, score.accuracy, test_accuracy(score, job.data), loss)
+            yield Row.of(start.name, job.fitness.cost, job.fitness.score(start.flat), job.data)
 
 
 def generated_rows(folder: RunFolder, population: Population, decoder: Any, job: Job) -> list[Row]:
@@ -45,9 +42,9 @@ def generated_rows(folder: RunFolder, population: Population, decoder: Any, job:
     if not evaluated:
         return []
     scores = [job.fitness.score(decoder.weights(vector)) for vector in population.vectors[:evaluated]]
-    best = min(scores, key=lambda score: score.loss)
-    tested = Row("generated_best", len(scores), best.accuracy, test_accuracy(best, job.data), best.loss)
-    return [_mean_row("generated_mean", scores, job.data), tested]
+    best = min(scores, key=lambda score: score.loss if math.isfinite(score.loss) else math.inf)
+    tested = Row.of("generated_best", len(scores) * job.fitness.cost, best, job.data)
+    return [_mean_row("generated_mean", scores, job), tested]
 
 
 def control_rows(generator: Generator, decoder: Any, job: Job, config: SearchConfig) -> list[Row]:
@@ -56,10 +53,11 @@ def control_rows(generator: Generator, decoder: Any, job: Job, config: SearchCon
     for control in CONTROLS if generator.prior_name(config.prior) == "network" else CONTROLS[:1]:
         latents = sample(generator, job.target.source, job.data, config, _CONTROL_SAMPLES, control)
         scores = [job.fitness.score(decoder.weights(latent.flatten())) for latent in latents]
-        rows.append(_mean_row(control, scores, job.data))
+        rows.append(_mean_row(control, scores, job))
     return rows
 
 
-def _mean_row(name: str, scores: list[Score], data: DataSet) -> Row:
-    n, tests = len(scores), [test_accuracy(score, data) for score in scores]
-    return Row(name, n, sum(s.accuracy for s in scores) / n, sum(tests) / n, sum(s.loss for s in scores) / n)
+def _mean_row(name: str, scores: list[Score], job: Job) -> Row:
+    n, tests = len(scores), [test_accuracy(score, job.data) for score in scores]
+    accuracy, loss = sum(s.accuracy for s in scores) / n, sum(s.loss for s in scores) / n
+    return Row(name, whole(n * job.fitness.cost), accuracy, sum(tests) / n, loss)

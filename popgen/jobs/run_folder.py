@@ -1,5 +1,5 @@
 """A run's folder: config.yaml, population-ARCH.safetensors, history.jsonl, best-ARCH.safetensors, result.json;
-a Pareto search adds front-ARCH/."""
+a Pareto search adds front-ARCH/, fine-tuning finetuned-ARCH.json and finetuned-ARCH-eEPOCHS.safetensors."""
 
 from __future__ import annotations
 
@@ -35,6 +35,13 @@ class RunFolder:
 
     def front(self, arch: str) -> Path:
         return self.path / f"front-{safe_name(arch)}"
+
+    def finetuned(self, arch: str) -> Path:
+        """Figures of what is fine-tuned already."""
+        return self.path / f"finetuned-{safe_name(arch)}.json"
+
+    def finetuned_weights(self, arch: str, epochs: int) -> Path:
+        return self.path / f"finetuned-{safe_name(arch)}-e{epochs}.safetensors"
 
     @classmethod
     def create(cls, config: SearchConfig, out: str | None) -> RunFolder:
@@ -97,19 +104,20 @@ class RunFolder:
 
     def write_best(self, arch: str, state: StateDict, card: dict[str, str]) -> Path:
         """The best weights as a plain state dict; `card` stands in the file's metadata."""
-        return _write_state(self.best(arch), state, card)
+        return write_state(self.best(arch), state, card)
 
     def write_front(self, arch: str, index: int, state: StateDict, card: dict[str, str]) -> Path:
         """The weights of one point of a Pareto front, by the index of its evaluation."""
         self.front(arch).mkdir(exist_ok=True)
-        return _write_state(self.front(arch) / f"{index:05d}.safetensors", state, card)
+        return write_state(self.front(arch) / f"{index:05d}.safetensors", state, card)
 
     def write_result(self, result: dict[str, Any]) -> None:
         """result.json."""
         write_text(self.path / "result.json", json.dumps(result, indent=1) + "\n")
 
 
-def _write_state(file: Path, state: StateDict, card: dict[str, str]) -> Path:
+def write_state(file: Path, state: StateDict, card: dict[str, str]) -> Path:
+    """A plain state dict as .safetensors, with `card` as its metadata."""
     save_file({name: tensor.contiguous() for name, tensor in state.items()}, file, metadata=card)
     return file
 

@@ -6,21 +6,23 @@ in `search` does the rest and knows nothing of networks.
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from popgen import __version__
 from popgen.audit import Row
-from popgen.audit.baselines import test_accuracy
+from popgen.data import DataSet
 from popgen.data.classes import renamed_classes
 from popgen.data.parts import fit_remark
 from popgen.errors import BadInput
 from popgen.fitness import Fitness, LatentObjective
 from popgen.generator import Generator
 from popgen.jobs.contamination import contamination, say_contamination
+from popgen.jobs.finetune import Tuning, finetune
 from popgen.jobs.population import condition_of, make_population
 from popgen.jobs.prepare import Job, open_zoo, placed, prepare, settings
 from popgen.jobs.rows import control_rows, generated_rows, rival_rows
@@ -61,7 +63,8 @@ class Found:
 
     def to_json(self) -> dict[str, Any]:
         """The keys of result.json and --json; they are stable."""
-        return asdict(self)
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        return plain | {"rows": [row.to_json() for row in self.rows]}
 
 
 def search(
@@ -93,6 +96,7 @@ def search(
         "generator_sha256": generator.sha256,
         "base_sha256": None if jobs[0].parts is None else jobs[0].parts.sha256,
         "decisions": {j.arch: {"head": j.fitness.head} for j in jobs},
+        **({} if jobs[0].groups is None else {"groups": jobs[0].groups.counts}),
     }
     with RaySession() as session:
         if _joins_cluster(config):
@@ -159,14 +163,17 @@ def _search_one(
         say(f"{arch}: {fitted}")
     if renamed:
         say(f"{arch}: classes taken as the same: {', '.join(f'{a} = {b}' for a, b in renamed.items())}")
-    say(f"{arch}: head {fitness.head}, batch norm {fitness.batch_norm if fitness.spec.has_batch_norm else 'none'}")
+    steps = "" if fitness.sgd is None else f", {fitness.sgd.steps} steps of SGD: an evaluation costs {fitness.cost:.2f}"
+    say(
+        f"{arch}: head {fitness.head}, batch norm {fitness.batch_norm if fitness.spec.has_batch_norm else 'none'}{steps}"
+    )
     say(f"{arch}: candidates are run with {objective.evaluation}")
     pool = _pool(objective, population, config, session)
     try:
         result = run_search(
             None,
             population,
-            settings(config),
+            replace(settings(config), cost=fitness.cost),
             history_path=folder.history,
             key=arch,
             pool=pool,
@@ -179,13 +186,7 @@ def _search_one(
             f"every candidate for {arch} failed", f"see {folder.history}", "Check the data set and the head."
         )
     best = fitness.score(decoder.weights(result.best_vector))
-    card = {
-        "format": "pt",
-        "popgen": __version__,
-        "arch": arch,
-        "data": data.name,
-        "arch_config": str(best.spec.config.to_json()),
-    }
+    card = _card(arch, data, fitness)
     weights = folder.write_best(arch, best.state(), card)
     front = [
         {
@@ -207,12 +208,15 @@ def _search_one(
             f"{arch}: the zoo {generator.provenance.zoo!r} was not found, so its rows are missing; name its folder with --zoo"
         )
     rows += generated_rows(folder, population, decoder, finished)
-    rows.append(Row("search", result.evaluations, best.accuracy, test_accuracy(best, data), best.loss))
+    rows.append(Row.of("search", result.evaluations, best, data))
     details = (
-        _details(result, fitness, population, closest)
+        _details(result, finished, population, closest)
         | {"renamed_classes": renamed, "images": fitted, "run_with": objective.evaluation}
         | ({"front": front} if front else {})
     )
+    tuning = Tuning.of(arch, data, config)
+    if tuning.epochs:
+        rows, details["finetune"] = finetune(rows, tuning, folder, card, say)
     if job.target.transplant is not None:
         details["untrained"] = {"source": source, "changes": job.target.transplant.changes.text()}
     return Found(arch, data.name, str(folder.path), str(weights), rows, details)
@@ -225,7 +229,8 @@ def _pool(objective: LatentObjective, population: Population, config: SearchConf
         return RayPool(objective, None, address, gpus=config.gpus, group=config.group, timeout=config.timeout)
     if workers == "auto":
         needs_workers = config.timeout is not None or config.gpus > 0
-        in_process = not needs_workers and _seconds(objective, population) * config.evaluations < _RAY_PAYS
+        count = config.evaluations / objective.fitness.cost
+        in_process = not needs_workers and _seconds(objective, population) * count < _RAY_PAYS
         workers = 0 if in_process else (os.cpu_count() or 1)
     if workers == 0:
         return LocalPool(objective, group=config.group)
@@ -248,7 +253,27 @@ def _seconds(objective: LatentObjective, population: Population) -> float:
     return time.perf_counter() - began
 
 
-def _details(result: SearchResult, fitness: Fitness, population: Population, closest: list[str]) -> dict[str, Any]:
+def _card(arch: str, data: DataSet, fitness: Fitness) -> dict[str, str]:
+    """The metadata of a file of weights: how to build the network, what its outputs mean, how it was finished.
+
+    `classes` are the names of the first outputs, in their order; a head that is kept may have more.
+    """
+    steps = {} if fitness.sgd is None else {"sgd": json.dumps(asdict(fitness.sgd))}
+    return {
+        "format": "pt",
+        "popgen": __version__,
+        "arch": arch,
+        "data": data.name,
+        "arch_config": json.dumps(fitness.finished.config.to_json()),
+        "classes": json.dumps(data.classes),
+        "head": fitness.head,
+        "batch_norm": fitness.batch_norm if fitness.spec.has_batch_norm else "none",
+        **steps,
+    }
+
+
+def _details(result: SearchResult, job: Job, population: Population, closest: list[str]) -> dict[str, Any]:
+    fitness = job.fitness
     return {
         "head": fitness.head,
         "batch_norm": fitness.batch_norm,
@@ -264,4 +289,7 @@ def _details(result: SearchResult, fitness: Fitness, population: Population, clo
         "population": len(population),
         "closest": closest[:4],
         "validation_images": len(fitness.val[1]),
+        "cost": fitness.cost,  # of an evaluation, in passes over them
+        **({} if fitness.sgd is None else {"sgd": asdict(fitness.sgd)}),
+        **({} if job.groups is None else {"groups": job.groups.counts}),
     }

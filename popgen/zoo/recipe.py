@@ -49,7 +49,7 @@ def train_network(
         net = build(spec.config, seed=seed)
         if start is not None:
             net.load_state_dict(start, strict=False)
-        _fit(net, spec.config, data.train, recipe, torch.Generator().manual_seed(seed))
+        fit(net, spec.config, data.train, recipe, torch.Generator().manual_seed(seed))
         metrics = {}
         for split in ("train", "val", "test"):
             metrics[f"{split}_loss"], metrics[f"{split}_accuracy"] = evaluate(
@@ -97,7 +97,26 @@ def evaluate(
     return loss / max(len(part), 1), right / max(len(part), 1)
 
 
-def _fit(net: nn.Module, config: ArchConfig, part: Part, recipe: Recipe, generator: torch.Generator) -> None:
+def fit(
+    net: nn.Module,
+    config: ArchConfig,
+    part: Part,
+    recipe: Recipe,
+    generator: torch.Generator,
+    clip: float | None = None,
+) -> None:
+    """Train `net` in place.
+
+    Args:
+        config: how images enter it.
+        generator: decides the order of the images, and their augmentation.
+        clip: the largest norm of a gradient.
+
+    >>> net, part = build("mlp-s", seed=0), Part(torch.rand(100, 1, 8, 8), torch.zeros(100, dtype=torch.long))
+    >>> fit(net, arch_config("mlp-s"), part, Recipe(epochs=3), torch.Generator())
+    >>> net.eval()(part.images).argmax(1).tolist() == [0] * 100
+    True
+    """
     labels = part.labels
     prepared = network_inputs(config, part.images) if recipe.augment == "none" else None
 
@@ -130,6 +149,8 @@ def _fit(net: nn.Module, config: ArchConfig, part: Part, recipe: Recipe, generat
         for index in torch.randperm(len(labels), generator=generator)[: len(labels) // batch * batch].split(batch):
             optimizer.zero_grad()
             F.cross_entropy(net(batch_of(index)), labels[index]).backward()
+            if clip is not None:
+                nn.utils.clip_grad_norm_(net.parameters(), clip)
             optimizer.step()
             if schedule is not None:
                 schedule.step()

@@ -298,3 +298,55 @@ def test_bad_settings(make, message):
         make()
     lines = str(caught.value).splitlines()
     assert lines[0] == message and len(lines) == 3
+
+
+def test_an_evaluation_may_cost_more_than_one(tmp_path, seeds, quadratic, timeless):
+    """The same candidates as at cost 1, as many as the budget holds, wherever it is broken off."""
+    path, broken = tmp_path / "dear.jsonl", tmp_path / "broken.jsonl"
+    dear = replace(settings(60), cost=2.5)
+    found = run_search(quadratic(6), seeds(), dear, history_path=path, key="net")
+    lines = timeless(path)[1:]
+    assert (found.looks, found.evaluations, found.stopped_by) == (24, 60, "evaluations")
+    assert {line["cost"] for line in lines} == {2.5}
+    run_search(quadratic(6), seeds(), settings(24), history_path=tmp_path / "plain.jsonl", key="net")
+    assert lines == [{**line, "cost": 2.5} for line in timeless(tmp_path / "plain.jsonl")[1:]]
+    for total in (9, 44, 60):
+        last = run_search(quadratic(6), seeds(), replace(settings(total), cost=2.5), history_path=broken, key="net")
+        assert last.looks == int(total / 2.5)
+    assert timeless(broken) == timeless(path)
+    in_async = replace(dear, mode="async")
+    last = run_search(quadratic(6), seeds(), in_async, history_path=tmp_path / "async.jsonl", key="net")
+    assert (last.looks, last.evaluations) == (24, 60)
+
+
+def test_a_race_pays_shares_of_the_cost(tmp_path, seeds, quadratic, timeless):
+    class Looked:
+        def __call__(self, vector):
+            return quadratic(6)(vector)
+
+        def look(self, vector, share, carry):
+            return self(vector) * share, {}, None
+
+    dear = replace(settings(80), cost=2.0, rungs=(0.5,))
+    found = run_search(Looked(), seeds(), dear, history_path=tmp_path / "race.jsonl", key="net")
+    lines = timeless(tmp_path / "race.jsonl")[1:]
+    assert {(line["phase"], line["share"], line["cost"]) for line in lines} == {
+        ("seed", 1.0, 2.0), ("search", 0.5, 1.0), ("search", 1.0, 1.0)
+    }  # fmt: skip
+    assert found.evaluations == sum(line["cost"] for line in lines) == 80
+
+
+@pytest.mark.parametrize(
+    ("cost", "message"),
+    [(0.0, "cost is 0.0\nan evaluation takes"), (float("nan"), "cost is nan"), (50.0, "below the cost of one, 50\n")],
+)
+def test_costs_that_cannot_be_paid(cost, message):
+    with pytest.raises(SearchError, match=message):
+        replace(settings(40), cost=cost)
+
+
+def test_a_history_is_not_continued_at_another_cost(tmp_path, seeds, quadratic):
+    path = tmp_path / "history.jsonl"
+    run_search(quadratic(6), seeds(), settings(10), history_path=path, key="net")
+    with pytest.raises(ResumeMismatch, match="cost was None, is 2.0"):
+        run_search(quadratic(6), seeds(), replace(settings(20), cost=2.0), history_path=path, key="net")

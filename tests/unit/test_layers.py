@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"cli_codes", "cli_sweep"},
+    {"cli_codes", "cli_sweep", "cli_worth"},
     {"api", "cli_zoo", "progress"},
     {"jobs", "cli_options"},
     {"report", "audit"},
@@ -60,6 +60,7 @@ LIGHT = [
         "cli_codes",
         "cli_options",
         "cli_sweep",
+        "cli_worth",
         "cli_zoo",
         "config",
         "errors",

@@ -163,7 +163,9 @@ def data_encoder_stage(generator: Generator, tasks: Tasks, codes: dict[str, Late
         arch = archs[step % len(archs)]
         known = [name for name in names if name in rows[arch]]
         chosen = [known[i] for i in torch.randperm(len(known))[: config.batch].tolist()]
-        chosen = chosen * 2 if len(chosen) == 1 else chosen  # a zoo of one data set: two draws of it, and nothing to tell apart
+        chosen = (
+            chosen * 2 if len(chosen) == 1 else chosen
+        )  # a zoo of one data set: two draws of it, and nothing to tell apart
         embedding = generator.data_encoder(
             torch.stack([tasks.draw_features(n, config.images_per_class) for n in chosen])
         )

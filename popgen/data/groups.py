@@ -1,0 +1,221 @@
+"""The group of every validation image, for the error of the worst one: hospitals, cameras, backgrounds.
+
+From a CSV file with the columns `file,group` (paths relative to the folder of `folder:FOLDER`; files of other splits may
+be there, too) or `index,group` (rows of the validation split, from 0), or from an array beside the images of `npz:FILE`:
+groups_val, or groups_train or groups where the validation split is cut from these.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from popgen.data.datasets import SPLITS, DataSet, from_arrays, split_name
+from popgen.errors import BadInput, BrokenFile, NotFound, brief
+from popgen.types import Labels
+
+_PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Names, sorted, and the group of each validation image as a row number of them, shape (n,)."""
+
+    names: tuple[str, ...]
+    of: Labels
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many images each has."""
+        return dict(zip(self.names, torch.bincount(self.of, minlength=len(self.names)).tolist(), strict=True))
+
+
+def load_groups(data: DataSet, file: str | None) -> Groups:
+    """The groups of a data set's validation images.
+
+    Args:
+        file: a CSV file; None: the array in the data set's own file.
+
+    Raises:
+        NotFound: no such file.
+        BrokenFile: not CSV.
+        BadInput: no groups, an image without one, a file or index that the data set has not.
+    """
+    if file is None:
+        return _named(_from_npz(data))
+    path = Path(file)
+    if not path.is_file():
+        raise NotFound(f"there is no file {file!r} with groups", "", "Give a CSV file with the columns file,group.")
+    key, group_of = _read(path)
+    if key == "file":
+        return _named(_by_file(data, path, group_of))
+    return _named(_by_index(data, path, group_of))
+
+
+def _named(groups: list[str]) -> Groups:
+    names = tuple(sorted(set(groups)))
+    number = {name: i for i, name in enumerate(names)}
+    return Groups(names, torch.tensor([number[group] for group in groups]))
+
+
+def _read(path: Path) -> tuple[str, dict[str, str]]:
+    """Whether images are named by `file` or by `index`, and the group of each name."""
+    group_of: dict[str, str] = {}
+    try:
+        table = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""))
+        columns, rows = table.fieldnames or [], list(table)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise BrokenFile(f"{path} cannot be read as CSV", brief(error), "Write it as text in UTF-8.") from error
+    key = next((name for name in ("file", "index") if name in columns), None)
+    if key is None or "group" not in columns:
+        raise BadInput(
+            f"{path} has the columns {', '.join(columns) or '(none)'}",
+            "the first line names them: file,group or index,group",
+            "Add that line.",
+        )
+    for number, row in enumerate(rows, start=1):
+        name, group = (row[key] or "").strip(), (row["group"] or "").strip()
+        if not name or not group:
+            raise BadInput(f"entry {number} of {path} has no {'group' if name else key}", f"{row}", "Complete it.")
+        if group_of.setdefault(name, group) != group:
+            raise BadInput(
+                f"{path} has two groups for {name!r}: {group_of[name]!r} and {group!r}", "", "Keep one of them."
+            )
+    return key, group_of
+
+
+def _by_index(data: DataSet, path: Path, group_of: dict[str, str]) -> list[str]:
+    wanted = [str(row) for row in range(len(data.val))]
+    _check_all(data, path, "index", wanted, group_of)
+    _check_known(data, path, "index", set(wanted), group_of)
+    return [group_of[name] for name in wanted]
+
+
+def _by_file(data: DataSet, path: Path, group_of: dict[str, str]) -> list[str]:
+    prefix, _, where = _source(data).partition(":")
+    if prefix != "folder":
+        raise BadInput(
+            f"{path} names files, and {data.name!r} is not a folder of them",
+            "only images of folder:FOLDER have names",
+            f"Give index,group with the rows of the validation split, 0 to {len(data.val) - 1}.",
+        )
+    root = Path(where)
+    own = [split for split in SPLITS if (root / split).is_dir()]
+    classes = sorted(p.name for p in (root / "train" if own else root).iterdir() if p.is_dir())
+    listed = {split: _list(root, split, classes) for split in own or ("",)}
+    split, rows = _validation_rows(data, {split: torch.tensor(labels) for split, (_, labels) in listed.items()})
+    files = {name for names, _ in listed.values() for name in names}
+    wanted = [listed[split][0][row] for row in rows.tolist()]
+    given = {Path(name).as_posix(): group for name, group in group_of.items()}
+    _check_known(data, path, "file", files, given)
+    _check_all(data, path, "file", wanted, given)
+    return [given[name] for name in wanted]
+
+
+def _list(root: Path, split: str, classes: list[str]) -> tuple[list[str], list[int]]:
+    """Files, relative to the root, in the order in which they are read, and their labels."""
+    found = [
+        (file.relative_to(root).as_posix(), label)
+        for label, name in enumerate(classes)
+        for file in sorted(p for p in (root / split / name).glob("*") if p.suffix.lower() in _PICTURES)
+    ]
+    return [name for name, _ in found], [label for _, label in found]
+
+
+def _from_npz(data: DataSet) -> list[str]:
+    prefix, _, where = _source(data).partition(":")
+    if prefix != "npz":
+        raise BadInput(
+            f"the groups of {data.name!r} are not known",
+            "they stand in a file, or beside the images of npz:FILE as groups_val",
+            "Give --groups FILE, a CSV with the columns file,group or index,group.",
+        )
+    with np.load(where, allow_pickle=False) as archive:
+        labels = {s.removeprefix("_"): archive[f"y{s}"] for s in ("", *(f"_{s}" for s in SPLITS)) if f"y{s}" in archive}
+        parts = {split: torch.from_numpy(y.astype(np.int64)).flatten() for split, y in labels.items()}
+        if "train" in parts:
+            parts.pop("", None)
+        split, rows = _validation_rows(data, parts)
+        name = f"groups_{split}" if split else "groups"
+        if name not in archive:
+            raise BadInput(
+                f"{where} has no array {name}",
+                f"it holds {', '.join(sorted(archive.files))}",
+                f"Add the group of each image of x{name.removeprefix('groups')}, or give --groups FILE.",
+            )
+        groups = archive[name]
+    if groups.shape != (len(parts[split]),):
+        raise BadInput(
+            f"{name} of {where} has shape {groups.shape}", f"there are {len(parts[split])} images", "Give one for each."
+        )
+    return [str(group) for group in groups[rows.numpy()]]
+
+
+def _source(data: DataSet) -> str:
+    """The name without what stands behind it.
+
+    Raises:
+        BadInput: a subset, whose rows are others.
+    """
+    source, modifiers = split_name(data.name)
+    if any(text.startswith("classes:") for text in modifiers):
+        raise BadInput(
+            f"groups are those of a whole data set, not of {data.name!r}",
+            "its validation split has other rows",
+            "Give index,group with the rows of this one, or leave classes: out.",
+        )
+    return source
+
+
+def _validation_rows(data: DataSet, labels: dict[str, Tensor]) -> tuple[str, Tensor]:
+    """Of which of a source's splits the validation images are, and which rows; "" is a source without splits.
+
+    They are cut by `from_arrays`, as images are, from rows that carry their own numbers.
+    """
+    if "val" in labels:
+        split, rows = "val", torch.arange(len(labels["val"]))
+    elif "train" in labels:
+        split, rows = "train", torch.arange(len(labels["train"]))
+        for missing in [name for name in ("test", "val") if name not in labels]:
+            rows, held = _cut(rows, labels["train"][rows], (0.8, 0.2))
+            rows = held if missing == "val" else rows
+    else:
+        split, rows = "", _cut(torch.arange(len(labels[""])), labels[""], (0.6, 0.2))[1]
+    if not torch.equal(labels[split][rows], data.val.labels):
+        raise BadInput(
+            f"the validation images of {data.name!r} are not in the order of its files",
+            "so their groups cannot be told by name",
+            f"Give index,group with the rows of the validation split, 0 to {len(data.val) - 1}.",
+        )
+    return split, rows
+
+
+def _cut(rows: Tensor, labels: Tensor, sizes: tuple[float, float]) -> tuple[Tensor, Tensor]:
+    cut = from_arrays("", rows.view(-1, 1, 1, 1), labels, (), sizes)
+    return cut.train.images.flatten(), cut.val.images.flatten()
+
+
+def _check_all(data: DataSet, path: Path, key: str, wanted: list[str], group_of: dict[str, str]) -> None:
+    missing = [name for name in wanted if name not in group_of]
+    if missing:
+        raise BadInput(
+            f"{path} has no group for {len(missing)} of {len(wanted)} validation images of {data.name!r}",
+            f"the first of them: {key} {', '.join(missing[:3])}",
+            "Every validation image needs one.",
+        )
+
+
+def _check_known(data: DataSet, path: Path, key: str, known: set[str], group_of: dict[str, str]) -> None:
+    unknown = [name for name in group_of if name not in known]
+    if unknown:
+        raise BadInput(
+            f"{path} names {len(unknown)} images that {data.name!r} has not",
+            f"the first of them: {key} {', '.join(unknown[:3])}",
+            "Paths are relative to the data set's folder." if key == "file" else "Rows count from 0.",
+        )

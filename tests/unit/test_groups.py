@@ -1,0 +1,128 @@
+"""Groups of validation images: by file, by index, from arrays; every image has its own, whoever split the data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from popgen.data import load_data
+from popgen.data.groups import load_groups
+from popgen.errors import BadInput, BrokenFile, NotFound
+
+COUNT = 40  # images of each split; each is grey of its own, which says who it is
+LABELS = np.arange(COUNT) % 4
+
+
+def pixels(first: int) -> np.ndarray:
+    return np.broadcast_to(np.arange(first, first + COUNT, dtype=np.uint8)[:, None, None], (COUNT, 4, 4))
+
+
+def grey(value: float) -> int:
+    return round(value * 255)
+
+
+def group_of(who: int) -> str:
+    return ("north", "south", "west")[who % 3]
+
+
+def save_npz(path: Path, splits: tuple[str, ...]) -> str:
+    """Arrays of the splits ("" is a pool), each with the groups of its images."""
+    arrays = {}
+    for number, split in enumerate(splits):
+        end = f"_{split}" if split else ""
+        arrays |= {f"x{end}": pixels(number * COUNT), f"y{end}": LABELS}
+        arrays[f"groups{end}"] = np.array([group_of(number * COUNT + i) for i in range(COUNT)])
+    np.savez(path, **arrays)
+    return f"npz:{path}"
+
+
+def save_folder(root: Path, splits: tuple[str, ...]) -> tuple[str, dict[str, int]]:
+    """Images in folders; returns the data set's name, and who each file is."""
+    files = {}
+    for number, split in enumerate(splits):
+        for i, image in enumerate(pixels(number * COUNT)):
+            file = root / split / f"class{LABELS[i]}" / f"{(i * 7) % COUNT:02d}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.ascontiguousarray(image)).save(file)
+            files[file.relative_to(root).as_posix()] = number * COUNT + i
+    return f"folder:{root}", files
+
+
+@pytest.mark.parametrize("splits", [("",), ("train", "test"), ("train", "val", "test")])
+@pytest.mark.parametrize("behind", ["", "/invert", "/shots:2"])
+def test_arrays_and_files_give_every_image_its_own(tmp_path: Path, splits: tuple[str, ...], behind: str) -> None:
+    inverted = behind == "/invert"
+    data = load_data(save_npz(tmp_path / "x.npz", splits) + behind)
+    groups = load_groups(data, None)
+    who = [grey(1 - v if inverted else v) for v in data.val.images[:, 0, 0, 0].tolist()]
+    assert [groups.names[i] for i in groups.of] == [group_of(i) for i in who]
+    assert sum(groups.counts.values()) == len(data.val)
+    name, files = save_folder(tmp_path / "images", splits)
+    data = load_data(name + behind)
+    table = tmp_path / "groups.csv"
+    table.write_text("file,group,note\n" + "".join(f"{file},{group_of(i)},\n" for file, i in files.items()))
+    groups = load_groups(data, str(table))
+    who = [grey(1 - v if inverted else v) for v in data.val.images[:, 0, 0, 0].tolist()]
+    assert [groups.names[i] for i in groups.of] == [group_of(i) for i in who]
+
+
+def test_a_folder_with_train_alone(tmp_path: Path) -> None:
+    name, files = save_folder(tmp_path / "images", ("train",))
+    data, table = load_data(name), tmp_path / "groups.csv"
+    table.write_text("group,file\n" + "".join(f"{group_of(i)},./{file}\n" for file, i in files.items()))
+    groups = load_groups(data, str(table))
+    assert [groups.names[i] for i in groups.of] == [group_of(grey(v)) for v in data.val.images[:, 0, 0, 0].tolist()]
+
+
+def test_rows_of_any_data_set(tmp_path: Path) -> None:
+    data, table = load_data("digits/rotate:45/classes:3+5"), tmp_path / "groups.csv"
+    rows = list(range(len(data.val)))
+    table.write_text("index,group\n" + "".join(f"{i},{'odd' if i % 2 else 'even'}\n" for i in rows[::-1]))
+    groups = load_groups(data, str(table))
+    assert groups.names == ("even", "odd") and groups.of.tolist() == [i % 2 for i in rows]
+
+
+def test_what_is_refused(tmp_path: Path) -> None:
+    data, table = load_data(save_npz(tmp_path / "x.npz", ("train", "val", "test"))), tmp_path / "groups.csv"
+
+    def refused(text: str, message: str, of: str | None = None) -> None:
+        table.write_text(text)
+        with pytest.raises(BadInput, match=message):
+            load_groups(data if of is None else load_data(of), str(table))
+
+    whole = "".join(f"{i},a\n" for i in range(COUNT))
+    refused("picture,group\n", "has the columns picture, group\nthe first line names them: file,group or index,group")
+    refused("", r"has the columns \(none\)")
+    refused("index,group\n0,\n", "entry 1 of .* has no group")
+    refused("index,group\n,a\n", "entry 1 of .* has no index")
+    refused("index,group\n0,a\n0,b\n", "has two groups for '0': 'a' and 'b'")
+    refused("index,group\n0,a\n2,a\n", "no group for 38 of 40 validation images .*\nthe first of them: index 1, 3, 4")
+    refused(f"index,group\n{whole}40,a\n", "names 1 images that .* has not\nthe first of them: index 40")
+    refused("file,group\na.png,a\n", "is not a folder of them\nonly images of folder:FOLDER have names")
+    name, files = save_folder(tmp_path / "images", ("train", "val"))
+    some = "".join(f"{file},a\n" for file in files)
+    refused(f"file,group\n{some}val/class0/no.png,a\n", "names 1 images .*\n.*: file val/class0/no.png\nPaths", name)
+    refused("file,group\ntrain/class0/00.png,a\n", "no group for 40 of 40", name)
+    refused(f"file,group\n{some}", "not of 'folder:.*/classes:0.1'\nits validation split has", f"{name}/classes:0+1")
+    with pytest.raises(NotFound, match="there is no file 'nowhere.csv' with groups"):
+        load_groups(data, "nowhere.csv")
+    table.write_bytes(b"\xff\xfe\x00a")
+    with pytest.raises(BrokenFile, match="cannot be read as CSV\nUnicodeDecodeError"):
+        load_groups(data, str(table))
+
+
+def test_arrays_that_do_not_fit(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="the groups of 'digits' are not known\n.*\nGive --groups FILE"):
+        load_groups(load_data("digits"), None)
+    arrays = {"x_train": pixels(0), "y_train": LABELS, "x_test": pixels(40), "y_test": LABELS}
+    np.savez(tmp_path / "none.npz", **arrays)
+    with pytest.raises(
+        BadInput, match="has no array groups_train\nit holds .*\nAdd the group of each image of x_train"
+    ):
+        load_groups(load_data(f"npz:{tmp_path / 'none.npz'}"), None)
+    np.savez(tmp_path / "few.npz", **arrays, groups_train=np.arange(5))
+    with pytest.raises(BadInput, match=r"has shape \(5,\)\nthere are 40 images"):
+        load_groups(load_data(f"npz:{tmp_path / 'few.npz'}"), None)
