@@ -31,6 +31,7 @@ from popgen.generator.conditions import ARCH_NUMBERS, DataSetEncoder, Descriptio
 from popgen.generator.config import GeneratorConfig
 from popgen.generator.decoder import Decoder
 from popgen.generator.folder import generator_folder
+from popgen.generator.guidance import Guidance, choose_guidance
 from popgen.generator.prior import Prior
 from popgen.generator.records import Code, Condition, Provenance
 from popgen.generator.remainder import Remainder
@@ -190,7 +191,8 @@ class Generator(nn.Module):
         """`n` latents (n, k, d) for an architecture and a data set; each sees its own draw of the data set's images.
 
         Args:
-            steps, guidance, sampler: of the trained prior; see Prior.sample.
+            steps, guidance, sampler: of the trained prior; see Prior.sample. A prior whose settings say `guidance: auto` follows the
+                condition as far as `guidance_for` says.
             prior: network, ridge or kde; None: the one that was chosen in training.
             control: `shuffled` conditions on training data sets drawn at random instead, `empty` on none.
 
@@ -199,6 +201,8 @@ class Generator(nn.Module):
             BadInput: a sampler that the prior was not trained for, or a cheap prior without a condition.
         """
         prior = self.prior_name(prior)
+        if guidance is None and prior == "network" and control is None:
+            guidance = self.guidance_for(arch, data, steps=steps, sampler=sampler).strength
         rng = torch.Generator().manual_seed(seed)
         noise = torch.randn(n, *self.latent_shape, generator=rng)
         condition = self.condition(arch, data, n, seed)
@@ -213,6 +217,20 @@ class Generator(nn.Module):
             raise BadInput(f"the prior {prior!r} has no empty condition", "it is a function of the data set", "")
         table = self.code_table(arch)
         return table.ridge(embedding, noise) if prior == "ridge" else table.kde(embedding, noise, rng)
+
+    def guidance_for(
+        self, arch: str, data: DataSet | Description, *, steps: int | None = None, sampler: str | None = None
+    ) -> Guidance:
+        """How far the trained prior follows a condition where nothing else is said; see popgen/generator/guidance.py."""
+        wanted = self.config.prior.guidance
+        if wanted != "auto" or isinstance(data, Description):
+            return Guidance(1.0 if wanted == "auto" else wanted, {})
+
+        def network(strength: float) -> Tensor:
+            latents = self.sample(arch, data, 1, guidance=strength, steps=steps, sampler=sampler, prior="network")
+            return self.decode(arch, latents)[0]
+
+        return choose_guidance(self.spec(arch), data.train.images, network)
 
     def prior_name(self, prior: str | None) -> str:
         """One of PRIORS; None is the one that was chosen in training.
