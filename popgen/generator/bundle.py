@@ -31,11 +31,11 @@ from popgen.generator.conditions import ARCH_NUMBERS, DataSetEncoder, Descriptio
 from popgen.generator.config import GeneratorConfig
 from popgen.generator.decoder import Decoder
 from popgen.generator.folder import generator_folder
-from popgen.generator.guidance import Guidance, choose_guidance
 from popgen.generator.prior import Prior
 from popgen.generator.records import Code, Condition, Provenance
 from popgen.generator.remainder import Remainder
 from popgen.generator.storage import pack, unpack, unpack_scalings
+from popgen.generator.strength import Strength, choose_strength
 from popgen.generator.vae import WeightVAE
 from popgen.types import Flat, Latents, StateDict
 from popgen.weights import Scaling
@@ -187,12 +187,13 @@ class Generator(nn.Module):
         sampler: str | None = None,
         prior: str | None = None,
         control: Control | None = None,
+        strength: float | None = None,
     ) -> Latents:
         """`n` latents (n, k, d) for an architecture and a data set; each sees its own draw of the data set's images.
 
         Args:
-            steps, guidance, sampler: of the trained prior; see Prior.sample. A prior whose settings say `guidance: auto` follows the
-                condition as far as `guidance_for` says.
+            steps, guidance, sampler: of the trained prior; see Prior.sample.
+            strength: of the condition, 0 (that of the average training data set) to 1; None: as `strength_for` says.
             prior: network, ridge or kde; None: the one that was chosen in training.
             control: `shuffled` conditions on training data sets drawn at random instead, `empty` on none.
 
@@ -201,12 +202,12 @@ class Generator(nn.Module):
             BadInput: a sampler that the prior was not trained for, or a cheap prior without a condition.
         """
         prior = self.prior_name(prior)
-        if guidance is None and prior == "network" and control is None:
-            guidance = self.guidance_for(arch, data, steps=steps, sampler=sampler).strength
+        if strength is None:
+            strength = 1.0 if control else self.strength_for(arch, data).value
         rng = torch.Generator().manual_seed(seed)
         noise = torch.randn(n, *self.latent_shape, generator=rng)
         condition = self.condition(arch, data, n, seed)
-        embedding = condition.data
+        embedding = strength * condition.data
         if control == "shuffled":
             embedding = self.data_vectors[torch.randint(len(self.data_vectors), (n,), generator=rng)]
         if prior == "network":
@@ -218,19 +219,16 @@ class Generator(nn.Module):
         table = self.code_table(arch)
         return table.ridge(embedding, noise) if prior == "ridge" else table.kde(embedding, noise, rng)
 
-    def guidance_for(
-        self, arch: str, data: DataSet | Description, *, steps: int | None = None, sampler: str | None = None
-    ) -> Guidance:
-        """How far the trained prior follows a condition where nothing else is said; see popgen/generator/guidance.py."""
-        wanted = self.config.prior.guidance
+    def strength_for(self, arch: str, data: DataSet | Description) -> Strength:
+        """How far a condition is trusted where nothing else is said; see popgen/generator/strength.py."""
+        wanted = self.config.prior.strength
         if wanted != "auto" or isinstance(data, Description):
-            return Guidance(1.0 if wanted == "auto" else wanted, {})
+            return Strength(1.0 if wanted == "auto" else wanted, {})
 
         def network(strength: float) -> Tensor:
-            latents = self.sample(arch, data, 1, guidance=strength, steps=steps, sampler=sampler, prior="network")
-            return self.decode(arch, latents)[0]
+            return self.decode(arch, self.sample(arch, data, 1, strength=strength))[0]
 
-        return choose_guidance(self.spec(arch), data.train.images, network)
+        return choose_strength(self.spec(arch), data.val.images, network)
 
     def prior_name(self, prior: str | None) -> str:
         """One of PRIORS; None is the one that was chosen in training.

@@ -87,8 +87,9 @@ class PriorConfig(_Strict):
     temperature: float = Field(
         0.3, ge=0
     )  # of what is sampled around the mean: 1 is the codes' own spread, 0 the mean alone
-    guidance: Annotated[float, Field(ge=0)] | Literal["auto"] = (
-        1.0  # 1 is the plain conditional model; auto: see guidance.py
+    guidance: float = Field(1.0, ge=0)  # 1 is the plain conditional model
+    strength: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = (
+        1.0  # of conditions, see popgen/generator/strength.py
     )
 
 

@@ -175,8 +175,7 @@ class Prior(nn.Module):
         Raises:
             BadInput: a sampler of the other kind.
         """
-        if guidance is None:
-            guidance = 1.0 if self.config.guidance == "auto" else self.config.guidance
+        guidance = self.config.guidance if guidance is None else guidance
         scheduler = self._sampler(steps or self.config.sample_steps, sampler or self.config.sampler)
         some = self._conditions(data, arch, without)
         none = self._conditions(data, arch, torch.ones(len(noise), 2, dtype=torch.bool))
