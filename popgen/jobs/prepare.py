@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
+from popgen.archs import ArchSpec
 from popgen.data import DataSet, load_data
 from popgen.data.datasets import check_data_name
-from popgen.errors import BadInput, unknown_name
+from popgen.errors import BadInput, NotFound, near_matches, unknown_name
 from popgen.fitness import Fitness, make_fitness
 from popgen.fitness.measures import MEASURES
 from popgen.generator import Generator
-from popgen.generator.unseen import Target, find_target
+from popgen.generator.unseen import Target
+from popgen.jobs.origin import Origin, find_origin, open_zoo
 from popgen.jobs.run_folder import RunFolder
-from popgen.refs import asset
-from popgen.search_config import SearchConfig
+from popgen.search_config import EXPERT_SPACES, SearchConfig
 from popgen.weights.parts import Parts, check_parts, read_parts
-from popgen.zoo import Zoo
-from search import Budget, SearchSettings, check_optimizer
+from popgen.zoo import Checkpoint, Zoo
+from search import SPACES, Budget, SearchSettings, check_optimizer
+
+__all__ = ["Job", "expert_records", "open_zoo", "prepare", "settings"]
 
 
 @dataclass(frozen=True)
@@ -27,23 +31,29 @@ class Job:
     arch: str
     data: DataSet
     fitness: Fitness
-    target: Target  # the trained architecture that is searched for it: itself, or the nearest
+    target: (
+        Target | None
+    )  # the trained architecture that is generated for it: itself, or the nearest; None: no generator
     parts: Parts | None = None  # of the candidates, where not all tensors are generated
 
 
-def prepare(config: SearchConfig) -> tuple[list[Job], Generator, Zoo | None]:
-    """All checks, and what was loaded for them.
+def prepare(
+    config: SearchConfig, say: Callable[[str], None] = lambda _: None
+) -> tuple[list[Job], Generator | None, Zoo | None]:
+    """All checks, and what was loaded for them. Without a generator the zoo's experts are what is searched around.
 
     Raises:
         PopgenError: as `search`.
     """
     check_data_name(config.data)
-    generator = Generator.from_pretrained(config.generator)
-    targets = {arch: find_target(generator, arch) for arch in config.archs}
+    _check_space(config)
+    origin = find_origin(config)
+    generator, zoo, targets = origin.generator, origin.zoo, origin.targets
     if len(set(config.archs)) < len(config.archs):
         raise BadInput(f"--arch names one architecture twice: {', '.join(config.archs)}", "", "Name each once.")
     check_parts(config.archs, config.parts, config.base)
-    parts = None if config.base is None else read_parts(targets[config.archs[0]].spec, config.parts, config.base)
+    specs = {arch: _spec(origin, arch) for arch in config.archs}
+    parts = None if config.base is None else read_parts(specs[config.archs[0]], config.parts, config.base)
     check_optimizer(config.optimizer)
     _check_objectives(config)
     settings(config)
@@ -53,16 +63,21 @@ def prepare(config: SearchConfig) -> tuple[list[Job], Generator, Zoo | None]:
             "this process cannot stop its own evaluation, nor choose a GPU",
             "Leave --workers out, or give the number of Ray actors.",
         )
-    if config.warm_start is not None:
+    if config.warm_start is not None and generator is not None:
         _check_warm(config.warm_start, config, generator)
-    zoo = open_zoo(config.zoo, generator)
     data = load_data(config.data)
-    generator.check_data(data)
-    classes = tuple(generator.provenance.classes)
-    generator.load_encoders()
+    if generator is not None:
+        generator.check_data(data)
+        generator.load_encoders()
     jobs = [
-        Job(a, data, make_fitness(t.spec, data, classes, config.head, config.batch_norm, config.split), t, parts)
-        for a, t in targets.items()
+        Job(
+            arch,
+            data,
+            make_fitness(spec, data, _classes(origin, arch), config.head, config.batch_norm, config.split),
+            targets.get(arch),
+            parts,
+        )
+        for arch, spec in specs.items()
     ]
     if parts is not None:
         _check_head_is_searched(jobs[0], parts)
@@ -72,7 +87,49 @@ def prepare(config: SearchConfig) -> tuple[list[Job], Generator, Zoo | None]:
             "each look would fit the head to all training images again",
             "Leave --rungs out, or use --head keep.",
         )
+    for remark in origin.remarks:
+        say(remark)
     return jobs, generator, zoo
+
+
+def _spec(origin: Origin, arch: str) -> ArchSpec:
+    if origin.generator is not None:
+        return origin.targets[arch].spec
+    assert origin.zoo is not None
+    return origin.zoo.spec(arch)
+
+
+def _classes(origin: Origin, arch: str) -> tuple[str, ...]:
+    """Names of the outputs of what is generated, or of the zoo's experts."""
+    if origin.generator is not None:
+        return tuple(origin.generator.provenance.classes)
+    assert origin.zoo is not None
+    return expert_records(origin.zoo, arch)[0].classes
+
+
+def expert_records(zoo: Zoo, arch: str) -> list[Checkpoint]:
+    """The checkpoints of an architecture whose outputs mean the same: those of the most frequent class names.
+
+    Raises:
+        BadInput: all of them are held out.
+    """
+    records = zoo.select(arch=arch, held_out=False)
+    if not records:
+        raise BadInput(
+            f"the zoo {zoo.folder} holds out all networks of {arch!r}", "no search may use them", "Name another zoo."
+        )
+    [(classes, _)] = Counter(r.classes for r in records).most_common(1)
+    return [r for r in records if r.classes == classes]
+
+
+def _check_space(config: SearchConfig) -> None:
+    if config.space is not None and config.space not in (*SPACES, *EXPERT_SPACES):
+        near = near_matches(config.space, [*SPACES, *EXPERT_SPACES])
+        raise NotFound(
+            f"unknown space {config.space!r}",
+            "known are identity, std and pca (coordinates of a generator's latent), mix and low-rank (weights around experts), auto",
+            f"did you mean: {near}?",
+        )
 
 
 def _check_head_is_searched(job: Job, parts: Parts) -> None:
@@ -111,30 +168,17 @@ def _check_warm(path: str, config: SearchConfig, generator: Generator) -> None:
             )
 
 
-def open_zoo(name: str | None, generator: Generator) -> Zoo | None:
-    """The named zoo, or the one that the generator was trained on where it can be found under its name.
-
-    Raises:
-        NotFound: the named zoo does not exist.
-    """
-    if name is not None:
-        return Zoo.open(name)
-    own = generator.provenance.zoo
-    for place in (Path("zoos") / own, asset("zoos", own)):
-        if place is not None and (place / "index.jsonl").exists():
-            zoo = Zoo.open(place)
-            if zoo.sha256 == generator.provenance.zoo_sha256:
-                return zoo
-    return None
-
-
-def settings(config: SearchConfig) -> SearchSettings:
+def settings(config: SearchConfig, coordinates: str = "identity", spent: int = 0) -> SearchSettings:
+    """The engine's settings; `spent` evaluations of the budget are gone already."""
     budget = Budget(
-        evaluations=config.evaluations, seconds=config.seconds, target=config.target, patience=config.patience
+        evaluations=max(config.evaluations - spent, 1),
+        seconds=config.seconds,
+        target=config.target,
+        patience=config.patience,
     )
     return SearchSettings(
         optimizer=config.optimizer,
-        space=config.space,
+        space=coordinates,
         batch=config.batch,
         seed=config.seed,
         sigma=config.sigma,

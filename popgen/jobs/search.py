@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from popgen import __version__
@@ -18,10 +18,10 @@ from popgen.audit.baselines import test_accuracy
 from popgen.errors import BadInput
 from popgen.fitness import Fitness, LatentObjective
 from popgen.generator import Generator
-from popgen.jobs.population import condition_of, make_population
+from popgen.jobs.population import make_population
 from popgen.jobs.prepare import Job, open_zoo, prepare, settings
-from popgen.jobs.rows import control_rows, generated_rows, rival_rows
 from popgen.jobs.run_folder import RunFolder
+from popgen.jobs.source import make_source
 from popgen.search_config import SearchConfig
 from popgen.zoo import Zoo
 from search import (
@@ -79,10 +79,10 @@ def search(
     Raises:
         PopgenError: a name, shape or combination that does not fit, before any long work.
     """
-    jobs, generator, zoo = prepare(config)
+    jobs, generator, zoo = prepare(config, say)
     recorded = {
         "data_sha256": jobs[0].data.sha256,
-        "generator_sha256": generator.sha256,
+        **_origin(generator, zoo),
         "base_sha256": None if jobs[0].parts is None else jobs[0].parts.sha256,
         "decisions": {j.arch: {"head": j.fitness.head} for j in jobs},
     }
@@ -109,7 +109,7 @@ def search(
 
 def _search_one(
     job: Job,
-    generator: Generator,
+    generator: Generator | None,
     zoo: Zoo | None,
     config: SearchConfig,
     folder: RunFolder,
@@ -118,18 +118,14 @@ def _search_one(
     say: Callable[[str], None],
 ) -> Found:
     arch, data = job.arch, job.data
-    source = job.target.source
-    closest = generator.closest(source, condition_of(data, config))
+    source = make_source(generator, zoo, job, config, folder, say)
     file = folder.population(arch)
     if file.exists():
         population = Population.load(file)
     else:
-        population = make_population(generator, arch, data, closest, config, source)
+        population = source.population()
         population.save(file)
-    decoder, fitness = replace(job.target.decoder(generator), parts=job.parts), job.fitness
-    if config.batch_norm == "auto" and job.parts is None:  # a base's statistics are kept with its other tensors
-        fitness = fitness.prefer_batch_norm(decoder.weights(population.mean()))
-    centre = population.vectors[[o == "generated" for o in population.origins]].mean(0)
+    decoder, fitness, centre = source.decoder, source.fitness(population), source.centre(population)
     objective = LatentObjective(
         decoder,
         fitness,
@@ -139,18 +135,13 @@ def _search_one(
         rungs=tuple(config.rungs),
         device="cuda" if config.gpus else "cpu",
     )
-    if job.target.transplant is not None:
-        say(
-            f"{arch}: untrained architecture; networks of {source} are generated and {job.target.transplant.changes.text()}. "
-            "The table shows other ways to fill it with weights; train what you choose."
-        )
     say(f"{arch}: head {fitness.head}, batch norm {fitness.batch_norm if fitness.spec.has_batch_norm else 'none'}")
     pool = _pool(objective, population, config, session)
     try:
         result = run_search(
             None,
             population,
-            settings(config),
+            settings(config, source.coordinates, source.spent),
             history_path=folder.history,
             key=arch,
             pool=pool,
@@ -182,20 +173,19 @@ def _search_one(
         }
         for point in result.front
     ]
-    finished, rows = replace(job, fitness=fitness), list[Row]()
-    if config.baselines != "none":
-        rows += rival_rows(generator, zoo, finished, config, closest, result.evaluations)
-        rows += control_rows(generator, decoder, finished, config)
-    if zoo is None and config.baselines != "none":
-        say(
-            f"{arch}: the zoo {generator.provenance.zoo!r} was not found, so its rows are missing; name its folder with --zoo"
-        )
-    rows += generated_rows(folder, population, decoder, finished)
-    rows.append(Row("search", result.evaluations, best.accuracy, test_accuracy(best, data), best.loss))
-    details = _details(result, fitness, population, closest) | ({"front": front} if front else {})
-    if job.target.transplant is not None:
-        details["untrained"] = {"source": source, "changes": job.target.transplant.changes.text()}
+    evaluations = source.spent + result.evaluations
+    rows = source.rows(folder, population, fitness, evaluations)
+    rows.append(Row("search", evaluations, best.accuracy, test_accuracy(best, data), best.loss))
+    details = _details(result, fitness, population) | source.details() | ({"front": front} if front else {})
     return Found(arch, data.name, str(folder.path), str(weights), rows, details)
+
+
+def _origin(generator: Generator | None, zoo: Zoo | None) -> dict[str, str]:
+    """Hashes of what candidates are made from."""
+    if generator is not None:
+        return {"generator_sha256": generator.sha256}
+    assert zoo is not None
+    return {"zoo_sha256": zoo.sha256}
 
 
 def _pool(objective: LatentObjective, population: Population, config: SearchConfig, session: RaySession) -> Pool:
@@ -228,7 +218,7 @@ def _seconds(objective: LatentObjective, population: Population) -> float:
     return time.perf_counter() - began
 
 
-def _details(result: SearchResult, fitness: Fitness, population: Population, closest: list[str]) -> dict[str, Any]:
+def _details(result: SearchResult, fitness: Fitness, population: Population) -> dict[str, Any]:
     return {
         "head": fitness.head,
         "batch_norm": fitness.batch_norm,
@@ -242,6 +232,5 @@ def _details(result: SearchResult, fitness: Fitness, population: Population, clo
         "stopped_by": result.stopped_by,
         "looks": result.looks,
         "population": len(population),
-        "closest": closest[:4],
         "validation_images": len(fitness.val[1]),
     }

@@ -19,7 +19,9 @@ from popgen.types import Flat
 from popgen.weights.parts import Parts
 from popgen.weights.units import MATRICES, units_of
 
-MAX_GROUPS = 6  # more of them are joined with their neighbours: a budget of a few hundred evaluations fits few coordinates
+MAX_GROUPS = (
+    6  # more of them are joined with their neighbours: a budget of a few hundred evaluations fits few coordinates
+)
 _MOST = 0.7  # a sequence with more than this share of the units is no stage
 STEP = 0.05  # one unit of a low-rank coordinate moves a tensor by so many of its standard deviations
 _LEAST_VARIANCE = 1e-5  # of a running variance: mixtures with negative coefficients could make it negative

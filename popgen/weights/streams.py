@@ -181,7 +181,10 @@ class _Watcher(TorchDispatchMode):
         return id(tensor) in self.written
 
     def write(self, tensor: Tensor, numbers: Tensor) -> None:
-        self.written[id(tensor)] = (tensor, numbers.contiguous())  # the tensor is kept, so that its identity stays its own
+        self.written[id(tensor)] = (
+            tensor,
+            numbers.contiguous(),
+        )  # the tensor is kept, so that its identity stays its own
 
     def numbers(self, tensor: Tensor) -> Tensor:
         return self.written[id(tensor)][1]
@@ -257,7 +260,9 @@ class _Watcher(TorchDispatchMode):
         for unit, places in positions.items():
             groups[tuple((place, len(where)) for place, where in places.items())].append(unit)
         return tuple(
-            Stream(len(units), tuple(Place(*place, torch.tensor([positions[u][place] for u in units])) for place, _ in key))
+            Stream(
+                len(units), tuple(Place(*place, torch.tensor([positions[u][place] for u in units])) for place, _ in key)
+            )
             for key, units in groups.items()
             if len(units) > 1
         )
