@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from popgen.archs import arch_config
@@ -24,7 +24,7 @@ class Origin:
 
     generator: Generator | None
     zoo: Zoo | None
-    targets: dict[str, Target] = field(default_factory=dict)
+    targets: dict[str, Target]
     remarks: tuple[str, ...] = ()
 
 
@@ -41,7 +41,7 @@ def find_origin(config: SearchConfig) -> Origin:
         return _generated(config, Generator.from_pretrained(config.generator), ())
     named = None if config.zoo is None else Zoo.open(config.zoo)
     skipped: list[str] = []
-    broken: list[str] = []
+    remarks: list[str] = []
     for name in _generators():
         try:
             generator = Generator.from_pretrained(name)
@@ -51,16 +51,17 @@ def find_origin(config: SearchConfig) -> Origin:
         except PopgenError as error:
             if isinstance(error, BrokenFile) and name == BUILT_IN:
                 raise
-            (broken if isinstance(error, BrokenFile) else skipped).append(f"generator {name}: {error.what}")
+            (remarks if isinstance(error, BrokenFile) else skipped).append(f"generator {name}: {error.what}")
             continue
-        said = () if name == BUILT_IN else (f"generator: {name}, which knows {', '.join(config.archs)}",)
-        return Origin(origin.generator, origin.zoo, origin.targets, (*broken, *said))
+        if name != BUILT_IN:
+            remarks.append(f"generator: {name}, which knows {', '.join(config.archs)}")
+        return replace(origin, remarks=tuple(remarks))
     for zoo in [named] if named is not None else _zoos():
         if _has_all(zoo, config):
             said = f"no generator knows {', '.join(config.archs)}: its weights are searched around the experts of {zoo.folder}"
-            return _experts(config, zoo, (*broken, said))
+            return _experts(config, zoo, (*remarks, said))
         skipped.append(f"zoo {zoo.folder}: it has {', '.join(zoo.archs)}")
-    raise _nothing(config, skipped + broken)
+    raise _nothing(config, skipped + remarks)
 
 
 def open_zoo(name: str | None, generator: Generator) -> Zoo | None:
@@ -86,8 +87,7 @@ def _generated(config: SearchConfig, generator: Generator, remarks: tuple[str, .
 
 
 def _experts(config: SearchConfig, zoo: Zoo, remarks: tuple[str, ...]) -> Origin:
-    for arch in config.archs:
-        zoo.spec(arch)
+    targets = {arch: Target(zoo.spec(arch), arch) for arch in config.archs}
     given = [name for name in _ONLY_GENERATORS if getattr(config, name) is not None]
     if given or config.space in ("identity", "std", "pca"):
         option = f"--{given[0].replace('_', '-')}" if given else f"--space {config.space}"
@@ -96,7 +96,7 @@ def _experts(config: SearchConfig, zoo: Zoo, remarks: tuple[str, ...]) -> Origin
             f"the candidates are weights around the experts of the zoo {zoo.folder}, which have no latent and no condition",
             "Leave it out, or name a generator that knows the architecture with --generator.",
         )
-    return Origin(None, zoo, {}, remarks)
+    return Origin(None, zoo, targets, remarks)
 
 
 def _zoo_of_experts(config: SearchConfig) -> Zoo:

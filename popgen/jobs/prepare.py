@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from popgen.archs import ArchSpec
 from popgen.data import DataSet, load_data
 from popgen.data.datasets import check_data_name
 from popgen.errors import BadInput, NotFound, near_matches, unknown_name
@@ -31,9 +30,7 @@ class Job:
     arch: str
     data: DataSet
     fitness: Fitness
-    target: (
-        Target | None
-    )  # the trained architecture that is generated for it: itself, or the nearest; None: no generator
+    target: Target  # the trained architecture that is searched for it: itself, or the nearest
     parts: Parts | None = None  # of the candidates, where not all tensors are generated
 
 
@@ -52,8 +49,7 @@ def prepare(
     if len(set(config.archs)) < len(config.archs):
         raise BadInput(f"--arch names one architecture twice: {', '.join(config.archs)}", "", "Name each once.")
     check_parts(config.archs, config.parts, config.base)
-    specs = {arch: _spec(origin, arch) for arch in config.archs}
-    parts = None if config.base is None else read_parts(specs[config.archs[0]], config.parts, config.base)
+    parts = None if config.base is None else read_parts(targets[config.archs[0]].spec, config.parts, config.base)
     check_optimizer(config.optimizer)
     _check_objectives(config)
     settings(config)
@@ -69,16 +65,11 @@ def prepare(
     if generator is not None:
         generator.check_data(data)
         generator.load_encoders()
-    jobs = [
-        Job(
-            arch,
-            data,
-            make_fitness(spec, data, _classes(origin, arch), config.head, config.batch_norm, config.split),
-            targets.get(arch),
-            parts,
-        )
-        for arch, spec in specs.items()
-    ]
+    jobs = []
+    for arch, target in targets.items():
+        classes = _classes(origin, arch)
+        fitness = make_fitness(target.spec, data, classes, config.head, config.batch_norm, config.split)
+        jobs.append(Job(arch, data, fitness, target, parts))
     if parts is not None:
         _check_head_is_searched(jobs[0], parts)
     if config.rungs and jobs[0].fitness.head == "refit":
@@ -90,13 +81,6 @@ def prepare(
     for remark in origin.remarks:
         say(remark)
     return jobs, generator, zoo
-
-
-def _spec(origin: Origin, arch: str) -> ArchSpec:
-    if origin.generator is not None:
-        return origin.targets[arch].spec
-    assert origin.zoo is not None
-    return origin.zoo.spec(arch)
 
 
 def _classes(origin: Origin, arch: str) -> tuple[str, ...]:

@@ -86,7 +86,6 @@ class GeneratorSource:
     def __init__(
         self, generator: Generator, zoo: Zoo | None, job: Job, config: SearchConfig, say: Callable[[str], None]
     ) -> None:
-        assert job.target is not None
         self.generator, self.zoo, self.job, self.config, self.say = generator, zoo, job, config, say
         self.target = job.target
         if self.target.transplant is not None:

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from popgen.archs import ArchSpec
-from popgen.errors import BadInput, PopgenError
+from popgen.errors import PopgenError
 from popgen.types import Images, StateDict
 from popgen.weights.network import network_outputs, skeleton
 from popgen.weights.streams import Place, Stream, find_streams

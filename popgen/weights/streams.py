@@ -23,12 +23,38 @@ from popgen.archs import ArchSpec, build
 from popgen.errors import BadInput, PopgenError, brief
 
 _NOTHING = 0  # the number of what is zero for every unit, such as padding
-_MOVES = set(
-    "view _unsafe_view reshape flatten permute transpose t slice select expand cat constant_pad_nd split split_with_sizes unbind stack "
-    "squeeze unsqueeze clone alias detach flip".split()
-)
-_POOLS = set("max_pool2d_with_indices avg_pool2d _adaptive_avg_pool2d adaptive_max_pool2d upsample_nearest2d".split())
-_ZEROS = set("zeros new_zeros zeros_like".split())
+_MOVES = {
+    *(
+        "view",
+        "_unsafe_view",
+        "reshape",
+        "flatten",
+        "permute",
+        "transpose",
+        "t",
+        "slice",
+        "select",
+        "expand",
+        "cat",
+        "stack",
+    ),
+    *(
+        "constant_pad_nd",
+        "split",
+        "split_with_sizes",
+        "unbind",
+        "squeeze",
+        "unsqueeze",
+        "clone",
+        "alias",
+        "detach",
+        "flip",
+    ),
+}
+_POOLS = {
+    *("max_pool2d_with_indices", "avg_pool2d", "_adaptive_avg_pool2d", "adaptive_max_pool2d", "upsample_nearest2d"),
+}
+_ZEROS = {"zeros", "new_zeros", "zeros_like"}
 _FOUND: dict[str, tuple[Stream, ...]] = {}  # by configuration
 
 
@@ -259,13 +285,13 @@ class _Watcher(TorchDispatchMode):
         groups: dict[Any, list[int]] = defaultdict(list)
         for unit, places in positions.items():
             groups[tuple((place, len(where)) for place, where in places.items())].append(unit)
-        return tuple(
-            Stream(
-                len(units), tuple(Place(*place, torch.tensor([positions[u][place] for u in units])) for place, _ in key)
-            )
-            for key, units in groups.items()
-            if len(units) > 1
-        )
+        found = []
+        for key, units in groups.items():
+            places = [
+                Place(name, axis, torch.tensor([positions[u][name, axis] for u in units])) for (name, axis), _ in key
+            ]
+            found.append(Stream(len(units), tuple(places)))
+        return tuple(stream for stream in found if stream.units > 1)
 
     def refused(self, why: str) -> BadInput:
         return BadInput(
