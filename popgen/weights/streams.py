@@ -287,10 +287,10 @@ class _Watcher(TorchDispatchMode):
             groups[tuple((place, len(where)) for place, where in places.items())].append(unit)
         found = []
         for key, units in groups.items():
-            places = [
+            standing = [
                 Place(name, axis, torch.tensor([positions[u][name, axis] for u in units])) for (name, axis), _ in key
             ]
-            found.append(Stream(len(units), tuple(places)))
+            found.append(Stream(len(units), tuple(standing)))
         return tuple(stream for stream in found if stream.units > 1)
 
     def refused(self, why: str) -> BadInput:
