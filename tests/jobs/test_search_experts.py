@@ -28,10 +28,10 @@ def own_zoo(here: Path) -> Zoo:
 
     zoo, data = Zoo.create(here / "zoos" / "own", "own"), load_data("digits")
     recipe = Recipe(epochs=3)
-    base, _ = train_network(SPEC, data, recipe, seed=0)
+    base, _ = train_network(SPEC, data, recipe, start=None, seed=0)
     rows = [("base", base, "base")]
     rows += [(f"next{i}", train_network(SPEC, data, recipe, start=base, seed=i)[0], "base") for i in (1, 2)]
-    rows.append(("far", train_network(SPEC, data, recipe, seed=9)[0], "far"))
+    rows.append(("far", train_network(SPEC, data, recipe, start=None, seed=9)[0], "far"))
     zoo.add(
         (
             Checkpoint(

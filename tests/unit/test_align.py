@@ -187,7 +187,7 @@ def test_a_zoo_is_aligned_but_for_networks_of_one_start(zoo: Zoo, tmp_path: Path
     a, b, c = copy.matrix([copy.record(i) for i in "abc"])
     assert torch.equal(a, b) and not torch.equal(a, c)
     assert "aligned with a" in copy.record("b").note and copy.record("c").note == ""
-    assert copy.is_final and copy.verify() == []
+    assert copy.is_final and copy.verify() == ["b: has the same weights as a"]
 
 
 def test_an_unknown_architecture_names_the_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
