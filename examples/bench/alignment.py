@@ -47,7 +47,9 @@ def main() -> None:
         data = load_data("digits")
         for arch in ("mlp-s", "cnn-s", "cnn-m", "resnet-s"):
             spec = ArchSpec.from_config(arch)
-            ends = [spec.to_flat(train_network(spec, data, Recipe(epochs=40), start=None, seed=seed)[0]) for seed in (1, 2)]
+            ends = [
+                spec.to_flat(train_network(spec, data, Recipe(epochs=40), start=None, seed=seed)[0]) for seed in (1, 2)
+            ]
             print(f"{arch:50} {compare(spec, *ends, data)}", flush=True)
     if options.checkpoints is not None:
         data = load_data(f"npz:{options.images}")
