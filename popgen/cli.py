@@ -65,8 +65,17 @@ zoo.add_command(report)
     "--data", help="Data set: digits/rotate:45, cifar10, npz:FILE, folder:FOLDER, hf:OWNER/NAME, module:function."
 )
 @DATA_DIR_SETTING
-@click.option("--generator", help="A built-in generator, or the folder that `popgen train` wrote.  [default: digits]")
-@click.option("--zoo", "zoo_name", help="The zoo, for its rows in the table.  [default: the generator's own]")
+@click.option(
+    "--generator",
+    help="A built-in generator, or the folder that `popgen train` wrote.  [default: digits where it knows the architecture, "
+    "else one under ./generators, else the experts of a zoo]",
+)
+@click.option(
+    "--zoo",
+    "zoo_name",
+    help="The zoo, for its rows in the table, and for its experts where no generator knows the architecture.  "
+    "[default: the generator's own, else one under ./zoos]",
+)
 @click.option("--parts", type=Names(), help=_PARTS_HELP)
 @click.option("--base", type=click.Path(), help=_BASE_HELP)
 @click.option(
@@ -91,7 +100,11 @@ zoo.add_command(report)
     "--optimizer",
     help="CMA, DiagonalCMA, DE, TwoPointsDE, PSO, TBPSA, OnePlusOne, RandomSearch, NGOpt, or module:name.  [default: CMA]",
 )
-@click.option("--space", help="Coordinates: identity (the latent's own), std, pca or auto.  [default: identity]")
+@click.option(
+    "--space",
+    help="Of a generator's latent: identity (its own coordinates), std or pca; around a zoo's experts: mix or low-rank; auto.  "
+    "[default: identity, or auto without a generator]",
+)
 @click.option("--sigma", type=float, help="First step, in units of the population's spread.")
 @click.option("--batch", type=int, help="Candidates asked at a time; part of the algorithm.  [default: 12]")
 @click.option(
@@ -106,7 +119,7 @@ zoo.add_command(report)
 )
 @click.option("--weights", type=Numbers(), help="Weights of the objectives: one sum instead of a front.")
 @click.option("--population", type=int, help="Networks sampled from the generator.  [default: 16]")
-@click.option("--experts", type=int, help="Codes of the zoo's closest checkpoints among the seeds.  [default: 8]")
+@click.option("--experts", type=int, help="The zoo's closest or best checkpoints among the seeds.  [default: 8]")
 @click.option("--warm-start", type=click.Path(), help="Run folder whose best candidates join the population.")
 @click.option("--warm-best", type=int, help="How many of them.  [default: 8]")
 @click.option(
@@ -164,12 +177,12 @@ def search(
         raise click.UsageError("--resume continues in its own folder; leave --out away.")
     config = _search_config({"generator": generator, "zoo": zoo_name, **options}, resume)
     if dry_run:
-        jobs, made, found_zoo = prepare(config)
+        jobs, made, found_zoo = prepare(config, remark)
         facts = {
             "archs": {j.arch: {"parameters": j.fitness.spec.size, "head": j.fitness.head} for j in jobs},
             "data": jobs[0].data.name,
             "images": {"train": len(jobs[0].data.train), "val": len(jobs[0].data.val), "test": len(jobs[0].data.test)},
-            "generator": made.provenance.zoo,
+            "generator": None if made is None else made.provenance.zoo,
             "zoo": None if found_zoo is None else found_zoo.name,
             "evaluations": config.evaluations,
             "data_remarks": list(jobs[0].data.remarks),

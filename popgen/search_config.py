@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Baselines = Literal["none", "standard", "all"]
+EXPERT_SPACES = ("mix", "low-rank")  # weights around the experts of a zoo
 
 
 class SearchConfig(BaseModel):
@@ -20,7 +21,7 @@ class SearchConfig(BaseModel):
     archs: list[str] = Field(min_length=1)
     data: str
     data_dir: str | None = None  # folder of named data sets; None: POPGEN_DATA, else ./data
-    generator: str = "digits"
+    generator: str | None = None  # None: the built-in one where it knows the architecture, else what is found here
     zoo: str | None = (
         None  # for the baselines: a folder or built-in name; None: the generator's own, where it can be found
     )
@@ -37,7 +38,10 @@ class SearchConfig(BaseModel):
     target: float | None = Field(None, allow_inf_nan=False)  # stop at this loss
     patience: int | None = Field(None, ge=1)  # stop after so many evaluations without a better one
     optimizer: str = "CMA"
-    space: str = "identity"  # the latent's own coordinates, which have variance 1 over the zoo; or std, pca, auto
+    space: str | None = (
+        None  # of a generator's latent: identity (its own coordinates, which have variance 1 over the zoo),
+    )
+    # std or pca; around experts of a zoo: mix or low-rank; auto: whichever suits. None: identity, or auto without a generator
     sigma: float | None = Field(None, gt=0, allow_inf_nan=False)  # first step, in units of the population's spread
     batch: int = Field(12, ge=1)  # candidates asked at a time; part of the algorithm, not of the machine
     mode: Literal["exact", "async"] = "exact"  # async: no worker waits for another, and no two histories are the same
@@ -48,7 +52,10 @@ class SearchConfig(BaseModel):
     groups: str | None = None  # a CSV file with the group of each validation image, for worst_group_error
     weights: list[float] | None = None  # of the objectives: one sum instead of a front
     population: int = Field(16, ge=1)  # sampled from the generator
-    experts: int = Field(8, ge=0)  # codes of the zoo's checkpoints on the data sets closest to this one
+    experts: int = Field(
+        8, ge=0
+    )  # of the zoo among the seeds: codes of those on the data sets closest to this one, or,
+    # without a generator, the best by validation loss
     warm_start: str | None = None  # the folder of an earlier run, whose best candidates join the population
     warm_best: int = Field(8, ge=1)  # how many of them
     prior_width: float = Field(0.5, ge=0, allow_inf_nan=False)  # how far from the sampled population's mean the best

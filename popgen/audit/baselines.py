@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
+from itertools import cycle, islice
 from typing import Any
 
 import torch
@@ -115,7 +116,8 @@ class Rivals:
             yield self._best("ridge", [ridge])
         if noise:
             start = min(weights, key=lambda flat: self._loss(self.fitness.score(flat)))
-            yield self._best("noise", self._noisy(spec, start, max(1, int(evaluations / self.fitness.cost + 1e-9))))
+            tries = max(1, int(evaluations / self.fitness.cost + 1e-9))
+            yield self._best("noise", islice(noisy(spec, start, self.seed), tries))
 
     def ridge(self, records: list[Checkpoint], weights: Flat) -> Tensor | None:
         """Weights (p,) predicted from the data set's embedding by a ridge regression over the zoo."""
@@ -128,16 +130,6 @@ class Rivals:
         model = RidgeCV(alphas=[10.0**k for k in range(-4, 4)]).fit(x, scaling.normalise(weights[rows]).numpy())
         here = self.generator.mean_embedding(self.arch, self.data).numpy()
         return scaling.denormalise(torch.from_numpy(model.predict(here[None])).float())[0]
-
-    def _noisy(self, spec: ArchSpec, flat: Tensor, count: int) -> Iterator[Tensor]:
-        generator = torch.Generator().manual_seed(self.seed)
-        deviations = torch.cat(
-            [t.std(unbiased=False).expand(t.numel()) for t in flat.split([t.size for t in spec.tensors])]
-        )
-        is_variance = torch.cat([torch.full((t.size,), t.kind == "norm_var") for t in spec.tensors])
-        for i in range(count):
-            moved = flat + _NOISE[i % len(_NOISE)] * deviations * torch.randn(flat.shape, generator=generator)
-            yield torch.where(is_variance, moved.clamp_min(1e-5), moved)
 
     def _best(self, name: str, candidates: Iterable[Tensor]) -> Row:
         """The row of the candidate with the lowest validation loss; only its test accuracy is looked at."""
@@ -157,6 +149,18 @@ class Rivals:
 def random_weights(spec: ArchSpec, seed: int) -> Tensor:
     """A freshly initialised network's weights (p,)."""
     return spec.to_flat(build(spec.config, seed=seed).state_dict())
+
+
+def noisy(spec: ArchSpec, flat: Tensor, seed: int) -> Iterator[Tensor]:
+    """The network `flat` (p,) with normal noise of several sizes in turn, without end."""
+    generator = torch.Generator().manual_seed(seed)
+    deviations = torch.cat(
+        [t.std(unbiased=False).expand(t.numel()) for t in flat.split([t.size for t in spec.tensors])]
+    )
+    is_variance = torch.cat([torch.full((t.size,), t.kind == "norm_var") for t in spec.tensors])
+    for size in cycle(_NOISE):
+        moved = flat + size * deviations * torch.randn(flat.shape, generator=generator)
+        yield torch.where(is_variance, moved.clamp_min(1e-5), moved)
 
 
 def average(records: list[Checkpoint], weights: Flat, data: list[str]) -> Tensor:

@@ -25,7 +25,7 @@ from popgen.errors import BadInput, near_matches, unknown_name
 from popgen.fitness.heads import fit_ridge_head
 from popgen.fitness.measures import measure
 from popgen.fitness.sgd import Sgd, take_steps
-from popgen.generator.decoder import Decoder, TransplantDecoder
+from popgen.generator.decoder import WeightDecoder
 from popgen.types import Flat, Images, Labels, StateDict
 from popgen.weights.batchnorm import reestimate
 from popgen.weights.network import network_features, network_inputs, network_outputs
@@ -249,7 +249,7 @@ class LatentObjective:
     `width` in each coordinate, which adds |z - centre|^2 / (2 width^2 n) to a loss averaged over n images.
     """
 
-    decoder: Decoder | TransplantDecoder
+    decoder: WeightDecoder
     fitness: Fitness
     centre: np.ndarray | None = None  # (k * d,); None: no penalty
     width: float = 0.5
@@ -278,7 +278,7 @@ class LatentObjective:
         return *self._worth(vector, score), score.logits.cpu().numpy()
 
     @cached_property
-    def _placed(self) -> tuple[Decoder | TransplantDecoder, Fitness]:
+    def _placed(self) -> tuple[WeightDecoder, Fitness]:
         """On the device, which only the worker has: moved with its first candidate."""
         fitness = replace(self.fitness, parts=getattr(self.decoder, "parts", None))
         if self.device == "cpu":

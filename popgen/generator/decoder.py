@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -14,6 +15,25 @@ from popgen.generator.vae import WeightVAE
 from popgen.weights import Scaling
 from popgen.weights.parts import Parts
 from popgen.weights.transplant import Transplant
+
+
+class WeightDecoder(Protocol):
+    """From a flat vector to weights of one architecture: a generator's decoders, and those of popgen.weights.mixing."""
+
+    @property
+    def spec(self) -> ArchSpec: ...
+
+    def weights(self, vector: np.ndarray | Tensor) -> Tensor:
+        """Weights (p,) of a vector (dim,)."""
+        ...
+
+    def weights_of_many(self, vectors: np.ndarray | Tensor) -> Tensor:
+        """Weights (n, p) of vectors (n, dim)."""
+        ...
+
+    def to(self, device: str) -> Self:
+        """The same on another device."""
+        ...
 
 
 @dataclass(frozen=True)

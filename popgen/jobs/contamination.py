@@ -21,7 +21,7 @@ from popgen.generator import Generator
 from popgen.zoo import Zoo
 
 
-def contamination(data: DataSet, generator: Generator, zoo: Zoo | None) -> dict[str, Any]:
+def contamination(data: DataSet, generator: Generator | None, zoo: Zoo | None) -> dict[str, Any]:
     """Counts for each training set that shares images with the validation or test split.
 
     Returns:
@@ -62,11 +62,12 @@ def say_contamination(found: dict[str, Any], data: str, say: Callable[[str], Non
         say(f"{data}: not compared with the training images of {', '.join(found['not_checked'])}, which are not here")
 
 
-def _trained_on(generator: Generator, zoo: Zoo | None) -> dict[str, bool]:
+def _trained_on(generator: Generator | None, zoo: Zoo | None) -> dict[str, bool]:
     """The plain names of all training sets, and whether a foreign checkpoint is among their networks."""
     seen: dict[str, bool] = {}
-    for name in generator.provenance.data:
-        seen[_plain(name)] = seen.get(_plain(name), False) or name in generator.provenance.foreign
+    for name in () if generator is None else generator.provenance.data:
+        foreign = generator is not None and name in generator.provenance.foreign
+        seen[_plain(name)] = seen.get(_plain(name), False) or foreign
     for record in [] if zoo is None else zoo.select(held_out=False):
         seen[_plain(record.data)] = seen.get(_plain(record.data), False) or not record.built
     return seen

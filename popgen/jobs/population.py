@@ -16,15 +16,22 @@ from search import Population, best_of
 
 
 def make_population(
-    generator: Generator, arch: str, data: DataSet, closest: list[str], config: SearchConfig, source: str | None = None
+    generator: Generator,
+    arch: str,
+    data: DataSet,
+    closest: list[str],
+    config: SearchConfig,
+    source: str | None = None,
+    strength: float | None = None,
 ) -> Population:
     """Latents sampled for the condition, codes of the zoo's checkpoints on the closest data sets, the best of a run.
 
     Args:
         source: the trained architecture that is searched for `arch`; None: itself.
+        strength: of the condition; None: as the generator decides.
     """
     trained = source or arch
-    sampled = sample(generator, trained, data, config, config.population).flatten(1)
+    sampled = sample(generator, trained, data, config, config.population, strength=strength).flatten(1)
     experts = [
         (f"expert:{code.id}", latent.flatten()) for name in closest for code, latent in generator.stored(trained, name)
     ]
@@ -39,7 +46,13 @@ def make_population(
 
 
 def sample(
-    generator: Generator, arch: str, data: DataSet, config: SearchConfig, n: int, control: Control | None = None
+    generator: Generator,
+    arch: str,
+    data: DataSet,
+    config: SearchConfig,
+    n: int,
+    control: Control | None = None,
+    strength: float | None = None,
 ) -> Tensor:
     """Latents (n, k, d) under the run's condition, or under a control's."""
     return generator.sample(
@@ -52,6 +65,7 @@ def sample(
         sampler=config.sampler,
         prior=config.prior,
         control=control,
+        strength=strength,
     )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from popgen.archs import build, trust_named
@@ -12,17 +13,20 @@ from popgen.data import DataSet, load_data
 from popgen.data.datasets import check_data_name
 from popgen.data.groups import Groups, load_groups
 from popgen.data.place import data_dir, use_data_dir
-from popgen.errors import BadInput
+from popgen.errors import BadInput, NotFound, near_matches
 from popgen.fitness import Fitness, Sgd, make_fitness
 from popgen.fitness.measures import OF_GROUPS, check_measure, check_on_outputs
 from popgen.generator import Generator
-from popgen.generator.unseen import Target, find_target
+from popgen.generator.unseen import Target
+from popgen.jobs.origin import Origin, find_origin, open_zoo
 from popgen.jobs.run_folder import RunFolder
-from popgen.refs import asset, is_module_attr
-from popgen.search_config import SearchConfig
+from popgen.refs import is_module_attr
+from popgen.search_config import EXPERT_SPACES, SearchConfig
 from popgen.weights.parts import Parts, check_parts, read_parts
-from popgen.zoo import Zoo
-from search import Budget, SearchSettings, check_optimizer
+from popgen.zoo import Checkpoint, Zoo
+from search import SPACES, Budget, SearchSettings, check_optimizer
+
+__all__ = ["Job", "expert_records", "open_zoo", "prepare", "settings"]
 
 
 @dataclass(frozen=True)
@@ -37,8 +41,10 @@ class Job:
     groups: Groups | None = None  # of the validation images
 
 
-def prepare(config: SearchConfig) -> tuple[list[Job], Generator, Zoo | None]:
-    """All checks, and what was loaded for them.
+def prepare(
+    config: SearchConfig, say: Callable[[str], None] = lambda _: None
+) -> tuple[list[Job], Generator | None, Zoo | None]:
+    """All checks, and what was loaded for them. Without a generator the zoo's experts are what is searched around.
 
     Raises:
         PopgenError: as `search`.
@@ -47,8 +53,9 @@ def prepare(config: SearchConfig) -> tuple[list[Job], Generator, Zoo | None]:
         use_data_dir(config.data_dir)
     check_data_name(config.data)
     trust_named(config.archs)
-    generator = Generator.from_pretrained(config.generator)
-    targets = {arch: find_target(generator, arch) for arch in config.archs}
+    _check_space(config)
+    origin = find_origin(config)
+    generator, zoo, targets = origin.generator, origin.zoo, origin.targets
     if len(set(config.archs)) < len(config.archs):
         raise BadInput(f"--arch names one architecture twice: {', '.join(config.archs)}", "", "Name each once.")
     check_parts(config.archs, config.parts, config.base)
@@ -62,25 +69,62 @@ def prepare(config: SearchConfig) -> tuple[list[Job], Generator, Zoo | None]:
             "this process cannot stop its own evaluation, nor choose a GPU",
             "Leave --workers out, or give the number of Ray actors.",
         )
-    if config.warm_start is not None:
+    if config.warm_start is not None and generator is not None:
         _check_warm(config.warm_start, config, generator)
-    zoo = open_zoo(config.zoo, generator)
     data = load_data(config.data)
-    generator.check_data(data)
-    classes = tuple(generator.provenance.classes)
+    if generator is not None:
+        generator.check_data(data)
+        generator.load_encoders()
     groups = load_groups(data, config.groups) if OF_GROUPS in config.objectives else None
-    generator.load_encoders()
     how = {"head": config.head, "batch_norm": config.batch_norm, "split": config.split, **_worth(config, groups)}
-    jobs = [Job(a, data, make_fitness(t.spec, data, classes, **how), t, parts, groups) for a, t in targets.items()]
+    jobs = [
+        Job(arch, data, make_fitness(target.spec, data, _classes(origin, arch), **how), target, parts, groups)
+        for arch, target in targets.items()
+    ]
     _check_worth(config, jobs)
     if parts is not None:
         _check_head_is_searched(jobs[0], parts)
+    for remark in origin.remarks:
+        say(remark)
     return jobs, generator, zoo
 
 
 def placed(config: SearchConfig) -> SearchConfig:
     """The same with the folder of named data sets written out, for other processes and later days."""
     return config.model_copy(update={"data_dir": config.data_dir or str(data_dir())})
+
+
+def _classes(origin: Origin, arch: str) -> tuple[str, ...]:
+    """Names of the outputs of what is generated, or of the zoo's experts."""
+    if origin.generator is not None:
+        return tuple(origin.generator.provenance.classes)
+    assert origin.zoo is not None
+    return expert_records(origin.zoo, arch)[0].classes
+
+
+def expert_records(zoo: Zoo, arch: str) -> list[Checkpoint]:
+    """The checkpoints of an architecture whose outputs mean the same: those of the most frequent class names.
+
+    Raises:
+        BadInput: all of them are held out.
+    """
+    records = zoo.select(arch=arch, held_out=False)
+    if not records:
+        raise BadInput(
+            f"the zoo {zoo.folder} holds out all networks of {arch!r}", "no search may use them", "Name another zoo."
+        )
+    [(classes, _)] = Counter(r.classes for r in records).most_common(1)
+    return [r for r in records if r.classes == classes]
+
+
+def _check_space(config: SearchConfig) -> None:
+    if config.space is not None and config.space not in (*SPACES, *EXPERT_SPACES):
+        near = near_matches(config.space, [*SPACES, *EXPERT_SPACES])
+        raise NotFound(
+            f"unknown space {config.space!r}",
+            "known are identity, std and pca (coordinates of a generator's latent), mix and low-rank (weights around experts), auto",
+            f"did you mean: {near}?",
+        )
 
 
 def _check_head_is_searched(job: Job, parts: Parts) -> None:
@@ -169,30 +213,17 @@ def _check_warm(path: str, config: SearchConfig, generator: Generator) -> None:
             )
 
 
-def open_zoo(name: str | None, generator: Generator) -> Zoo | None:
-    """The named zoo, or the one that the generator was trained on where it can be found under its name.
-
-    Raises:
-        NotFound: the named zoo does not exist.
-    """
-    if name is not None:
-        return Zoo.open(name)
-    own = generator.provenance.zoo
-    for place in (Path("zoos") / own, asset("zoos", own)):
-        if place is not None and (place / "index.jsonl").exists():
-            zoo = Zoo.open(place)
-            if zoo.sha256 == generator.provenance.zoo_sha256:
-                return zoo
-    return None
-
-
-def settings(config: SearchConfig) -> SearchSettings:
+def settings(config: SearchConfig, coordinates: str = "identity", spent: int = 0) -> SearchSettings:
+    """The engine's settings; `spent` evaluations of the budget are gone already."""
     budget = Budget(
-        evaluations=config.evaluations, seconds=config.seconds, target=config.target, patience=config.patience
+        evaluations=max(config.evaluations - spent, 1),
+        seconds=config.seconds,
+        target=config.target,
+        patience=config.patience,
     )
     return SearchSettings(
         optimizer=config.optimizer,
-        space=config.space,
+        space=coordinates,
         batch=config.batch,
         seed=config.seed,
         sigma=config.sigma,

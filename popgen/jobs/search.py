@@ -7,6 +7,7 @@ in `search` does the rest and knows nothing of networks.
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable
@@ -23,10 +24,10 @@ from popgen.fitness import Fitness, LatentObjective
 from popgen.generator import Generator
 from popgen.jobs.contamination import contamination, say_contamination
 from popgen.jobs.finetune import Tuning, finetune
-from popgen.jobs.population import condition_of, make_population
+from popgen.jobs.population import make_population
 from popgen.jobs.prepare import Job, open_zoo, placed, prepare, settings
-from popgen.jobs.rows import control_rows, generated_rows, rival_rows
 from popgen.jobs.run_folder import RunFolder
+from popgen.jobs.source import make_source
 from popgen.search_config import SearchConfig
 from popgen.zoo import Zoo
 from search import (
@@ -86,14 +87,14 @@ def search(
         PopgenError: a name, shape or combination that does not fit, before any long work.
     """
     config = placed(config)
-    jobs, generator, zoo = prepare(config)
+    jobs, generator, zoo = prepare(config, say)
     for text in jobs[0].data.remarks:
         say(f"{config.data}: {text}")
     seen = contamination(jobs[0].data, generator, zoo)
     say_contamination(seen, config.data, say)
     recorded = {
         "data_sha256": jobs[0].data.sha256,
-        "generator_sha256": generator.sha256,
+        **_origin(generator, zoo),
         "base_sha256": None if jobs[0].parts is None else jobs[0].parts.sha256,
         "decisions": {j.arch: {"head": j.fitness.head} for j in jobs},
         **({} if jobs[0].groups is None else {"groups": jobs[0].groups.counts}),
@@ -122,7 +123,7 @@ def search(
 
 def _search_one(
     job: Job,
-    generator: Generator,
+    generator: Generator | None,
     zoo: Zoo | None,
     config: SearchConfig,
     folder: RunFolder,
@@ -131,18 +132,15 @@ def _search_one(
     say: Callable[[str], None],
 ) -> Found:
     arch, data = job.arch, job.data
-    source = job.target.source
-    closest = generator.closest(source, condition_of(data, config))
+    source = make_source(generator, zoo, job, config, folder, say)
     file = folder.population(arch)
     if file.exists():
         population = Population.load(file)
     else:
-        population = make_population(generator, arch, data, closest, config, source)
+        population = source.population()
         population.save(file)
-    decoder, fitness = replace(job.target.decoder(generator), parts=job.parts), job.fitness
-    if config.batch_norm == "auto" and job.parts is None:  # a base's statistics are kept with its other tensors
-        fitness = fitness.prefer_batch_norm(decoder.weights(population.mean()))
-    centre = population.vectors[[o == "generated" for o in population.origins]].mean(0)
+    decoder, fitness, centre = source.decoder, source.fitness(population), source.centre(population)
+    spent = math.ceil(source.spent * fitness.cost)
     objective = LatentObjective(
         decoder,
         fitness,
@@ -152,12 +150,7 @@ def _search_one(
         rungs=tuple(config.rungs),
         device="cuda" if config.gpus else "cpu",
     )
-    if job.target.transplant is not None:
-        say(
-            f"{arch}: untrained architecture; networks of {source} are generated and {job.target.transplant.changes.text()}. "
-            "The table shows other ways to fill it with weights; train what you choose."
-        )
-    renamed = renamed_classes(data.classes, generator.provenance.classes) if fitness.head != "refit" else {}
+    renamed = renamed_classes(data.classes, source.classes) if fitness.head != "refit" else {}
     fitted = fit_remark(data.shape, fitness.spec.config.input_shape)
     if fitted:
         say(f"{arch}: {fitted}")
@@ -173,7 +166,7 @@ def _search_one(
         result = run_search(
             None,
             population,
-            replace(settings(config), cost=fitness.cost),
+            replace(settings(config, source.coordinates, spent), cost=fitness.cost),
             history_path=folder.history,
             key=arch,
             pool=pool,
@@ -199,27 +192,26 @@ def _search_one(
         }
         for point in result.front
     ]
-    finished, rows = replace(job, fitness=fitness), list[Row]()
-    if config.baselines != "none":
-        rows += rival_rows(generator, zoo, finished, config, closest, result.evaluations)
-        rows += control_rows(generator, decoder, finished, config)
-    if zoo is None and config.baselines != "none":
-        say(
-            f"{arch}: the zoo {generator.provenance.zoo!r} was not found, so its rows are missing; name its folder with --zoo"
-        )
-    rows += generated_rows(folder, population, decoder, finished)
-    rows.append(Row.of("search", result.evaluations, best, data))
+    rows = source.rows(folder, population, fitness, spent + result.evaluations)
+    rows.append(Row.of("search", spent + result.evaluations, best, data))
     details = (
-        _details(result, finished, population, closest)
+        _details(result, replace(job, fitness=fitness), population)
+        | source.details()
         | {"renamed_classes": renamed, "images": fitted, "run_with": objective.evaluation}
         | ({"front": front} if front else {})
     )
     tuning = Tuning.of(arch, data, config)
     if tuning.epochs:
         rows, details["finetune"] = finetune(rows, tuning, folder, card, say)
-    if job.target.transplant is not None:
-        details["untrained"] = {"source": source, "changes": job.target.transplant.changes.text()}
     return Found(arch, data.name, str(folder.path), str(weights), rows, details)
+
+
+def _origin(generator: Generator | None, zoo: Zoo | None) -> dict[str, str]:
+    """Hashes of what candidates are made from."""
+    if generator is not None:
+        return {"generator_sha256": generator.sha256}
+    assert zoo is not None
+    return {"zoo_sha256": zoo.sha256}
 
 
 def _pool(objective: LatentObjective, population: Population, config: SearchConfig, session: RaySession) -> Pool:
@@ -272,7 +264,7 @@ def _card(arch: str, data: DataSet, fitness: Fitness) -> dict[str, str]:
     }
 
 
-def _details(result: SearchResult, job: Job, population: Population, closest: list[str]) -> dict[str, Any]:
+def _details(result: SearchResult, job: Job, population: Population) -> dict[str, Any]:
     fitness = job.fitness
     return {
         "head": fitness.head,
@@ -287,7 +279,6 @@ def _details(result: SearchResult, job: Job, population: Population, closest: li
         "stopped_by": result.stopped_by,
         "looks": result.looks,
         "population": len(population),
-        "closest": closest[:4],
         "validation_images": len(fitness.val[1]),
         "cost": fitness.cost,  # of an evaluation, in passes over them
         **({} if fitness.sgd is None else {"sgd": asdict(fitness.sgd)}),

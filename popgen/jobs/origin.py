@@ -1,0 +1,144 @@
+"""Which generator or zoo a search takes its candidates from, where the user names none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from popgen.archs import arch_config
+from popgen.errors import BadInput, BrokenFile, NotFound, PopgenError
+from popgen.generator import Generator
+from popgen.generator.unseen import Target, find_target
+from popgen.refs import asset
+from popgen.search_config import EXPERT_SPACES, SearchConfig
+from popgen.zoo import Zoo
+
+BUILT_IN = "digits"
+_ONLY_GENERATORS = ("describe", "prior", "sampler", "sample_steps", "guidance", "warm_start")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A generator and what it does for each architecture, or a zoo alone; `remarks` say how it was found."""
+
+    generator: Generator | None
+    zoo: Zoo | None
+    targets: dict[str, Target]
+    remarks: tuple[str, ...] = ()
+
+
+def find_origin(config: SearchConfig) -> Origin:
+    """The named generator or zoo; else the built-in generator, one under ./generators, or a zoo under ./zoos.
+
+    Raises:
+        NotFound: a name that nothing answers to, or nothing here knows the architectures.
+        BadInput: settings that need a generator, and there is none.
+    """
+    if config.space in EXPERT_SPACES:
+        return _experts(config, _zoo_of_experts(config), ())
+    if config.generator is not None:
+        return _generated(config, Generator.from_pretrained(config.generator), ())
+    named = None if config.zoo is None else Zoo.open(config.zoo)
+    skipped: list[str] = []
+    remarks: list[str] = []
+    for name in _generators():
+        try:
+            generator = Generator.from_pretrained(name)
+            if named is not None and _has_all(named, config) and named.sha256 != generator.provenance.zoo_sha256:
+                continue  # the user's own zoo has the very architectures
+            origin = _generated(config, generator, ())
+        except PopgenError as error:
+            if isinstance(error, BrokenFile) and name == BUILT_IN:
+                raise
+            (remarks if isinstance(error, BrokenFile) else skipped).append(f"generator {name}: {error.what}")
+            continue
+        if name != BUILT_IN:
+            remarks.append(f"generator: {name}, which knows {', '.join(config.archs)}")
+        return replace(origin, remarks=tuple(remarks))
+    for zoo in [named] if named is not None else _zoos():
+        if _has_all(zoo, config):
+            said = f"no generator knows {', '.join(config.archs)}: its weights are searched around the experts of {zoo.folder}"
+            return _experts(config, zoo, (*remarks, said))
+        skipped.append(f"zoo {zoo.folder}: it has {', '.join(zoo.archs)}")
+    raise _nothing(config, skipped + remarks)
+
+
+def open_zoo(name: str | None, generator: Generator) -> Zoo | None:
+    """The named zoo, or the one that the generator was trained on where it can be found under its name.
+
+    Raises:
+        NotFound: the named zoo does not exist.
+    """
+    if name is not None:
+        return Zoo.open(name)
+    own = generator.provenance.zoo
+    for place in (Path("zoos") / own, asset("zoos", own)):
+        if place is not None and (place / "index.jsonl").exists():
+            zoo = Zoo.open(place)
+            if zoo.sha256 == generator.provenance.zoo_sha256:
+                return zoo
+    return None
+
+
+def _generated(config: SearchConfig, generator: Generator, remarks: tuple[str, ...]) -> Origin:
+    targets = {arch: find_target(generator, arch) for arch in config.archs}
+    return Origin(generator, open_zoo(config.zoo, generator), targets, remarks)
+
+
+def _experts(config: SearchConfig, zoo: Zoo, remarks: tuple[str, ...]) -> Origin:
+    targets = {arch: Target(zoo.spec(arch), arch) for arch in config.archs}
+    given = [name for name in _ONLY_GENERATORS if getattr(config, name) is not None]
+    if given or config.space in ("identity", "std", "pca"):
+        option = f"--{given[0].replace('_', '-')}" if given else f"--space {config.space}"
+        raise BadInput(
+            f"{option} needs a generator",
+            f"the candidates are weights around the experts of the zoo {zoo.folder}, which have no latent and no condition",
+            "Leave it out, or name a generator that knows the architecture with --generator.",
+        )
+    return Origin(None, zoo, targets, remarks)
+
+
+def _zoo_of_experts(config: SearchConfig) -> Zoo:
+    """The named zoo, the generator's own, or one under ./zoos."""
+    if config.zoo is not None:
+        return Zoo.open(config.zoo)
+    for name in [config.generator] if config.generator is not None else _generators():
+        generator = Generator.from_pretrained(name)
+        zoo = open_zoo(None, generator)
+        if zoo is not None and _has_all(zoo, config):
+            return zoo
+    for zoo in _zoos():
+        if _has_all(zoo, config):
+            return zoo
+    raise _nothing(config, [])
+
+
+def _has_all(zoo: Zoo, config: SearchConfig) -> bool:
+    return all(arch in zoo.archs for arch in config.archs)
+
+
+def _generators() -> Iterator[str]:
+    yield BUILT_IN
+    yield from sorted(str(path.parent) for path in Path("generators").glob("*/config.json"))
+
+
+def _zoos() -> Iterator[Zoo]:
+    for path in sorted(Path("zoos").glob("*/zoo.json")):
+        yield Zoo.open(path.parent)
+
+
+def _nothing(config: SearchConfig, skipped: list[str]) -> PopgenError:
+    for arch in config.archs:
+        try:
+            arch_config(arch)
+        except PopgenError:  # no name of an architecture at all: the generator's own words list the nearest
+            try:
+                find_target(Generator.from_pretrained(BUILT_IN), arch)
+            except PopgenError as error:
+                return error
+    return NotFound(
+        f"no generator and no zoo here knows {', '.join(config.archs)}",
+        "; ".join(skipped) or "looked in the built-in generator, ./generators and ./zoos",
+        "Make a zoo of its checkpoints: popgen zoo import FILES --zoo zoos/NAME --arch ...; or a generator: popgen train SPEC.yaml.",
+    )

@@ -1,0 +1,212 @@
+"""Weight space around trained networks, in a few coordinates: mixtures of experts, and low-rank steps away from one.
+
+Mixing coefficients of their own for each group of layers are what evolutionary model merging searches (Akiba et al.,
+arXiv 2403.13187); the groups are the network's stages. Low-rank steps are random matrices of rank one, as in LoRA (Hu et
+al., arXiv 2106.09685) with both factors frozen, so that one coordinate moves all layers of a group.
+Both have the interface of a generator's decoder: a vector to weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from popgen.archs import ArchSpec
+from popgen.types import Flat
+from popgen.weights.parts import Parts
+from popgen.weights.units import MATRICES, units_of
+
+MAX_GROUPS = (
+    6  # more of them are joined with their neighbours: a budget of a few hundred evaluations fits few coordinates
+)
+_MOST = 0.7  # a sequence with more than this share of the units is no stage
+STEP = 0.05  # one unit of a low-rank coordinate moves a tensor by so many of its standard deviations
+_LEAST_VARIANCE = 1e-5  # of a running variance: mixtures with negative coefficients could make it negative
+
+
+def layer_groups(spec: ArchSpec) -> dict[str, list[str]]:
+    """Names of groups, in the network's order, and of their tensors: the stem, each stage, the head.
+
+    Layers of a sequence without stages are groups of their own, neighbours joined where there are more than MAX_GROUPS.
+
+    >>> list(layer_groups(ArchSpec.from_config("resnet20")))
+    ['stem', 'layer1', 'layer2', 'layer3', 'head']
+    >>> layer_groups(ArchSpec.from_config("mlp-s"))
+    {'1': ['1.weight', '1.bias'], 'head': ['3.weight', '3.bias']}
+    """
+    units = units_of(spec)
+    sequences = [u.group[0] for u in units if u.group[0] not in ("", u.prefix) and not u.group[2]]
+    stages = set(sequences)
+    if any(sequences.count(stage) > _MOST * len(sequences) for stage in stages):
+        stages = set()  # such as `features`, which holds them all
+    groups: dict[str, list[str]] = {}
+    label = "stem"
+    for unit in units:
+        if unit.group[2]:
+            label = "head"
+        elif not stages:
+            has_matrix = any(t.kind in MATRICES for t in unit.roles.values())
+            label = unit.prefix if has_matrix or not groups else label  # norm stays with the layer before it
+        elif unit.group[0] in stages:
+            label = unit.group[0]
+        elif groups and label != "stem":
+            label = unit.prefix if unit.matrices else label
+        groups.setdefault(label, []).extend(t.name for t in unit.roles.values())
+    return _joined(groups)
+
+
+def _joined(groups: dict[str, list[str]]) -> dict[str, list[str]]:
+    """At most MAX_GROUPS: neighbours before the head put together under the names of the first and the last."""
+    body = [name for name in groups if name != "head"]
+    room = MAX_GROUPS - ("head" in groups)
+    if len(body) <= room:
+        return groups
+    joined = {}
+    for part in np.array_split(np.array(body), room):
+        names = part.tolist()
+        label = names[0] if len(names) == 1 else f"{names[0]}..{names[-1]}"
+        joined[label] = [tensor for name in names for tensor in groups[name]]
+    return joined | ({"head": groups["head"]} if "head" in groups else {})
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Per group of layers: base + sum over experts of coefficient * (expert - base).
+
+    A vector holds coefficients (experts, groups), flat: zeros are the base, ones in row e are expert e.
+    """
+
+    spec: ArchSpec
+    base: Tensor  # (p,)
+    differences: Tensor  # (experts, p), from the base
+    group_of: Tensor  # (p,), number of each value's group
+    groups: tuple[str, ...]
+    parts: Parts | None = None  # None: all tensors are mixed
+
+    @classmethod
+    def of(cls, spec: ArchSpec, base: Tensor, experts: Flat, parts: Parts | None = None) -> Mixture:
+        """Around a base (p,) and other experts (n, p), whose units are aligned with it.
+
+        >>> spec = ArchSpec.from_config("mlp-s")
+        >>> mixture = Mixture.of(spec, torch.zeros(spec.size), torch.ones(1, spec.size))
+        >>> bool((mixture.weights(np.ones(2)) == 1).all()), mixture.groups
+        (True, ('1', 'head'))
+        """
+        groups, group_of = _numbered(spec)
+        return cls(spec, base, experts - base, group_of, groups, parts)
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return len(self.differences) * len(self.groups)
+
+    def vector(self, coefficients: np.ndarray) -> np.ndarray:
+        """The vector (dim,) of one coefficient an expert, the same in all groups."""
+        return np.repeat(coefficients, len(self.groups))
+
+    def weights(self, vector: np.ndarray | Tensor) -> Tensor:
+        """Weights (p,) of a vector (dim,)."""
+        return self.weights_of_many(vector[None])[0]
+
+    @torch.no_grad()
+    def weights_of_many(self, vectors: np.ndarray | Tensor) -> Tensor:
+        """Weights (n, p) of vectors (n, dim)."""
+        shares = torch.as_tensor(vectors).to(self.base).view(len(vectors), -1, len(self.groups))
+        mixed = self.base.repeat(len(vectors), 1)
+        for share, difference in zip(shares.unbind(1), self.differences, strict=True):
+            mixed += share[:, self.group_of] * difference
+        return _finished(self.spec, mixed, self.parts)
+
+    def to(self, device: str) -> Mixture:
+        """The same on another device."""
+        parts = None if self.parts is None else self.parts.to(device)
+        base, differences, group_of = (t.to(device) for t in (self.base, self.differences, self.group_of))
+        return replace(self, base=base, differences=differences, group_of=group_of, parts=parts)
+
+
+@dataclass(frozen=True)
+class LowRank:
+    """An expert plus steps of rank one: for each group of layers `rank` coordinates, each a random direction of all its tensors.
+
+    Matrices move along an outer product of two normal vectors, biases and batch norm's weights along a normal vector, each
+    with STEP standard deviations of the expert's tensor a unit; batch norm's statistics stay. Zeros are the expert.
+    """
+
+    spec: ArchSpec
+    base: Tensor  # (p,)
+    directions: Tensor  # (rank, p), the steps of all groups side by side
+    group_of: Tensor  # (p,)
+    groups: tuple[str, ...]
+    parts: Parts | None = None
+
+    @classmethod
+    def of(cls, spec: ArchSpec, base: Tensor, rank: int, seed: int, parts: Parts | None = None) -> LowRank:
+        """Around an expert (p,).
+
+        >>> spec = ArchSpec.from_config("mlp-s")
+        >>> around = LowRank.of(spec, torch.randn(spec.size), rank=3, seed=0)
+        >>> around.dim, bool((around.weights(np.zeros(6)) == around.base).all())
+        (6, True)
+        """
+        groups, group_of = _numbered(spec)
+        generator = torch.Generator().manual_seed(seed)
+        directions = torch.zeros(rank, spec.size)
+        for step in directions:
+            for t, place, values in zip(
+                spec.tensors,
+                step.split([t.size for t in spec.tensors]),
+                base.split([t.size for t in spec.tensors]),
+                strict=True,
+            ):
+                if t.kind not in ("norm_mean", "norm_var"):
+                    place.copy_(STEP * values.std(unbiased=False) * _rank_one(t.shape, t.kind, generator).flatten())
+        return cls(spec, base, directions, group_of, groups, parts)
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        return len(self.directions) * len(self.groups)
+
+    def weights(self, vector: np.ndarray | Tensor) -> Tensor:
+        """Weights (p,) of a vector (dim,)."""
+        return self.weights_of_many(vector[None])[0]
+
+    @torch.no_grad()
+    def weights_of_many(self, vectors: np.ndarray | Tensor) -> Tensor:
+        """Weights (n, p) of vectors (n, dim)."""
+        steps = torch.as_tensor(vectors).to(self.base).view(len(vectors), -1, len(self.groups))
+        moved = self.base.repeat(len(vectors), 1)
+        for step, direction in zip(steps.unbind(1), self.directions, strict=True):
+            moved += step[:, self.group_of] * direction
+        return _finished(self.spec, moved, self.parts)
+
+    def to(self, device: str) -> LowRank:
+        """The same on another device."""
+        parts = None if self.parts is None else self.parts.to(device)
+        base, directions, group_of = (t.to(device) for t in (self.base, self.directions, self.group_of))
+        return replace(self, base=base, directions=directions, group_of=group_of, parts=parts)
+
+
+def _numbered(spec: ArchSpec) -> tuple[tuple[str, ...], Tensor]:
+    groups = layer_groups(spec)
+    number = {tensor: i for i, tensors in enumerate(groups.values()) for tensor in tensors}
+    return tuple(groups), torch.cat([torch.full((t.size,), number[t.name]) for t in spec.tensors])
+
+
+def _rank_one(shape: tuple[int, ...], kind: str, generator: torch.Generator) -> Tensor:
+    """A random tensor of variance 1: rows times columns for a matrix, whose columns are a unit's whole kernel."""
+    if kind not in MATRICES:
+        return torch.randn(shape, generator=generator)
+    rows = torch.randn(shape[0], *[1] * (len(shape) - 1), generator=generator)
+    return rows * torch.randn(1, *shape[1:], generator=generator)
+
+
+def _finished(spec: ArchSpec, weights: Flat, parts: Parts | None) -> Flat:
+    """Running variances kept above zero; a base's tensors where only parts are searched."""
+    for t, values in zip(spec.tensors, weights.split([t.size for t in spec.tensors], dim=1), strict=True):
+        if t.kind == "norm_var":
+            values.clamp_(min=_LEAST_VARIANCE)
+    return weights if parts is None else parts.compose(weights)

@@ -1,0 +1,97 @@
+"""Weight space around experts: vectors that stand for what they should, groups of layers, decoders that workers can hold."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from popgen.archs import ArchSpec
+from popgen.weights.mixing import MAX_GROUPS, STEP, LowRank, Mixture, layer_groups
+from popgen.weights.parts import Parts
+
+SPEC = ArchSpec.from_config("resnet-s")
+
+
+def experts(count: int) -> torch.Tensor:
+    weights = torch.randn(count, SPEC.size, generator=torch.Generator().manual_seed(0))
+    state = SPEC.to_state(weights[0])
+    for i in range(count):
+        for tensor, values in zip(SPEC.tensors, weights[i].split([t.size for t in SPEC.tensors]), strict=True):
+            if tensor.kind == "norm_var":
+                values.abs_().add_(0.1)
+    assert state.keys()
+    return weights
+
+
+def test_groups_hold_every_tensor_once() -> None:
+    for arch in ("mlp-s", "cnn-m", "resnet-s", "resnet20", "resnet56", "mlp-s/hidden:8-8-8-8-8-8-8-8-8"):
+        spec = ArchSpec.from_config(arch)
+        groups = layer_groups(spec)
+        assert [n for names in groups.values() for n in names] == [t.name for t in spec.tensors]
+        assert len(groups) <= MAX_GROUPS and list(groups)[-1] == "head"
+    assert list(layer_groups(SPEC)) == ["stem", "layer1", "layer2", "head"]
+
+
+def test_corners_of_a_mixture_are_the_experts() -> None:
+    base, *others = experts(3)
+    mixture = Mixture.of(SPEC, base, torch.stack(others))
+    assert mixture.dim == 2 * 4
+    vectors = np.stack([mixture.vector(np.array(row)) for row in ([0, 0], [1, 0], [0, 1], [0.5, 0], [1 / 3, 1 / 3])])
+    wanted = [base, *others, (base + others[0]) / 2, (base + others[0] + others[1]) / 3]
+    assert torch.allclose(mixture.weights_of_many(vectors), torch.stack(wanted), atol=1e-5)
+
+
+def test_a_coefficient_moves_its_group_alone() -> None:
+    base, other = experts(2)
+    mixture = Mixture.of(SPEC, base, other[None])
+    vector = np.zeros(mixture.dim)
+    vector[mixture.groups.index("layer2")] = 1
+    state, was, there = (SPEC.to_state(flat) for flat in (mixture.weights(vector), base, other))
+    for name in state:
+        wanted = there if name.startswith("layer2.") else was
+        assert torch.allclose(state[name].float(), wanted[name].float(), atol=1e-5)
+
+
+def test_variances_stay_above_zero() -> None:
+    base, other = experts(2)
+    mixed = Mixture.of(SPEC, base, other[None]).weights(np.full(4, -50.0))
+    assert all(bool((v > 0).all()) for n, v in SPEC.to_state(mixed).items() if n.endswith("running_var"))
+
+
+def test_low_rank_steps_have_rank_one_and_their_size() -> None:
+    [base] = experts(1)
+    around = LowRank.of(SPEC, base, rank=3, seed=0)
+    vector = np.zeros(around.dim)
+    vector[around.groups.index("layer2")] = 2.0  # of the first direction
+    step = SPEC.to_state(around.weights(vector) - base)
+    matrix = step["layer2.0.conv1.weight"].flatten(1)
+    values = torch.linalg.svdvals(matrix)
+    assert values[1] < 1e-4 * values[0]
+    spread = SPEC.to_state(base)["layer2.0.conv1.weight"].std()
+    assert 0.5 < float(matrix.square().mean().sqrt() / (2 * STEP * spread)) < 2
+    assert not step["layer2.0.bn1.running_mean"].any() and not step["linear.weight"].any()
+    assert torch.equal(around.weights(np.zeros(around.dim)), base)
+
+
+def test_directions_depend_on_the_seed_alone() -> None:
+    [base] = experts(1)
+    a, b, c = (LowRank.of(SPEC, base, 2, seed).directions for seed in (0, 0, 1))
+    assert torch.equal(a, b) and not torch.equal(a, c)
+
+
+@pytest.mark.parametrize("kind", ["mix", "low-rank"])
+def test_decoders_are_picklable_and_know_parts(kind: str) -> None:
+    base, other = experts(2)
+    kept = torch.zeros(SPEC.size, dtype=torch.bool)
+    kept[-10:] = True
+    parts = Parts(kept, torch.full((SPEC.size,), 7.0), "")
+    decoder = Mixture.of(SPEC, base, other[None], parts) if kind == "mix" else LowRank.of(SPEC, base, 2, 0, parts)
+    vectors = np.random.default_rng(0).normal(size=(3, decoder.dim))
+    made = decoder.weights_of_many(vectors)
+    assert bool((made[:, :-10] == 7).all()) and not bool((made[:, -10:] == 7).any())
+    again = pickle.loads(pickle.dumps(decoder)).to("cpu")
+    assert torch.equal(again.weights_of_many(vectors), made)
+    assert torch.allclose(again.weights(vectors[1]), made[1], atol=1e-6)
