@@ -4,7 +4,11 @@
     popgen train zoo_specs/digits_sizes.yaml
     python examples/bench/unseen_archs.py --generator generators/digits-sizes --zoo zoos/digits-sizes
 
-About 10 minutes on one CPU core. Test accuracy on digits/rotate:45 and 225, which no network saw, mean over data sets and
+The same for a published zoo, ResNet44 from ResNet20, 32 and 56 (15 minutes on one core):
+    python examples/bench/unseen_archs.py --arch resnet44 --data cifar10 --generator generators/cifar_resnets --zoo zoos/cifar_resnets \\
+        --epochs 0,1,3 --seeds 1 --recipe '{"lr": 0.001, "batch": 64, "augment": "flip-crop"}' --rows generated,random,weight_selection,zoo_transplant
+
+About 10 minutes on one CPU core for the digits. Test accuracy on digits/rotate:45 and 225, which no network saw, mean over data sets and
 seeds; N epochs of the zoo's recipe on the target's training split, with its one-cycle schedule over these N epochs. Nothing
 is chosen by test accuracy: a generated network is one sample, a zoo network the best by validation accuracy.
 """
@@ -44,10 +48,12 @@ def main() -> None:
     parser.add_argument("--rows", default=ROWS, help="also: " + ", ".join(sorted(GENERATED)))
     parser.add_argument("--generator", default="digits")
     parser.add_argument("--zoo", default="digits")
+    parser.add_argument("--recipe", type=json.loads, help='changes of the zoo\'s recipe: {"lr": 0.001}', default={})
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     generator, zoo = Generator.from_pretrained(options.generator), Zoo.open(options.zoo)
-    recipe = parse((zoo.info.get("spec") or {}).get("recipe", {}), Recipe, f"the recipe of {options.zoo}")
+    own = (zoo.info.get("spec") or {}).get("recipe", {})
+    recipe = parse({**own, **options.recipe}, Recipe, f"the recipe of {options.zoo}")
     epochs, rows = [int(n) for n in options.epochs.split(",")], options.rows.split(",")
     everything: dict[str, dict[str, list[float | None]]] = {}
     with one_thread():
