@@ -110,7 +110,8 @@ class Rivals:
         yield self._best("best_zoo", weights)
         near = [name for name in self.closest if any(r.data == name for r in records)]
         if near:
-            yield self._best("average", [average(records, weights, near[:k]) for k in CLOSEST if k <= len(near)])
+            counts = [k for k in CLOSEST if k <= len(near)] or [len(near)]  # a zoo of one data set has one average
+            yield self._best("average", [average(records, weights, near[:k]) for k in counts])
         ridge = self.ridge(records, weights)
         if ridge is not None:
             yield self._best("ridge", [ridge])
