@@ -172,6 +172,7 @@ class Generator(nn.Module):
         prior: str | None = None,
         control: Control | None = None,
         strength: float | None = None,
+        condition: Condition | None = None,
     ) -> Latents:
         """`n` latents (n, k, d) for an architecture and a data set; each sees its own draw of the data set's images.
 
@@ -180,6 +181,7 @@ class Generator(nn.Module):
             strength: of the condition, 0 (that of the average training data set) to 1; None: as `strength_for` says.
             prior: network, ridge or kde; None: the one that was chosen in training.
             control: `shuffled` conditions on training data sets drawn at random instead, `empty` on none.
+            condition: the data set's, where it is known already (`condition`, `n` times): the images are not read again.
 
         Raises:
             NotFound: no such prior.
@@ -190,7 +192,7 @@ class Generator(nn.Module):
             strength = 1.0 if control else self.strength_for(arch, data).value
         rng = torch.Generator().manual_seed(seed)
         noise = torch.randn(n, *self.latent_shape, generator=rng)
-        condition = self.condition(arch, data, n, seed)
+        condition = condition or self.condition(arch, data, n, seed)
         embedding = strength * condition.data
         if control == "shuffled":
             embedding = self.data_vectors[torch.randint(len(self.data_vectors), (n,), generator=rng)]
@@ -209,8 +211,10 @@ class Generator(nn.Module):
         if wanted != "auto" or isinstance(data, Description):
             return Strength(1.0 if wanted == "auto" else wanted, {})
 
+        condition = self.condition(arch, data)
+
         def network(strength: float) -> Tensor:
-            return self.decode(arch, self.sample(arch, data, 1, strength=strength))[0]
+            return self.decode(arch, self.sample(arch, data, 1, strength=strength, condition=condition))[0]
 
         return choose_strength(self.spec(arch), data.val.images, network)
 
