@@ -137,8 +137,8 @@ def fit_images(images: Tensor, shape: tuple[int, int, int]) -> Tensor:
 def fit_remark(shape: tuple[int, int, int], to: tuple[int, int, int]) -> str:
     """What `fit_images` does to images of a data set's shape, in words; empty where it does nothing.
 
-    >>> fit_remark((3, 96, 96), (3, 32, 32))
-    'images of 3x96x96 resized to the network\'s 3x32x32 (bilinear, antialiased)'
+    >>> print(fit_remark((3, 96, 96), (3, 32, 32)))
+    images of 3x96x96 resized to the network's 3x32x32 (bilinear, antialiased)
     """
     if shape == to:
         return ""

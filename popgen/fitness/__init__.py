@@ -1,7 +1,8 @@
 """What a candidate is worth: decode, repair (batch norm, head), score on the validation split."""
 
-from popgen.fitness.candidate import Fitness, LatentObjective, Score, make_fitness
+from popgen.fitness.candidate import Fitness, Score, make_fitness
 from popgen.fitness.heads import fit_ridge_head
+from popgen.fitness.objective import LatentObjective
 from popgen.fitness.sgd import Sgd
 
 __all__ = ["Fitness", "LatentObjective", "Score", "Sgd", "fit_ridge_head", "make_fitness"]

@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from popgen.archs import ArchConfig, ArchSpec
@@ -30,7 +28,8 @@ from popgen.generator.cheap_priors import CodeTable
 from popgen.generator.conditions import ARCH_NUMBERS, DataSetEncoder, Description, arch_vectors
 from popgen.generator.config import GeneratorConfig
 from popgen.generator.decoder import Decoder
-from popgen.generator.folder import generator_folder
+from popgen.generator.draws import draw_features
+from popgen.generator.folder import FORMAT, generator_folder, read_folder
 from popgen.generator.prior import Prior
 from popgen.generator.records import Code, Condition, Provenance
 from popgen.generator.remainder import Remainder
@@ -42,9 +41,6 @@ from popgen.weights import Scaling
 from popgen.zoo.index import write_text
 from popgen.zoo.shards import write_tensors
 
-FORMAT = 2
-_POOL, _DRAWS = 40, 8  # images of each class that CLIP reads for a condition, and draws from them that are averaged
-_UNLABELLED = 500  # images that it reads where the condition does without labels
 PRIORS = ("network", "ridge", "kde")
 Control = Literal["shuffled", "empty"]
 CONTROLS: tuple[Control, ...] = ("shuffled", "empty")
@@ -137,26 +133,14 @@ class Generator(nn.Module):
 
     @torch.no_grad()
     def condition(self, arch: str, data: DataSet | Description, n: int = 1, seed: int = 0) -> Condition:
-        """Both conditions, `n` times; each is the mean embedding of 8 draws of its own from 40 training images a class.
-
-        Without labels (`encoders.labels: false`) the draws are from 500 training images of any class.
-
-        One draw of a few images is noisy: held-out rotations had .933 with one, and .950 with many (cnn-s).
-        """
+        """Both conditions, `n` times; that of the data set is the mean embedding of 8 draws of its own (`draw_features`)."""
         image_encoder, text_encoder = self.load_encoders()
         vector = arch_vectors([self.spec(arch)], text_encoder)
         if isinstance(data, Description):
             embedding = self.data_encoder.from_text(text_encoder.encode([data.text])).expand(n, -1)
         else:
-            rng = torch.Generator().manual_seed(seed)
-            if self.config.encoders.labels:
-                pool = data.per_class("train", _POOL, rng)
-            else:
-                pool = data.train.images[torch.randperm(len(data.train), generator=rng)[:_UNLABELLED]][None]
-            features = image_encoder.features(pool.flatten(0, 1)).unflatten(0, pool.shape[:2])
-            draws = (n, _DRAWS, len(features), self.config.encoders.images_per_class)
-            drawn = features[torch.arange(len(features))[:, None], torch.randint(pool.shape[1], draws, generator=rng)]
-            embedding = self.data_encoder(drawn.flatten(0, 1), self._places(data)).unflatten(0, (n, _DRAWS)).mean(1)
+            drawn = draw_features(data, image_encoder, self.config.encoders, n, seed)
+            embedding = self.data_encoder(drawn.flatten(0, 1), self._places(data)).unflatten(0, drawn.shape[:2]).mean(1)
         return Condition(embedding, vector.expand(n, -1))
 
     def _places(self, data: DataSet) -> Tensor | None:
@@ -188,6 +172,7 @@ class Generator(nn.Module):
         prior: str | None = None,
         control: Control | None = None,
         strength: float | None = None,
+        condition: Condition | None = None,
     ) -> Latents:
         """`n` latents (n, k, d) for an architecture and a data set; each sees its own draw of the data set's images.
 
@@ -196,6 +181,7 @@ class Generator(nn.Module):
             strength: of the condition, 0 (that of the average training data set) to 1; None: as `strength_for` says.
             prior: network, ridge or kde; None: the one that was chosen in training.
             control: `shuffled` conditions on training data sets drawn at random instead, `empty` on none.
+            condition: the data set's, where it is known already (`condition`, `n` times): the images are not read again.
 
         Raises:
             NotFound: no such prior.
@@ -206,7 +192,7 @@ class Generator(nn.Module):
             strength = 1.0 if control else self.strength_for(arch, data).value
         rng = torch.Generator().manual_seed(seed)
         noise = torch.randn(n, *self.latent_shape, generator=rng)
-        condition = self.condition(arch, data, n, seed)
+        condition = condition or self.condition(arch, data, n, seed)
         embedding = strength * condition.data
         if control == "shuffled":
             embedding = self.data_vectors[torch.randint(len(self.data_vectors), (n,), generator=rng)]
@@ -225,8 +211,10 @@ class Generator(nn.Module):
         if wanted != "auto" or isinstance(data, Description):
             return Strength(1.0 if wanted == "auto" else wanted, {})
 
+        condition = self.condition(arch, data)
+
         def network(strength: float) -> Tensor:
-            return self.decode(arch, self.sample(arch, data, 1, strength=strength))[0]
+            return self.decode(arch, self.sample(arch, data, 1, strength=strength, condition=condition))[0]
 
         return choose_strength(self.spec(arch), data.val.images, network)
 
@@ -352,19 +340,7 @@ class Generator(nn.Module):
             BrokenFile: a file is missing, truncated, or does not fit the others.
         """
         folder = generator_folder(name)
-        try:
-            config = json.loads((folder / "config.json").read_text())
-            records = json.loads((folder / "codes.json").read_text())
-            tensors = load_file(folder / "model.safetensors")
-            found = config["format"]
-        except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
-            raise BrokenFile(
-                f"the generator in {folder} cannot be read", brief(error), "Train or copy it again."
-            ) from error
-        if found != FORMAT:
-            raise BrokenFile(
-                f"the generator in {folder} has format {found}", f"this popgen reads format {FORMAT}", "Train it again."
-            )
+        config, records, tensors = read_folder(folder)
         try:
             generator = cls._assemble(config, records, tensors)
         except (KeyError, RuntimeError, TypeError, ValueError, AttributeError, NotFound, BadInput) as error:

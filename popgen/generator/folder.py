@@ -1,11 +1,19 @@
-"""Where a generator is: the folder that a user names, or a built-in one."""
+"""A generator's folder: where it is, the one that a user names or a built-in one, and what its files hold."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
-from popgen.errors import NotFound, unknown_name
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from popgen.errors import BrokenFile, NotFound, brief, unknown_name
 from popgen.refs import asset, asset_names
+
+FORMAT = 2
 
 
 def generator_folder(name: str | Path) -> Path:
@@ -26,3 +34,25 @@ def generator_folder(name: str | Path) -> Path:
             "generator", str(name), known, "Name a built-in one or the folder that `popgen train` wrote."
         )
     return built_in
+
+
+def read_folder(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Tensor]]:
+    """What config.json, codes.json and model.safetensors of a generator hold.
+
+    Raises:
+        BrokenFile: a file is missing or truncated, or of another format.
+    """
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        records = json.loads((folder / "codes.json").read_text())
+        tensors = load_file(folder / "model.safetensors")
+        found = config["format"]
+    except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
+        raise BrokenFile(
+            f"the generator in {folder} cannot be read", brief(error), "Train or copy it again."
+        ) from error
+    if found != FORMAT:
+        raise BrokenFile(
+            f"the generator in {folder} has format {found}", f"this popgen reads format {FORMAT}", "Train it again."
+        )
+    return config, records, tensors

@@ -35,8 +35,8 @@ from popgen.zoo import Zoo
 from popgen.zoo.aligned import align_records
 from search import Population
 
-# Of the way from the ends' loss to that of guessing. On CIFAR-10 the midpoints of ResNet56 of one lineage are at .03 to .1, those of
-# independent ResNet20 above .3, aligned or not.
+# Of the way from the ends' loss to that of guessing. Midpoints of independent ResNet20, aligned by images, are at .40 to .44 on
+# imagenet32. That of one lineage of ResNet56 has .91 accuracy on CIFAR-10, its ends .94.
 _MIXES = 0.1
 _RANK = 4  # low-rank steps of each group of layers: 20 coordinates for a ResNet
 _IMAGES = 256  # that units are matched on

@@ -112,6 +112,7 @@ def fit(
         generator: decides the order of the images, and their augmentation.
         clip: the largest norm of a gradient.
 
+    >>> from popgen.archs import arch_config
     >>> net, part = build("mlp-s", seed=0), Part(torch.rand(100, 1, 8, 8), torch.zeros(100, dtype=torch.long))
     >>> fit(net, arch_config("mlp-s"), part, Recipe(epochs=3), torch.Generator())
     >>> net.eval()(part.images).argmax(1).tolist() == [0] * 100

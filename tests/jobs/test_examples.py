@@ -35,6 +35,20 @@ ARGUMENTS = {
     ],
     "bench/ablation.py": ["--scale", "0.002", "--rows", "no tuning,raw weights", "--spec", SPEC],
     "bench/training.py": ["--steps", "2", "--spec", SPEC],
+    "bench/alignment.py": ["--digits"],
+    "bench/fitness.py": ["--archs", "resnet20", "--count", "100", "--repeat", "1"],
+    "bench/shifts.py": [
+        "--generator",
+        "digits",
+        "--zoo",
+        "digits",
+        "--arch",
+        "mlp-s",
+        "--data",
+        "digits/rotate:45",
+        "--seeds",
+        "1",
+    ],
     "recipes/clip_tiny_probe.py": [],
     "recipes/clip_tiny.py": ["--help"],  # takes minutes, and its result is checked by the probe
     "recipes/text_tiny.py": ["--help"],  # needs its teacher's folder
@@ -51,6 +65,9 @@ PRINTED = {
     "bench/ablation.py": r"no tuning +0\.\d+ .*\s+raw weights +0\.\d+",
     "bench/unseen_archs.py": r"(?s)from cnn-s: widened.*generated +0\.\d+ +0\.\d+.*random +0\.\d+",
     "bench/training.py": r"(?s)one process.*([0-9a-f]{8})\s+two workers.*\1\s+read from files.*\1\s+saved at every step.*\1",
+    "bench/alignment.py": r"resnet-s +0\.9\d+ 0\.9\d+ \| ",
+    "bench/fitness.py": r"\| resnet20 \| stage 3 \| \d+ \| [2-9]\.\d+ \|",
+    "bench/shifts.py": r"digits/rotate:45: .*best zoo 0\.\d+, average 0\.\d+.*generated 0\.9",
     "bench/novelty.py": r"resnet-s +\d+\.\d",
     "bench/retrieval.py": r"(?s)208 training checkpoints.*int8\+zstd .*104 held-out checkpoints.*decoder \+ codes",
     "search_alone.py": r"best of 2000 evaluations 0\.[01]",
@@ -58,6 +75,8 @@ PRINTED = {
 }
 SLOW = {
     "own_zoo.py",
+    "bench/alignment.py",
+    "bench/shifts.py",
     "bench/unseen_archs.py",
     "bench/training.py",
     "bench/ablation.py",

@@ -7,7 +7,7 @@ from click.testing import CliRunner, Result
 
 from popgen.archs import build
 from popgen.cli_zoo import zoo
-from popgen.errors import BrokenFile, PopgenError
+from popgen.errors import BadInput, BrokenFile, PopgenError
 from popgen.zoo import Zoo
 
 SPEC = """
@@ -96,6 +96,20 @@ def test_import_checks_and_reports(tmp_path: Path) -> None:
     named = call(*arguments, "--as", "mlp-n", "--mean", "0.3", "--std", "0.2", "--json").stdout
     assert json.loads(named)["added"][0]["id"] == "mlp-n/digits/net"
     assert Zoo.open(tmp_path / "zoo").spec("mlp-n").config.mean == (0.3,)
+
+
+def test_an_index_names_the_architectures_and_an_option_the_classes(tmp_path: Path) -> None:
+    (tmp_path / "index.csv").write_text("file,architecture,dataset\na.pt,mlp-s,digits\nb.pt,cnn-s,digits/invert\n")
+    for file, arch in (("a.pt", "mlp-s"), ("b.pt", "cnn-s")):
+        torch.save(build(arch, seed=0).state_dict(), tmp_path / file)
+    classes = [*"abcdefghij"]
+    call("import", tmp_path / "index.csv", "--classes", ",".join(classes), "--zoo", tmp_path / "zoo")
+    records = Zoo.open(tmp_path / "zoo").records
+    assert {r.id for r in records} == {"mlp-s/digits/a", "cnn-s/digits/invert/b"}
+    assert all(list(r.classes) == classes for r in records)
+    (tmp_path / "index.csv").write_text("file,dataset\na.pt,digits\n")
+    with pytest.raises(BadInput, match="a.pt: its architecture is not given"):
+        call("import", tmp_path / "index.csv", "--classes", ",".join(classes), "--zoo", tmp_path / "zoo")
 
 
 @pytest.mark.parametrize(

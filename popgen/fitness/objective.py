@@ -1,0 +1,81 @@
+"""What a search minimises: the loss of the network of a latent, with what is believed of latents beforehand.
+
+Picklable, so that workers hold one; it moves itself to their device with its first candidate.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from popgen.fitness.candidate import Fitness, Score
+from popgen.fitness.measures import measure
+from popgen.generator.decoder import WeightDecoder
+
+
+@dataclass(frozen=True)
+class LatentObjective:
+    """The objective that a search minimises: a flat latent to its loss, with accuracy and unpenalised loss beside it.
+
+    A few hundred validation images do not determine the latent: a search that trusts them alone ends, for the residual
+    net on the digits' held-out rotations, below the population that it started from. So the loss is that of a maximum a
+    posteriori estimate: the best latent is believed to be near `centre`, normally distributed with standard deviation
+    `width` in each coordinate, which adds |z - centre|^2 / (2 width^2 n) to a loss averaged over n images.
+    """
+
+    decoder: WeightDecoder
+    fitness: Fitness
+    centre: np.ndarray | None = None  # (k * d,); None: no penalty
+    width: float = 0.5
+    measures: tuple[str, ...] = ()  # of popgen.fitness.measures, to be returned beside the loss
+    rungs: tuple[float, ...] = ()  # of a race: the shares at which `look` is called, before 1
+    device: str = "cpu"
+
+    def __call__(self, vector: np.ndarray) -> tuple[float, dict[str, float]]:
+        decoder, fitness = self._placed
+        return self._worth(vector, fitness.score(decoder.weights(vector)))
+
+    def many(self, vectors: np.ndarray) -> list[tuple[float, dict[str, float]]]:
+        """The worth of each of the latents (n, k * d), computed together."""
+        decoder, fitness = self._placed
+        scores = fitness.score_many(decoder.weights_of_many(vectors))
+        return [self._worth(vector, score) for vector, score in zip(vectors, scores, strict=True)]
+
+    def look(
+        self, vector: np.ndarray, share: float, carry: np.ndarray | None
+    ) -> tuple[float, dict[str, float], np.ndarray]:
+        """The loss on a share of the validation images, and their logits for the next look."""
+        shares = [rung for rung in (*self.rungs, 1.0) if rung <= share]
+        decoder, fitness = self._placed
+        before = None if carry is None else torch.tensor(carry, device=self.device)
+        score = fitness.look(decoder.weights(vector), shares, before)
+        return *self._worth(vector, score), score.logits.cpu().numpy()
+
+    @cached_property
+    def _placed(self) -> tuple[WeightDecoder, Fitness]:
+        """On the device, which only the worker has: moved with its first candidate."""
+        fitness = replace(self.fitness, parts=getattr(self.decoder, "parts", None))
+        if self.device == "cpu":
+            return self.decoder, fitness
+        return self.decoder.to(self.device), fitness.to(self.device)
+
+    @property
+    def evaluation(self) -> str:
+        """How candidates are run, for people and records."""
+        fitness = self._placed[1] if self.device == "cpu" else self.fitness
+        return fitness.evaluation + ("" if self.device == "cpu" else "; on a GPU bfloat16 where it has that")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The fields, without what was computed from them."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
+
+    def _worth(self, vector: np.ndarray, score: Score) -> tuple[float, dict[str, float]]:
+        penalty = 0.0
+        if self.centre is not None:
+            penalty = float(np.square(vector - self.centre).sum()) / (2 * self.width**2 * self.fitness.images)
+        named = {name: measure(name, score.logits, score.labels, score.groups) for name in self.measures}
+        return score.loss + penalty, {"accuracy": score.accuracy, "unpenalised_loss": score.loss, **named}
