@@ -168,9 +168,8 @@ def test_every_row_is_fine_tuned_from_where_it_is(popgen: Any, here: Path, monke
     clip = recipe.pop("clip")
     net = build("mlp-s")
     net.load_state_dict(load_file(result["weights"]))
-    train, order = data.train, torch.Generator().manual_seed(0)
-    fit(net, train.images, train.labels, Recipe(**recipe, epochs=2), order, clip)
-    spec = ArchSpec.from_config("mlp-s")
+    spec, order = ArchSpec.from_config("mlp-s"), torch.Generator().manual_seed(0)
+    fit(net, spec.config, data.train, Recipe(**recipe, epochs=2), order, clip)
     assert torch.allclose(spec.to_flat(net.state_dict()), spec.to_flat(load_file(file)), atol=1e-6)
     assert tuned["random"][1]["val_accuracy"] > rows["random"]["val_accuracy"]
 

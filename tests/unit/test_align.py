@@ -194,6 +194,7 @@ def test_an_unknown_architecture_names_the_module(tmp_path: Path, monkeypatch: p
     (tmp_path / "own_net.py").write_text(
         "from torch import nn\n\ndef make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.LayerNorm(8), nn.Linear(8, 10))\n"
     )
+    monkeypatch.setenv("POPGEN_TRUST", "own_net:make")
     monkeypatch.syspath_prepend(str(tmp_path))
     spec = ArchSpec.from_config(ArchConfig("own", "own_net:make"))
     flat = torch.zeros(spec.size)
