@@ -34,6 +34,11 @@ _PRIOR = click.option(
     type=click.Choice(["network", "ridge", "kde"]),
     help="What samples latents.  [default: the one chosen in training]",
 )
+_STRENGTH = click.option(
+    "--strength",
+    type=click.FloatRange(0, 1),
+    help="How far the condition is trusted: 0 is the average data set's.  [default: the generator's own]",
+)
 _SAMPLER = click.option(
     "--sampler",
     type=click.Choice(["euler", "heun", "ddim", "ddpm"]),
@@ -129,6 +134,7 @@ zoo.add_command(report)
 )
 @click.option("--describe", help='Condition in words instead of images: "digits, rotated by 45 degrees".')
 @_PRIOR
+@_STRENGTH
 @_SAMPLER
 @click.option("--sample-steps", type=int, help="Steps of the sampler.")
 @click.option("--guidance", type=float, help="Strength of the condition; 1 is plain.")
@@ -231,6 +237,7 @@ def _whole(option: str, value: str) -> int:
 @click.option("-n", "count", default=16, show_default=True, help="Networks of each architecture.")
 @_GENERATOR
 @_PRIOR
+@_STRENGTH
 @_SAMPLER
 @click.option("--guidance", type=float, help="Strength of the condition; 1 is plain.")
 @click.option("--steps", type=int, help="Steps of the sampler.")

@@ -61,6 +61,7 @@ class SearchConfig(BaseModel):
     prior_width: float = Field(0.5, ge=0, allow_inf_nan=False)  # how far from the sampled population's mean the best
     # latent is believed to lie (standard deviation, latent units); 0: anywhere, the validation loss alone counts
     describe: str | None = Field(None, min_length=1)  # the condition in words; None: images of the training split
+    strength: float | None = Field(None, ge=0, le=1)  # of the condition; None: as the generator decides
     prior: Literal["network", "ridge", "kde"] | None = None  # None: the one chosen when the generator was trained
     sampler: Literal["euler", "heun", "ddim", "ddpm"] | None = None  # of the trained prior; None: the generator's own
     sample_steps: int | None = Field(None, ge=1)

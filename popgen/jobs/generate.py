@@ -19,6 +19,7 @@ from popgen.data import DataSet, load_data
 from popgen.errors import BadInput
 from popgen.generator import Generator
 from popgen.generator.conditions import Description
+from popgen.generator.strength import Strength
 from popgen.generator.unseen import Target, find_target
 from popgen.jobs.run_folder import safe_name
 from popgen.jobs.search import open_zoo
@@ -56,6 +57,7 @@ def generate(
     prior: str | None = None,
     sampler: str | None = None,
     guidance: float | None = None,
+    strength: float | None = None,
     steps: int | None = None,
     parts: Sequence[str] = (),
     base: str | None = None,
@@ -69,7 +71,7 @@ def generate(
     the nearest trained one, and `say` is told what that is worth.
 
     Args:
-        prior, sampler, guidance, steps: of Generator.sample.
+        prior, sampler, guidance, strength, steps: of Generator.sample.
         parts: `head` or globs of tensors' names: only these are generated; the others are those of the safetensors file `base`.
         address: of a Ray cluster: each architecture is sampled on one of its CPUs. The files are the same and are written
             here; the nodes need popgen, but neither the generator nor the data set.
@@ -86,7 +88,12 @@ def generate(
     if data is None and describe is None:
         raise BadInput("there is nothing to generate for", "neither a data set nor a description is given", "Give one.")
     made.prior_name(prior)
-    for name, value, least in (("steps", steps, 1), ("guidance", guidance, 0), ("seed", seed, 0)):
+    for name, value, least in (
+        ("steps", steps, 1),
+        ("guidance", guidance, 0),
+        ("strength", strength, 0),
+        ("seed", seed, 0),
+    ):
         if value is not None and not value >= least:
             raise BadInput(f"--{name} is {value}", f"it is {least} or more", "")
     check_parts(archs, parts, base)
@@ -104,12 +111,21 @@ def generate(
     made.load_encoders()
     condition = data_set if describe is None else Description(describe)
     assert condition is not None
-    options = {"seed": seed, "prior": prior, "sampler": sampler, "guidance": guidance, "steps": steps}
+    options = {
+        "seed": seed,
+        "prior": prior,
+        "sampler": sampler,
+        "guidance": guidance,
+        "strength": strength,
+        "steps": steps,
+    }
     sampling = _Sampler(made, condition, data_set, n, options, kept)
     rows = []
     for arch, sampled in zip(archs, _sample_all(sampling, archs, address), strict=True):
         place, spec, evidence = folder / safe_name(arch), targets[arch].spec, None
         place.mkdir(parents=True, exist_ok=True)
+        if sampled.remark:
+            say(sampled.remark)
         if not targets[arch].is_trained:
             evidence = (
                 _evidence(made, targets[arch], data_set, sampled.networks, seed)
@@ -147,6 +163,7 @@ class _Sampled:
     latents: Tensor
     networks: Tensor
     val_accuracies: list[float | None]
+    remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -163,7 +180,9 @@ class _Sampler:
     def __call__(self, arch: str) -> _Sampled:
         with one_thread():
             target = find_target(self.generator, arch)
-            latents, spec = self.generator.sample(target.source, self.condition, self.n, **self.options), target.spec
+            strength = self._strength(target.source)
+            options = {**self.options, "strength": strength.value}
+            latents, spec = self.generator.sample(target.source, self.condition, self.n, **options), target.spec
             networks = target.decoder(self.generator).weights_of_many(latents.flatten(1))
             if not target.is_trained and isinstance(self.condition, DataSet):
                 networks = repaired(spec, networks, self.condition)
@@ -171,7 +190,12 @@ class _Sampler:
             fits = self.data is not None and list(self.data.classes) == self.generator.provenance.classes
             part = self.data.val if self.data is not None and fits else None
             accuracies = [None if part is None else accuracy(spec, flat, part) for flat in networks]
-        return _Sampled(torch.as_tensor(latents).contiguous(), torch.as_tensor(networks), accuracies)
+        said = f"{arch}: {strength.text()}" if strength.information else ""
+        return _Sampled(torch.as_tensor(latents).contiguous(), torch.as_tensor(networks), accuracies, said)
+
+    def _strength(self, arch: str) -> Strength:
+        given = self.options["strength"]
+        return self.generator.strength_for(arch, self.condition) if given is None else Strength(given, {})
 
 
 def _sample_all(sampler: _Sampler, archs: list[str], address: str | None) -> Iterable[_Sampled]:

@@ -15,7 +15,7 @@ from popgen.search_config import EXPERT_SPACES, SearchConfig
 from popgen.zoo import Zoo
 
 BUILT_IN = "digits"
-_ONLY_GENERATORS = ("describe", "prior", "sampler", "sample_steps", "guidance", "warm_start")
+_ONLY_GENERATORS = ("describe", "prior", "strength", "sampler", "sample_steps", "guidance", "warm_start")
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,8 @@ class GeneratorSource:
     @cached_property
     def strength(self) -> Strength:
         """How far the condition is trusted."""
+        if self.config.strength is not None:
+            return Strength(self.config.strength, {})
         return self.generator.strength_for(self.target.source, condition_of(self.job.data, self.config))
 
     @cached_property
