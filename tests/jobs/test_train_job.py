@@ -184,7 +184,7 @@ def test_dry_run_prints_the_settings(popgen: Any, spec: Path, here: Path) -> Non
         ("generator.vae.stepz=1", ["vae.stepz is not a known key", "steps"]),
         ("generator.prior.kind=flaw", ["prior.kind", "'flaw'", "flow"]),
         ("generator.vae.steps=many", ["vae.steps", "'many'"]),
-        ("zoo.archs=[]", ["zoo.archs"]),
+        ("zoo.archs=[]", ["zoo does not fit", "a zoo has archs and data"]),
     ],
 )
 def test_keys_and_values_that_do_not_fit(popgen: Any, spec: Path, here: Path, key: str, pieces: list[str]) -> None:
