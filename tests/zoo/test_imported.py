@@ -20,8 +20,9 @@ from click.testing import CliRunner
 
 from popgen.archs import ArchSpec, build
 from popgen.cli_zoo import zoo as cli
-from popgen.config import Spec, ZooSpec, load
+from popgen.config import Spec, ZooSpec, load, parse
 from popgen.errors import BadInput, BrokenFile, CannotResume, NotFound, Offline, PopgenError
+from popgen.generator import GeneratorConfig
 from popgen.zoo import Zoo, build_zoo
 from popgen.zoo.build import plan
 
@@ -380,3 +381,13 @@ def test_the_published_spec_is_whole() -> None:
     assert [f.id for f in imports][3:5] == ["resnet56-b/cifar10/cifar10_resnet56", "resnet20/cifar10/akamaster"]
     assert all(len(f.class_names) == 10 and f.licence.startswith("BSD") for f in imports)
     assert imports[0].spec.config.options["shortcut"] == "B" and imports[0].spec.config.std == (0.2023, 0.1994, 0.2010)
+
+
+def test_the_spec_of_shifts_starts_from_a_checkpoint_of_the_published_zoo() -> None:
+    shifts = load("zoo_specs/cifar_shifts.yaml", Spec)
+    published = load("zoo_specs/cifar_resnets.yaml", Spec).zoo
+    config = parse(shifts.generator, GeneratorConfig, "cifar_shifts")
+    assert (config.prior.strength, config.encoders.labels) == ("auto", False)
+    folder, _, start = str(shifts.zoo.start).partition("#")
+    assert folder == f"zoos/{published.name}"
+    assert start in {foreign.id for foreign in plan(published, Path("/nowhere")).imports}
