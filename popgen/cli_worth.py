@@ -8,14 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from popgen.cli_options import Names
+
 if TYPE_CHECKING:
     from popgen.audit import Row
     from popgen.jobs.search import Found
-
-
-def _listed(_: click.Context, __: click.Parameter, value: str | None) -> list[str] | None:
-    """Values between commas; the settings check them."""
-    return None if value is None else [part.strip() for part in value.split(",") if part.strip()]
 
 
 _OPTIONS = [
@@ -30,7 +27,7 @@ _OPTIONS = [
         "--objectives",
         "--objective",
         "objectives",
-        callback=_listed,
+        type=Names(),
         metavar="NAMES",
         help="loss, error, cross_entropy, balanced_error, f1_error (1 - macro F1), calibration_error, worst_class_error, "
         "worst_group_error, or module:function of logits and labels; several give a Pareto front.  [default: loss]",
@@ -43,7 +40,7 @@ _OPTIONS = [
     ),
     click.option(
         "--finetune-epochs",
-        callback=_listed,
+        type=Names(),
         metavar="EPOCHS",
         help="Then train every row of the table for so many epochs: 1,10 compares 0, 1 and 10.",
     ),

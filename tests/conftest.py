@@ -1,12 +1,19 @@
 """One thread of torch for each test process, and no network: set before torch is imported. One Ray for all tests."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 for name, value in {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "RAY_USAGE_STATS_ENABLED": "0"}.items():
     os.environ.setdefault(name, value)
+
+
+if (
+    signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+):  # as a shell starts what runs in the background: tests send Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def start_ray() -> None:

@@ -151,7 +151,7 @@ def generator_bytes(generator: Generator) -> tuple[int, int]:
     spared = sum(
         size
         for name, size in tensors.items()
-        if name.startswith(_NOT_FOR_RETRIEVAL) or (name.startswith("remainders.") and name.endswith(".read"))
+        if name.startswith(_NOT_FOR_RETRIEVAL) or (name.startswith("remainders.") and ".read" in name)
     )
     whole = sum(sizes.values())
     return whole, whole - spared

@@ -82,6 +82,17 @@ def folder(name: str, root: Path, size: int | None = None) -> DataSet:
     Raises:
         BrokenFile, BadInput: not such a folder, images that cannot be read, or of different sizes.
     """
+    classes, files = list_folder(root)
+    parts, remarks = gather(name, {split: _pictures(found) for split, found in files.items()}, size)
+    return from_parts(name, classes, parts, remarks)
+
+
+def list_folder(root: Path) -> tuple[tuple[str, ...], dict[str, list[tuple[Path, int]]]]:
+    """The classes of a folder, and of each of its splits (`all` where it has none) the files and labels, in the order of reading.
+
+    Raises:
+        BadInput: not a folder with a folder a class.
+    """
     if not root.is_dir():
         raise BadInput(f"{root} is not a folder", "folder: reads a folder per class", "Use npz: for an .npz file.")
     own = [s for s in SPLITS if (root / s).is_dir()]
@@ -93,11 +104,10 @@ def folder(name: str, root: Path, size: int | None = None) -> DataSet:
         raise BadInput(
             f"{root} has no class folders", "expected FOLDER/CLASS/image.png or FOLDER/train/CLASS/image.png", ""
         )
-    parts, remarks = gather(name, {split: _pictures(where, classes) for split, where in roots.items()}, size)
-    return from_parts(name, classes, parts, remarks)
+    return classes, {split: _files(where, classes) for split, where in roots.items()}
 
 
-def _pictures(root: Path, classes: tuple[str, ...]) -> Pictures:
+def _files(root: Path, classes: tuple[str, ...]) -> list[tuple[Path, int]]:
     found = [
         (path, label)
         for label, class_name in enumerate(classes)
@@ -107,4 +117,8 @@ def _pictures(root: Path, classes: tuple[str, ...]) -> Pictures:
         raise BadInput(
             f"{root} holds no images", f"looked for {', '.join(sorted(SUFFIXES))} in {len(classes)} class folders", ""
         )
-    return Pictures(len(found), lambda i: (read_image(found[i][0]), found[i][1]))
+    return found
+
+
+def _pictures(files: list[tuple[Path, int]]) -> Pictures:
+    return Pictures(len(files), lambda i: (read_image(files[i][0]), files[i][1]))

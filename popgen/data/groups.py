@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from popgen.data.datasets import SPLITS, DataSet, from_arrays, split_name
+from popgen.data.datasets import split_name
+from popgen.data.files import list_folder
+from popgen.data.parts import SPLITS, DataSet, Part, from_parts
 from popgen.errors import BadInput, BrokenFile, NotFound, brief
 from popgen.types import Labels
-
-_PICTURES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 
 
 @dataclass(frozen=True)
@@ -106,26 +106,16 @@ def _by_file(data: DataSet, path: Path, group_of: dict[str, str]) -> list[str]:
             f"Give index,group with the rows of the validation split, 0 to {len(data.val) - 1}.",
         )
     root = Path(where)
-    own = [split for split in SPLITS if (root / split).is_dir()]
-    classes = sorted(p.name for p in (root / "train" if own else root).iterdir() if p.is_dir())
-    listed = {split: _list(root, split, classes) for split in own or ("",)}
-    split, rows = _validation_rows(data, {split: torch.tensor(labels) for split, (_, labels) in listed.items()})
-    files = {name for names, _ in listed.values() for name in names}
-    wanted = [listed[split][0][row] for row in rows.tolist()]
+    listed = list_folder(root)[1]
+    names = {split: [file.relative_to(root).as_posix() for file, _ in found] for split, found in listed.items()}
+    labels = {split: torch.tensor([label for _, label in found]) for split, found in listed.items()}
+    split, rows = _validation_rows(data, labels)
+    files = {name for some in names.values() for name in some}
+    wanted = [names[split][row] for row in rows.tolist()]
     given = {Path(name).as_posix(): group for name, group in group_of.items()}
     _check_known(data, path, "file", files, given)
     _check_all(data, path, "file", wanted, given)
     return [given[name] for name in wanted]
-
-
-def _list(root: Path, split: str, classes: list[str]) -> tuple[list[str], list[int]]:
-    """Files, relative to the root, in the order in which they are read, and their labels."""
-    found = [
-        (file.relative_to(root).as_posix(), label)
-        for label, name in enumerate(classes)
-        for file in sorted(p for p in (root / split / name).glob("*") if p.suffix.lower() in _PICTURES)
-    ]
-    return [name for name, _ in found], [label for _, label in found]
 
 
 def _from_npz(data: DataSet) -> list[str]:
@@ -137,12 +127,14 @@ def _from_npz(data: DataSet) -> list[str]:
             "Give --groups FILE, a CSV with the columns file,group or index,group.",
         )
     with np.load(where, allow_pickle=False) as archive:
-        labels = {s.removeprefix("_"): archive[f"y{s}"] for s in ("", *(f"_{s}" for s in SPLITS)) if f"y{s}" in archive}
-        parts = {split: torch.from_numpy(y.astype(np.int64)).flatten() for split, y in labels.items()}
-        if "train" in parts:
-            parts.pop("", None)
+        arrays = {split: f"_{split}" for split in SPLITS} if "x_train" in archive else {"all": ""}
+        parts = {
+            split: torch.from_numpy(archive[f"y{suffix}"].astype(np.int64)).flatten()
+            for split, suffix in arrays.items()
+            if f"y{suffix}" in archive
+        }
         split, rows = _validation_rows(data, parts)
-        name = f"groups_{split}" if split else "groups"
+        name = f"groups{arrays[split]}"
         if name not in archive:
             raise BadInput(
                 f"{where} has no array {name}",
@@ -174,31 +166,20 @@ def _source(data: DataSet) -> str:
 
 
 def _validation_rows(data: DataSet, labels: dict[str, Tensor]) -> tuple[str, Tensor]:
-    """Of which of a source's splits the validation images are, and which rows; "" is a source without splits.
+    """Of which of a source's splits the validation images are, and which rows.
 
-    They are cut by `from_arrays`, as images are, from rows that carry their own numbers.
+    They are cut as images are, by `from_parts`, from rows that carry their own numbers.
     """
-    if "val" in labels:
-        split, rows = "val", torch.arange(len(labels["val"]))
-    elif "train" in labels:
-        split, rows = "train", torch.arange(len(labels["train"]))
-        for missing in [name for name in ("test", "val") if name not in labels]:
-            rows, held = _cut(rows, labels["train"][rows], (0.8, 0.2))
-            rows = held if missing == "val" else rows
-    else:
-        split, rows = "", _cut(torch.arange(len(labels[""])), labels[""], (0.6, 0.2))[1]
-    if not torch.equal(labels[split][rows], data.val.labels):
+    parts = {split: Part(torch.arange(len(of)).view(-1, 1, 1, 1), of) for split, of in labels.items()}
+    cut = from_parts("", (), parts).val
+    split = next(split for split in ("val", "train", "all") if split in labels)
+    if not torch.equal(cut.labels, data.val.labels):
         raise BadInput(
             f"the validation images of {data.name!r} are not in the order of its files",
             "so their groups cannot be told by name",
             f"Give index,group with the rows of the validation split, 0 to {len(data.val) - 1}.",
         )
-    return split, rows
-
-
-def _cut(rows: Tensor, labels: Tensor, sizes: tuple[float, float]) -> tuple[Tensor, Tensor]:
-    cut = from_arrays("", rows.view(-1, 1, 1, 1), labels, (), sizes)
-    return cut.train.images.flatten(), cut.val.images.flatten()
+    return split, cut.images.flatten()
 
 
 def _check_all(data: DataSet, path: Path, key: str, wanted: list[str], group_of: dict[str, str]) -> None:

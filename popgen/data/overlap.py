@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from popgen.data.variants import luma
 from popgen.types import Images
 
 _SIDE = 16
 _NEAR_COLOUR, _NEAR_GREY = 0.99, 0.995
 _ROWS = 2048  # images compared at a time: 2048 x 50,000 cosines are 400 MB
-_LUMA = (0.299, 0.587, 0.114)
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ def _thumbnails(images: Images) -> Tensor:
     """Brightness at 16x16, mean 0 and length 1, shape (n, 256)."""
     parts = []
     for part in images.split(_ROWS):
-        weights = torch.tensor(_LUMA).view(1, 3, 1, 1)
-        luma = (part * weights).sum(1, keepdim=True) if part.shape[1] == 3 else part
-        small = F.interpolate(luma, (_SIDE, _SIDE), mode="bilinear", antialias=True, align_corners=False).flatten(1)
+        small = F.interpolate(luma(part), (_SIDE, _SIDE), mode="bilinear", antialias=True, align_corners=False).flatten(
+            1
+        )
         parts.append(F.normalize(small - small.mean(1, keepdim=True), eps=1e-3))
     return torch.cat(parts)

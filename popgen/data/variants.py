@@ -92,14 +92,14 @@ def posterize(images: Images, levels: float) -> Images:
 
 def desaturate(images: Images, share: float) -> Images:
     """Mixed with its grey values (ITU-R BT.601 luma) by `share`."""
-    return torch.lerp(images, _luma(images), share)
+    return torch.lerp(images, luma(images).expand_as(images), share)
 
 
 def chroma(images: Images, factor: float) -> Images:
     """Colour differences kept at 1 / `factor` of the resolution, brightness at all of it; grey images stay."""
-    luma = _luma(images)
-    coarse = _shrunk(images - luma, factor)
-    return (luma + F.interpolate(coarse, tuple(images.shape[-2:]), mode="bilinear", align_corners=False)).clamp(0, 1)
+    grey = luma(images)
+    coarse = _shrunk(images - grey, factor)
+    return (grey + F.interpolate(coarse, tuple(images.shape[-2:]), mode="bilinear", align_corners=False)).clamp(0, 1)
 
 
 def impulse(images: Images, share: float) -> Images:
@@ -130,12 +130,16 @@ def _shrunk(images: Images, factor: float) -> Images:
     return F.adaptive_avg_pool2d(images, (height, width))
 
 
-def _luma(images: Images) -> Images:
-    """Grey values, in as many channels as the images have."""
+def luma(images: Images) -> Images:
+    """Grey values (n, 1, h, w) of images in colour (ITU-R BT.601); grey images as they are.
+
+    >>> luma(torch.ones(1, 3, 2, 2)).shape
+    torch.Size([1, 1, 2, 2])
+    """
     if images.shape[1] != 3:
         return images
     weights = torch.tensor([0.299, 0.587, 0.114], device=images.device).view(1, 3, 1, 1)
-    return (images * weights).sum(1, keepdim=True).expand_as(images)
+    return (images * weights).sum(1, keepdim=True)
 
 
 # name -> (function, default argument or None when it must be given, lowest, highest)

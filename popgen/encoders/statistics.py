@@ -11,11 +11,11 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from popgen.data.variants import luma
 from popgen.types import Images
 
 DIM = 48
 _SIDE = 32  # pixels; images are resized to it
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 _SMALL = 1e-6  # of energies, about that of a change by one of 255 levels in a pixel of ten
 
 
@@ -30,8 +30,8 @@ def statistics(images: Images) -> Float[Tensor, "n 48"]:
     images = images.float().expand(-1, 3, -1, -1)
     if images.shape[-2:] != (_SIDE, _SIDE):
         images = F.interpolate(images, (_SIDE, _SIDE), mode="bilinear", antialias=True, align_corners=False)
-    luma = (images * torch.tensor(_LUMA, device=images.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
-    planes = torch.cat([luma, images[:, :1] - luma, images[:, 2:] - luma], dim=1)
+    grey = luma(images)
+    planes = torch.cat([grey, images[:, :1] - grey, images[:, 2:] - grey], dim=1)
     found = [4 * planes.mean((2, 3)), 4 * planes.std((2, 3))]
     scale = planes
     for octave in range(4):

@@ -189,7 +189,7 @@ class Generator(nn.Module):
         """
         prior = self.prior_name(prior)
         if strength is None:
-            strength = 1.0 if control else self.strength_for(arch, data).value
+            strength = 1.0 if control else self.strength_for(arch, data, prior).value
         rng = torch.Generator().manual_seed(seed)
         noise = torch.randn(n, *self.latent_shape, generator=rng)
         condition = condition or self.condition(arch, data, n, seed)
@@ -205,16 +205,19 @@ class Generator(nn.Module):
         table = self.code_table(arch)
         return table.ridge(embedding, noise) if prior == "ridge" else table.kde(embedding, noise, rng)
 
-    def strength_for(self, arch: str, data: DataSet | Description) -> Strength:
-        """How far a condition is trusted where nothing else is said; see popgen/generator/strength.py."""
+    def strength_for(self, arch: str, data: DataSet | Description, prior: str | None = None) -> Strength:
+        """How far a condition is trusted where nothing else is said; see popgen/generator/strength.py.
+
+        It is chosen for the networks that `prior` makes; None: the one that was chosen in training.
+        """
         wanted = self.config.prior.strength
         if wanted != "auto" or isinstance(data, Description):
             return Strength(1.0 if wanted == "auto" else wanted, {})
-
         condition = self.condition(arch, data)
 
         def network(strength: float) -> Tensor:
-            return self.decode(arch, self.sample(arch, data, 1, strength=strength, condition=condition))[0]
+            latents = self.sample(arch, data, 1, prior=prior, strength=strength, condition=condition)
+            return self.decode(arch, latents)[0]
 
         return choose_strength(self.spec(arch), data.val.images, network)
 

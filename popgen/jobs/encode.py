@@ -16,7 +16,7 @@ from popgen.errors import BadInput, NotFound
 from popgen.generator import Generator
 from popgen.generator.records import Code
 from popgen.generator.refine import STEPS, refine_codes
-from popgen.jobs.search import open_zoo
+from popgen.jobs.origin import open_zoo
 from popgen.types import Flat
 from popgen.weights.network import accuracy
 from popgen.zoo import Checkpoint, Zoo

@@ -30,7 +30,7 @@ from popgen.jobs.prepare import Job, expert_records
 from popgen.jobs.run_folder import RunFolder, safe_name, write_text
 from popgen.search_config import SearchConfig
 from popgen.types import Flat
-from popgen.weights.mixing import LowRank, Mixture
+from popgen.weights.mixing import Around, low_rank, mixture
 from popgen.zoo import Zoo
 from popgen.zoo.aligned import align_records
 from search import Population
@@ -80,15 +80,15 @@ class ExpertSource:
         return self.choice.spent
 
     @cached_property
-    def decoder(self) -> Mixture | LowRank:
+    def decoder(self) -> Around:
         if self.choice.space == "mix":
-            return Mixture.of(self.spec, self.experts[0], self.experts[1:], self.job.parts)
-        return LowRank.of(self.spec, self.experts[0], _RANK, self.config.seed, self.job.parts)
+            return mixture(self.spec, self.experts[0], self.experts[1:], self.job.parts)
+        return low_rank(self.spec, self.experts[0], _RANK, self.config.seed, self.job.parts)
 
     def population(self) -> Population:
         """Mixtures: each expert, its midpoint with the base, the average. Low-rank: the expert, and steps drawn around it."""
         ids, decoder = self.choice.experts, self.decoder
-        if isinstance(decoder, LowRank):
+        if self.choice.space == "low-rank":
             steps = np.random.default_rng(self.config.seed).normal(size=(self.config.population, decoder.dim))
             steps[0] = 0
             return Population(steps, [f"expert:{ids[0]}", *["step"] * (len(steps) - 1)])

@@ -21,8 +21,8 @@ from popgen.generator import Generator
 from popgen.generator.conditions import Description
 from popgen.generator.strength import Strength
 from popgen.generator.unseen import Target, find_target
+from popgen.jobs.origin import open_zoo
 from popgen.jobs.run_folder import safe_name
-from popgen.jobs.search import open_zoo
 from popgen.types import Flat
 from popgen.weights.network import accuracy
 from popgen.weights.parts import Parts, check_parts, read_parts
@@ -195,7 +195,11 @@ class _Sampler:
 
     def _strength(self, arch: str) -> Strength:
         given = self.options["strength"]
-        return self.generator.strength_for(arch, self.condition) if given is None else Strength(given, {})
+        return (
+            self.generator.strength_for(arch, self.condition, self.options["prior"])
+            if given is None
+            else Strength(given, {})
+        )
 
 
 def _sample_all(sampler: _Sampler, archs: list[str], address: str | None) -> Iterable[_Sampled]:

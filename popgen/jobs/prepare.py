@@ -18,15 +18,13 @@ from popgen.fitness import Fitness, Sgd, make_fitness
 from popgen.fitness.measures import OF_GROUPS, check_measure, check_on_outputs
 from popgen.generator import Generator
 from popgen.generator.unseen import Target
-from popgen.jobs.origin import Origin, find_origin, open_zoo
+from popgen.jobs.origin import Origin, find_origin
 from popgen.jobs.run_folder import RunFolder
 from popgen.refs import is_module_attr
 from popgen.search_config import EXPERT_SPACES, SearchConfig
 from popgen.weights.parts import Parts, check_parts, read_parts
 from popgen.zoo import Checkpoint, Zoo
 from search import SPACES, Budget, SearchSettings, check_optimizer
-
-__all__ = ["Job", "expert_records", "open_zoo", "prepare", "settings"]
 
 
 @dataclass(frozen=True)

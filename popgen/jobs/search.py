@@ -25,7 +25,7 @@ from popgen.generator import Generator
 from popgen.jobs.contamination import contamination, say_contamination
 from popgen.jobs.finetune import Tuning, finetune
 from popgen.jobs.population import make_population
-from popgen.jobs.prepare import Job, open_zoo, placed, prepare, settings
+from popgen.jobs.prepare import Job, placed, prepare, settings
 from popgen.jobs.run_folder import RunFolder
 from popgen.jobs.source import make_source
 from popgen.search_config import SearchConfig
@@ -41,7 +41,7 @@ from search import (
     run_search,
 )
 
-__all__ = ["Found", "Job", "Report", "make_population", "open_zoo", "prepare", "search"]
+__all__ = ["Found", "Job", "Report", "make_population", "prepare", "search"]
 
 Report = Callable[[str, Progress], None]  # architecture, state of its search
 _RAY_PAYS = 20.0  # seconds of evaluations in one process from which starting Ray (about 8 s) is worth it

@@ -121,7 +121,9 @@ class GeneratorSource:
         """How far the condition is trusted."""
         if self.config.strength is not None:
             return Strength(self.config.strength, {})
-        return self.generator.strength_for(self.target.source, condition_of(self.job.data, self.config))
+        return self.generator.strength_for(
+            self.target.source, condition_of(self.job.data, self.config), self.config.prior
+        )
 
     @cached_property
     def decoder(self) -> WeightDecoder:

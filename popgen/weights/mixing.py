@@ -73,102 +73,27 @@ def _joined(groups: dict[str, list[str]]) -> dict[str, list[str]]:
 
 
 @dataclass(frozen=True)
-class Mixture:
-    """Per group of layers: base + sum over experts of coefficient * (expert - base).
+class Around:
+    """A network plus, for each group of layers, coefficients times directions.
 
-    A vector holds coefficients (experts, groups), flat: zeros are the base, ones in row e are expert e.
+    A vector holds coefficients (directions, groups), flat: zeros are the network itself.
     """
 
     spec: ArchSpec
     base: Tensor  # (p,)
-    differences: Tensor  # (experts, p), from the base
+    directions: Tensor  # (n, p), those of all groups side by side
     group_of: Tensor  # (p,), number of each value's group
     groups: tuple[str, ...]
-    parts: Parts | None = None  # None: all tensors are mixed
-
-    @classmethod
-    def of(cls, spec: ArchSpec, base: Tensor, experts: Flat, parts: Parts | None = None) -> Mixture:
-        """Around a base (p,) and other experts (n, p), whose units are aligned with it.
-
-        >>> spec = ArchSpec.from_config("mlp-s")
-        >>> mixture = Mixture.of(spec, torch.zeros(spec.size), torch.ones(1, spec.size))
-        >>> bool((mixture.weights(np.ones(2)) == 1).all()), mixture.groups
-        (True, ('1', 'head'))
-        """
-        groups, group_of = _numbered(spec)
-        return cls(spec, base, experts - base, group_of, groups, parts)
-
-    @property
-    def dim(self) -> int:
-        """Length of a vector."""
-        return len(self.differences) * len(self.groups)
-
-    def vector(self, coefficients: np.ndarray) -> np.ndarray:
-        """The vector (dim,) of one coefficient an expert, the same in all groups."""
-        return np.repeat(coefficients, len(self.groups))
-
-    def weights(self, vector: np.ndarray | Tensor) -> Tensor:
-        """Weights (p,) of a vector (dim,)."""
-        return self.weights_of_many(vector[None])[0]
-
-    @torch.no_grad()
-    def weights_of_many(self, vectors: np.ndarray | Tensor) -> Tensor:
-        """Weights (n, p) of vectors (n, dim)."""
-        shares = torch.as_tensor(vectors).to(self.base).view(len(vectors), -1, len(self.groups))
-        mixed = self.base.repeat(len(vectors), 1)
-        for share, difference in zip(shares.unbind(1), self.differences, strict=True):
-            mixed += share[:, self.group_of] * difference
-        return _finished(self.spec, mixed, self.parts)
-
-    def to(self, device: str) -> Mixture:
-        """The same on another device."""
-        parts = None if self.parts is None else self.parts.to(device)
-        base, differences, group_of = (t.to(device) for t in (self.base, self.differences, self.group_of))
-        return replace(self, base=base, differences=differences, group_of=group_of, parts=parts)
-
-
-@dataclass(frozen=True)
-class LowRank:
-    """An expert plus steps of rank one: for each group of layers `rank` coordinates, each a random direction of all its tensors.
-
-    Matrices move along an outer product of two normal vectors, biases and batch norm's weights along a normal vector, each
-    with STEP standard deviations of the expert's tensor a unit; batch norm's statistics stay. Zeros are the expert.
-    """
-
-    spec: ArchSpec
-    base: Tensor  # (p,)
-    directions: Tensor  # (rank, p), the steps of all groups side by side
-    group_of: Tensor  # (p,)
-    groups: tuple[str, ...]
-    parts: Parts | None = None
-
-    @classmethod
-    def of(cls, spec: ArchSpec, base: Tensor, rank: int, seed: int, parts: Parts | None = None) -> LowRank:
-        """Around an expert (p,).
-
-        >>> spec = ArchSpec.from_config("mlp-s")
-        >>> around = LowRank.of(spec, torch.randn(spec.size), rank=3, seed=0)
-        >>> around.dim, bool((around.weights(np.zeros(6)) == around.base).all())
-        (6, True)
-        """
-        groups, group_of = _numbered(spec)
-        generator = torch.Generator().manual_seed(seed)
-        directions = torch.zeros(rank, spec.size)
-        for step in directions:
-            for t, place, values in zip(
-                spec.tensors,
-                step.split([t.size for t in spec.tensors]),
-                base.split([t.size for t in spec.tensors]),
-                strict=True,
-            ):
-                if t.kind not in ("norm_mean", "norm_var"):
-                    place.copy_(STEP * values.std(unbiased=False) * _rank_one(t.shape, t.kind, generator).flatten())
-        return cls(spec, base, directions, group_of, groups, parts)
+    parts: Parts | None = None  # None: all tensors are moved
 
     @property
     def dim(self) -> int:
         """Length of a vector."""
         return len(self.directions) * len(self.groups)
+
+    def vector(self, coefficients: np.ndarray) -> np.ndarray:
+        """The vector (dim,) of one coefficient a direction, the same in all groups."""
+        return np.repeat(coefficients, len(self.groups))
 
     def weights(self, vector: np.ndarray | Tensor) -> Tensor:
         """Weights (p,) of a vector (dim,)."""
@@ -183,11 +108,44 @@ class LowRank:
             moved += step[:, self.group_of] * direction
         return _finished(self.spec, moved, self.parts)
 
-    def to(self, device: str) -> LowRank:
+    def to(self, device: str) -> Around:
         """The same on another device."""
         parts = None if self.parts is None else self.parts.to(device)
         base, directions, group_of = (t.to(device) for t in (self.base, self.directions, self.group_of))
         return replace(self, base=base, directions=directions, group_of=group_of, parts=parts)
+
+
+def mixture(spec: ArchSpec, base: Tensor, experts: Flat, parts: Parts | None = None) -> Around:
+    """base + coefficients * (expert - base), around a base (p,) and other experts (n, p), whose units are aligned with it.
+
+    >>> spec = ArchSpec.from_config("mlp-s")
+    >>> mixed = mixture(spec, torch.zeros(spec.size), torch.ones(1, spec.size))
+    >>> bool((mixed.weights(np.ones(2)) == 1).all()), mixed.groups
+    (True, ('1', 'head'))
+    """
+    groups, group_of = _numbered(spec)
+    return Around(spec, base, experts - base, group_of, groups, parts)
+
+
+def low_rank(spec: ArchSpec, base: Tensor, rank: int, seed: int, parts: Parts | None = None) -> Around:
+    """An expert (p,) plus steps of rank one: `rank` random directions for each group of layers.
+
+    Matrices move along an outer product of two normal vectors, biases and batch norm's weights along a normal vector, each
+    with STEP standard deviations of the expert's tensor a unit; batch norm's statistics stay.
+
+    >>> spec = ArchSpec.from_config("mlp-s")
+    >>> around = low_rank(spec, torch.randn(spec.size), rank=3, seed=0)
+    >>> around.dim, bool((around.weights(np.zeros(6)) == around.base).all())
+    (6, True)
+    """
+    groups, group_of = _numbered(spec)
+    generator, sizes = torch.Generator().manual_seed(seed), [t.size for t in spec.tensors]
+    directions = torch.zeros(rank, spec.size)
+    for step in directions:
+        for t, place, values in zip(spec.tensors, step.split(sizes), base.split(sizes), strict=True):
+            if t.kind not in ("norm_mean", "norm_var"):
+                place.copy_(STEP * values.std(unbiased=False) * _rank_one(t.shape, t.kind, generator).flatten())
+    return Around(spec, base, directions, group_of, groups, parts)
 
 
 def _numbered(spec: ArchSpec) -> tuple[tuple[str, ...], Tensor]:

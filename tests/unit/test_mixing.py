@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from popgen.archs import ArchSpec
-from popgen.weights.mixing import MAX_GROUPS, STEP, LowRank, Mixture, layer_groups
+from popgen.weights.mixing import MAX_GROUPS, STEP, layer_groups, low_rank, mixture
 from popgen.weights.parts import Parts
 
 SPEC = ArchSpec.from_config("resnet-s")
@@ -37,19 +37,19 @@ def test_groups_hold_every_tensor_once() -> None:
 
 def test_corners_of_a_mixture_are_the_experts() -> None:
     base, *others = experts(3)
-    mixture = Mixture.of(SPEC, base, torch.stack(others))
-    assert mixture.dim == 2 * 4
-    vectors = np.stack([mixture.vector(np.array(row)) for row in ([0, 0], [1, 0], [0, 1], [0.5, 0], [1 / 3, 1 / 3])])
+    mixed = mixture(SPEC, base, torch.stack(others))
+    assert mixed.dim == 2 * 4
+    vectors = np.stack([mixed.vector(np.array(row)) for row in ([0, 0], [1, 0], [0, 1], [0.5, 0], [1 / 3, 1 / 3])])
     wanted = [base, *others, (base + others[0]) / 2, (base + others[0] + others[1]) / 3]
-    assert torch.allclose(mixture.weights_of_many(vectors), torch.stack(wanted), atol=1e-5)
+    assert torch.allclose(mixed.weights_of_many(vectors), torch.stack(wanted), atol=1e-5)
 
 
 def test_a_coefficient_moves_its_group_alone() -> None:
     base, other = experts(2)
-    mixture = Mixture.of(SPEC, base, other[None])
-    vector = np.zeros(mixture.dim)
-    vector[mixture.groups.index("layer2")] = 1
-    state, was, there = (SPEC.to_state(flat) for flat in (mixture.weights(vector), base, other))
+    mixed = mixture(SPEC, base, other[None])
+    vector = np.zeros(mixed.dim)
+    vector[mixed.groups.index("layer2")] = 1
+    state, was, there = (SPEC.to_state(flat) for flat in (mixed.weights(vector), base, other))
     for name in state:
         wanted = there if name.startswith("layer2.") else was
         assert torch.allclose(state[name].float(), wanted[name].float(), atol=1e-5)
@@ -57,13 +57,13 @@ def test_a_coefficient_moves_its_group_alone() -> None:
 
 def test_variances_stay_above_zero() -> None:
     base, other = experts(2)
-    mixed = Mixture.of(SPEC, base, other[None]).weights(np.full(4, -50.0))
+    mixed = mixture(SPEC, base, other[None]).weights(np.full(4, -50.0))
     assert all(bool((v > 0).all()) for n, v in SPEC.to_state(mixed).items() if n.endswith("running_var"))
 
 
 def test_low_rank_steps_have_rank_one_and_their_size() -> None:
     [base] = experts(1)
-    around = LowRank.of(SPEC, base, rank=3, seed=0)
+    around = low_rank(SPEC, base, rank=3, seed=0)
     vector = np.zeros(around.dim)
     vector[around.groups.index("layer2")] = 2.0  # of the first direction
     step = SPEC.to_state(around.weights(vector) - base)
@@ -78,7 +78,7 @@ def test_low_rank_steps_have_rank_one_and_their_size() -> None:
 
 def test_directions_depend_on_the_seed_alone() -> None:
     [base] = experts(1)
-    a, b, c = (LowRank.of(SPEC, base, 2, seed).directions for seed in (0, 0, 1))
+    a, b, c = (low_rank(SPEC, base, 2, seed).directions for seed in (0, 0, 1))
     assert torch.equal(a, b) and not torch.equal(a, c)
 
 
@@ -88,7 +88,7 @@ def test_decoders_are_picklable_and_know_parts(kind: str) -> None:
     kept = torch.zeros(SPEC.size, dtype=torch.bool)
     kept[-10:] = True
     parts = Parts(kept, torch.full((SPEC.size,), 7.0), "")
-    decoder = Mixture.of(SPEC, base, other[None], parts) if kind == "mix" else LowRank.of(SPEC, base, 2, 0, parts)
+    decoder = mixture(SPEC, base, other[None], parts) if kind == "mix" else low_rank(SPEC, base, 2, 0, parts)
     vectors = np.random.default_rng(0).normal(size=(3, decoder.dim))
     made = decoder.weights_of_many(vectors)
     assert bool((made[:, :-10] == 7).all()) and not bool((made[:, -10:] == 7).any())

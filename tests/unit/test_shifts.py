@@ -19,7 +19,7 @@ from popgen.encoders.statistics import DIM, statistics
 from popgen.errors import BadInput, NotFound
 from popgen.generator import Generator, GeneratorConfig
 from popgen.generator.training import train_generator
-from popgen.generator.training.stages import _best_checkpoint
+from popgen.generator.training.stages import best_checkpoint
 from popgen.generator.training.train import load_tasks
 from popgen.zoo import Zoo, build_zoo, train_network
 
@@ -176,10 +176,10 @@ def test_no_more_components_than_checkpoints(generator: Generator, zoo: Zoo) -> 
     assert (restored - weights).abs().max() < 0.2 * (generator.decode("resnet-s", latents) - weights).abs().max()
 
 
-def test_decoding_starts_at_the_best_checkpoint(zoo: Zoo) -> None:
+def test_decoding_starts_at_thebest_checkpoint(zoo: Zoo) -> None:
     tasks = load_tasks(zoo, CONFIG)
     task = tasks.archs["resnet-s"]
-    best = _best_checkpoint(tasks, task)
+    best = best_checkpoint(tasks, task)
     rows = [task.x[[i]][0] for i in range(2)]
     assert any(torch.equal(best, row) for row in rows)
 

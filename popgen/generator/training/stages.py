@@ -29,7 +29,7 @@ def vae_stage(generator: Generator, tasks: Tasks) -> Stage:
     config = generator.config.vae
     for task in tasks.archs.values():
         if task.spec.fingerprint in generator.vae.linear:
-            start = task.x.mean() if config.offset == "mean" else _best_checkpoint(tasks, task)
+            start = task.x.mean() if config.offset == "mean" else best_checkpoint(tasks, task)
             generator.vae.linear[task.spec.fingerprint].offset.data.copy_(start)  # type: ignore[union-attr, operator]
     turns = Turns(list(tasks.archs))
     return Stage(
@@ -44,7 +44,7 @@ def vae_stage(generator: Generator, tasks: Tasks) -> Stage:
 
 
 @torch.no_grad()
-def _best_checkpoint(tasks: Tasks, task: ArchTask) -> Tensor:
+def best_checkpoint(tasks: Tasks, task: ArchTask) -> Tensor:
     """Normalised weights (p,) of the checkpoint with the lowest loss on the first training images of its data set."""
     losses = []
     for row, record in enumerate(task.records):

@@ -151,13 +151,9 @@ def _check_extra(zoo: Zoo, archs: dict[str, ArchTask], data: dict[str, DataSet],
 
 def _features(data: DataSet, encoder: ImageEncoder, config: EncoderConfig) -> list[Tensor]:
     """Of each class, or of all classes together where the condition does without labels; at most `config.pool` each."""
-    order = torch.randperm(len(data.train), generator=torch.Generator(device="cpu").manual_seed(0), device="cpu")
-    groups = [order]
-    if config.labels:
-        labels = data.train.labels
-        rows = range(len(data.classes))
-        groups = [
-            (labels == label).nonzero().flatten() if config.pool is None else order[labels[order] == label]
-            for label in rows
-        ]
+    order = torch.arange(len(data.train), device="cpu")
+    if config.pool is not None:
+        order = torch.randperm(len(order), generator=torch.Generator(device="cpu").manual_seed(0), device="cpu")
+    labels = data.train.labels[order]
+    groups = [order[labels == label] for label in range(len(data.classes))] if config.labels else [order]
     return [encoder.features(data.train.images[group[: config.pool]]) for group in groups]
