@@ -1,8 +1,8 @@
 """A generator's tensors as model.safetensors holds them, and back.
 
 Trained tensors are kept in half precision: decoded weights move by about 1e-3 of their scale. With `storage: int8` the bases, which are
-nearly all of a generator of large networks, are kept as one byte a number with a scale a channel (popgen/weights/quantise.py): decoded
-weights then move by one or two hundredths of their scale.
+nearly all of a generator of large networks, are kept as one byte a number with a scale a channel (popgen/weights/quantise.py): what a basis
+adds to weights then moves by .7 % (measured on generators of ResNet20 and ResNet56).
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ def test_outputs_and_features_are_those_of_the_plain_network(name: str) -> None:
     [
         ("mlp-s", 0, "0 batch norms folded, batches of 1000"),
         ("resnet-s", 6, "6 batch norms folded, batches of 1000"),
-        ("resnet20", 19, "19 batch norms folded, channels last, batches of 64"),
+        ("resnet20", 19, "19 batch norms folded, channels last, batches of 32"),
         ("make_plain_norms", 3, "3 batch norms folded, batches of 1000"),
         ("ReadTwice", 0, "0 batch norms folded, batches of 1000"),
         ("Branching", 0, "no folding (it cannot be traced (TraceError: "),
@@ -174,9 +174,9 @@ def test_the_module_that_is_folded_stays_as_it_was() -> None:
 
 def test_batches_do_not_matter_much_and_not_at_all_to_themselves() -> None:
     spec = spec_of("resnet20")
-    flat, inputs = drawn(spec), images(spec, 70)  # 64 and 6
+    flat, inputs = drawn(spec), images(spec, 70)  # 32, 32 and 6
     whole = Passes(spec, inputs).outputs(flat)
-    assert torch.equal(whole[:64], Passes(spec, inputs[:64]).outputs(flat))
+    assert torch.equal(whole[:32], Passes(spec, inputs[:32]).outputs(flat))
     assert torch.equal(whole, Passes(spec, inputs).outputs(flat))
     assert torch.allclose(whole, network_outputs(spec, flat, inputs), atol=1e-4)
 
@@ -260,7 +260,7 @@ def test_bfloat16() -> None:
     flat, inputs = drawn(spec), images(spec)
     exact, rounded = Passes(spec, inputs).outputs(flat), Passes(spec, inputs, bfloat16=True)
     got = rounded.outputs(flat)
-    assert rounded.text.endswith("batches of 64, bfloat16")
+    assert rounded.text.endswith("batches of 32, bfloat16")
     assert got.dtype == rounded.features(flat).dtype == torch.float32
     assert 1e-5 < float((got - exact).abs().max() / exact.abs().max()) < 0.05
     assert torch.allclose(rounded._vectorised(flat[None])[0], got, atol=0.05 * float(exact.abs().max()))
