@@ -120,10 +120,6 @@ def import_command(
     folder: Path,
     arch: str,
     data: str,
-    lineage: str,
-    source: str,
-    licence: str,
-    key: str,
     new_name: str | None,
     mean: str | None,
     std: str | None,
@@ -131,6 +127,7 @@ def import_command(
     classes: str | None,
     check: str | None,
     as_json: bool,
+    **described: Any,
 ) -> None:
     """Add foreign checkpoints: PATH is a file, a folder, or an index CSV (file,architecture,dataset,lineage,...).
 
@@ -155,7 +152,7 @@ def import_command(
     from popgen.zoo import Zoo
     from popgen.zoo.importer import Foreign, import_many, list_files
 
-    default = Foreign(path, arch, data, lineage, source=source, licence=licence, key=key, class_names=names)
+    default = Foreign(path, arch, data, class_names=names, **described)
     files = [
         replace(file, changes=changes.model_copy(update={"name": new_name or file.arch}))
         for file in list_files(path, default)

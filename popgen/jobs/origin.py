@@ -132,11 +132,8 @@ def _nothing(config: SearchConfig, skipped: list[str]) -> PopgenError:
     for arch in config.archs:
         try:
             arch_config(arch)
-        except PopgenError:  # no name of an architecture at all: the generator's own words list the nearest
-            try:
-                find_target(Generator.from_pretrained(BUILT_IN), arch)
-            except PopgenError as error:
-                return error
+        except PopgenError as error:  # no name of an architecture at all, or not the options of one
+            return error
     return NotFound(
         f"no generator and no zoo here knows {', '.join(config.archs)}",
         "; ".join(skipped) or "looked in the built-in generator, ./generators and ./zoos",
