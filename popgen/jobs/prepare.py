@@ -211,10 +211,10 @@ def _check_warm(path: str, config: SearchConfig, generator: Generator) -> None:
             )
 
 
-def settings(config: SearchConfig, coordinates: str = "identity", spent: int = 0) -> SearchSettings:
-    """The engine's settings; `spent` evaluations of the budget are gone already."""
+def settings(config: SearchConfig, coordinates: str = "identity", spent: int = 0, cost: float = 1.0) -> SearchSettings:
+    """The engine's settings; `spent` of the budget is gone already, and an evaluation takes `cost` of it. One there always is."""
     budget = Budget(
-        evaluations=max(config.evaluations - spent, 1),
+        evaluations=max(config.evaluations - spent, math.ceil(cost)),
         seconds=config.seconds,
         target=config.target,
         patience=config.patience,
@@ -230,4 +230,5 @@ def settings(config: SearchConfig, coordinates: str = "identity", spent: int = 0
         rungs=tuple(config.rungs),
         objectives=tuple(config.objectives),
         weights=None if config.weights is None else tuple(config.weights),
+        cost=cost,
     )

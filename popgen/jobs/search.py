@@ -161,12 +161,16 @@ def _search_one(
         f"{arch}: head {fitness.head}, batch norm {fitness.batch_norm if fitness.spec.has_batch_norm else 'none'}{steps}"
     )
     say(f"{arch}: candidates are run with {objective.evaluation}")
+    if spent >= config.evaluations:
+        say(
+            f"{arch}: the budget of {config.evaluations} evaluations is gone before the search, by {spent}: one more is made"
+        )
     pool = _pool(objective, population, config, session)
     try:
         result = run_search(
             None,
             population,
-            replace(settings(config, source.coordinates, spent), cost=fitness.cost),
+            settings(config, source.coordinates, spent, fitness.cost),
             history_path=folder.history,
             key=arch,
             pool=pool,

@@ -45,8 +45,11 @@ class Checkpoint(BaseModel):
 
     @property
     def built(self) -> bool:
-        """Whether `popgen zoo build` trained it: on the training split alone, as popgen cuts it."""
-        return self.source.startswith("popgen zoo build ")
+        """Whether `popgen zoo build` trained it from a random start: on the training split alone, as popgen cuts it.
+
+        A checkpoint that it starts from (ZOO#ID) may have seen more.
+        """
+        return self.source.startswith("popgen zoo build ") and "#" not in (self.parent or "")
 
     def content(self) -> str:
         """The record as JSON without its place in the shards: what two equal zoos share."""

@@ -58,6 +58,15 @@ def test_popgen_has_trained_on_the_training_split_alone_and_others_on_validation
     assert foreign["shared"] == [{"data": "cifar10", "seen": "train+val", "val": all_of_val, "test": none}]
 
 
+def test_a_network_that_starts_from_a_foreign_one_has_seen_what_that_has(
+    tmp_path: Path, generator: Generator, pictures: DataSet
+) -> None:
+    zoo = zoo_of(tmp_path / "z", ("cifar10/noise:0.2", BUILT))
+    for parent, seen in (("start:0", []), ("start:zoos/theirs#resnet20/cifar10/net", ["train+val"])):
+        zoo.records = [zoo.records[0].model_copy(update={"parent": parent})]
+        assert [one["seen"] for one in contamination(pictures, generator, zoo)["shared"]] == seen
+
+
 def test_variants_are_put_aside_on_both_sides(tmp_path: Path, generator: Generator, pictures: DataSet) -> None:
     zoo = zoo_of(tmp_path / "z", ("cifar10/noise:0.2", FOREIGN))
     [found] = contamination(load_data("cifar10/rotate:90/mirror"), generator, zoo)["shared"]

@@ -85,6 +85,15 @@ def test_low_rank_and_resume(popgen: Any, own_zoo: Zoo, timeless: Any) -> None:
     assert "cannot be read" in popgen("search", "--resume", "parts", code=5).err
 
 
+def test_a_budget_that_ranking_spends(popgen: Any, own_zoo: Zoo) -> None:
+    command = ("search", *ARCH, *COMMON, "--zoo", "zoos/own", "--space", "low-rank", "--json", "--baselines", "none")
+    steps = ("--sgd-steps", 2, "--sgd-batch", 50)  # 300 image passes more: an evaluation costs 2
+    called = popgen(*command, *steps, "--evaluations", 5)
+    assert "the budget of 5 evaluations is gone before the search, by 8: one more is made" in called.err
+    [row] = called.results[0]["rows"]
+    assert (row["name"], row["evaluations"]) == ("search", 8 + 2)
+
+
 def test_a_changed_zoo_is_noticed(popgen: Any, own_zoo: Zoo) -> None:
     popgen(
         "search",
