@@ -13,7 +13,7 @@ from rich.table import Table
 from search import Progress as SearchProgress
 
 if TYPE_CHECKING:
-    from search.sweep import SweepProgress  # brings Ray
+    from search.sweep.sweep import SweepProgress  # brings Ray
 
 _PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
 

@@ -18,7 +18,7 @@ def check_search_package() -> None:
     """
     spec = find_spec("search")
     origin = Path(spec.origin) if spec is not None and spec.origin else None
-    if origin is None or not (origin.parent / "ray_pool.py").exists() or not (origin.parent / "space.py").exists():
+    if origin is None or not all((origin.parent / room).is_dir() for room in ("loop", "optimizers", "pools")):
         raise BadInput(
             f"popgen's own package `search` is hidden by {origin or 'a folder called search'}",
             "Python imports that one in its place",

@@ -7,7 +7,6 @@ the first use of `RayPool`.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .budget import Budget
 from .errors import (
     BrokenRecord,
     ResumeMismatch,
@@ -17,31 +16,32 @@ from .errors import (
     UnknownName,
     UnknownOptimizer,
 )
-from .history import History, Record
-from .local_pool import LocalPool
-from .pool import Evaluation, Objective, Pool, Task, evaluate, in_order
-from .population import Population
-from .progress import Progress
-from .result import FrontPoint, SearchResult
-from .settings import SearchSettings
-from .space import SPACES, Space, make_space
+from .loop.budget import Budget
+from .loop.history import History, Record
+from .loop.population import Population
+from .loop.progress import Progress
+from .loop.result import FrontPoint, SearchResult
+from .loop.settings import SearchSettings
+from .loop.space import SPACES, Space, make_space
+from .pools.local import LocalPool
+from .pools.pool import Evaluation, Objective, Pool, Task, evaluate, in_order
 
 if TYPE_CHECKING:
-    from .optimizer import OPTIMIZERS, Optimizer, check_optimizer, make_optimizer
-    from .ray_pool import RayPool
-    from .ray_session import RaySession
-    from .run import run_search
-    from .warm import best_of
+    from .loop.run import run_search
+    from .loop.warm_start import best_of
+    from .optimizers.optimizer import OPTIMIZERS, Optimizer, check_optimizer, make_optimizer
+    from .pools.ray_pool import RayPool
+    from .pools.ray_session import RaySession
 
 _HEAVY = {
-    "OPTIMIZERS": "optimizer",
-    "Optimizer": "optimizer",
-    "check_optimizer": "optimizer",
-    "make_optimizer": "optimizer",
-    "RayPool": "ray_pool",
-    "RaySession": "ray_session",
-    "best_of": "warm",
-    "run_search": "run",
+    "OPTIMIZERS": "optimizers.optimizer",
+    "Optimizer": "optimizers.optimizer",
+    "check_optimizer": "optimizers.optimizer",
+    "make_optimizer": "optimizers.optimizer",
+    "RayPool": "pools.ray_pool",
+    "RaySession": "pools.ray_session",
+    "best_of": "loop.warm_start",
+    "run_search": "loop.run",
 }
 
 __all__ = [

@@ -205,6 +205,6 @@ class _Sampler:
 def _sample_all(sampler: _Sampler, archs: list[str], address: str | None) -> Iterable[_Sampled]:
     if address is None:
         return map(sampler, archs)
-    from search.ray_map import ray_map  # noqa: PLC0415 - Ray is imported only where it is used
+    from search.pools.ray_map import ray_map  # noqa: PLC0415 - Ray is imported only where it is used
 
     return ray_map(sampler, archs, address)

@@ -27,8 +27,8 @@ from popgen.generator.training.train import train_generator
 from popgen.generator.training.workers import check_workers
 from popgen.zoo import Zoo
 from search.errors import SearchError
-from search.ray_session import RaySession
-from search.shared_folder import check_shared
+from search.pools.ray_session import RaySession
+from search.pools.shared_folder import check_shared
 
 _RESTARTS = 3  # of all workers, after one has died; they go on from the step that was kept last
 _REFUSED = "refused.json"

@@ -26,7 +26,7 @@ from popgen.jobs.run_folder import RunFolder, new_folder, safe_name, write_text
 from popgen.jobs.search import prepare, search
 from popgen.search_config import SearchConfig
 from popgen.sweep_config import SweepConfig, load_sweep
-from search.sweep import Outcome, SweepProgress, run_trials
+from search.sweep.sweep import Outcome, SweepProgress, run_trials
 
 Report = Callable[[SweepProgress], None]
 _BUDGETS = ("evaluations", "seconds", "target", "patience")  # what --resume may change

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from search import OPTIMIZERS, Population, SearchError, UnknownOptimizer, check_optimizer, make_optimizer, make_space
-from search._nevergrad import _metamodel_state
-from search.optimizer import default_sigma
-from search.pareto import hypervolume
+from search.optimizers._nevergrad import _metamodel_state
+from search.optimizers.optimizer import default_sigma
+from search.optimizers.pareto import hypervolume
 
 BATCH = 6
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search import SearchError
-from search.pareto import hypervolume, knee, nondominated, order, ranks
+from search.optimizers.pareto import hypervolume, knee, nondominated, order, ranks
 
 # Small whole numbers, so that equal rows and equal losses come up.
 TABLES = (

@@ -19,8 +19,8 @@ import pytest
 import ray
 
 from search import LocalPool, RayPool, SearchError
-from search.group import evaluate_group
-from search.pool import Evaluation, Task, evaluate, in_order
+from search.pools.group import evaluate_group
+from search.pools.pool import Evaluation, Task, evaluate, in_order
 
 
 def moody(vector: np.ndarray) -> float | tuple[float, dict[str, float]]:
@@ -390,7 +390,7 @@ class Unloadable:
 
 
 def test_no_worker_for_long(ray_cluster, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("search.ray_crew.UP_SECONDS", 1.0)
+    monkeypatch.setattr("search.pools.ray_workers.UP_SECONDS", 1.0)
 
     @ray.remote(num_cpus=2)
     class Hog:

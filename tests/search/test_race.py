@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from search import Budget, LocalPool, SearchError, SearchSettings, run_search
-from search.race import race
+from search.loop.race import race
 
 LOSS = st.none() | st.floats(-100, 100)
 

@@ -26,7 +26,7 @@ from search import (
     UnknownOptimizer,
     run_search,
 )
-from search.worth import failure
+from search.loop.judge import failure
 
 
 def settings(evaluations: int | None = 40, optimizer: str = "CMA", **limits) -> SearchSettings:

@@ -14,8 +14,8 @@ import pytest
 import ray
 
 from search import RunLocked, SearchError
-from search.ray_map import ray_map
-from search.sweep import Outcome, SweepProgress, run_trials
+from search.pools.ray_map import ray_map
+from search.sweep.sweep import Outcome, SweepProgress, run_trials
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 

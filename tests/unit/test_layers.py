@@ -29,6 +29,7 @@ LAYERS = [
     {"refs", "shadow"},
     {"errors", "types"},
 ]
+SEARCH_ROOMS = ["sweep", "loop", "optimizers", "pools"]  # the same within `search`; all import its errors
 LEVEL = {part: -row for row, parts in enumerate(LAYERS) for part in parts}
 # Packages that only these files or folders import.
 ONLY_IN = {
@@ -108,8 +109,11 @@ def problems(path: str, text: str) -> list[str]:
     for name in imported(tree):
         top, *rest = name.split(".")
         if name.startswith("."):
-            if path.startswith("popgen/") or name.startswith(".."):
+            level = len(name) - len(name.lstrip("."))
+            if path.startswith("popgen/") or level > path.count("/"):
                 found.append(f"{path}: relative import {name}")
+            elif level > 1:
+                found += _room_problem(path, name.lstrip("."))
         elif top == "popgen" and path.startswith("search/"):
             found.append(f"{path}: search imports {name}")
         elif top == "popgen":
@@ -133,6 +137,13 @@ def problems(path: str, text: str) -> list[str]:
     if path in LIGHT:
         found += [f"{path}: imports {name} at once" for name in _at_once(tree) if name.partition(".")[0] in HEAVY]
     return found
+
+
+def _room_problem(path: str, other: str) -> list[str]:
+    """What is wrong with a room of `search` that imports from another one."""
+    mine, room = path.split("/")[1], other.partition(".")[0]
+    fine = room == "errors" or (room in SEARCH_ROOMS and SEARCH_ROOMS.index(mine) < SEARCH_ROOMS.index(room))
+    return [] if fine else [f"{path}: {mine} imports {room}"]
 
 
 def _layer_problem(path: str, rest: list[str]) -> list[str]:
@@ -186,8 +197,9 @@ def test_the_check_sees_what_it_is_about() -> None:
         ("popgen/archs/spec.py", "import popgen", "no layer"),
         ("popgen/archs/spec.py", "from .builders import build", "relative import"),
         ("popgen/fitness/heads.py", "from search import Population", "imports search"),
-        ("search/run.py", "from popgen.errors import PopgenError", "search imports popgen"),
-        ("search/run.py", "from ..popgen import errors", "relative import"),
+        ("search/loop/run.py", "from popgen.errors import PopgenError", "search imports popgen"),
+        ("search/loop/run.py", "from ...popgen import errors", "relative import"),
+        ("search/pools/pool.py", "from ..loop.run import run_search", "pools imports loop"),
         ("popgen/jobs/search.py", "import ray", "imports ray"),
         ("popgen/zoo/store.py", "from ray.util import queue", "imports ray.util"),
         ("popgen/zoo/workers.py", "import nevergrad as ng", "imports nevergrad"),
@@ -195,7 +207,7 @@ def test_the_check_sees_what_it_is_about() -> None:
         ("popgen/generator/conditions.py", "from transformers import AutoModel", "imports transformers"),
         ("popgen/archs/spec.py", "from sentence_transformers import models", "imports sentence_transformers"),
         ("popgen/weights/tokens.py", "import pickle", "imports pickle"),
-        ("search/history.py", "import pickle", "imports pickle"),
+        ("search/loop/history.py", "import pickle", "imports pickle"),
         ("popgen/zoo/foreign.py", "import pickle\npickle.load(open('x', 'rb'))", "uses pickle.load"),
         ("popgen/zoo/foreign.py", "from pickle import loads\nimport dill", "imports dill"),
         ("popgen/zoo/store.py", "import torch\ntorch.load('x', weights_only=True)", "names torch.load"),
@@ -218,7 +230,10 @@ def test_a_violation_is_found(path: str, text: str, problem: str) -> None:
         ("popgen/cli.py", "def run():\n    import torch\n    from popgen.jobs.search import search"),
         ("popgen/cli.py", "if TYPE_CHECKING:\n    import torch"),
         ("popgen/zoo/store.py", "from popgen import __version__\nfrom popgen.zoo.index import FORMAT"),
-        ("search/run.py", "import nevergrad\nfrom .pool import Pool\nimport search.space"),
+        (
+            "search/loop/run.py",
+            "import nevergrad\nfrom .pool import Pool\nfrom ..pools.pool import Pool\nimport search.loop.space",
+        ),
         ("popgen/zoo/workers.py", "import ray\nfrom ray.exceptions import RayError"),
     ],
 )

@@ -11,12 +11,12 @@ from typing import Any
 
 import ray
 
-from .errors import SearchError
+from ..errors import SearchError
 from .group import can_group
 from .pool import Evaluation, Objective, Task
-from .ray_crew import Crew
-from .ray_run import Run, Terms
+from .ray_dispatch import Run, Terms
 from .ray_session import RaySession
+from .ray_workers import Crew
 
 __all__ = ["RayPool", "RaySession"]
 

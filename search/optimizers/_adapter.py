@@ -13,8 +13,8 @@ import nevergrad as ng  # type: ignore[import-untyped]
 import numpy as np
 from nevergrad.optimization.base import Optimizer as NevergradBase  # type: ignore[import-untyped]
 
-from ._front import Front
-from .errors import SearchError
+from ..errors import SearchError
+from ._hypervolume import Front
 from .pareto import nondominated
 
 Loss = float | Sequence[float]  # one number, or one for each of several objectives

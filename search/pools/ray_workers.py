@@ -14,8 +14,8 @@ from typing import Any
 import ray
 from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayError, RayTaskError
 
-from .errors import SearchError
-from .ray_worker import Actor, Worker
+from ..errors import SearchError
+from .ray_actor import Actor, Worker
 
 UP_SECONDS = 300.0  # without a worker: a cluster that starts machines on demand needs minutes
 LOOK_SECONDS = 2.0  # between looks at the cluster's size; one takes .3 ms

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from .errors import TooManyFailures
+from ..errors import TooManyFailures
+from ..pools.pool import Evaluation, Pool
 from .history import History, Record
+from .judge import judge
 from .plan import Batch, Candidate, Plan
-from .pool import Evaluation, Pool
 from .progress import Progress
 from .settings import SearchSettings
-from .worth import judge
 
 FAILURES_IN_A_ROW = 10
 _ROUNDING = 1e-9  # of sums of shares

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import ray
 
-from .errors import SearchError
+from ..errors import SearchError
 
 REACH_SECONDS = 5.0
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from .pool import Evaluation
+from ..pools.pool import Evaluation
 from .settings import SearchSettings
 
 Worth = float | tuple[float, ...]  # what an optimizer is told: a loss, or the values of several objectives

@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Generator
 from contextlib import closing
 
+from ..pools.pool import Pool, Task
 from .plan import Batch, Candidate, Plan
-from .pool import Pool, Task
 from .replay import check_replay
 from .session import Session
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .errors import SearchError
+from ..errors import SearchError
 
 
 def nondominated(values: np.ndarray) -> np.ndarray:

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from .errors import SearchError
-from .ray_crew import SINGLE_THREAD
+from ..errors import SearchError
 from .ray_session import RaySession
+from .ray_workers import SINGLE_THREAD
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .optimizer import Optimizer, make_optimizer
-from .pareto import order
+from ..optimizers.optimizer import Optimizer, make_optimizer
+from ..optimizers.pareto import order
+from .judge import Worth, failure
 from .population import Population
 from .race import race
 from .settings import SearchSettings
 from .space import Space, make_space
-from .worth import Worth, failure
 
 Told = Sequence[Worth | None]  # one for each candidate of a batch, in ask order; None for a failure
 

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, TextIO
 import ray
 from ray import tune
 
-from .errors import RunLocked
+from ..errors import RunLocked
 
 LOCKED_SECONDS = 60.0  # the old process of a trial on a node that is half dead may hold its history for so long
 _QUIET = {

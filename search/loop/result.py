@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..optimizers.pareto import knee, nondominated
 from .history import Record
-from .pareto import knee, nondominated
 
 if TYPE_CHECKING:
     from .plan import Plan  # brings Nevergrad, which `import search` does without

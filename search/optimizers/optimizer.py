@@ -30,18 +30,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..errors import SearchError, UnknownOptimizer
 from ._adapter import Loss, Seeds
-from ._nevergrad import (
-    check_cma,
-    cma,
-    differential_evolution,
-    ngopt_choice,
-    one_plus_one,
-    pso,
-    random_search,
-    tbpsa,
-)
-from .errors import SearchError, UnknownOptimizer
+from ._nevergrad import check_cma, cma, differential_evolution, ngopt_choice, one_plus_one, pso, random_search, tbpsa
 from .pareto import order
 
 OPTIMIZERS = ("CMA", "DiagonalCMA", "DE", "TwoPointsDE", "PSO", "OnePlusOne", "TBPSA", "NGOpt", "RandomSearch")

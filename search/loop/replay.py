@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import ResumeMismatch
+from ..errors import ResumeMismatch
 from .history import Record
 from .plan import Candidate
 from .settings import versions

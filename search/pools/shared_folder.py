@@ -8,7 +8,7 @@ from pathlib import Path
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from .errors import SearchError
+from ..errors import SearchError
 
 
 def check_shared(folder: str | Path) -> None:

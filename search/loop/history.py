@@ -18,8 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
-from .errors import BrokenRecord, RunLocked
-from .worth import Worth
+from ..errors import BrokenRecord, RunLocked
+from .judge import Worth
 
 SCHEMA = 2
 SYNC_SECONDS = 0.1  # a power cut costs at most this much work; a killed process costs none

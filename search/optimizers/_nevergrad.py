@@ -14,8 +14,8 @@ from typing import Any
 import nevergrad as ng  # type: ignore[import-untyped]
 import numpy as np
 
+from ..errors import SearchError, UnknownOptimizer
 from ._adapter import NevergradOptimizer, Seeds
-from .errors import SearchError, UnknownOptimizer
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="Could not import matplotlib")

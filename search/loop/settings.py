@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
 
+from ..errors import ResumeMismatch, SearchError
 from .budget import Budget
-from .errors import ResumeMismatch, SearchError
 from .population import Population
 from .space import check_space
 

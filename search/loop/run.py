@@ -12,12 +12,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from .errors import SearchError
+from ..errors import SearchError
+from ..optimizers.optimizer import check_optimizer
+from ..pools.local import LocalPool
+from ..pools.pool import Objective, Pool, Task, in_order
 from .history import History
-from .local_pool import LocalPool
-from .optimizer import check_optimizer
 from .plan import Batch, Plan, Told
-from .pool import Objective, Pool, Task, in_order
 from .population import Population
 from .progress import Progress
 from .replay import check_replay

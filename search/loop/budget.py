@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from .errors import SearchError
+from ..errors import SearchError
 
 
 @dataclass(frozen=True)

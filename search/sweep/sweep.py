@@ -19,11 +19,11 @@ from typing import Any
 import ray
 from ray import tune
 
+from ..errors import SearchError
+from ..pools.ray_map import hold
+from ..pools.ray_session import RaySession
+from ..pools.shared_folder import check_shared
 from ._tune import Outcome, SweepProgress, Trainable, Trial, Watch, aloud, loads, quiet
-from .errors import SearchError
-from .ray_map import hold
-from .ray_session import RaySession
-from .shared_folder import check_shared
 
 DEATHS = 3  # of a trial's process or node, after which the trial itself is taken to be the cause
 _TUNE = "tune"  # Tune's own folder

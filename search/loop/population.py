@@ -14,7 +14,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from .errors import BrokenRecord, SearchError
+from ..errors import BrokenRecord, SearchError
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from difflib import get_close_matches
 
 import numpy as np
 
-from .errors import UnknownName
+from ..errors import UnknownName
 from .population import Population
 
 SPACES = ("identity", "std", "pca", "auto")

@@ -17,8 +17,8 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from .pool import Evaluation, Task
-from .ray_crew import LOOK_SECONDS, PAUSE_SECONDS, Crew, last_line
-from .ray_worker import Call, Job, Worker
+from .ray_actor import Call, Job, Worker
+from .ray_workers import LOOK_SECONDS, PAUSE_SECONDS, Crew, last_line
 
 CALL_SECONDS = 0.01  # of quick evaluations that travel together; a call alone costs about .6 ms
 CALL_TASKS = 64

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import SearchError
+from ..errors import SearchError
+from ..optimizers.pareto import order
 from .history import History
-from .pareto import order
 from .plan import seeded_space, with_mean
 from .population import Population
 

@@ -1,0 +1,1 @@
+"""Many searches as trials of Ray Tune."""
