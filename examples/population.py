@@ -6,7 +6,7 @@ Ten seconds on one CPU core.
 """
 
 import popgen
-from popgen.weights.network import accuracy
+from popgen.networks.forward import accuracy
 
 generator = popgen.Generator.from_pretrained("digits")
 data = popgen.load_data("digits/rotate:45")

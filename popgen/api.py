@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from popgen.configs.search import SearchConfig
+from popgen.configs.sweep import SweepConfig, load_sweep
 from popgen.jobs.encode import Encoded, encode
 from popgen.jobs.generate import Generated, generate
 from popgen.jobs.retrieve import Retrieved, retrieve
@@ -12,8 +14,6 @@ from popgen.jobs.search import Found
 from popgen.jobs.search import search as _search
 from popgen.jobs.sweep import SweepRow, sweep
 from popgen.jobs.train import read_spec, train
-from popgen.search_config import SearchConfig
-from popgen.sweep_config import SweepConfig, load_sweep
 
 __all__ = [
     "Encoded",

@@ -203,9 +203,9 @@ def search(
 
 
 def _search_config(options: dict[str, Any], resume: str | None) -> Any:
-    from popgen.config import parse
+    from popgen.configs.search import SearchConfig
+    from popgen.configs.spec import parse
     from popgen.jobs.run_folder import RunFolder
-    from popgen.search_config import SearchConfig
 
     given = {key: value for key, value in options.items() if value is not None}
     if "workers" in given and given["workers"] != "auto":

@@ -11,7 +11,7 @@ _HELP = "Folder of named data sets such as cifar10.  [default: $POPGEN_DATA, els
 
 def _use(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
     if value is not None:
-        from popgen.data.place import use_data_dir
+        from popgen.data.folder import use_data_dir
 
         use_data_dir(value)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from popgen.cli_options import DATA_DIR
-from popgen.sweep_config import load_sweep
+from popgen.configs.sweep import load_sweep
 
 if TYPE_CHECKING:
     from popgen.jobs.sweep import SweepRow

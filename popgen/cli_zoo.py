@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from popgen.cli_options import DATA_DIR
-from popgen.config import ArchEntry, Spec, load, parse
+from popgen.configs.spec import ArchEntry, Spec, load, parse
 from popgen.errors import BrokenFile
 
 if TYPE_CHECKING:

@@ -20,15 +20,15 @@ import torch
 
 import popgen
 from popgen.archs import ArchSpec
+from popgen.configs.generator import PriorConfig, VAEConfig
 from popgen.data import DataSet
 from popgen.generator import Generator, GeneratorConfig
-from popgen.generator.config import PriorConfig, VAEConfig
 from popgen.generator.prior import Prior
 from popgen.generator.training import train_generator
 from popgen.jobs.train import read_spec
+from popgen.networks.forward import accuracy
 from popgen.types import Flat
 from popgen.weights import Scaling, TokenLayout
-from popgen.weights.network import accuracy
 from popgen.zoo import Zoo
 
 KNOWN = [f"digits/rotate:{angle}" for angle in (30, 120, 210, 300)]

@@ -17,13 +17,13 @@ from pathlib import Path
 from torch import Tensor
 
 from popgen.archs import ArchSpec
-from popgen.config import Recipe
+from popgen.configs.spec import Recipe
 from popgen.data import DataSet, load_data
+from popgen.networks.batchnorm import reestimate
+from popgen.networks.forward import accuracy, network_inputs
+from popgen.networks.train import train_network
 from popgen.weights.align import align
-from popgen.weights.batchnorm import reestimate
-from popgen.weights.network import accuracy, network_inputs
 from popgen.zoo.importer import Foreign, import_checkpoint, list_files
-from popgen.zoo.recipe import train_network
 
 PAIRS = [  # independent runs, then one lineage
     ("resnet20_akamaster", "resnet20_bognev"),

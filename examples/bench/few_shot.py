@@ -23,7 +23,7 @@ from popgen.archs import ArchSpec
 from popgen.audit.baselines import random_weights
 from popgen.data import DataSet
 from popgen.fitness import make_fitness
-from popgen.weights.network import accuracy, network_features, network_inputs
+from popgen.networks.forward import accuracy, network_features, network_inputs
 
 ROTATIONS = (45, 135, 225, 315)
 

@@ -27,9 +27,9 @@ from torch.nn import functional as F
 from popgen.archs import ArchSpec, build
 from popgen.fitness import Fitness, fit_ridge_head
 from popgen.fitness.candidate import classification_loss
+from popgen.networks.forward import network_inputs
 from popgen.types import Images, Labels
-from popgen.weights.network import network_inputs
-from popgen.weights.parts import Parts
+from popgen.weights.mask import Parts
 from popgen.zoo.foreign import fit_tensors, read_tensors
 
 

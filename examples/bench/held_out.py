@@ -25,12 +25,12 @@ from torch import Tensor
 import popgen
 from popgen.archs import ArchSpec, build
 from popgen.audit.baselines import average
-from popgen.config import Spec, load
+from popgen.configs.spec import Spec, load
 from popgen.data import describe
 from popgen.encoders.images import ImageEncoder
 from popgen.fitness import make_fitness
+from popgen.networks.forward import accuracy
 from popgen.weights import Scaling
-from popgen.weights.network import accuracy
 from popgen.zoo import train_network
 
 DATA = {

@@ -25,11 +25,11 @@ from torch import Tensor
 
 import popgen
 from popgen.archs import ArchSpec
-from popgen.data.variants import noise
+from popgen.configs.search import SearchConfig
+from popgen.data.images.variants import noise
 from popgen.fitness import Fitness, LatentObjective, make_fitness
 from popgen.jobs.search import make_population
-from popgen.search_config import SearchConfig
-from popgen.weights.network import network_inputs
+from popgen.networks.forward import network_inputs
 from popgen.zoo.foreign import fit_tensors, read_tensors
 from search import Budget, Population, SearchResult, SearchSettings, run_search
 

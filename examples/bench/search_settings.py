@@ -18,9 +18,9 @@ from typing import Any
 import torch
 
 import popgen
+from popgen.configs.search import SearchConfig
 from popgen.fitness import LatentObjective, make_fitness
 from popgen.jobs.search import make_population
-from popgen.search_config import SearchConfig
 from search import Budget, SearchSettings, run_search
 
 SETTINGS: list[dict[str, Any]] = [

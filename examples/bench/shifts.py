@@ -23,11 +23,11 @@ from torch import Tensor
 
 import popgen
 from popgen.audit.baselines import average
-from popgen.config import Recipe
+from popgen.configs.spec import Recipe
 from popgen.data import DataSet
 from popgen.generator import Generator
 from popgen.generator.bundle import Control
-from popgen.weights.network import accuracy
+from popgen.networks.forward import accuracy
 from popgen.zoo import Zoo, train_network
 
 RECIPES = [

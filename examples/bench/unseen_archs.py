@@ -24,13 +24,13 @@ from dataclasses import replace
 from torch import Tensor
 
 from popgen.audit.starts import make_starts, repaired, trained_accuracy
-from popgen.config import Recipe, parse
+from popgen.configs.spec import Recipe, parse
 from popgen.data import DataSet, load_data
 from popgen.generator import Generator
 from popgen.generator.unseen import SPREAD, Target, find_target, positions_decoder
+from popgen.networks.train import one_thread
 from popgen.weights.transplant import plan_transplant
 from popgen.zoo import Zoo
-from popgen.zoo.recipe import one_thread
 
 ARCHS = (
     "cnn-s/channels:12-24,cnn-s/channels:48-96,cnn-s/channels:2-4,cnn-m/channels:24-32-32-32,cnn-s/channels:24,"

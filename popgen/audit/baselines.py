@@ -22,8 +22,8 @@ from popgen.archs import ArchSpec, build
 from popgen.data import DataSet
 from popgen.fitness import Fitness, Score
 from popgen.generator.bundle import Generator
+from popgen.networks.forward import accuracy
 from popgen.types import Flat
-from popgen.weights.network import accuracy
 from popgen.zoo import Checkpoint, Zoo
 
 CLOSEST = (

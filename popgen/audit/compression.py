@@ -19,8 +19,8 @@ from torch import Tensor
 from popgen.data import load_data
 from popgen.errors import BadInput, unknown_name
 from popgen.generator.bundle import Generator
+from popgen.networks.forward import accuracy
 from popgen.types import Flat
-from popgen.weights.network import accuracy
 from popgen.weights.quantise import quantise
 from popgen.zoo import Checkpoint, Zoo
 

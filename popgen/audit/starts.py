@@ -19,16 +19,16 @@ from torch.nn import functional as F
 
 from popgen.archs import ArchSpec
 from popgen.audit.baselines import random_weights
-from popgen.config import Recipe
+from popgen.configs.spec import Recipe
 from popgen.data import DataSet
 from popgen.generator.unseen import Target
+from popgen.networks.batchnorm import reestimate
+from popgen.networks.forward import accuracy, network_inputs, network_outputs
+from popgen.networks.train import train_network
 from popgen.types import Flat
-from popgen.weights.batchnorm import reestimate
-from popgen.weights.network import accuracy, network_inputs, network_outputs
 from popgen.weights.transplant import plan_transplant
 from popgen.weights.units import match_units, units_of
 from popgen.zoo import Checkpoint, Zoo
-from popgen.zoo.recipe import train_network
 
 STARTS = ("random", "weight_selection", "tile", "zoo_transplant")
 

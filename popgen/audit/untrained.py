@@ -12,8 +12,8 @@ from typing import Any
 from popgen.audit.starts import make_starts
 from popgen.data import DataSet
 from popgen.generator.unseen import Target
+from popgen.networks.forward import accuracy
 from popgen.types import Flat
-from popgen.weights.network import accuracy
 from popgen.zoo import Zoo
 
 

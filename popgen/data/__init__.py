@@ -1,7 +1,7 @@
 """Data sets: images with labels, variants as part of the name, fixed stratified splits."""
 
-from popgen.data.datasets import DataSet, Part, load_data
 from popgen.data.describe import describe
-from popgen.data.variants import VARIANTS
+from popgen.data.images.variants import VARIANTS
+from popgen.data.load import DataSet, Part, load_data
 
 __all__ = ["VARIANTS", "DataSet", "Part", "describe", "load_data"]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from popgen.data.datasets import split_name, split_size
+from popgen.data.images.variants import VARIANTS, parse_variant
+from popgen.data.load import split_name, split_size
 from popgen.data.subsets import SUBSETS, parse_shots
-from popgen.data.variants import VARIANTS, parse_variant
 
 _PHRASES = {
     "rotate": "rotated by {:g} degrees",

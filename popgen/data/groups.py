@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from popgen.data.datasets import split_name
-from popgen.data.files import list_folder
-from popgen.data.parts import SPLITS, DataSet, Part, from_parts
+from popgen.data.dataset import SPLITS, DataSet, Part, from_parts
+from popgen.data.load import split_name
+from popgen.data.sources.files import list_folder
 from popgen.errors import BadInput, BrokenFile, NotFound, brief
 from popgen.types import Labels
 

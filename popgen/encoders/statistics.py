@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from popgen.data.variants import luma
+from popgen.data.images.variants import luma
 from popgen.types import Images
 
 DIM = 48

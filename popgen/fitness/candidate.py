@@ -24,11 +24,11 @@ from popgen.data.classes import match_classes
 from popgen.errors import BadInput, near_matches, unknown_name
 from popgen.fitness.heads import fit_ridge_head
 from popgen.fitness.sgd import Sgd, take_steps
+from popgen.networks.batchnorm import reestimate
+from popgen.networks.forward import network_features, network_inputs, network_outputs
+from popgen.networks.passes import Passes
 from popgen.types import Flat, Images, Labels, StateDict
-from popgen.weights.batchnorm import reestimate
-from popgen.weights.network import network_features, network_inputs, network_outputs
-from popgen.weights.parts import Parts
-from popgen.weights.passes import Passes
+from popgen.weights.mask import Parts
 
 HEADS = ("auto", "keep", "remap", "refit")
 _TEMPERATURES = torch.logspace(-0.7, 0.7, 15)  # factors of the logits, 0.2 to 5
@@ -151,7 +151,7 @@ class Fitness:
 
     @property
     def evaluation(self) -> str:
-        """How networks are run (see `popgen.weights.fast`)."""
+        """How networks are run (see `popgen.networks.fast`)."""
         return self._on_val.text
 
     @cached_property

@@ -20,9 +20,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from popgen.archs import ArchSpec
+from popgen.networks.forward import skeleton
+from popgen.networks.train import one_thread
 from popgen.types import Images, Labels
-from popgen.weights.network import skeleton
-from popgen.zoo.recipe import one_thread
 
 _FORWARD_AND_BACKWARD = 3  # passes: the gradient costs about two forward passes
 

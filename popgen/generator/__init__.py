@@ -7,16 +7,21 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from popgen.configs.generator import GeneratorConfig
     from popgen.generator.bundle import Code, Generator
-    from popgen.generator.config import GeneratorConfig
     from popgen.generator.decoder import Decoder
 
-_PUBLIC = {"Code": "bundle", "Decoder": "decoder", "Generator": "bundle", "GeneratorConfig": "config"}
+_PUBLIC = {
+    "Code": "popgen.generator.bundle",
+    "Decoder": "popgen.generator.decoder",
+    "Generator": "popgen.generator.bundle",
+    "GeneratorConfig": "popgen.configs.generator",
+}
 
 __all__ = ["Code", "Decoder", "Generator", "GeneratorConfig"]
 
 
 def __getattr__(name: str) -> Any:
     if name in _PUBLIC:
-        return getattr(importlib.import_module(f".{_PUBLIC[name]}", __name__), name)
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

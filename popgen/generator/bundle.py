@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from popgen.archs import ArchConfig, ArchSpec
+from popgen.configs.generator import GeneratorConfig
 from popgen.data import DataSet
 from popgen.data.classes import match_classes
 from popgen.encoders.arch import ArchTextEncoder
@@ -26,7 +27,6 @@ from popgen.encoders.images import ImageEncoder
 from popgen.errors import BadInput, BrokenFile, NotFound, brief, unknown_name
 from popgen.generator.cheap_priors import CodeTable
 from popgen.generator.conditions import ARCH_NUMBERS, DataSetEncoder, Description, arch_vectors
-from popgen.generator.config import GeneratorConfig
 from popgen.generator.decoder import Decoder
 from popgen.generator.draws import draw_features
 from popgen.generator.folder import FORMAT, generator_folder, read_folder

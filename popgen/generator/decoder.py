@@ -13,7 +13,7 @@ from torch import Tensor
 from popgen.archs import ArchSpec
 from popgen.generator.vae import WeightVAE
 from popgen.weights import Scaling
-from popgen.weights.parts import Parts
+from popgen.weights.mask import Parts
 from popgen.weights.transplant import Transplant
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from popgen.configs.generator import EncoderConfig
 from popgen.data import DataSet
 from popgen.encoders.images import ImageEncoder
-from popgen.generator.config import EncoderConfig
 
 _POOL, _DRAWS = 40, 8  # images of each class that the encoder reads, and draws from them that are averaged
 _UNLABELLED = 500  # images that it reads where the condition does without labels

@@ -18,9 +18,9 @@ from diffusers.schedulers.scheduling_flow_match_heun_discrete import FlowMatchHe
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from popgen.configs.generator import PriorConfig, VAEConfig
 from popgen.errors import BadInput
 from popgen.generator.blocks import AdaBlock, Mlp, time_features, zero_linear
-from popgen.generator.config import PriorConfig, VAEConfig
 from popgen.types import Latents
 
 SAMPLERS = {"flow": ("euler", "heun"), "ddpm": ("ddim", "ddpm")}

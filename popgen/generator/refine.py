@@ -15,8 +15,8 @@ from popgen.archs import ArchSpec
 from popgen.data import DataSet
 from popgen.errors import BadInput
 from popgen.generator.bundle import Generator
+from popgen.networks.forward import distillation_losses, network_inputs, network_outputs
 from popgen.types import Flat, Images, Labels, Latents
-from popgen.weights.network import distillation_losses, network_inputs, network_outputs
 
 STEPS, LEARNING_RATE, IMAGES = 40, 0.05, 500
 # Weights of the loss: of three pairs that were measured with examples/bench/retrieval.py on the digits (test accuracy was

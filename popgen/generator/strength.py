@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from popgen.archs import ArchSpec
+from popgen.networks.forward import network_inputs
+from popgen.networks.passes import Passes
 from popgen.types import Images
-from popgen.weights.network import network_inputs
-from popgen.weights.passes import Passes
 
 CHOICES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _IMAGES = 1000

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
+from popgen.audit.overlap import overlap
 from popgen.data import DataSet, load_data
-from popgen.data.datasets import is_local, split_name
-from popgen.data.overlap import overlap
+from popgen.data.load import is_local, split_name
 from popgen.data.subsets import SUBSETS
 from popgen.errors import PopgenError
 from popgen.generator import Generator

@@ -17,10 +17,10 @@ from popgen.generator import Generator
 from popgen.generator.records import Code
 from popgen.generator.refine import STEPS, refine_codes
 from popgen.jobs.origin import open_zoo
+from popgen.networks.forward import accuracy
+from popgen.networks.train import one_thread
 from popgen.types import Flat
-from popgen.weights.network import accuracy
 from popgen.zoo import Checkpoint, Zoo
-from popgen.zoo.recipe import one_thread
 
 
 @dataclass(frozen=True)

@@ -21,14 +21,14 @@ from torch import Tensor
 
 from popgen.archs import build
 from popgen.audit import Finetuned, Row
-from popgen.config import Recipe
+from popgen.configs.search import SearchConfig
+from popgen.configs.spec import Recipe
 from popgen.data import DataSet, Part
 from popgen.errors import BrokenFile, brief
 from popgen.fitness import Score
 from popgen.jobs.run_folder import RunFolder, write_state, write_text
-from popgen.search_config import SearchConfig
-from popgen.weights.network import accuracy
-from popgen.zoo.recipe import fit, one_thread
+from popgen.networks.forward import accuracy
+from popgen.networks.train import fit, one_thread
 
 _CLIP = 1.0  # the largest norm of a gradient
 _TIMED = 3  # batches by which the time of all is estimated

@@ -23,10 +23,10 @@ from popgen.generator.strength import Strength
 from popgen.generator.unseen import Target, find_target
 from popgen.jobs.origin import open_zoo
 from popgen.jobs.run_folder import safe_name
+from popgen.networks.forward import accuracy
+from popgen.networks.train import one_thread
 from popgen.types import Flat
-from popgen.weights.network import accuracy
-from popgen.weights.parts import Parts, check_parts, read_parts
-from popgen.zoo.recipe import one_thread
+from popgen.weights.mask import Parts, check_parts, read_parts
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from popgen.archs import arch_config
+from popgen.configs.search import EXPERT_SPACES, SearchConfig
 from popgen.errors import BadInput, BrokenFile, NotFound, PopgenError
 from popgen.generator import Generator
 from popgen.generator.unseen import Target, find_target
 from popgen.refs import asset
-from popgen.search_config import EXPERT_SPACES, SearchConfig
 from popgen.zoo import Zoo
 
 BUILT_IN = "digits"

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from popgen.configs.search import SearchConfig
 from popgen.data import DataSet
 from popgen.generator import Generator
 from popgen.generator.bundle import Control
 from popgen.generator.conditions import Description
 from popgen.jobs.run_folder import RunFolder
-from popgen.search_config import SearchConfig
 from search import Population, best_of
 
 

@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from popgen.archs import build, trust_named
+from popgen.configs.search import EXPERT_SPACES, SearchConfig
 from popgen.data import DataSet, load_data
-from popgen.data.datasets import check_data_name
+from popgen.data.folder import data_dir, use_data_dir
 from popgen.data.groups import Groups, load_groups
-from popgen.data.place import data_dir, use_data_dir
+from popgen.data.load import check_data_name
 from popgen.errors import BadInput, NotFound, near_matches
 from popgen.fitness import Fitness, Sgd, make_fitness
 from popgen.fitness.measures import OF_GROUPS, check_measure, check_on_outputs
@@ -21,8 +22,7 @@ from popgen.generator.unseen import Target
 from popgen.jobs.origin import Origin, find_origin
 from popgen.jobs.run_folder import RunFolder
 from popgen.refs import is_module_attr
-from popgen.search_config import EXPERT_SPACES, SearchConfig
-from popgen.weights.parts import Parts, check_parts, read_parts
+from popgen.weights.mask import Parts, check_parts, read_parts
 from popgen.zoo import Checkpoint, Zoo
 from search import SPACES, Budget, SearchSettings, check_optimizer
 

@@ -18,10 +18,10 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer, get_device
 
 from popgen import errors
-from popgen.data.place import data_dir, use_data_dir
+from popgen.configs.generator import GeneratorConfig
+from popgen.data.folder import data_dir, use_data_dir
 from popgen.errors import BadInput, CannotResume, PopgenError, brief
 from popgen.generator.bundle import Generator
-from popgen.generator.config import GeneratorConfig
 from popgen.generator.training.loop import Report
 from popgen.generator.training.train import train_generator
 from popgen.generator.training.workers import check_workers

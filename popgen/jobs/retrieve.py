@@ -13,7 +13,7 @@ from popgen.archs import trust_named
 from popgen.data import load_data
 from popgen.errors import BadInput, NotFound, near_matches
 from popgen.generator import Generator
-from popgen.weights.network import accuracy
+from popgen.networks.forward import accuracy
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ from typing import Any
 from popgen.audit import Rivals, Row
 from popgen.audit.baselines import test_accuracy, whole
 from popgen.audit.starts import make_starts
+from popgen.configs.search import SearchConfig
 from popgen.fitness import Score
 from popgen.generator import Generator
 from popgen.generator.bundle import CONTROLS
 from popgen.jobs.population import sample
 from popgen.jobs.prepare import Job
 from popgen.jobs.run_folder import RunFolder
-from popgen.search_config import SearchConfig
 from popgen.zoo import Zoo
 from search import History, Population
 

@@ -11,9 +11,9 @@ import yaml
 from safetensors.torch import save_file
 
 from popgen import __version__
-from popgen.config import parse
+from popgen.configs.search import SearchConfig
+from popgen.configs.spec import parse
 from popgen.errors import BadInput, BrokenFile, CannotResume, NotFound, brief
-from popgen.search_config import SearchConfig
 from popgen.types import StateDict
 
 

@@ -16,9 +16,10 @@ from typing import Any
 
 from popgen import __version__
 from popgen.audit import Row
+from popgen.configs.search import SearchConfig
 from popgen.data import DataSet
 from popgen.data.classes import renamed_classes
-from popgen.data.parts import fit_remark
+from popgen.data.dataset import fit_remark
 from popgen.errors import BadInput
 from popgen.fitness import Fitness, LatentObjective
 from popgen.generator import Generator
@@ -28,7 +29,6 @@ from popgen.jobs.population import make_population
 from popgen.jobs.prepare import Job, placed, prepare, settings
 from popgen.jobs.run_folder import RunFolder
 from popgen.jobs.source import make_source
-from popgen.search_config import SearchConfig
 from popgen.zoo import Zoo
 from search import (
     LocalPool,

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from popgen.audit import Row
+from popgen.configs.search import SearchConfig
 from popgen.fitness import Fitness
 from popgen.generator import Generator
 from popgen.generator.decoder import WeightDecoder
@@ -22,7 +23,6 @@ from popgen.jobs.population import condition_of, make_population
 from popgen.jobs.prepare import Job
 from popgen.jobs.rows import control_rows, generated_rows, rival_rows
 from popgen.jobs.run_folder import RunFolder
-from popgen.search_config import SearchConfig
 from popgen.zoo import Zoo
 from search import Population
 

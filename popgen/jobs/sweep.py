@@ -19,13 +19,13 @@ import torch
 import yaml
 
 from popgen import __version__
-from popgen.config import parse
+from popgen.configs.search import SearchConfig
+from popgen.configs.spec import parse
+from popgen.configs.sweep import SweepConfig, load_sweep
 from popgen.errors import BadInput, CannotResume, NotFound, PopgenError
 from popgen.jobs.prepare import placed
 from popgen.jobs.run_folder import RunFolder, new_folder, safe_name, write_text
 from popgen.jobs.search import prepare, search
-from popgen.search_config import SearchConfig
-from popgen.sweep_config import SweepConfig, load_sweep
 from search.sweep.sweep import Outcome, SweepProgress, run_trials
 
 Report = Callable[[SweepProgress], None]

@@ -7,7 +7,7 @@ from typing import Any
 
 from popgen.archs import trust_named
 from popgen.audit import compression_report
-from popgen.config import Spec, load, parse
+from popgen.configs.spec import Spec, load, parse
 from popgen.errors import BadInput
 from popgen.generator import Generator, GeneratorConfig
 from popgen.generator.training import train_generator
@@ -20,7 +20,7 @@ def read_spec(spec: str, overrides: dict[str, Any] | None = None) -> tuple[Spec,
     """The checked spec and its generator's settings.
 
     Raises:
-        PopgenError: as `popgen.config.load`.
+        PopgenError: as `popgen.configs.spec.load`.
     """
     content = load(spec, Spec, overrides)
     return content, parse(content.generator or {}, GeneratorConfig, f"{spec}: generator")

@@ -23,8 +23,8 @@ from torch.func import functional_call
 
 from popgen.archs import ArchSpec
 from popgen.errors import PopgenError
+from popgen.networks.forward import network_outputs, skeleton
 from popgen.types import Images, StateDict
-from popgen.weights.network import network_outputs, skeleton
 from popgen.weights.streams import Place, Stream, find_streams
 from popgen.weights.units import MATRICES
 

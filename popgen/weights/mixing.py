@@ -16,7 +16,7 @@ from torch import Tensor
 
 from popgen.archs import ArchSpec
 from popgen.types import Flat
-from popgen.weights.parts import Parts
+from popgen.weights.mask import Parts
 from popgen.weights.units import MATRICES, units_of
 
 MAX_GROUPS = (

@@ -1,8 +1,8 @@
 """Zoos: folders of checkpoints with an index; building, importing, reading them."""
 
-from popgen.config import ZooSpec
+from popgen.configs.spec import ZooSpec
+from popgen.networks.train import train_network
 from popgen.zoo.build import build_zoo
-from popgen.zoo.recipe import train_network
 from popgen.zoo.record import Checkpoint
 from popgen.zoo.store import Zoo
 

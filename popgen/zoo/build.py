@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from popgen.config import ZooSpec
+from popgen.configs.spec import ZooSpec
 from popgen.errors import BadInput, CannotResume
 from popgen.zoo.imported import import_all, list_imports
 from popgen.zoo.importer import Foreign

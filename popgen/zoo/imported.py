@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from popgen.archs.hub import parse_hub
-from popgen.config import ArchEntry, CheckpointEntry, ZooSpec
+from popgen.configs.spec import ArchEntry, CheckpointEntry, ZooSpec
 from popgen.errors import BadInput, NotFound, Offline, PopgenError, near_matches
 from popgen.refs import inside
 from popgen.zoo.fetch import file_name, is_cached

@@ -9,14 +9,14 @@ from functools import lru_cache
 from pathlib import Path
 
 from popgen.archs import ArchSpec, arch_config, check_runs, class_names
-from popgen.config import ArchEntry
+from popgen.configs.spec import ArchEntry
 from popgen.data import DataSet
 from popgen.errors import BadInput, BrokenFile, NotFound
+from popgen.networks.train import evaluate
 from popgen.refs import inside
 from popgen.types import StateDict
 from popgen.zoo.fetch import check_sha256, download, hub_tensors
 from popgen.zoo.foreign import SUFFIXES, fit_tensors, read_tensors
-from popgen.zoo.recipe import evaluate
 from popgen.zoo.record import Checkpoint, weights_sha256
 from popgen.zoo.store import Zoo
 

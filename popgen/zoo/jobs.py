@@ -8,12 +8,12 @@ from functools import cached_property
 from torch import Tensor
 
 from popgen.archs import ArchConfig, ArchSpec, arch_config, build, check_runs
-from popgen.config import ZooSpec
+from popgen.configs.spec import ZooSpec
 from popgen.data import load_data
-from popgen.data.datasets import check_data_name, split_name
+from popgen.data.load import check_data_name, split_name
 from popgen.errors import BadInput
+from popgen.networks.train import train_network
 from popgen.types import StateDict
-from popgen.zoo.recipe import train_network
 from popgen.zoo.record import Checkpoint
 from popgen.zoo.store import Zoo
 

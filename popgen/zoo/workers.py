@@ -14,8 +14,8 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 from torch import Tensor
 
-from popgen.config import ZooSpec
-from popgen.data.place import data_dir, use_data_dir
+from popgen.configs.spec import ZooSpec
+from popgen.data.folder import data_dir, use_data_dir
 from popgen.errors import CannotResume, PopgenError
 from popgen.zoo.jobs import Done, Job, Trainer
 

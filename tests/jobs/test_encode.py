@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from popgen.config import ZooSpec
+from popgen.configs.spec import ZooSpec
 from popgen.generator import Generator
 from popgen.zoo import Zoo, build_zoo
 

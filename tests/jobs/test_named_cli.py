@@ -11,7 +11,7 @@ import yaml
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from popgen.config import ZooSpec
+from popgen.configs.spec import ZooSpec
 from popgen.data import load_data
 from popgen.zoo import build_zoo
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from popgen.config import Spec, load, parse
+from popgen.configs.spec import Spec, load, parse
 from popgen.generator import GeneratorConfig
 from popgen.refs import ASSETS
 

@@ -23,8 +23,8 @@ SPEC = ArchSpec.from_config("mlp-s/hidden:12")
 @pytest.fixture
 def own_zoo(here: Path) -> Zoo:
     """./zoos/own: one network, others trained a little further from it, and an unrelated one; all on the digits as they are."""
-    from popgen.config import Recipe
-    from popgen.zoo.recipe import train_network
+    from popgen.configs.spec import Recipe
+    from popgen.networks.train import train_network
 
     zoo, data = Zoo.create(here / "zoos" / "own", "own"), load_data("digits")
     recipe = Recipe(epochs=3)

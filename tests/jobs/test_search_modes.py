@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from popgen.archs import ArchSpec
 from popgen.data import load_data
 from popgen.fitness.measures import MEASURES
-from popgen.weights.network import accuracy, network_inputs, network_outputs
+from popgen.networks.forward import accuracy, network_inputs, network_outputs
 from search import Population
 
 MLP = ("search", "--arch", "mlp-s", "--data", "digits/rotate:45", "--baselines", "none", "--json")

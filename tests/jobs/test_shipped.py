@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from popgen.config import Spec, ZooSpec, load, parse
+from popgen.configs.spec import Spec, ZooSpec, load, parse
 from popgen.data import load_data
 from popgen.generator import Generator, GeneratorConfig
+from popgen.networks.forward import accuracy
 from popgen.refs import ASSETS
-from popgen.weights.network import accuracy
 from popgen.zoo import Checkpoint, Zoo
 
 SPEC = Path(__file__).parents[2] / "zoo_specs" / "digits.yaml"

@@ -13,7 +13,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from popgen.config import Spec, load, parse
+from popgen.configs.spec import Spec, load, parse
 from popgen.errors import CannotResume
 from popgen.generator import Generator, GeneratorConfig
 from popgen.generator.training import train_generator

@@ -13,9 +13,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from popgen.archs import ArchConfig, ArchSpec, build
-from popgen.config import Recipe
+from popgen.configs.spec import Recipe
 from popgen.data import Part, load_data
-from popgen.zoo.recipe import fit
+from popgen.networks.train import fit
 
 MLP = ("search", "--arch", "mlp-s", "--data", "digits/rotate:45", "--workers", 0, "--json")
 

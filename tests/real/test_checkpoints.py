@@ -12,13 +12,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from popgen.config import ArchEntry, Spec, ZooSpec, load
+from popgen.configs.spec import ArchEntry, Spec, ZooSpec, load
 from popgen.data import DataSet, load_data
 from popgen.errors import BadInput, BrokenFile
+from popgen.networks.train import evaluate
 from popgen.zoo import Zoo, build_zoo
 from popgen.zoo.fetch import check_sha256
 from popgen.zoo.importer import Foreign, import_checkpoint
-from popgen.zoo.recipe import evaluate
 
 HERE = Path(__file__).parent
 REAL = HERE.parents[2] / "shared" / "data"

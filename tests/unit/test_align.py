@@ -13,9 +13,9 @@ from torchvision.models import mobilenet_v2, resnet18
 
 from popgen.archs import ArchConfig, ArchSpec, arch_config, build
 from popgen.errors import BadInput, PopgenError
+from popgen.networks.forward import network_outputs
 from popgen.weights import align as aligning
 from popgen.weights.align import align, permuted
-from popgen.weights.network import network_outputs
 from popgen.weights.streams import Stream, find_streams, trace_streams
 from popgen.zoo import Checkpoint, Zoo
 from popgen.zoo.aligned import align_records, align_zoo

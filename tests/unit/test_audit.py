@@ -15,7 +15,7 @@ from popgen.audit.baselines import average, random_weights
 from popgen.data import DataSet, Part, load_data
 from popgen.fitness import make_fitness
 from popgen.generator import Generator
-from popgen.weights.network import accuracy
+from popgen.networks.forward import accuracy
 from popgen.zoo import Zoo
 
 CLASSES = tuple("0123456789")

@@ -14,8 +14,8 @@ from popgen.data import load_data
 from popgen.errors import BadInput, NotFound
 from popgen.generator import Generator
 from popgen.generator.refine import refine_codes
+from popgen.networks.forward import distillation_losses, network_inputs, network_outputs
 from popgen.refs import ASSETS
-from popgen.weights.network import distillation_losses, network_inputs, network_outputs
 from popgen.weights.quantise import quantise
 from popgen.zoo import Zoo
 

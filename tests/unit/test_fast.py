@@ -20,12 +20,12 @@ from popgen.data import load_data
 from popgen.errors import BadInput
 from popgen.fitness import LatentObjective, make_fitness
 from popgen.generator import Generator
-from popgen.weights.fast import FastNetwork, fast_network
-from popgen.weights.folding import fold_batch_norm
-from popgen.weights.network import network_features, network_outputs
-from popgen.weights.parts import Parts
-from popgen.weights.passes import Passes
-from popgen.weights.skeleton import skeleton
+from popgen.networks.fast import FastNetwork, fast_network
+from popgen.networks.folding import fold_batch_norm
+from popgen.networks.forward import network_features, network_outputs
+from popgen.networks.passes import Passes
+from popgen.networks.skeleton import skeleton
+from popgen.weights.mask import Parts
 
 
 class Branching(nn.Module):
@@ -232,9 +232,9 @@ def test_activations_that_are_too_large_are_not_kept(monkeypatch: pytest.MonkeyP
     spec = spec_of("resnet20")
     fixed = parts_of(spec, ("layer3*", "linear*"), drawn(spec)).fixed(spec)
     kept = 7 * 4 * (32 * 16 * 16 + 64 * 8 * 8)  # bytes: what layer 2 gives for 7 images, and layer 3's first shortcut
-    monkeypatch.setattr("popgen.weights.passes._KEPT", kept)
+    monkeypatch.setattr("popgen.networks.passes._KEPT", kept)
     assert "shared" in Passes(spec, images(spec), fixed).text
-    monkeypatch.setattr("popgen.weights.passes._KEPT", kept - 1)
+    monkeypatch.setattr("popgen.networks.passes._KEPT", kept - 1)
     assert "shared" not in Passes(spec, images(spec), fixed).text
 
 

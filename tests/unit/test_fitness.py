@@ -23,7 +23,7 @@ from popgen.fitness.candidate import classification_loss
 from popgen.fitness.heads import _FACTORS, _PENALTIES
 from popgen.fitness.measures import MEASURES
 from popgen.generator import Generator
-from popgen.weights.network import network_features
+from popgen.networks.forward import network_features
 from popgen.zoo import Zoo
 
 DIGITS = tuple("0123456789")

@@ -12,15 +12,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from popgen.archs import ArchSpec
+from popgen.configs.generator import EncoderConfig, PriorConfig, VAEConfig
 from popgen.data import load_data
 from popgen.errors import BadInput, BrokenFile, NotFound
 from popgen.generator import Generator, GeneratorConfig
 from popgen.generator.conditions import DataSetEncoder, Standardise
-from popgen.generator.config import EncoderConfig, PriorConfig, VAEConfig
 from popgen.generator.prior import Mean, Prior
 from popgen.generator.vae import WeightVAE, kl_to_normal, sample_posterior
+from popgen.networks.forward import accuracy
 from popgen.weights import Scaling
-from popgen.weights.network import accuracy
 from popgen.zoo import Zoo
 
 VAE = VAEConfig(latent_tokens=2, latent_width=3, token_width=16, width=16, heads=2)

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from popgen.data import load_data
-from popgen.data.datasets import check_data_name, is_local, split_name
+from popgen.data.load import check_data_name, is_local, split_name
 from popgen.errors import BadInput, BrokenFile, NotFound, Offline
 
 NAMES = ["cat", "dog"]
@@ -128,7 +128,7 @@ def test_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("popgen.data.hub.find_spec", lambda name: None)
+    monkeypatch.setattr("popgen.data.sources.hub.find_spec", lambda name: None)
     with pytest.raises(Offline, match=r"the datasets library is not installed\npip install 'popgen\[hf\]'"):
         check_data_name("hf:ylecun/mnist/rotate:45")
 

@@ -22,10 +22,9 @@ LAYERS = [
     {"generator"},
     {"encoders", "zoo"},
     {"weights"},
+    {"networks"},
     {"archs", "data"},
-    {"sweep_config"},
-    {"search_config"},
-    {"config", "__init__"},  # __init__ runs before all others, and itself imports next to nothing
+    {"configs", "__init__"},  # __init__ runs before all others, and itself imports next to nothing
     {"refs", "shadow"},
     {"errors", "types"},
 ]
@@ -37,7 +36,7 @@ ONLY_IN = {
     "ray": ("search/", "popgen/zoo/workers.py", "popgen/jobs/ray_train.py"),
     "nevergrad": ("search/",),
     "cma": ("search/",),
-    "datasets": ("popgen/data/hub.py",),
+    "datasets": ("popgen/data/sources/hub.py",),
     "open_clip": ("popgen/encoders/",),
     "timm": ("popgen/archs/timm_models.py",),
     "transformers": ("popgen/encoders/",),
@@ -63,10 +62,10 @@ LIGHT = [
         "cli_sweep",
         "cli_worth",
         "cli_zoo",
-        "config",
+        "configs/spec",
+        "configs/search",
+        "configs/sweep",
         "errors",
-        "search_config",
-        "sweep_config",
     )  # fmt: skip
 ]
 HEAVY = {
@@ -215,9 +214,13 @@ def test_the_check_sees_what_it_is_about() -> None:
         ("popgen/zoo/foreign.py", "import torch\ntorch.load('x')", "without weights_only=True"),
         ("popgen/zoo/foreign.py", "import torch\ntorch.load('x', weights_only=False)", "without weights_only=True"),
         ("popgen/zoo/store.py", "from torch import load", "torch.load by name"),
-        ("popgen/data/datasets.py", "import numpy as np\nnp.load('x', allow_pickle=True)", "allow_pickle"),
+        ("popgen/data/load.py", "import numpy as np\nnp.load('x', allow_pickle=True)", "allow_pickle"),
         ("popgen/cli.py", "import torch", "imports torch at once"),
-        ("popgen/config.py", "try:\n    from numpy import array\nexcept ImportError:\n    pass", "numpy.array at once"),
+        (
+            "popgen/configs/spec.py",
+            "try:\n    from numpy import array\nexcept ImportError:\n    pass",
+            "numpy.array at once",
+        ),
     ],
 )
 def test_a_violation_is_found(path: str, text: str, problem: str) -> None:

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from popgen.archs import ArchSpec
+from popgen.weights.mask import Parts
 from popgen.weights.mixing import MAX_GROUPS, STEP, layer_groups, low_rank, mixture
-from popgen.weights.parts import Parts
 
 SPEC = ArchSpec.from_config("resnet-s")
 

@@ -19,12 +19,12 @@ from PIL import Image
 from scipy.io import savemat
 from torchvision import datasets
 
+from popgen.configs.search import SearchConfig
 from popgen.data import load_data
-from popgen.data.catalogue import CATALOGUE
-from popgen.data.datasets import check_data_name, split_name
-from popgen.data.place import data_dir
+from popgen.data.folder import data_dir
+from popgen.data.load import check_data_name, split_name
+from popgen.data.sources.catalogue import CATALOGUE
 from popgen.errors import BadInput, BrokenFile, NotFound, Offline
-from popgen.search_config import SearchConfig
 
 RNG = np.random.default_rng(0)
 
@@ -357,7 +357,9 @@ def test_eurosat_is_split_here(root: Path) -> None:
 
 def test_what_would_fill_the_memory_is_refused_before_it_is_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_food101(root)
-    monkeypatch.setattr("popgen.data.gather.MOST_BYTES", 28 * 3 * 48 * 48 * 4)  # 20 images of training, 8 of test
+    monkeypatch.setattr(
+        "popgen.data.sources.gather.MOST_BYTES", 28 * 3 * 48 * 48 * 4
+    )  # 20 images of training, 8 of test
     with pytest.raises(BadInput) as caught:
         load_data("food101/size:60")
     assert "28 images of 3x60x60 as float32" in str(caught.value)

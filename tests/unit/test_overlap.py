@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from popgen.audit.overlap import Overlap, exact_copies, near_copies, overlap
 from popgen.data import load_data
-from popgen.data.overlap import Overlap, exact_copies, near_copies, overlap
-from popgen.data.variants import apply_variants
+from popgen.data.images.variants import apply_variants
 
 REAL = Path(__file__).parents[2].parent / "shared" / "data"
 

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from popgen.archs import ArchSpec, build
 from popgen.errors import PopgenError
 from popgen.generator import Generator
-from popgen.weights.parts import check_parts, read_parts
+from popgen.weights.mask import check_parts, read_parts
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from popgen.fitness import Fitness, LatentObjective, Score, Sgd, fit_ridge_head,
 from popgen.fitness.candidate import classification_loss
 from popgen.fitness.sgd import take_steps
 from popgen.generator import Generator
-from popgen.weights.network import network_features
+from popgen.networks.forward import network_features
 from popgen.zoo import Zoo
 from popgen.zoo.foreign import fit_tensors, read_tensors
 

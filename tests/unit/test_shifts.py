@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from popgen.archs import ArchSpec
-from popgen.config import Recipe, ZooSpec
+from popgen.configs.spec import Recipe, ZooSpec
 from popgen.data import Part, load_data
-from popgen.data.augment import flip_and_crop
-from popgen.data.variants import apply_variants
+from popgen.data.images.augment import flip_and_crop
+from popgen.data.images.variants import apply_variants
 from popgen.encoders.images import ImageEncoder
 from popgen.encoders.statistics import DIM, statistics
 from popgen.errors import BadInput, NotFound

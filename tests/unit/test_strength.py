@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from popgen.configs.search import SearchConfig
 from popgen.data import load_data
 from popgen.generator import Generator, GeneratorConfig
 from popgen.generator.conditions import Description
 from popgen.generator.strength import CHOICES, choose_strength, mutual_information
 from popgen.jobs.search import search
-from popgen.search_config import SearchConfig
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from popgen.data import load_data
-from popgen.data.datasets import check_data_name, split_name
+from popgen.data.load import check_data_name, split_name
 from popgen.errors import PopgenError
 from popgen.generator import Generator
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from tensorboardX.proto.event_pb2 import Event
 
-from popgen.config import ZooSpec
+from popgen.configs.spec import ZooSpec
 from popgen.errors import BadInput, PopgenError
 from popgen.generator import Generator, GeneratorConfig
 from popgen.generator.training import loop, train_generator

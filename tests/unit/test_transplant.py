@@ -10,7 +10,7 @@ from torch import Tensor
 
 from popgen.archs import ArchSpec, arch_config, build
 from popgen.errors import BadInput, NotFound
-from popgen.weights.network import network_outputs
+from popgen.networks.forward import network_outputs
 from popgen.weights.transplant import plan_transplant
 
 

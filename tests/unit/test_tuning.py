@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from popgen.config import DataGrid, ZooSpec
+from popgen.configs.spec import DataGrid, ZooSpec
 from popgen.data import describe, load_data
 from popgen.errors import BadInput
 from popgen.generator import Generator, GeneratorConfig
 from popgen.generator.conditions import Description
 from popgen.generator.training import train_generator
 from popgen.generator.training.tasks import Tasks
-from popgen.weights.network import accuracy
+from popgen.networks.forward import accuracy
 from popgen.zoo import Zoo, build_zoo
 
 SPEC = ZooSpec(

@@ -13,10 +13,9 @@ from torch.nn import functional as F
 
 from popgen.archs import ArchConfig, ArchSpec, arch_config, build
 from popgen.data import load_data
-from popgen.data.datasets import fit_images
-from popgen.weights import Scaling, TokenLayout
-from popgen.weights.batchnorm import reestimate
-from popgen.weights.network import (
+from popgen.data.load import fit_images
+from popgen.networks.batchnorm import reestimate
+from popgen.networks.forward import (
     _differentiable,
     accuracy,
     behaviour_loss,
@@ -24,6 +23,7 @@ from popgen.weights.network import (
     network_inputs,
     network_outputs,
 )
+from popgen.weights import Scaling, TokenLayout
 from popgen.weights.tokens import POSITION_FEATURES
 
 ARCHS = ["mlp-s", "cnn-s", "cnn-m", "resnet-s"]

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from popgen.archs import ArchSpec, build
-from popgen.config import Recipe, ZooSpec
+from popgen.configs.spec import Recipe, ZooSpec
 from popgen.data import load_data
 from popgen.errors import BadInput, CannotResume, NotFound
+from popgen.networks.train import evaluate
 from popgen.zoo import Zoo, build_zoo, train_network
 from popgen.zoo.build import plan
-from popgen.zoo.recipe import evaluate
 
 SPEC = ZooSpec(
     name="tiny",
@@ -87,7 +87,7 @@ def test_workers_do_not_change_the_weights(built: Zoo, tmp_path: Path) -> None:
 def test_a_killed_build_goes_on_to_the_same_zoo(built: Zoo, tmp_path: Path) -> None:
     folder = tmp_path / "killed"
     code = (
-        "import sys; from pathlib import Path; import popgen.zoo.build as b; from popgen.config import ZooSpec\n"
+        "import sys; from pathlib import Path; import popgen.zoo.build as b; from popgen.configs.spec import ZooSpec\n"
         "b._FLUSH_NETWORKS = 1\n"
         "b.build_zoo(ZooSpec.model_validate_json(sys.argv[1]), Path(sys.argv[2]), workers=0, progress=False)"
     )

@@ -20,7 +20,7 @@ from click.testing import CliRunner
 
 from popgen.archs import ArchSpec, build
 from popgen.cli_zoo import zoo as cli
-from popgen.config import Spec, ZooSpec, load, parse
+from popgen.configs.spec import Spec, ZooSpec, load, parse
 from popgen.errors import BadInput, BrokenFile, CannotResume, NotFound, Offline, PopgenError
 from popgen.generator import GeneratorConfig
 from popgen.zoo import Zoo, build_zoo

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from popgen.archs import ArchSpec, build
-from popgen.config import ArchEntry
+from popgen.configs.spec import ArchEntry
 from popgen.data import load_data
 from popgen.errors import BadInput, BrokenFile, NotFound
 from popgen.zoo import Zoo

@@ -7,7 +7,7 @@ import statistics
 from popgen.data import load_data
 from popgen.generator.bundle import PRIORS, Generator
 from popgen.generator.training.tasks import Tasks
-from popgen.weights.network import accuracy
+from popgen.networks.forward import accuracy
 
 CHEAP = ("ridge", "kde")
 _SAMPLES, _TASKS = 3, 12  # networks generated for each of so many tasks an architecture, at most

@@ -14,8 +14,8 @@ from popgen.generator.bundle import Generator
 from popgen.generator.training.loop import Stage
 from popgen.generator.training.stages import Turns
 from popgen.generator.training.tasks import ArchTask, Tasks
+from popgen.networks.forward import distillation_losses, network_outputs
 from popgen.types import Flat
-from popgen.weights.network import distillation_losses, network_outputs
 
 _FITTED = 1024  # checkpoints of an architecture that its components start from, at most
 

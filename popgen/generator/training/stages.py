@@ -17,8 +17,8 @@ from popgen.generator.bundle import Generator
 from popgen.generator.training.loop import Stage
 from popgen.generator.training.tasks import ArchTask, Tasks
 from popgen.generator.vae import kl_to_normal, sample_posterior
+from popgen.networks.forward import behaviour_loss, network_inputs
 from popgen.types import Flat, Latents
-from popgen.weights.network import behaviour_loss, network_inputs
 
 _LOOKED_AT = 256  # training images by which the best checkpoint is found
 _LEAST_STD = 0.05  # of an architecture's latents, in units of the standard deviation over all of them

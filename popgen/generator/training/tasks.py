@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 
 from popgen.archs import ArchSpec
+from popgen.configs.generator import EncoderConfig
 from popgen.data import DataSet, describe, load_data
-from popgen.data.augment import flip_and_crop
+from popgen.data.images.augment import flip_and_crop
 from popgen.encoders.arch import ArchTextEncoder
 from popgen.encoders.images import ImageEncoder
 from popgen.errors import BadInput
 from popgen.generator.conditions import arch_vectors
-from popgen.generator.config import EncoderConfig
+from popgen.networks.forward import network_inputs
 from popgen.types import Images, Labels
 from popgen.weights import Scaling
-from popgen.weights.network import network_inputs
 from popgen.zoo import Checkpoint, Zoo
 from popgen.zoo.rows import WeightRows
 

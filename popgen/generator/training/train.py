@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from popgen import __version__
+from popgen.configs.generator import GeneratorConfig
 from popgen.errors import PopgenError
 from popgen.generator.bundle import Generator
-from popgen.generator.config import GeneratorConfig
 from popgen.generator.records import Code, Provenance
 from popgen.generator.training import stages
 from popgen.generator.training.choose import CHEAP, choose_prior
@@ -23,8 +23,8 @@ from popgen.generator.training.tasks import Tasks
 from popgen.generator.training.tune import descriptions_stage, tuning_stage
 from popgen.generator.training.unfinished import Unfinished
 from popgen.generator.training.workers import Workers
+from popgen.networks.forward import accuracy
 from popgen.types import Flat
-from popgen.weights.network import accuracy
 from popgen.zoo import Checkpoint, Zoo
 
 _TOGETHER = 64  # checkpoints decoded at a time: bounds memory

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from popgen.configs.generator import GeneratorConfig
 from popgen.errors import BadInput
-from popgen.generator.config import GeneratorConfig
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from popgen.archs import ArchConfig, ArchSpec, build
-from popgen.config import Recipe
+from popgen.configs.spec import Recipe
 from popgen.data import DataSet, Part
-from popgen.data.augment import flip_and_crop
+from popgen.data.images.augment import flip_and_crop
 from popgen.errors import BadInput
+from popgen.networks.forward import network_inputs
 from popgen.types import Images, StateDict
-from popgen.weights.network import network_inputs
 
 _EVAL_BATCH = 1000  # images a forward pass: bounds memory, large enough to keep a core busy
 

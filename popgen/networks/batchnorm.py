@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from popgen.archs import ArchSpec
+from popgen.networks.fast import fast_network
+from popgen.networks.skeleton import skeleton
 from popgen.types import Images
-from popgen.weights.fast import fast_network
-from popgen.weights.skeleton import skeleton
 
 _BATCH = 500  # images a forward pass; the statistics of the batches are averaged
 _LEAST = 100  # of large images, on which smaller batches are twice as quick; below, statistics of a batch get noisy

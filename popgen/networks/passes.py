@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from popgen.archs import ArchSpec
 from popgen.errors import BadInput
+from popgen.networks.fast import FastNetwork, fast_network
+from popgen.networks.prefix import Cut, cut_before
 from popgen.types import Flat, Images, StateDict
-from popgen.weights.fast import FastNetwork, fast_network
-from popgen.weights.prefix import Cut, cut_before
 
 _KEPT = 1 << 30  # bytes of activations before a cut that are worth keeping
 

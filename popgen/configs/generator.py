@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from popgen.config import DataGrid
+from popgen.configs.spec import DataGrid
 
 
 class _Strict(BaseModel):

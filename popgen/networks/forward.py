@@ -1,7 +1,7 @@
 """Networks as functions of a flat vector of weights: their inputs, outputs, losses and accuracies.
 
 Outputs and losses are differentiable with respect to the weights. Batch norm uses the given running statistics, as the network
-will when it is used. What needs no gradient runs faster by `popgen.weights.passes`.
+will when it is used. What needs no gradient runs faster by `popgen.networks.passes`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from popgen.archs import ArchConfig, ArchSpec
 from popgen.data import Part
-from popgen.data.datasets import fit_images
+from popgen.data.load import fit_images
 from popgen.errors import BadInput
+from popgen.networks.passes import Passes
+from popgen.networks.skeleton import skeleton
 from popgen.types import Flat, Images, Labels, StateDict
-from popgen.weights.passes import Passes
-from popgen.weights.skeleton import skeleton
 
 
 def network_inputs(config: ArchConfig, images: Images) -> Images:

@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from popgen.archs import ArchSpec
+from popgen.networks.folding import fold_batch_norm
+from popgen.networks.skeleton import skeleton
 from popgen.types import Images, StateDict
-from popgen.weights.folding import fold_batch_norm
-from popgen.weights.skeleton import skeleton
 
 _CACHE = 2 << 20  # bytes of the largest activation of a batch
 _BATCH = 1000  # images a batch, where activations are small

@@ -1,6 +1,6 @@
 """What is known of each named data set: torchvision's class, its splits, the files it reads, and where they come from.
 
-Sizes are defaults for sets whose images have different sizes, or would not fit into memory: see `popgen.data.gather`.
+Sizes are defaults for sets whose images have different sizes, or would not fit into memory: see `popgen.data.sources.gather`.
 """
 
 from __future__ import annotations

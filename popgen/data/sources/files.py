@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from popgen.data.gather import SUFFIXES, Pictures, gather, read_image
-from popgen.data.parts import SPLITS, DataSet, Part, from_parts
+from popgen.data.dataset import SPLITS, DataSet, Part, from_parts
+from popgen.data.sources.gather import SUFFIXES, Pictures, gather, read_image
 from popgen.errors import BadInput, BrokenFile
 
 
@@ -77,7 +77,7 @@ def folder(name: str, root: Path, size: int | None = None) -> DataSet:
     """`root/{train,val,test}/CLASS/image`, or `root/CLASS/image` which is then split.
 
     Args:
-        size: images are resized and cropped to it (see `popgen.data.gather`); None: they must have one size.
+        size: images are resized and cropped to it (see `popgen.data.sources.gather`); None: they must have one size.
 
     Raises:
         BrokenFile, BadInput: not such a folder, images that cannot be read, or of different sizes.

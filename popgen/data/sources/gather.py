@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from popgen.data.parts import Part
+from popgen.data.dataset import Part
 from popgen.errors import BadInput, BrokenFile
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}

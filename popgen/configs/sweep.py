@@ -10,9 +10,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from popgen.config import load, parse
+from popgen.configs.search import SearchConfig
+from popgen.configs.spec import load, parse
 from popgen.errors import BadInput, NotFound
-from popgen.search_config import SearchConfig
 
 _SET_BY_GRID = {"archs": "archs", "data": "data", "seed": "seeds"}
 

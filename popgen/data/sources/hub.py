@@ -14,8 +14,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from popgen.data.gather import Pictures, gather, pixels_of
-from popgen.data.parts import DataSet, from_parts
+from popgen.data.dataset import DataSet, from_parts
+from popgen.data.sources.gather import Pictures, gather, pixels_of
 from popgen.errors import BadInput, BrokenFile, NotFound, Offline, brief
 
 _SPLITS = {"train": "train", "test": "test"} | dict.fromkeys(("validation", "val", "valid", "dev"), "val")

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from popgen.data.parts import DataSet, Part, from_parts
+from popgen.data.dataset import DataSet, Part, from_parts
 from popgen.errors import BrokenFile
 
 STL10_CLASSES = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")

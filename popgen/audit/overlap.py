@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from popgen.data.variants import luma
+from popgen.data.images.variants import luma
 from popgen.types import Images
 
 _SIDE = 16

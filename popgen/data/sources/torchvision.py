@@ -16,12 +16,12 @@ from typing import Any
 
 import torch
 
-from popgen.data import binary
-from popgen.data.catalogue import CATALOGUE, Named
-from popgen.data.files import images_of, npz
-from popgen.data.gather import Pictures, centre_square, check_bytes, gather, pixels_of
-from popgen.data.parts import DataSet, Part, from_parts
-from popgen.data.place import data_dir
+from popgen.data.dataset import DataSet, Part, from_parts
+from popgen.data.folder import data_dir
+from popgen.data.sources import binary
+from popgen.data.sources.catalogue import CATALOGUE, Named
+from popgen.data.sources.files import images_of, npz
+from popgen.data.sources.gather import Pictures, centre_square, check_bytes, gather, pixels_of
 from popgen.errors import BrokenFile, Offline, PopgenError, brief
 
 

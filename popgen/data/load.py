@@ -14,16 +14,16 @@ from pathlib import Path
 
 import torch
 
-from popgen.data.binary import CIFAR
-from popgen.data.catalogue import CATALOGUE
-from popgen.data.files import folder, npz
-from popgen.data.gather import SIZES
-from popgen.data.hub import check_hub, hub, parse_hub
-from popgen.data.named import named, named_is_there, sized
-from popgen.data.parts import SPLITS, DataSet, Part, fit_images, from_arrays
-from popgen.data.place import data_dir
+from popgen.data.dataset import SPLITS, DataSet, Part, fit_images, from_arrays
+from popgen.data.folder import data_dir
+from popgen.data.images.variants import VARIANTS, apply_variants, parse_variant
+from popgen.data.sources.binary import CIFAR
+from popgen.data.sources.catalogue import CATALOGUE
+from popgen.data.sources.files import folder, npz
+from popgen.data.sources.gather import SIZES
+from popgen.data.sources.hub import check_hub, hub, parse_hub
+from popgen.data.sources.torchvision import named, named_is_there, sized
 from popgen.data.subsets import SUBSETS, check_subset, class_rows, shot_rows
-from popgen.data.variants import VARIANTS, apply_variants, parse_variant
 from popgen.errors import BadInput, NotFound, brief, unknown_name
 from popgen.refs import is_module_attr, load_attr
 

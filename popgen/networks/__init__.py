@@ -1,0 +1,1 @@
+"""Networks as functions of their weights: forward passes, fast passes, batch norm, training."""
