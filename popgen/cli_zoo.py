@@ -62,7 +62,7 @@ def build_command(
     """
     zoo_spec = load(spec, Spec, dict(parse_set(item) for item in sets)).zoo
     out = out or Path("zoos") / zoo_spec.name
-    from popgen.zoo.build import build_zoo, plan
+    from popgen.zoo.build.build import build_zoo, plan
 
     if dry_run:
         todo = plan(zoo_spec, out)
@@ -150,7 +150,7 @@ def import_command(
     changes = parse({"name": new_name or arch or "?", **given}, ArchEntry, "popgen zoo import")
     from popgen.data import load_data
     from popgen.zoo import Zoo
-    from popgen.zoo.importer import Foreign, import_many, list_files
+    from popgen.zoo.imports.checkpoint import Foreign, import_many, list_files
 
     default = Foreign(path, arch, data, class_names=names, **described)
     files = [

@@ -23,7 +23,7 @@ from popgen.archs import ArchSpec
 from popgen.configs.generator import PriorConfig, VAEConfig
 from popgen.data import DataSet
 from popgen.generator import Generator, GeneratorConfig
-from popgen.generator.prior import Prior
+from popgen.generator.model.prior import Prior
 from popgen.generator.training import train_generator
 from popgen.jobs.train import read_spec
 from popgen.networks.forward import accuracy

@@ -23,7 +23,7 @@ from popgen.networks.batchnorm import reestimate
 from popgen.networks.forward import accuracy, network_inputs
 from popgen.networks.train import train_network
 from popgen.weights.align import align
-from popgen.zoo.importer import Foreign, import_checkpoint, list_files
+from popgen.zoo.imports.checkpoint import Foreign, import_checkpoint, list_files
 
 PAIRS = [  # independent runs, then one lineage
     ("resnet20_akamaster", "resnet20_bognev"),

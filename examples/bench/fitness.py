@@ -30,7 +30,7 @@ from popgen.fitness.candidate import classification_loss
 from popgen.networks.forward import network_inputs
 from popgen.types import Images, Labels
 from popgen.weights.mask import Parts
-from popgen.zoo.foreign import fit_tensors, read_tensors
+from popgen.zoo.imports.tensors import fit_tensors, read_tensors
 
 
 @dataclass(frozen=True)

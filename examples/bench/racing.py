@@ -30,7 +30,7 @@ from popgen.data.images.variants import noise
 from popgen.fitness import Fitness, LatentObjective, make_fitness
 from popgen.jobs.search import make_population
 from popgen.networks.forward import network_inputs
-from popgen.zoo.foreign import fit_tensors, read_tensors
+from popgen.zoo.imports.tensors import fit_tensors, read_tensors
 from search import Budget, Population, SearchResult, SearchSettings, run_search
 
 RUNGS = {"full set": (), "1/2": (0.5,), "1/4, 1/2": (0.25, 0.5), "1/8, 1/4, 1/2": (0.125, 0.25, 0.5)}

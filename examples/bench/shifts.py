@@ -26,7 +26,7 @@ from popgen.audit.baselines import average
 from popgen.configs.spec import Recipe
 from popgen.data import DataSet
 from popgen.generator import Generator
-from popgen.generator.bundle import Control
+from popgen.generator.generator import Control
 from popgen.networks.forward import accuracy
 from popgen.zoo import Zoo, train_network
 

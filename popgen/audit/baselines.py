@@ -21,7 +21,7 @@ from torch import Tensor
 from popgen.archs import ArchSpec, build
 from popgen.data import DataSet
 from popgen.fitness import Fitness, Score
-from popgen.generator.bundle import Generator
+from popgen.generator.generator import Generator
 from popgen.networks.forward import accuracy
 from popgen.types import Flat
 from popgen.zoo import Checkpoint, Zoo

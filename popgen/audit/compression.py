@@ -18,7 +18,7 @@ from torch import Tensor
 
 from popgen.data import load_data
 from popgen.errors import BadInput, unknown_name
-from popgen.generator.bundle import Generator
+from popgen.generator.generator import Generator
 from popgen.networks.forward import accuracy
 from popgen.types import Flat
 from popgen.weights.quantise import quantise

@@ -67,7 +67,7 @@ class EncoderConfig(_Strict):
 class PriorConfig(_Strict):
     """The latent prior: a predicted mean, and flow matching or the DDPM of the original method around it.
 
-    `ridge` and `kde` are its cheap rivals (popgen.generator.cheap_priors); `auto` trains a flow, and takes one of them where it does
+    `ridge` and `kde` are its cheap rivals (popgen.generator.model.closed_form_priors); `auto` trains a flow, and takes one of them where it does
     better on held-out lineages.
     """
 

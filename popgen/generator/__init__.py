@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from popgen.configs.generator import GeneratorConfig
-    from popgen.generator.bundle import Code, Generator
     from popgen.generator.decoder import Decoder
+    from popgen.generator.generator import Code, Generator
 
 _PUBLIC = {
-    "Code": "popgen.generator.bundle",
+    "Code": "popgen.generator.generator",
     "Decoder": "popgen.generator.decoder",
-    "Generator": "popgen.generator.bundle",
+    "Generator": "popgen.generator.generator",
     "GeneratorConfig": "popgen.configs.generator",
 }
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from popgen.archs import ArchSpec
-from popgen.generator.vae import WeightVAE
+from popgen.generator.model.vae import WeightVAE
 from popgen.weights import Scaling
 from popgen.weights.mask import Parts
 from popgen.weights.transplant import Transplant

@@ -14,7 +14,7 @@ from torch import Tensor
 from popgen.archs import ArchSpec
 from popgen.data import DataSet
 from popgen.errors import BadInput
-from popgen.generator.bundle import Generator
+from popgen.generator.generator import Generator
 from popgen.networks.forward import distillation_losses, network_inputs, network_outputs
 from popgen.types import Flat, Images, Labels, Latents
 

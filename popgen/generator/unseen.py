@@ -16,8 +16,8 @@ import torch
 from popgen.archs import ArchSpec, arch_config
 from popgen.archs.variants import split_options
 from popgen.errors import BadInput, NotFound, unknown_name
-from popgen.generator.bundle import Generator
 from popgen.generator.decoder import Decoder, TransplantDecoder
+from popgen.generator.generator import Generator
 from popgen.weights import Scaling
 from popgen.weights.transplant import Transplant, plan_transplant
 

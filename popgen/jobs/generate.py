@@ -18,7 +18,7 @@ from popgen.audit.untrained import Untrained, untrained
 from popgen.data import DataSet, load_data
 from popgen.errors import BadInput
 from popgen.generator import Generator
-from popgen.generator.conditions import Description
+from popgen.generator.model.conditions import Description
 from popgen.generator.strength import Strength
 from popgen.generator.unseen import Target, find_target
 from popgen.jobs.origin import open_zoo

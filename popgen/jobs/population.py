@@ -9,8 +9,8 @@ from torch import Tensor
 from popgen.configs.search import SearchConfig
 from popgen.data import DataSet
 from popgen.generator import Generator
-from popgen.generator.bundle import Control
-from popgen.generator.conditions import Description
+from popgen.generator.generator import Control
+from popgen.generator.model.conditions import Description
 from popgen.jobs.run_folder import RunFolder
 from search import Population, best_of
 

@@ -21,7 +21,7 @@ from popgen import errors
 from popgen.configs.generator import GeneratorConfig
 from popgen.data.folder import data_dir, use_data_dir
 from popgen.errors import BadInput, CannotResume, PopgenError, brief
-from popgen.generator.bundle import Generator
+from popgen.generator.generator import Generator
 from popgen.generator.training.loop import Report
 from popgen.generator.training.train import train_generator
 from popgen.generator.training.workers import check_workers

@@ -12,7 +12,7 @@ from popgen.audit.starts import make_starts
 from popgen.configs.search import SearchConfig
 from popgen.fitness import Score
 from popgen.generator import Generator
-from popgen.generator.bundle import CONTROLS
+from popgen.generator.generator import CONTROLS
 from popgen.jobs.population import sample
 from popgen.jobs.prepare import Job
 from popgen.jobs.run_folder import RunFolder

@@ -2,7 +2,7 @@
 
 from popgen.configs.spec import ZooSpec
 from popgen.networks.train import train_network
-from popgen.zoo.build import build_zoo
+from popgen.zoo.build.build import build_zoo
 from popgen.zoo.record import Checkpoint
 from popgen.zoo.store import Zoo
 

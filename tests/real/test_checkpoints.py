@@ -17,8 +17,8 @@ from popgen.data import DataSet, load_data
 from popgen.errors import BadInput, BrokenFile
 from popgen.networks.train import evaluate
 from popgen.zoo import Zoo, build_zoo
-from popgen.zoo.fetch import check_sha256
-from popgen.zoo.importer import Foreign, import_checkpoint
+from popgen.zoo.imports.checkpoint import Foreign, import_checkpoint
+from popgen.zoo.imports.fetch import check_sha256
 
 HERE = Path(__file__).parent
 REAL = HERE.parents[2] / "shared" / "data"

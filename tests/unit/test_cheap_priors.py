@@ -8,7 +8,7 @@ import torch
 from popgen.data import load_data
 from popgen.errors import BadInput, NotFound
 from popgen.generator import Generator
-from popgen.generator.cheap_priors import CodeTable
+from popgen.generator.model.closed_form_priors import CodeTable
 
 
 def table(rows: int = 60, noise: float = 0.0) -> tuple[CodeTable, torch.Tensor]:

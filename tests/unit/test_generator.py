@@ -16,9 +16,9 @@ from popgen.configs.generator import EncoderConfig, PriorConfig, VAEConfig
 from popgen.data import load_data
 from popgen.errors import BadInput, BrokenFile, NotFound
 from popgen.generator import Generator, GeneratorConfig
-from popgen.generator.conditions import DataSetEncoder, Standardise
-from popgen.generator.prior import Mean, Prior
-from popgen.generator.vae import WeightVAE, kl_to_normal, sample_posterior
+from popgen.generator.model.conditions import DataSetEncoder, Standardise
+from popgen.generator.model.prior import Mean, Prior
+from popgen.generator.model.vae import WeightVAE, kl_to_normal, sample_posterior
 from popgen.networks.forward import accuracy
 from popgen.weights import Scaling
 from popgen.zoo import Zoo

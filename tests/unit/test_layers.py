@@ -33,7 +33,7 @@ LEVEL = {part: -row for row, parts in enumerate(LAYERS) for part in parts}
 # Packages that only these files or folders import.
 ONLY_IN = {
     "search": ("popgen/jobs/", "popgen/progress.py"),
-    "ray": ("search/", "popgen/zoo/workers.py", "popgen/jobs/ray_train.py"),
+    "ray": ("search/", "popgen/zoo/build/workers.py", "popgen/jobs/ray_train.py"),
     "nevergrad": ("search/",),
     "cma": ("search/",),
     "datasets": ("popgen/data/sources/hub.py",),
@@ -41,7 +41,7 @@ ONLY_IN = {
     "timm": ("popgen/archs/timm_models.py",),
     "transformers": ("popgen/encoders/",),
     "sentence_transformers": ("popgen/encoders/",),
-    "pickle": ("popgen/zoo/foreign.py",),  # for the name of the error that torch.load raises
+    "pickle": ("popgen/zoo/imports/tensors.py",),  # for the name of the error that torch.load raises
     "_pickle": (),
     "cPickle": (),
     "cloudpickle": (),
@@ -123,7 +123,7 @@ def problems(path: str, text: str) -> list[str]:
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             if node.value.id == "pickle" and node.attr != "UnpicklingError":
                 found.append(f"{path}: uses pickle.{node.attr}")
-            if (node.value.id, node.attr) == ("torch", "load") and path != "popgen/zoo/foreign.py":
+            if (node.value.id, node.attr) == ("torch", "load") and path != "popgen/zoo/imports/tensors.py":
                 found.append(f"{path}: names torch.load")
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
             safe = [k for k in node.keywords if k.arg == "weights_only" and ast.unparse(k.value) == "True"]
@@ -174,11 +174,11 @@ def test_imports_keep_to_the_layers(path: str) -> None:
 
 def test_the_check_sees_what_it_is_about() -> None:
     texts = sources()
-    assert "torch.load(path, map_location=" in texts["popgen/zoo/foreign.py"]
+    assert "torch.load(path, map_location=" in texts["popgen/zoo/imports/tensors.py"]
     assert len([p for p in texts if p.startswith("search/")]) > 10
     assert {part_of(p) for p in texts if p.startswith("popgen/")} <= LEVEL.keys()
     loads = [p for p, text in texts.items() if "torch.load(" in text]
-    assert loads == ["popgen/zoo/foreign.py"]
+    assert loads == ["popgen/zoo/imports/tensors.py"]
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_the_check_sees_what_it_is_about() -> None:
         ("popgen/archs/spec.py", "def f():\n    import popgen.zoo.store", "archs imports zoo"),
         ("popgen/archs/spec.py", "from popgen import data", "archs imports data"),  # neighbours do not meet
         ("popgen/zoo/store.py", "from popgen.encoders.arch import ArchTextEncoder", "zoo imports encoders"),
-        ("popgen/generator/vae.py", "from popgen.fitness import Score", "generator imports fitness"),
+        ("popgen/generator/model/vae.py", "from popgen.fitness import Score", "generator imports fitness"),
         ("popgen/errors.py", "from popgen import refs", "errors imports refs"),
         ("popgen/__init__.py", "def f():\n    from popgen.archs import build", "__init__ imports archs"),
         ("popgen/audit/x.py", "from popgen.report import write", "audit imports report"),
@@ -201,18 +201,22 @@ def test_the_check_sees_what_it_is_about() -> None:
         ("search/pools/pool.py", "from ..loop.run import run_search", "pools imports loop"),
         ("popgen/jobs/search.py", "import ray", "imports ray"),
         ("popgen/zoo/store.py", "from ray.util import queue", "imports ray.util"),
-        ("popgen/zoo/workers.py", "import nevergrad as ng", "imports nevergrad"),
-        ("popgen/generator/conditions.py", "import open_clip", "imports open_clip"),
-        ("popgen/generator/conditions.py", "from transformers import AutoModel", "imports transformers"),
+        ("popgen/zoo/build/workers.py", "import nevergrad as ng", "imports nevergrad"),
+        ("popgen/generator/model/conditions.py", "import open_clip", "imports open_clip"),
+        ("popgen/generator/model/conditions.py", "from transformers import AutoModel", "imports transformers"),
         ("popgen/archs/spec.py", "from sentence_transformers import models", "imports sentence_transformers"),
         ("popgen/weights/tokens.py", "import pickle", "imports pickle"),
         ("search/loop/history.py", "import pickle", "imports pickle"),
-        ("popgen/zoo/foreign.py", "import pickle\npickle.load(open('x', 'rb'))", "uses pickle.load"),
-        ("popgen/zoo/foreign.py", "from pickle import loads\nimport dill", "imports dill"),
+        ("popgen/zoo/imports/tensors.py", "import pickle\npickle.load(open('x', 'rb'))", "uses pickle.load"),
+        ("popgen/zoo/imports/tensors.py", "from pickle import loads\nimport dill", "imports dill"),
         ("popgen/zoo/store.py", "import torch\ntorch.load('x', weights_only=True)", "names torch.load"),
         ("popgen/zoo/store.py", "import torch\nread = torch.load", "names torch.load"),
-        ("popgen/zoo/foreign.py", "import torch\ntorch.load('x')", "without weights_only=True"),
-        ("popgen/zoo/foreign.py", "import torch\ntorch.load('x', weights_only=False)", "without weights_only=True"),
+        ("popgen/zoo/imports/tensors.py", "import torch\ntorch.load('x')", "without weights_only=True"),
+        (
+            "popgen/zoo/imports/tensors.py",
+            "import torch\ntorch.load('x', weights_only=False)",
+            "without weights_only=True",
+        ),
         ("popgen/zoo/store.py", "from torch import load", "torch.load by name"),
         ("popgen/data/load.py", "import numpy as np\nnp.load('x', allow_pickle=True)", "allow_pickle"),
         ("popgen/cli.py", "import torch", "imports torch at once"),
@@ -237,7 +241,7 @@ def test_a_violation_is_found(path: str, text: str, problem: str) -> None:
             "search/loop/run.py",
             "import nevergrad\nfrom .pool import Pool\nfrom ..pools.pool import Pool\nimport search.loop.space",
         ),
-        ("popgen/zoo/workers.py", "import ray\nfrom ray.exceptions import RayError"),
+        ("popgen/zoo/build/workers.py", "import ray\nfrom ray.exceptions import RayError"),
     ],
 )
 def test_what_is_allowed_passes(path: str, text: str) -> None:

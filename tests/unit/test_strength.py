@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from popgen.configs.search import SearchConfig
 from popgen.data import load_data
 from popgen.generator import Generator, GeneratorConfig
-from popgen.generator.conditions import Description
+from popgen.generator.model.conditions import Description
 from popgen.generator.strength import CHOICES, choose_strength, mutual_information
 from popgen.jobs.search import search
 

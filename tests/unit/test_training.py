@@ -18,13 +18,13 @@ from popgen.generator import Generator, GeneratorConfig
 from popgen.generator.training import loop, train_generator
 from popgen.generator.training.log import Log
 from popgen.generator.training.loop import Loop
+from popgen.generator.training.resume import Unfinished
 from popgen.generator.training.stages import vae_stage
 from popgen.generator.training.tasks import Tasks
-from popgen.generator.training.unfinished import Unfinished
 from popgen.generator.training.workers import Workers, check_workers
 from popgen.weights import Scaling
 from popgen.zoo import Zoo, build_zoo
-from popgen.zoo.rows import WeightRows
+from popgen.zoo.weight_rows import WeightRows
 
 SPEC = ZooSpec(
     name="tiny",

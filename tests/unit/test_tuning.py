@@ -12,7 +12,7 @@ from popgen.configs.spec import DataGrid, ZooSpec
 from popgen.data import describe, load_data
 from popgen.errors import BadInput
 from popgen.generator import Generator, GeneratorConfig
-from popgen.generator.conditions import Description
+from popgen.generator.model.conditions import Description
 from popgen.generator.training import train_generator
 from popgen.generator.training.tasks import Tasks
 from popgen.networks.forward import accuracy

@@ -14,7 +14,7 @@ from popgen.data import load_data
 from popgen.errors import BadInput, CannotResume, NotFound
 from popgen.networks.train import evaluate
 from popgen.zoo import Zoo, build_zoo, train_network
-from popgen.zoo.build import plan
+from popgen.zoo.build.build import plan
 
 SPEC = ZooSpec(
     name="tiny",
@@ -87,7 +87,7 @@ def test_workers_do_not_change_the_weights(built: Zoo, tmp_path: Path) -> None:
 def test_a_killed_build_goes_on_to_the_same_zoo(built: Zoo, tmp_path: Path) -> None:
     folder = tmp_path / "killed"
     code = (
-        "import sys; from pathlib import Path; import popgen.zoo.build as b; from popgen.configs.spec import ZooSpec\n"
+        "import sys; from pathlib import Path; import popgen.zoo.build.build as b; from popgen.configs.spec import ZooSpec\n"
         "b._FLUSH_NETWORKS = 1\n"
         "b.build_zoo(ZooSpec.model_validate_json(sys.argv[1]), Path(sys.argv[2]), workers=0, progress=False)"
     )
@@ -115,7 +115,7 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path, monkeypatch: pytest.Monke
             os.kill(os.getpid(), signal.SIGINT)
         return real(*args, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("popgen.zoo.jobs.train_network", interrupted)
+    monkeypatch.setattr("popgen.zoo.build.trainer.train_network", interrupted)
     with pytest.raises(KeyboardInterrupt):
         build_zoo(SPEC, tmp_path / "zoo", progress=False)
     assert len(Zoo.open(tmp_path / "zoo")) == 4

@@ -24,7 +24,7 @@ from popgen.configs.spec import Spec, ZooSpec, load, parse
 from popgen.errors import BadInput, BrokenFile, CannotResume, NotFound, Offline, PopgenError
 from popgen.generator import GeneratorConfig
 from popgen.zoo import Zoo, build_zoo
-from popgen.zoo.build import plan
+from popgen.zoo.build.build import plan
 
 SPEC = ArchSpec.from_config("resnet-s")
 HUBCONF = """

@@ -13,8 +13,8 @@ from popgen.configs.spec import ArchEntry
 from popgen.data import load_data
 from popgen.errors import BadInput, BrokenFile, NotFound
 from popgen.zoo import Zoo
-from popgen.zoo.foreign import read_tensors
-from popgen.zoo.importer import Foreign, import_checkpoint, import_many, list_files
+from popgen.zoo.imports.checkpoint import Foreign, import_checkpoint, import_many, list_files
+from popgen.zoo.imports.tensors import read_tensors
 
 STATE = build("resnet-s", seed=1).state_dict()
 SPEC = ArchSpec.from_config("resnet-s")

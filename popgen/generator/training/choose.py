@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 
 from popgen.data import load_data
-from popgen.generator.bundle import PRIORS, Generator
+from popgen.generator.generator import PRIORS, Generator
 from popgen.generator.training.tasks import Tasks
 from popgen.networks.forward import accuracy
 

@@ -17,7 +17,7 @@ from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
 from popgen.generator.training.log import Log
-from popgen.generator.training.unfinished import Unfinished
+from popgen.generator.training.resume import Unfinished
 from popgen.generator.training.workers import Workers
 
 Report = Callable[[str, int, int, dict[str, float]], None]  # stage, step, steps, smoothed losses

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from popgen.generator.bundle import Generator
+from popgen.generator.generator import Generator
+from popgen.generator.model.vae import kl_to_normal, sample_posterior
 from popgen.generator.training.loop import Stage
 from popgen.generator.training.tasks import ArchTask, Tasks
-from popgen.generator.vae import kl_to_normal, sample_posterior
 from popgen.networks.forward import behaviour_loss, network_inputs
 from popgen.types import Flat, Latents
 

@@ -19,12 +19,12 @@ from popgen.data.images.augment import flip_and_crop
 from popgen.encoders.arch import ArchTextEncoder
 from popgen.encoders.images import ImageEncoder
 from popgen.errors import BadInput
-from popgen.generator.conditions import arch_vectors
+from popgen.generator.model.conditions import arch_vectors
 from popgen.networks.forward import network_inputs
 from popgen.types import Images, Labels
 from popgen.weights import Scaling
 from popgen.zoo import Checkpoint, Zoo
-from popgen.zoo.rows import WeightRows
+from popgen.zoo.weight_rows import WeightRows
 
 
 @dataclass(frozen=True)

@@ -12,16 +12,16 @@ import torch
 from popgen import __version__
 from popgen.configs.generator import GeneratorConfig
 from popgen.errors import PopgenError
-from popgen.generator.bundle import Generator
+from popgen.generator.generator import Generator
 from popgen.generator.records import Code, Provenance
 from popgen.generator.training import stages
 from popgen.generator.training.choose import CHEAP, choose_prior
 from popgen.generator.training.log import Log
 from popgen.generator.training.loop import Loop, Report
-from popgen.generator.training.restore import restoring_stage
+from popgen.generator.training.residual import restoring_stage
+from popgen.generator.training.resume import Unfinished
 from popgen.generator.training.tasks import Tasks
 from popgen.generator.training.tune import descriptions_stage, tuning_stage
-from popgen.generator.training.unfinished import Unfinished
 from popgen.generator.training.workers import Workers
 from popgen.networks.forward import accuracy
 from popgen.types import Flat

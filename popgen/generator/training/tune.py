@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from popgen.generator.bundle import Generator
+from popgen.generator.generator import Generator
 from popgen.generator.training.loop import Stage
 from popgen.generator.training.stages import Turns, behaviour_of, vae_losses
 from popgen.generator.training.tasks import Tasks

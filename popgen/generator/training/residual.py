@@ -1,6 +1,6 @@
 """The stage after all that samples is trained: checkpoints are to be given back whole.
 
-Decoder and codes are frozen. What is left of each checkpoint is read and written by the components of popgen/generator/remainder.py;
+Decoder and codes are frozen. What is left of each checkpoint is read and written by the components of popgen/generator/model/residual.py;
 they learn that the restored network has the original's weights, its outputs, and its task's labels.
 """
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from popgen.generator.bundle import Generator
+from popgen.generator.generator import Generator
 from popgen.generator.training.loop import Stage
 from popgen.generator.training.stages import Turns
 from popgen.generator.training.tasks import ArchTask, Tasks

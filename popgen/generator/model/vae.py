@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from popgen.archs import ArchSpec
 from popgen.configs.generator import VAEConfig
-from popgen.generator.blocks import CrossBlock, Mlp, SelfBlock, zero_linear
+from popgen.generator.model.blocks import CrossBlock, Mlp, SelfBlock, zero_linear
 from popgen.types import Flat, Latents
 from popgen.weights.tokens import POSITION_FEATURES, TokenLayout
 

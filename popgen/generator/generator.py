@@ -25,17 +25,17 @@ from popgen.data.classes import match_classes
 from popgen.encoders.arch import ArchTextEncoder
 from popgen.encoders.images import ImageEncoder
 from popgen.errors import BadInput, BrokenFile, NotFound, brief, unknown_name
-from popgen.generator.cheap_priors import CodeTable
-from popgen.generator.conditions import ARCH_NUMBERS, DataSetEncoder, Description, arch_vectors
 from popgen.generator.decoder import Decoder
 from popgen.generator.draws import draw_features
 from popgen.generator.folder import FORMAT, generator_folder, read_folder
-from popgen.generator.prior import Prior
+from popgen.generator.model.closed_form_priors import CodeTable
+from popgen.generator.model.conditions import ARCH_NUMBERS, DataSetEncoder, Description, arch_vectors
+from popgen.generator.model.prior import Prior
+from popgen.generator.model.residual import Remainder
+from popgen.generator.model.vae import WeightVAE
 from popgen.generator.records import Code, Condition, Provenance
-from popgen.generator.remainder import Remainder
 from popgen.generator.storage import pack, unpack, unpack_scalings
 from popgen.generator.strength import Strength, choose_strength
-from popgen.generator.vae import WeightVAE
 from popgen.types import Flat, Latents, StateDict
 from popgen.weights import Scaling
 from popgen.zoo.index import write_text

@@ -14,8 +14,8 @@ from popgen.archs.hub import parse_hub
 from popgen.configs.spec import ArchEntry, CheckpointEntry, ZooSpec
 from popgen.errors import BadInput, NotFound, Offline, PopgenError, near_matches
 from popgen.refs import inside
-from popgen.zoo.fetch import file_name, is_cached
-from popgen.zoo.importer import Foreign, import_checkpoint, list_files
+from popgen.zoo.imports.checkpoint import Foreign, import_checkpoint, list_files
+from popgen.zoo.imports.fetch import file_name, is_cached
 from popgen.zoo.store import Zoo
 
 _SHOWN = 6

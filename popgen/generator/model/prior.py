@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from popgen.configs.generator import PriorConfig, VAEConfig
 from popgen.errors import BadInput
-from popgen.generator.blocks import AdaBlock, Mlp, time_features, zero_linear
+from popgen.generator.model.blocks import AdaBlock, Mlp, time_features, zero_linear
 from popgen.types import Latents
 
 SAMPLERS = {"flow": ("euler", "heun"), "ddpm": ("ddim", "ddpm")}

@@ -15,8 +15,8 @@ from popgen.errors import BadInput, BrokenFile, NotFound
 from popgen.networks.train import evaluate
 from popgen.refs import inside
 from popgen.types import StateDict
-from popgen.zoo.fetch import check_sha256, download, hub_tensors
-from popgen.zoo.foreign import SUFFIXES, fit_tensors, read_tensors
+from popgen.zoo.imports.fetch import check_sha256, download, hub_tensors
+from popgen.zoo.imports.tensors import SUFFIXES, fit_tensors, read_tensors
 from popgen.zoo.record import Checkpoint, weights_sha256
 from popgen.zoo.store import Zoo
 

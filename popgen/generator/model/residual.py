@@ -2,7 +2,7 @@
 
 The latent is what networks share and what is searched; a stored checkpoint has a few numbers more, its coordinates on these components,
 so that retrieval is closer to the original than the latent alone. Nothing is sampled or searched here. The components start as the
-principal ones of what is left, and are then trained on what the restored networks do (popgen/generator/training/restore.py).
+principal ones of what is left, and are then trained on what the restored networks do (popgen/generator/training/residual.py).
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from torch import Tensor
 from popgen.configs.spec import ZooSpec
 from popgen.data.folder import data_dir, use_data_dir
 from popgen.errors import CannotResume, PopgenError
-from popgen.zoo.jobs import Done, Job, Trainer
+from popgen.zoo.build.trainer import Done, Job, Trainer
 
 _AHEAD = 2  # jobs given to a worker at a time: it never waits for this process, and an end is not held up by many
 

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from popgen.archs import ArchSpec
 from popgen.configs.generator import EncoderConfig
 from popgen.encoders.arch import ArchTextEncoder
-from popgen.generator.blocks import CrossBlock, Mlp, SelfBlock
+from popgen.generator.model.blocks import CrossBlock, Mlp, SelfBlock
 
 ARCH_NUMBERS = 8
 _FOLLOW = 0.02  # share of a batch's statistics in those that are kept

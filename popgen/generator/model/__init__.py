@@ -1,0 +1,1 @@
+"""The generator's torch modules: VAE, latent priors, encoders of conditions, residual components."""
