@@ -20,7 +20,7 @@ import torch
 
 import popgen
 from popgen.archs import ArchSpec
-from popgen.audit.baselines import random_weights
+from popgen.baselines.rivals import random_weights
 from popgen.data import DataSet
 from popgen.fitness import make_fitness
 from popgen.networks.forward import accuracy, network_features, network_inputs

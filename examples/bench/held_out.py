@@ -24,7 +24,7 @@ from torch import Tensor
 
 import popgen
 from popgen.archs import ArchSpec, build
-from popgen.audit.baselines import average
+from popgen.baselines.rivals import average
 from popgen.configs.spec import Spec, load
 from popgen.data import describe
 from popgen.encoders.images import ImageEncoder

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 import popgen
-from popgen.audit.baselines import average
+from popgen.baselines.rivals import average
 from popgen.configs.spec import Recipe
 from popgen.data import DataSet
 from popgen.generator import Generator

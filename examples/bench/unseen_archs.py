@@ -23,7 +23,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from popgen.audit.starts import make_starts, repaired, trained_accuracy
+from popgen.baselines.starts import make_starts, repaired, trained_accuracy
 from popgen.configs.spec import Recipe, parse
 from popgen.data import DataSet, load_data
 from popgen.generator import Generator

@@ -16,7 +16,7 @@ from popgen.errors import BadInput, NotFound
 from popgen.generator import Generator
 from popgen.generator.records import Code
 from popgen.generator.refine import STEPS, refine_codes
-from popgen.jobs.origin import open_zoo
+from popgen.jobs.searching.origin import open_zoo
 from popgen.networks.forward import accuracy
 from popgen.networks.train import one_thread
 from popgen.types import Flat

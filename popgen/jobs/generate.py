@@ -13,16 +13,16 @@ from torch import Tensor
 
 from popgen import __version__
 from popgen.archs import trust_named
-from popgen.audit.starts import repaired
-from popgen.audit.untrained import Untrained, untrained
+from popgen.baselines.starts import repaired
+from popgen.baselines.unseen import Untrained, untrained
 from popgen.data import DataSet, load_data
 from popgen.errors import BadInput
 from popgen.generator import Generator
 from popgen.generator.model.conditions import Description
 from popgen.generator.strength import Strength
 from popgen.generator.unseen import Target, find_target
-from popgen.jobs.origin import open_zoo
-from popgen.jobs.run_folder import safe_name
+from popgen.jobs.searching.folder import safe_name
+from popgen.jobs.searching.origin import open_zoo
 from popgen.networks.forward import accuracy
 from popgen.networks.train import one_thread
 from popgen.types import Flat

@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from popgen import __version__
-from popgen.audit import Row
+from popgen.audit.contamination import contamination, say_contamination
+from popgen.baselines.rivals import Row
 from popgen.configs.search import SearchConfig
 from popgen.data import DataSet
 from popgen.data.classes import renamed_classes
@@ -23,12 +24,11 @@ from popgen.data.dataset import fit_remark
 from popgen.errors import BadInput
 from popgen.fitness import Fitness, LatentObjective
 from popgen.generator import Generator
-from popgen.jobs.contamination import contamination, say_contamination
-from popgen.jobs.finetune import Tuning, finetune
-from popgen.jobs.population import make_population
-from popgen.jobs.prepare import Job, placed, prepare, settings
-from popgen.jobs.run_folder import RunFolder
-from popgen.jobs.source import make_source
+from popgen.jobs.searching.checks import Job, placed, prepare, settings
+from popgen.jobs.searching.finetune import Tuning, finetune
+from popgen.jobs.searching.folder import RunFolder
+from popgen.jobs.searching.population import make_population
+from popgen.jobs.searching.source import make_source
 from popgen.zoo import Zoo
 from search import (
     LocalPool,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from popgen.archs import trust_named
-from popgen.audit import compression_report
+from popgen.audit.compression import compression_report
 from popgen.configs.spec import Spec, load, parse
 from popgen.errors import BadInput
 from popgen.generator import Generator, GeneratorConfig

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from popgen.archs import ArchSpec, arch_config, build
+from popgen.audit.contamination import contamination, say_contamination
 from popgen.data import DataSet, load_data
 from popgen.generator import Generator
 from popgen.generator.records import Provenance
-from popgen.jobs.contamination import contamination, say_contamination
 from popgen.zoo import Checkpoint, Zoo
 
 

@@ -10,8 +10,7 @@ import torch
 from sklearn.linear_model import RidgeCV
 
 from popgen.archs import build
-from popgen.audit import Rivals, Row
-from popgen.audit.baselines import average, random_weights
+from popgen.baselines.rivals import Rivals, Row, average, random_weights
 from popgen.data import DataSet, Part, load_data
 from popgen.fitness import make_fitness
 from popgen.generator import Generator

@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from popgen.archs import ArchSpec, build
-from popgen.audit import CompressionReport, arch_rows, compression_report, compression_rows
-from popgen.audit.compression import generator_bytes
+from popgen.audit.compression import CompressionReport, arch_rows, compression_report, compression_rows, generator_bytes
 from popgen.data import load_data
 from popgen.errors import BadInput, NotFound
 from popgen.generator import Generator

@@ -14,10 +14,9 @@ ROOT = Path(__file__).parents[2]
 LAYERS = [
     {"__main__"},
     {"cli"},
-    {"cli_codes", "cli_sweep", "cli_worth"},
-    {"api", "cli_zoo", "progress"},
-    {"jobs", "cli_options"},
-    {"report", "audit"},
+    {"api"},
+    {"jobs"},
+    {"report", "audit", "baselines"},
     {"fitness"},
     {"generator"},
     {"encoders", "zoo"},
@@ -32,7 +31,7 @@ SEARCH_ROOMS = ["sweep", "loop", "optimizers", "pools"]  # the same within `sear
 LEVEL = {part: -row for row, parts in enumerate(LAYERS) for part in parts}
 # Packages that only these files or folders import.
 ONLY_IN = {
-    "search": ("popgen/jobs/", "popgen/progress.py"),
+    "search": ("popgen/jobs/", "popgen/cli/output.py"),
     "ray": ("search/", "popgen/zoo/build/workers.py", "popgen/jobs/ray_train.py"),
     "nevergrad": ("search/",),
     "cma": ("search/",),
@@ -52,21 +51,9 @@ ONLY_IN = {
 }
 # Modules that start the command line: nothing heavy when they are imported, only inside functions or for type checkers.
 LIGHT = [
-    f"popgen/{name}.py"
-    for name in (
-        "__init__",
-        "__main__",
-        "cli",
-        "cli_codes",
-        "cli_options",
-        "cli_sweep",
-        "cli_worth",
-        "cli_zoo",
-        "configs/spec",
-        "configs/search",
-        "configs/sweep",
-        "errors",
-    )  # fmt: skip
+    *(f"popgen/{name}.py" for name in ("__init__", "__main__", "errors")),
+    *(f"popgen/configs/{name}.py" for name in ("__init__", "generator", "search", "spec", "sweep")),
+    *(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "popgen" / "cli").glob("*.py"))),
 ]
 HEAVY = {
     "torch",
@@ -98,7 +85,7 @@ def imported(tree: ast.AST) -> Iterator[str]:
 
 
 def part_of(path: str) -> str:
-    """`popgen/zoo/store.py` -> `zoo`, `popgen/cli.py` -> `cli`."""
+    """`popgen/zoo/store.py` -> `zoo`, `popgen/cli/__init__.py` -> `cli`."""
     return path.removeprefix("popgen/").partition("/")[0].removesuffix(".py")
 
 
@@ -219,7 +206,7 @@ def test_the_check_sees_what_it_is_about() -> None:
         ),
         ("popgen/zoo/store.py", "from torch import load", "torch.load by name"),
         ("popgen/data/load.py", "import numpy as np\nnp.load('x', allow_pickle=True)", "allow_pickle"),
-        ("popgen/cli.py", "import torch", "imports torch at once"),
+        ("popgen/cli/__init__.py", "import torch", "imports torch at once"),
         (
             "popgen/configs/spec.py",
             "try:\n    from numpy import array\nexcept ImportError:\n    pass",
@@ -234,8 +221,8 @@ def test_a_violation_is_found(path: str, text: str, problem: str) -> None:
 @pytest.mark.parametrize(
     ("path", "text"),
     [
-        ("popgen/cli.py", "def run():\n    import torch\n    from popgen.jobs.search import search"),
-        ("popgen/cli.py", "if TYPE_CHECKING:\n    import torch"),
+        ("popgen/cli/__init__.py", "def run():\n    import torch\n    from popgen.jobs.search import search"),
+        ("popgen/cli/__init__.py", "if TYPE_CHECKING:\n    import torch"),
         ("popgen/zoo/store.py", "from popgen import __version__\nfrom popgen.zoo.index import FORMAT"),
         (
             "search/loop/run.py",

@@ -6,7 +6,7 @@ import torch
 from click.testing import CliRunner, Result
 
 from popgen.archs import build
-from popgen.cli_zoo import zoo
+from popgen.cli.zoo import zoo
 from popgen.errors import BadInput, BrokenFile, PopgenError
 from popgen.zoo import Zoo
 

@@ -137,6 +137,6 @@ def test_a_spec_of_python_values() -> None:
 
 
 def test_config_needs_no_torch() -> None:
-    code = "import sys, popgen.configs.spec, popgen.cli_zoo; print('torch' in sys.modules, 'ray' in sys.modules)"
+    code = "import sys, popgen.configs.spec, popgen.cli.zoo; print('torch' in sys.modules, 'ray' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False False"

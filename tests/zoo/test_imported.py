@@ -19,7 +19,7 @@ import yaml
 from click.testing import CliRunner
 
 from popgen.archs import ArchSpec, build
-from popgen.cli_zoo import zoo as cli
+from popgen.cli.zoo import zoo as cli
 from popgen.configs.spec import Spec, ZooSpec, load, parse
 from popgen.errors import BadInput, BrokenFile, CannotResume, NotFound, Offline, PopgenError
 from popgen.generator import GeneratorConfig

@@ -19,8 +19,8 @@ from popgen.fitness import Fitness, Sgd, make_fitness
 from popgen.fitness.measures import OF_GROUPS, check_measure, check_on_outputs
 from popgen.generator import Generator
 from popgen.generator.unseen import Target
-from popgen.jobs.origin import Origin, find_origin
-from popgen.jobs.run_folder import RunFolder
+from popgen.jobs.searching.folder import RunFolder
+from popgen.jobs.searching.origin import Origin, find_origin
 from popgen.refs import is_module_attr
 from popgen.weights.mask import Parts, check_parts, read_parts
 from popgen.zoo import Checkpoint, Zoo

@@ -12,17 +12,17 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from popgen.audit import Row
+from popgen.baselines.rivals import Row
 from popgen.configs.search import SearchConfig
 from popgen.fitness import Fitness
 from popgen.generator import Generator
 from popgen.generator.decoder import WeightDecoder
 from popgen.generator.strength import Strength
-from popgen.jobs.experts import ExpertSource
-from popgen.jobs.population import condition_of, make_population
-from popgen.jobs.prepare import Job
-from popgen.jobs.rows import control_rows, generated_rows, rival_rows
-from popgen.jobs.run_folder import RunFolder
+from popgen.jobs.searching.checks import Job
+from popgen.jobs.searching.experts import ExpertSource
+from popgen.jobs.searching.folder import RunFolder
+from popgen.jobs.searching.population import condition_of, make_population
+from popgen.jobs.searching.table import control_rows, generated_rows, rival_rows
 from popgen.zoo import Zoo
 from search import Population
 

@@ -9,7 +9,7 @@ import statistics
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from popgen.audit.starts import make_starts
+from popgen.baselines.starts import make_starts
 from popgen.data import DataSet
 from popgen.generator.unseen import Target
 from popgen.networks.forward import accuracy
@@ -26,7 +26,7 @@ class Untrained:
     changes: str
     batch_norm: bool  # whether there is any: kept or re-estimated by validation loss
     generated: float  # mean over the networks
-    rivals: dict[str, float | None]  # by the names of popgen.audit.starts.STARTS; None: there is none
+    rivals: dict[str, float | None]  # by the names of popgen.baselines.starts.STARTS; None: there is none
     origins: dict[str, str]  # which checkpoint each came from, or why there is none
 
     @property

@@ -6,16 +6,15 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from popgen.audit import Rivals, Row
-from popgen.audit.baselines import test_accuracy, whole
-from popgen.audit.starts import make_starts
+from popgen.baselines.rivals import Rivals, Row, test_accuracy, whole
+from popgen.baselines.starts import make_starts
 from popgen.configs.search import SearchConfig
 from popgen.fitness import Score
 from popgen.generator import Generator
 from popgen.generator.generator import CONTROLS
-from popgen.jobs.population import sample
-from popgen.jobs.prepare import Job
-from popgen.jobs.run_folder import RunFolder
+from popgen.jobs.searching.checks import Job
+from popgen.jobs.searching.folder import RunFolder
+from popgen.jobs.searching.population import sample
 from popgen.zoo import Zoo
 from search import History, Population
 

@@ -1,59 +1,15 @@
-"""Options of `popgen search` for what a candidate is worth, and for what is done with the result; and its table."""
+"""The tables of a search's results."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from popgen.cli_options import Names
-
 if TYPE_CHECKING:
-    from popgen.audit import Row
+    from popgen.baselines.rivals import Row
     from popgen.jobs.search import Found
-
-
-_OPTIONS = [
-    click.option(
-        "--sgd-steps",
-        type=int,
-        help="Steps of SGD on training images before a candidate is scored; they cost budget.  [default: 0]",
-    ),
-    click.option("--sgd-lr", type=float, help="Learning rate of the first of them.  [default: 0.01]"),
-    click.option("--sgd-batch", type=int, help="Images of a step.  [default: 50]"),
-    click.option(
-        "--objectives",
-        "--objective",
-        "objectives",
-        type=Names(),
-        metavar="NAMES",
-        help="loss, error, cross_entropy, balanced_error, f1_error (1 - macro F1), calibration_error, worst_class_error, "
-        "worst_group_error, or module:function of logits and labels; several give a Pareto front.  [default: loss]",
-    ),
-    click.option(
-        "--groups",
-        type=click.Path(),
-        help="CSV file,group (paths in the folder) or index,group (rows of the validation split), for worst_group_error."
-        "  [default: groups_val of the npz file]",
-    ),
-    click.option(
-        "--finetune-epochs",
-        type=Names(),
-        metavar="EPOCHS",
-        help="Then train every row of the table for so many epochs: 1,10 compares 0, 1 and 10.",
-    ),
-    click.option("--finetune-lr", type=float, help="Peak learning rate of that training.  [default: 0.03]"),
-    click.option("--finetune-batch", type=int, help="Images of its steps.  [default: 50]"),
-]
-
-
-def worth_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options to a command."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
 
 
 def print_found(found: list[Found], as_json: bool) -> None:
@@ -61,7 +17,7 @@ def print_found(found: list[Found], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"results": [f.to_json() for f in found]}, indent=1))
         return
-    from popgen.progress import table
+    from popgen.cli.output import table
 
     for one in found:
         rows = [[r.name, str(r.evaluations), f"{r.val_accuracy:.3f}", f"{r.test_accuracy:.3f}"] for r in one.rows]

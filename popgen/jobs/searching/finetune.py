@@ -20,13 +20,13 @@ from safetensors import safe_open
 from torch import Tensor
 
 from popgen.archs import build
-from popgen.audit import Finetuned, Row
+from popgen.baselines.rivals import Finetuned, Row
 from popgen.configs.search import SearchConfig
 from popgen.configs.spec import Recipe
 from popgen.data import DataSet, Part
 from popgen.errors import BrokenFile, brief
 from popgen.fitness import Score
-from popgen.jobs.run_folder import RunFolder, write_state, write_text
+from popgen.jobs.searching.folder import RunFolder, write_state, write_text
 from popgen.networks.forward import accuracy
 from popgen.networks.train import fit, one_thread
 

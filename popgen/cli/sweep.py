@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from popgen.cli_options import DATA_DIR
+from popgen.cli.options import DATA_DIR, JSON
 from popgen.configs.sweep import load_sweep
 
 if TYPE_CHECKING:
     from popgen.jobs.sweep import SweepRow
 
 
-@click.command()
+@click.command("sweep")
 @click.argument("spec", required=False)
 @click.option("--out", type=click.Path(), help="Folder of the sweep.  [default: sweeps/NAME]")
 @click.option(
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 @click.option("--parallel", type=click.IntRange(min=1), help="Searches at once.  [default: as many as fit]")
 @DATA_DIR
 @click.option("--dry-run", is_flag=True, help="Check everything and list the searches.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
-def sweep(
+@JSON
+def sweep_command(
     spec: str | None,
     out: str | None,
     resume: str | None,
@@ -53,9 +53,9 @@ def sweep(
     if resume is None and evaluations is not None:
         raise click.UsageError("--evaluations goes with --resume; for a new sweep set search.evaluations in its file.")
     config: Any = None if spec is None else load_sweep(spec)
+    from popgen.cli.output import SweepBars, remark
     from popgen.jobs.sweep import check_done, plan, resumed
     from popgen.jobs.sweep import sweep as run_sweep
-    from popgen.progress import SweepBars, remark
 
     if resume is not None:
         config = resumed(resume, evaluations)
@@ -78,7 +78,7 @@ def _print_rows(name: str, rows: list[SweepRow], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"sweep": name, "rows": [row.to_json() for row in rows]}, indent=1))
         return
-    from popgen.progress import table
+    from popgen.cli.output import table
 
     failed = any(row.failed for row in rows)
     lines = [

@@ -7,32 +7,29 @@ from typing import TYPE_CHECKING
 
 import click
 
-from popgen.cli_options import DATA_DIR
+from popgen.cli.options import DATA_DIR, GENERATOR, JSON
 
 if TYPE_CHECKING:
-    from popgen.audit import CompressionReport
-
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
-_GENERATOR_HELP = "A built-in generator, or the folder that `popgen train` wrote."
+    from popgen.audit.compression import CompressionReport
 
 
-@click.command()
+@click.command("encode")
 @click.argument("zoo")
-@click.option("--generator", default="digits", show_default=True, help=_GENERATOR_HELP)
+@GENERATOR
 @click.option("--out", type=click.Path(), required=True, help="Folder of the new generator, which must be empty.")
 @click.option("--steps", default=40, show_default=True, help="Steps of refinement; 0: the encoder's codes.")
 @DATA_DIR
 @click.option("--seed", default=0, show_default=True, help="Draws the training images that refinement looks at.")
-@_JSON
-def encode(zoo: str, generator: str, out: str, steps: int, seed: int, as_json: bool) -> None:
+@JSON
+def encode_command(zoo: str, generator: str, out: str, steps: int, seed: int, as_json: bool) -> None:
     """Add codes of the checkpoints of ZOO to a generator, so that `popgen retrieve` gives them back.
 
     \b
     Example:
       popgen encode zoos/mine --generator digits --out generators/mine
     """
+    from popgen.cli.output import table
     from popgen.jobs.encode import encode as run_encode
-    from popgen.progress import table
 
     rows = run_encode(zoo, out, generator=generator, steps=steps, seed=seed)
     if as_json:
@@ -51,8 +48,8 @@ def encode(zoo: str, generator: str, out: str, steps: int, seed: int, as_json: b
 )
 @DATA_DIR
 @click.option("--held-out", is_flag=True, help="The checkpoints that are held out, instead of those of training.")
-@_JSON
-def report(generator: str, zoo_name: str | None, split: str, held_out: bool, as_json: bool) -> None:
+@JSON
+def report_command(generator: str, zoo_name: str | None, split: str, held_out: bool, as_json: bool) -> None:
     """The size of GENERATOR beside its zoo as float32, float16 and int8 + zstd, and what each costs in accuracy.
 
     Checkpoints that the generator does not hold are encoded for the report, without refinement.
@@ -72,8 +69,8 @@ def report(generator: str, zoo_name: str | None, split: str, held_out: bool, as_
 
 def print_report(found: CompressionReport) -> None:
     """The tables, as `popgen train` shows it too."""
-    from popgen.audit import arch_rows, compression_rows
-    from popgen.progress import table
+    from popgen.audit.compression import arch_rows, compression_rows
+    from popgen.cli.output import table
 
     table(f"{found.checkpoints} checkpoints in smaller forms, {found.split} split", *compression_rows(found))
     table("points of accuracy lost, on average", *arch_rows(found))

@@ -40,3 +40,32 @@ class Names(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
         return value if isinstance(value, list) else [part.strip() for part in value.split(",") if part.strip()]
+
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
+GENERATOR = click.option(
+    "--generator",
+    default="digits",
+    show_default=True,
+    help="A built-in generator, or the folder that `popgen train` wrote.",
+)
+
+PARTS_HELP = "Generate only these tensors: head, or globs of names such as 'conv*'; the others are those of --base."
+BASE_HELP = "Checkpoint (.safetensors) of the architecture whose other tensors are kept, with --parts."
+
+
+PRIOR = click.option(
+    "--prior",
+    type=click.Choice(["network", "ridge", "kde"]),
+    help="What samples latents.  [default: the one chosen in training]",
+)
+STRENGTH = click.option(
+    "--strength",
+    type=click.FloatRange(0, 1),
+    help="How far the condition is trusted: 0 is the average data set's.  [default: the generator's own]",
+)
+SAMPLER = click.option(
+    "--sampler",
+    type=click.Choice(["euler", "heun", "ddim", "ddpm"]),
+    help="Of the trained prior.  [default: the generator's own]",
+)

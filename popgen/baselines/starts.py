@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from popgen.archs import ArchSpec
-from popgen.audit.baselines import random_weights
+from popgen.baselines.rivals import random_weights
 from popgen.configs.spec import Recipe
 from popgen.data import DataSet
 from popgen.generator.unseen import Target

@@ -11,7 +11,7 @@ from popgen.data import DataSet
 from popgen.generator import Generator
 from popgen.generator.generator import Control
 from popgen.generator.model.conditions import Description
-from popgen.jobs.run_folder import RunFolder
+from popgen.jobs.searching.folder import RunFolder
 from search import Population, best_of
 
 

@@ -21,14 +21,13 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from popgen.audit import Row
-from popgen.audit.baselines import noisy, random_weights
+from popgen.baselines.rivals import Row, noisy, random_weights
 from popgen.configs.search import SearchConfig
 from popgen.configs.spec import parse
 from popgen.errors import BadInput, BrokenFile, brief
 from popgen.fitness import Fitness, Score
-from popgen.jobs.prepare import Job, expert_records
-from popgen.jobs.run_folder import RunFolder, safe_name, write_text
+from popgen.jobs.searching.checks import Job, expert_records
+from popgen.jobs.searching.folder import RunFolder, safe_name, write_text
 from popgen.types import Flat
 from popgen.weights.mixing import Around, low_rank, mixture
 from popgen.zoo import Zoo

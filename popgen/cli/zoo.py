@@ -14,14 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from popgen.cli_options import DATA_DIR
+from popgen.cli.options import DATA_DIR, JSON
 from popgen.configs.spec import ArchEntry, Spec, load, parse
 from popgen.errors import BrokenFile
 
 if TYPE_CHECKING:
     from popgen.zoo import Checkpoint, Zoo
-
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 
 
 @click.group()
@@ -44,7 +42,7 @@ def zoo() -> None:
 )
 @DATA_DIR
 @click.option("--dry-run", is_flag=True, help="Check the spec and say what would be trained or imported.")
-@_JSON
+@JSON
 def build_command(
     spec: str, out: Path | None, workers: int | None, sets: Sequence[str], dry_run: bool, as_json: bool
 ) -> None:
@@ -114,7 +112,7 @@ def build_command(
 @click.option("--classes", help="Names of the outputs, in order: cat,dog.")
 @click.option("--check", help="Data set on whose test split each network is evaluated.")
 @DATA_DIR
-@_JSON
+@JSON
 def import_command(
     path: Path,
     folder: Path,
@@ -169,7 +167,7 @@ def import_command(
 @click.option("--arch", help="Only this architecture.")
 @click.option("--data", help="Only this data set.")
 @click.option("--all", "each", is_flag=True, help="A line for each checkpoint.")
-@_JSON
+@JSON
 def list_command(folder: str, arch: str | None, data: str | None, each: bool, as_json: bool) -> None:
     """What the zoo FOLDER (or a packaged zoo's name) holds, by architecture and data set.
 
@@ -201,7 +199,7 @@ def list_command(folder: str, arch: str | None, data: str | None, each: bool, as
 @zoo.command("show")
 @click.argument("folder")
 @click.argument("checkpoint_id", metavar="ID")
-@_JSON
+@JSON
 def show_command(folder: str, checkpoint_id: str, as_json: bool) -> None:
     """The record of one checkpoint of the zoo FOLDER.
 
@@ -218,7 +216,7 @@ def show_command(folder: str, checkpoint_id: str, as_json: bool) -> None:
 
 @zoo.command("verify")
 @click.argument("folder")
-@_JSON
+@JSON
 def verify_command(folder: str, as_json: bool) -> None:
     """Check every checkpoint of the zoo FOLDER against its hash; exit code 5 when something is damaged.
 

@@ -1,0 +1,1 @@
+"""The rivals that every result is shown beside."""

@@ -1,0 +1,33 @@
+"""The command line: each command parses, makes one library call, and prints. Data goes to stdout, progress and remarks to stderr.
+
+torch is imported inside the commands, so that --help is quick.
+"""
+
+from __future__ import annotations
+
+import click
+
+from popgen import __version__
+from popgen.cli.encode import encode_command, report_command
+from popgen.cli.generate import generate_command, retrieve_command
+from popgen.cli.search import search_command
+from popgen.cli.sweep import sweep_command
+from popgen.cli.train import train_command
+from popgen.cli.zoo import zoo
+
+
+@click.group()
+@click.version_option(__version__)
+def cli() -> None:
+    """Turns a zoo of checkpoints into one conditional generator, and the generator into good weights for a new job.
+
+    \b
+    Exit codes: 0 done, 1 the search failed, 2 wrong usage, 3 unknown name, 4 input that does not fit,
+    5 broken file, 6 not reachable without a network or an extra package, 7 cannot go on, 130 Ctrl-C.
+    POPGEN_DEBUG=1 shows the traceback of an error.
+    """
+
+
+for command in (search_command, sweep_command, generate_command, retrieve_command, train_command, encode_command, zoo):
+    cli.add_command(command)
+zoo.add_command(report_command)

@@ -1,0 +1,82 @@
+"""`popgen generate` and `popgen retrieve`: networks from a generator, without a search."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from popgen.cli.options import BASE_HELP, DATA_DIR, GENERATOR, JSON, PARTS_HELP, PRIOR, SAMPLER, STRENGTH, Names
+
+
+@click.command("generate")
+@click.option("--arch", type=Names(), required=True, help="Architectures, separated by commas.")
+@click.option("--data", help="Data set that the networks are for.")
+@DATA_DIR
+@click.option("--describe", help='The same in words: "digits, rotated by 45 degrees"; --data then only scores them.')
+@click.option("-n", "count", default=16, show_default=True, help="Networks of each architecture.")
+@GENERATOR
+@PRIOR
+@STRENGTH
+@SAMPLER
+@click.option("--guidance", type=float, help="Strength of the condition; 1 is plain.")
+@click.option("--steps", type=int, help="Steps of the sampler.")
+@click.option("--parts", type=Names(), default=[], help=PARTS_HELP)
+@click.option("--base", type=click.Path(), help=BASE_HELP)
+@click.option("--seed", default=0, show_default=True)
+@click.option("--out", type=click.Path(), default="generated", show_default=True, help="Folder, which must be empty.")
+@click.option(
+    "--address", envvar="RAY_ADDRESS", help="Ray cluster that samples the architectures.  [default: $RAY_ADDRESS]"
+)
+@JSON
+def generate_command(arch: list[str], data: str | None, count: int, out: str, as_json: bool, **options: Any) -> None:
+    """Write a population of networks, without a search.
+
+    \b
+    Example:
+      popgen generate --arch cnn-s,mlp-s --data digits/rotate:45 -n 16
+      popgen generate --arch cnn-s --describe "digits, rotated by 45 degrees"
+      popgen generate --arch cnn-s/channels:12-24 --data digits/rotate:45
+    """
+    from popgen.cli.output import remark, table
+    from popgen.jobs.generate import generate as run_generate
+
+    if data is None and options["describe"] is None:
+        raise click.UsageError("Missing option '--data' or '--describe', for example --data digits/rotate:45.")
+    made = run_generate(arch, data, out, count, **options, say=remark)
+    if as_json:
+        click.echo(json.dumps({"networks": [g.to_json() for g in made]}, indent=1))
+        return
+    rows = [[g.weights, "-" if g.val_accuracy is None else f"{g.val_accuracy:.3f}"] for g in made]
+    table(f"generated for {options['describe'] or data}", ["weights", "val accuracy"], rows)
+
+
+@click.command("retrieve")
+@click.option("--arch", required=True, help="Architecture of the checkpoint.")
+@click.option("--data", required=True, help="Data set that it was trained on.")
+@DATA_DIR
+@GENERATOR
+@click.option("--seed", type=int, help="Its seed.  [default: the best by validation accuracy]")
+@click.option("--out", type=click.Path(), help="File.  [default: ARCH-DATA.safetensors]")
+@JSON
+def retrieve_command(arch: str, data: str, generator: str, seed: int | None, out: str | None, as_json: bool) -> None:
+    """Give a checkpoint of the zoo back from the generator, with its accuracy beside the original's.
+
+    \b
+    Example:
+      popgen retrieve --arch cnn-s --data digits/rotate:30
+    """
+    from popgen.cli.output import table
+    from popgen.jobs.retrieve import retrieve as run_retrieve
+
+    got = run_retrieve(arch, data, out, generator=generator, seed=seed)
+    if as_json:
+        click.echo(json.dumps(got.to_json(), indent=1))
+        return
+    rows = [
+        ["original", f"{got.original_val_accuracy:.3f}", f"{got.original_test_accuracy:.3f}"],
+        ["retrieved", f"{got.val_accuracy:.3f}", f"{got.test_accuracy:.3f}"],
+    ]
+    table(got.id, ["", "val accuracy", "test accuracy"], rows)
+    click.echo(f"weights: {got.weights}")

@@ -1,0 +1,227 @@
+"""`popgen search`: parse, one library call, print."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from popgen.cli.options import (
+    BASE_HELP,
+    DATA_DIR_SETTING,
+    JSON,
+    PARTS_HELP,
+    PRIOR,
+    SAMPLER,
+    STRENGTH,
+    Names,
+    Numbers,
+)
+from popgen.cli.results import print_found
+
+_OPTIONS = [
+    click.option(
+        "--sgd-steps",
+        type=int,
+        help="Steps of SGD on training images before a candidate is scored; they cost budget.  [default: 0]",
+    ),
+    click.option("--sgd-lr", type=float, help="Learning rate of the first of them.  [default: 0.01]"),
+    click.option("--sgd-batch", type=int, help="Images of a step.  [default: 50]"),
+    click.option(
+        "--objectives",
+        "--objective",
+        "objectives",
+        type=Names(),
+        metavar="NAMES",
+        help="loss, error, cross_entropy, balanced_error, f1_error (1 - macro F1), calibration_error, worst_class_error, "
+        "worst_group_error, or module:function of logits and labels; several give a Pareto front.  [default: loss]",
+    ),
+    click.option(
+        "--groups",
+        type=click.Path(),
+        help="CSV file,group (paths in the folder) or index,group (rows of the validation split), for worst_group_error."
+        "  [default: groups_val of the npz file]",
+    ),
+    click.option(
+        "--finetune-epochs",
+        type=Names(),
+        metavar="EPOCHS",
+        help="Then train every row of the table for so many epochs: 1,10 compares 0, 1 and 10.",
+    ),
+    click.option("--finetune-lr", type=float, help="Peak learning rate of that training.  [default: 0.03]"),
+    click.option("--finetune-batch", type=int, help="Images of its steps.  [default: 50]"),
+]
+
+
+def worth_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options to a command."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+@click.command("search")
+@click.option("--arch", type=Names(), help="Architectures, separated by commas.")
+@click.option(
+    "--data", help="Data set: digits/rotate:45, cifar10, npz:FILE, folder:FOLDER, hf:OWNER/NAME, module:function."
+)
+@DATA_DIR_SETTING
+@click.option(
+    "--generator",
+    help="A built-in generator, or the folder that `popgen train` wrote.  [default: digits where it knows the architecture, "
+    "else one under ./generators, else the experts of a zoo]",
+)
+@click.option(
+    "--zoo",
+    "zoo_name",
+    help="The zoo, for its rows in the table, and for its experts where no generator knows the architecture.  "
+    "[default: the generator's own, else one under ./zoos]",
+)
+@click.option("--parts", type=Names(), help=PARTS_HELP)
+@click.option("--base", type=click.Path(), help=BASE_HELP)
+@click.option(
+    "--head",
+    type=click.Choice(["auto", "keep", "remap", "refit"]),
+    help="The last layer: as generated, rows by class name, or refitted in closed form.  [default: auto]",
+)
+@click.option(
+    "--batch-norm", type=click.Choice(["auto", "keep", "reestimate"]), help="Batch-norm statistics.  [default: auto]"
+)
+@click.option("--split", help="Split that candidates are scored on.  [default: val]")
+@worth_options
+@click.option(
+    "--evaluations",
+    type=int,
+    help="Budget of each architecture, seeds included, in passes over the validation images.  [default: 300]",
+)
+@click.option("--seconds", type=float, help="Time for each architecture.")
+@click.option("--target", type=float, help="Stop at this loss.")
+@click.option("--patience", type=int, help="Stop after so many evaluations without a better one.")
+@click.option(
+    "--optimizer",
+    help="CMA, DiagonalCMA, DE, TwoPointsDE, PSO, TBPSA, OnePlusOne, RandomSearch, NGOpt, or module:name.  [default: CMA]",
+)
+@click.option(
+    "--space",
+    help="Of a generator's latent: identity (its own coordinates), std or pca; around a zoo's experts: mix or low-rank; auto.  "
+    "[default: identity, or auto without a generator]",
+)
+@click.option("--sigma", type=float, help="First step, in units of the population's spread.")
+@click.option("--batch", type=int, help="Candidates asked at a time; part of the algorithm.  [default: 12]")
+@click.option(
+    "--mode",
+    type=click.Choice(["exact", "async"]),
+    help="exact: one history for any number of workers; async: no worker waits for another.  [default: exact]",
+)
+@click.option(
+    "--rungs",
+    type=Numbers(),
+    help="Race: shares of the validation images, such as 0.25,0.5, at which the worse half drops out.",
+)
+@click.option("--weights", type=Numbers(), help="Weights of the objectives: one sum instead of a front.")
+@click.option("--population", type=int, help="Networks sampled from the generator.  [default: 16]")
+@click.option("--experts", type=int, help="The zoo's closest or best checkpoints among the seeds.  [default: 8]")
+@click.option("--warm-start", type=click.Path(), help="Run folder whose best candidates join the population.")
+@click.option("--warm-best", type=int, help="How many of them.  [default: 8]")
+@click.option(
+    "--prior-width",
+    type=float,
+    help="How far from the population's mean the best latent is believed to lie; 0: anywhere.  [default: 0.5]",
+)
+@click.option("--describe", help='Condition in words instead of images: "digits, rotated by 45 degrees".')
+@PRIOR
+@STRENGTH
+@SAMPLER
+@click.option("--sample-steps", type=int, help="Steps of the sampler.")
+@click.option("--guidance", type=float, help="Strength of the condition; 1 is plain.")
+@click.option(
+    "--baselines",
+    type=click.Choice(["none", "standard", "all"]),
+    help="Rows of the table; all adds noise at equal evaluations.  [default: standard]",
+)
+@click.option("--workers", help="Ray actors; 0: this process; auto: Ray where it pays.  [default: auto]")
+@click.option("--address", help="Address of a Ray cluster.  [default: $RAY_ADDRESS, else this machine]")
+@click.option("--timeout", type=float, help="Seconds for one candidate, which fails when they are over.")
+@click.option("--gpus", type=float, help="Share of a GPU for each worker.  [default: 0]")
+@click.option("--group", type=int, help="Candidates that a worker evaluates at once, for GPUs.  [default: 1]")
+@click.option("--seed", type=int, help="[default: 0]")
+@click.option("--out", type=click.Path(), help="Run folder.  [default: runs/ARCH-DATA-sSEED]")
+@click.option(
+    "--resume",
+    type=click.Path(),
+    help="Continue the run in this folder; --evaluations, --seconds and --workers may change.",
+)
+@click.option("--dry-run", is_flag=True, help="Check everything and say what would be done.")
+@JSON
+def search_command(
+    generator: str | None,
+    zoo_name: str | None,
+    out: str | None,
+    resume: str | None,
+    dry_run: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Find weights of each architecture for a data set.
+
+    \b
+    Examples:
+      popgen search --arch cnn-s --data digits/rotate:45
+      popgen search --arch cnn-s,mlp-s --data digits/rotate:45 --head refit --evaluations 500
+      popgen search --resume runs/cnn-s-digits-rotate-45-s0 --evaluations 1000
+    """
+    from popgen.audit.contamination import contamination
+    from popgen.cli.output import SearchBars, remark
+    from popgen.jobs.search import prepare
+    from popgen.jobs.search import search as run_search
+
+    if resume is not None and out is not None:
+        raise click.UsageError("--resume continues in its own folder; leave --out away.")
+    config = _search_config({"generator": generator, "zoo": zoo_name, **options}, resume)
+    if dry_run:
+        jobs, made, found_zoo = prepare(config, remark)
+        facts = {
+            "archs": {j.arch: {"parameters": j.fitness.spec.size, "head": j.fitness.head} for j in jobs},
+            "data": jobs[0].data.name,
+            "images": {"train": len(jobs[0].data.train), "val": len(jobs[0].data.val), "test": len(jobs[0].data.test)},
+            "generator": None if made is None else made.provenance.zoo,
+            "zoo": None if found_zoo is None else found_zoo.name,
+            "evaluations": config.evaluations,
+            "data_remarks": list(jobs[0].data.remarks),
+            "contamination": contamination(jobs[0].data, made, found_zoo),
+            "cost": jobs[0].fitness.cost,
+        }
+        click.echo(json.dumps(facts, indent=1))
+        return
+    with SearchBars() as bars:
+        found = run_search(config, out, resume, bars.report, remark)
+    print_found(found, as_json)
+
+
+def _search_config(options: dict[str, Any], resume: str | None) -> Any:
+    from popgen.configs.search import SearchConfig
+    from popgen.configs.spec import parse
+    from popgen.jobs.searching.folder import RunFolder
+
+    given = {key: value for key, value in options.items() if value is not None}
+    if "workers" in given and given["workers"] != "auto":
+        given["workers"] = _whole("--workers", given["workers"])
+    if "arch" in given:
+        given["archs"] = given.pop("arch")
+    if resume is not None:
+        before, _ = RunFolder.open(resume).config()
+        return parse({**before.model_dump(), **given}, SearchConfig, "popgen search --resume")
+    for option in ("archs", "data"):
+        if option not in given:
+            raise click.UsageError(
+                f"Missing option '--{option.removesuffix('s')}', for example --arch cnn-s --data digits/rotate:45."
+            )
+    return parse(given, SearchConfig, "popgen search")
+
+
+def _whole(option: str, value: str) -> int:
+    if not value.isdigit():
+        raise click.BadParameter(f"{value!r} is neither a whole number nor auto", param_hint=option)
+    return int(value)

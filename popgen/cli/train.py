@@ -1,0 +1,87 @@
+"""`popgen train`: a generator from a spec."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from popgen.cli.encode import print_report
+from popgen.cli.options import DATA_DIR, JSON
+from popgen.cli.zoo import parse_set
+
+
+@click.command("train")
+@click.argument("spec")
+@click.option("--out", type=click.Path(), help="Folder of the generator.  [default: generators/NAME]")
+@click.option("--zoo", "zoo_name", help="Folder of the zoo.  [default: zoos/NAME, built first where it is missing]")
+@DATA_DIR
+@click.option("--workers", type=click.IntRange(min=0), help="Processes that build the zoo.  [default: one a CPU core]")
+@click.option(
+    "--train-workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Workers that share every step of the generator's training (Ray Train); they divide generator.accumulate.",
+)
+@click.option("--address", envvar="RAY_ADDRESS", help="Ray cluster that they run on.  [default: $RAY_ADDRESS]")
+@click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Replace a value of the spec, such as generator.vae.steps=100.",
+)
+@click.option("--dry-run", is_flag=True, help="Check the spec and print the settings.")
+@JSON
+def train_command(
+    spec: str,
+    out: str | None,
+    zoo_name: str | None,
+    workers: int | None,
+    train_workers: int,
+    address: str | None,
+    sets: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Train a generator on the zoo of SPEC (a YAML file), building the zoo first where it is missing.
+
+    \b
+    Example:
+      popgen train zoo_specs/digits.yaml
+    """
+    from popgen.audit.compression import CompressionReport
+    from popgen.cli.output import TrainBars, table
+    from popgen.jobs.train import read_spec
+    from popgen.jobs.train import train as run_train
+
+    overrides = dict(parse_set(item) for item in sets)
+    content, config = read_spec(spec, overrides)
+    if dry_run:
+        click.echo(json.dumps({"zoo": content.zoo.name, "generator": config.model_dump()}, indent=1))
+        return
+    with TrainBars() as bars:
+        made = run_train(
+            spec,
+            out,
+            zoo=zoo_name,
+            workers=workers,
+            train_workers=train_workers,
+            address=address if train_workers > 1 else None,
+            overrides=overrides,
+            report=bars.report,
+        )
+    metrics = made.provenance.metrics
+    if as_json:
+        click.echo(json.dumps({"generator": str(out or f"generators/{content.zoo.name}"), **metrics}, indent=1))
+        return
+    names = ["train_original", "train_decoded", "held_out_original", "held_out_decoded"]
+    titles = ["", "train", "decoded", "held out", "decoded"]
+    rows = [
+        [arch, *(f"{row[name]:.3f}" if name in row else "-" for name in names)]
+        for arch, row in metrics["retrieval"].items()
+    ]
+    table("mean validation accuracy of the zoo's checkpoints", titles, rows)
+    print_report(CompressionReport.from_json(metrics["compression"]))
+    click.echo(f"generator: {out or f'generators/{content.zoo.name}'} ({metrics['seconds']:.0f} s)")

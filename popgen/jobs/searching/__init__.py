@@ -1,0 +1,1 @@
+"""The steps of `popgen search`, one file a step."""
