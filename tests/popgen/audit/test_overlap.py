@@ -12,7 +12,7 @@ from popgen.audit.overlap import Overlap, exact_copies, near_copies, overlap
 from popgen.data import load_data
 from popgen.data.images.variants import apply_variants
 
-REAL = Path(__file__).parents[2].parent / "shared" / "data"
+REAL = Path(__file__).parents[3].parent / "shared" / "data"
 
 
 def pictures(count: int, seed: int, channels: int = 3, side: int = 32) -> torch.Tensor:

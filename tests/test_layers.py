@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 
 # Top to bottom; a part imports only parts of lower rows, never of its own row or above. `popgen` itself is __version__.
 LAYERS = [

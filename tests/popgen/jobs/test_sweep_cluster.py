@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-sys.path.append(str(Path(__file__).parents[1] / "search"))
+sys.path.append(str(Path(__file__).parents[2] / "search" / "pools"))
 
 from nodes import Nodes  # noqa: E402 - beside the tests of search
 

@@ -68,7 +68,7 @@ def test_command_lines_that_are_refused(
     popgen: Any, here: Path, command: tuple[str, ...], code: int | None, pieces: list[str]
 ) -> None:
     if command[:2] == ("train", "digits"):
-        command = ("train", str(Path(__file__).parents[2] / "zoo_specs" / "digits.yaml"), *command[2:])
+        command = ("train", str(Path(__file__).parents[3] / "zoo_specs" / "digits.yaml"), *command[2:])
     called = popgen(*command, code=code)
     assert called.code != 0
     refused(called, pieces, [], here)

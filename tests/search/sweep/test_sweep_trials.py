@@ -62,7 +62,7 @@ def test_a_failure_stays_with_its_trial_and_resume_runs_only_that_one(
     assert out["fine"] == Outcome({"times": 1, "where": os.getcwd(), "threads": "1"}, None)
     assert out["raises once"].result is None
     assert str(out["raises once"].error).splitlines()[0] == "ValueError: no such network"
-    assert "test_sweep.py" in str(out["raises once"].error), "the traceback of an unexpected error is kept"
+    assert "test_sweep_trials.py" in str(out["raises once"].error), "the traceback of an unexpected error is kept"
     assert out["dies once"].result is not None and out["dies once"].result["times"] == 2
     assert out["locked once"].result is not None and out["locked once"].result["times"] == 2
     assert out["refuses"] == Outcome(None, "what\nwhy\nwhat to do")

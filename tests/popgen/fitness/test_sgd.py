@@ -24,7 +24,7 @@ from popgen.zoo import Zoo
 from popgen.zoo.imports.tensors import fit_tensors, read_tensors
 
 DIGITS = tuple("0123456789")
-REAL = Path(__file__).parents[2].parent / "shared" / "data"
+REAL = Path(__file__).parents[3].parent / "shared" / "data"
 
 
 def expert(arch: str) -> tuple[ArchSpec, Tensor]:

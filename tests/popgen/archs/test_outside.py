@@ -24,7 +24,7 @@ from popgen.generator import Generator
 from popgen.refs import is_trusted
 from popgen.zoo import Checkpoint, Zoo
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 HUBCONF = """
 from pathlib import Path
 

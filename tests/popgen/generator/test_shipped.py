@@ -17,7 +17,7 @@ from popgen.networks.forward import accuracy
 from popgen.refs import ASSETS
 from popgen.zoo import Checkpoint, Zoo
 
-SPEC = Path(__file__).parents[2] / "zoo_specs" / "digits.yaml"
+SPEC = Path(__file__).parents[3] / "zoo_specs" / "digits.yaml"
 HELD_OUT_ANGLES = {45.0, 135.0, 225.0, 315.0}
 ARCHS = ["mlp-s", "cnn-s", "cnn-m", "resnet-s"]
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from popgen.archs import ArchSpec, arch_config, build
 from popgen.archs.builders import with_classes
 
-REAL = Path(__file__).parents[3] / "shared" / "data"
+REAL = Path(__file__).parents[4] / "shared" / "data"
 STL10 = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 OF_CIFAR = {**{name: STL10.index(name) for name in CIFAR10 if name in STL10}, "automobile": 2, "frog": 7}
