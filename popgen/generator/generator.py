@@ -25,6 +25,7 @@ from popgen.data.classes import match_classes
 from popgen.encoders.arch import ArchTextEncoder
 from popgen.encoders.images import ImageEncoder
 from popgen.errors import BadInput, BrokenFile, NotFound, brief, unknown_name
+from popgen.files import write_tensors, write_text
 from popgen.generator.decoder import Decoder
 from popgen.generator.draws import draw_features
 from popgen.generator.folder import FORMAT, generator_folder, read_folder
@@ -38,8 +39,6 @@ from popgen.generator.storage import pack, unpack, unpack_scalings
 from popgen.generator.strength import Strength, choose_strength
 from popgen.types import Flat, Latents, StateDict
 from popgen.weights import Scaling
-from popgen.zoo.index import write_text
-from popgen.zoo.shards import write_tensors
 
 PRIORS = ("network", "ridge", "kde")
 Control = Literal["shuffled", "empty"]
@@ -318,7 +317,8 @@ class Generator(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         tensors = pack(self.state_dict(), self.specs, self.scalings, self.config.storage)
         write_tensors(folder / "model.safetensors", tensors)
-        (folder / "codes.json").write_text("[\n" + ",\n".join(json.dumps(asdict(r)) for r in self.records) + "\n]\n")
+        lines = ",\n".join(json.dumps(asdict(r)) for r in self.records)
+        write_text(folder / "codes.json", f"[\n{lines}\n]\n")
         self.save_config(folder)
         return folder
 

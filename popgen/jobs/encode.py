@@ -13,6 +13,7 @@ from torch import Tensor
 from popgen.audit.compression import CompressionReport, comparable, compression_report
 from popgen.data import load_data
 from popgen.errors import BadInput, NotFound
+from popgen.files import check_empty
 from popgen.generator import Generator
 from popgen.generator.records import Code
 from popgen.generator.refine import STEPS, refine_codes
@@ -50,8 +51,7 @@ def encode(zoo: str, out: str, *, generator: str = "digits", steps: int = STEPS,
     made, found, folder = Generator.from_pretrained(generator), Zoo.open(zoo), Path(out)
     if steps < 0:
         raise BadInput(f"--steps is {steps}", "it is 0 or more", "")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise BadInput(f"{folder} is not an empty folder", "a generator needs one of its own", "Choose another --out.")
+    check_empty(folder, "a generator")
     held = {code.id for code in made.records}
     todo = {a: [r for r in records if r.id not in held] for a, records in comparable(made, found, None).items()}
     if not any(todo.values()):

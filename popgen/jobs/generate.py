@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from popgen import __version__
@@ -17,11 +16,11 @@ from popgen.baselines.starts import repaired
 from popgen.baselines.unseen import Untrained, untrained
 from popgen.data import DataSet, load_data
 from popgen.errors import BadInput
+from popgen.files import check_empty, safe_name, write_tensors
 from popgen.generator import Generator
 from popgen.generator.model.conditions import Description
 from popgen.generator.strength import Strength
 from popgen.generator.unseen import Target, find_target
-from popgen.jobs.searching.folder import safe_name
 from popgen.jobs.searching.origin import open_zoo
 from popgen.networks.forward import accuracy
 from popgen.networks.train import one_thread
@@ -101,10 +100,7 @@ def generate(
     if n < 1:
         raise BadInput(f"-n is {n}", "at least one network is generated", "Give a number such as 16.")
     folder = Path(out)
-    if folder.exists() and any(folder.iterdir()):
-        raise BadInput(
-            f"{folder} is not empty", "a population is never mixed with other files", "Choose another --out."
-        )
+    check_empty(folder, "a population")
     data_set = None if data is None else load_data(data)
     if data_set is not None:
         made.check_data(data_set)
@@ -123,7 +119,6 @@ def generate(
     rows = []
     for arch, sampled in zip(archs, _sample_all(sampling, archs, address), strict=True):
         place, spec, evidence = folder / safe_name(arch), targets[arch].spec, None
-        place.mkdir(parents=True, exist_ok=True)
         if sampled.remark:
             say(sampled.remark)
         if not targets[arch].is_trained:
@@ -135,11 +130,10 @@ def generate(
             say(evidence.text() if evidence else _unscored(targets[arch]))
         for i, flat in enumerate(sampled.networks):
             file = place / f"{i:02d}.safetensors"
-            state = {name: tensor.clone() for name, tensor in spec.to_state(flat).items()}
             card = {"format": "pt", "popgen": __version__, "arch": arch, "data": data or "", "describe": describe or ""}
-            save_file(state, file, metadata=card)
+            write_tensors(file, spec.to_state(flat), card)
             rows.append(Generated(arch, data or "", i, str(file), sampled.val_accuracies[i], evidence))
-        save_file({"latents": sampled.latents}, place / "latents.safetensors")
+        write_tensors(place / "latents.safetensors", {"latents": sampled.latents})
     return rows
 
 

@@ -21,6 +21,7 @@ from popgen import errors
 from popgen.configs.generator import GeneratorConfig
 from popgen.data.folder import data_dir, use_data_dir
 from popgen.errors import BadInput, CannotResume, PopgenError, brief
+from popgen.files import write_text
 from popgen.generator.generator import Generator
 from popgen.generator.training.loop import Report
 from popgen.generator.training.train import train_generator
@@ -114,7 +115,7 @@ def _worker(settings: dict[str, Any]) -> None:
     except PopgenError as error:
         if ray.train.get_context().get_world_rank() == 0:
             content = {"kind": type(error).__name__, "lines": [error.what, error.why, error.todo]}
-            (out / "unfinished" / _REFUSED).write_text(json.dumps(content))
+            write_text(out / "unfinished" / _REFUSED, json.dumps(content))
 
 
 @contextmanager

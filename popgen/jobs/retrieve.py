@@ -6,12 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
-
 from popgen import __version__
 from popgen.archs import trust_named
 from popgen.data import load_data
 from popgen.errors import BadInput, NotFound, near_matches
+from popgen.files import safe_name, write_tensors
 from popgen.generator import Generator
 from popgen.networks.forward import accuracy
 
@@ -62,15 +61,12 @@ def retrieve(
     code, latent = found[0]
     flat = made.restore(arch, latent[None], made.remainder_codes[code.row][None])[0]
     data_set = load_data(data)
-    file = Path(out or f"{arch}-{data}.safetensors".replace("/", "-").replace(":", "-"))
+    file = Path(out or safe_name(f"{arch}-{data}.safetensors"))
     if file.is_dir():
         raise BadInput(
             f"{file} is a folder", "--out names the file to write", f"For example --out {file / 'expert.safetensors'}."
         )
-    file.parent.mkdir(parents=True, exist_ok=True)
-    state = {name: tensor.clone() for name, tensor in spec.to_state(flat).items()}
-    save_file(
-        state, file, metadata={"format": "pt", "popgen": __version__, "arch": arch, "data": data, "code": code.id}
-    )
+    card = {"format": "pt", "popgen": __version__, "arch": arch, "data": data, "code": code.id}
+    write_tensors(file, spec.to_state(flat), card)
     scores = accuracy(spec, flat, data_set.val), accuracy(spec, flat, data_set.test)
     return Retrieved(code.id, arch, data, code.seed, str(file), *scores, code.val_accuracy, code.test_accuracy)

@@ -23,9 +23,10 @@ from popgen.configs.search import SearchConfig
 from popgen.configs.spec import parse
 from popgen.configs.sweep import SweepConfig, load_sweep
 from popgen.errors import BadInput, CannotResume, NotFound, PopgenError
+from popgen.files import new_folder, safe_name, write_text
 from popgen.jobs.search import prepare, search
 from popgen.jobs.searching.checks import placed
-from popgen.jobs.searching.folder import RunFolder, new_folder, safe_name, write_text
+from popgen.jobs.searching.folder import RunFolder
 from search.sweep.sweep import Outcome, SweepProgress, run_trials
 
 Report = Callable[[SweepProgress], None]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from popgen import __version__
+from popgen import __version__, files
 from popgen.errors import BrokenFile
 from popgen.refs import inside
 from popgen.zoo.record import Checkpoint
@@ -66,28 +65,12 @@ def read_index(path: Path) -> tuple[list[Checkpoint], int]:
 
 def write_index(path: Path, records: Iterable[Checkpoint]) -> int:
     """Replace the index as a whole; returns its size in bytes."""
-    return write_text(path, _lines(records))
+    return files.write_text(path, _lines(records))
 
 
 def append_index(path: Path, records: Iterable[Checkpoint]) -> int:
     """Add lines at the end, and return only when they are on the disk; returns how many bytes they take."""
-    text = _lines(records).encode()
-    with path.open("ab") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    return len(text)
-
-
-def write_text(path: Path, text: str) -> int:
-    """Write a file that is there as a whole or not at all; returns its size in bytes."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
-        size = file.write(text.encode())
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    return size
+    return files.append_text(path, _lines(records))
 
 
 def _lines(records: Iterable[Checkpoint]) -> str:

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from popgen.archs import ArchSpec
 from popgen.errors import BrokenFile
+from popgen.files import write_tensors
 from popgen.types import Flat
 from popgen.weights import Scaling
-from popgen.zoo.shards import write_tensors
 
 _FILE = "references.safetensors"
 

@@ -6,14 +6,11 @@ A row is read without the rest of its file, a matrix as a whole; 50,000 small ne
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor
 
 from popgen.errors import BrokenFile
 from popgen.types import Flat
@@ -24,20 +21,6 @@ ROWS_BYTES = 64 * 2**20  # a shard this large is cheap to rewrite, and few are n
 def shard_name(fingerprint: str, sums: Sequence[str]) -> str:
     """The name, in a zoo's folder, of a shard whose rows have the hashes `sums`: the same rows, the same file."""
     return f"shards/{fingerprint}-{hashlib.sha256(''.join(sums).encode()).hexdigest()[:16]}.safetensors"
-
-
-def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """A safetensors file that is there as a whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:  # not save_file, whose files nobody else may read
-            file.write(save(tensors, metadata))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_rows(path: Path, rows: Sequence[int], size: int) -> Flat:

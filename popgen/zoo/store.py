@@ -24,12 +24,13 @@ from torch import Tensor
 from popgen import __version__
 from popgen.archs import ArchSpec
 from popgen.errors import BadInput, CannotResume, NotFound, near_matches, unknown_name
+from popgen.files import check_empty, write_tensors, write_text
 from popgen.refs import asset, asset_names, inside
 from popgen.types import Flat, StateDict
-from popgen.zoo.index import FORMAT, append_index, read_index, read_info, write_index, write_text
+from popgen.zoo.index import FORMAT, append_index, read_index, read_info, write_index
 from popgen.zoo.record import Checkpoint, weights_sha256
 from popgen.zoo.references import fit_reference, read_references, write_references
-from popgen.zoo.shards import ROWS_BYTES, read_rows, shard_name, write_tensors
+from popgen.zoo.shards import ROWS_BYTES, read_rows, shard_name
 from popgen.zoo.verify import find_problems
 
 
@@ -65,12 +66,7 @@ class Zoo:
             BadInput: the folder holds something already.
         """
         folder = Path(folder)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise BadInput(
-                f"{folder} is not empty",
-                "a new zoo needs a folder of its own",
-                "Name another folder, or open this one.",
-            )
+        check_empty(folder, "a zoo", "Name another folder, or open this one.")
         folder.mkdir(parents=True, exist_ok=True)
         info = {
             "name": name,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from ..errors import BrokenRecord, SearchError
 
@@ -76,7 +76,8 @@ class Population:
     def save(self, path: str | Path) -> None:
         """Write a safetensors file, whole or not at all; `load` gives back the same bits."""
         part = Path(f"{path}.part")
-        save_file({"vectors": np.ascontiguousarray(self.vectors)}, part, {"origins": json.dumps(self.origins)})
+        content = save({"vectors": np.ascontiguousarray(self.vectors)}, {"origins": json.dumps(self.origins)})
+        part.write_bytes(content)  # not save_file, whose files nobody else may read
         part.replace(path)
 
     @classmethod

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tensorboardX import SummaryWriter
 
-from popgen.zoo.index import write_text
+from popgen.files import write_text
 
 
 class Log:

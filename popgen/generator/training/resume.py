@@ -14,8 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from popgen.errors import CannotResume
-from popgen.zoo.index import write_text
-from popgen.zoo.shards import write_tensors
+from popgen.files import write_tensors, write_text
 
 _NOT_TRAINED = (
     "codes",

@@ -25,9 +25,10 @@ from popgen.baselines.rivals import Row, noisy, random_weights
 from popgen.configs.search import SearchConfig
 from popgen.configs.spec import parse
 from popgen.errors import BadInput, BrokenFile, brief
+from popgen.files import safe_name, write_text
 from popgen.fitness import Fitness, Score
 from popgen.jobs.searching.checks import Job, expert_records
-from popgen.jobs.searching.folder import RunFolder, safe_name, write_text
+from popgen.jobs.searching.folder import RunFolder
 from popgen.types import Flat
 from popgen.weights.mixing import Around, low_rank, mixture
 from popgen.zoo import Zoo

@@ -25,8 +25,9 @@ from popgen.configs.search import SearchConfig
 from popgen.configs.spec import Recipe
 from popgen.data import DataSet, Part
 from popgen.errors import BrokenFile, brief
+from popgen.files import write_tensors, write_text
 from popgen.fitness import Score
-from popgen.jobs.searching.folder import RunFolder, write_state, write_text
+from popgen.jobs.searching.folder import RunFolder
 from popgen.networks.forward import accuracy
 from popgen.networks.train import fit, one_thread
 
@@ -150,8 +151,8 @@ def _train(
     say(f"{tuning.arch}: {row.name} after {epochs} epochs: val accuracy {found.val_accuracy:.3f}{said}")
     if folder is not None:
         recipe = tuning.recipe.model_copy(update={"epochs": epochs}).model_dump_json()
-        state = {name: tensor.clone() for name, tensor in spec.to_state(flat).items()}
-        write_state(
+        state = spec.to_state(flat)
+        write_tensors(
             folder.finetuned_weights(tuning.arch, epochs), state, card | {"finetuned": recipe, "finetune_key": key}
         )
     return found

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from safetensors.torch import save_file
 
 from popgen import __version__
 from popgen.configs.search import SearchConfig
 from popgen.configs.spec import parse
-from popgen.errors import BadInput, BrokenFile, CannotResume, NotFound, brief
+from popgen.errors import BrokenFile, CannotResume, NotFound, brief
+from popgen.files import new_folder, safe_name, write_tensors, write_text
 from popgen.types import StateDict
 
 
@@ -104,55 +104,12 @@ class RunFolder:
 
     def write_best(self, arch: str, state: StateDict, card: dict[str, str]) -> Path:
         """The best weights as a plain state dict; `card` stands in the file's metadata."""
-        return write_state(self.best(arch), state, card)
+        return write_tensors(self.best(arch), state, card)
 
     def write_front(self, arch: str, index: int, state: StateDict, card: dict[str, str]) -> Path:
         """The weights of one point of a Pareto front, by the index of its evaluation."""
-        self.front(arch).mkdir(exist_ok=True)
-        return write_state(self.front(arch) / f"{index:05d}.safetensors", state, card)
+        return write_tensors(self.front(arch) / f"{index:05d}.safetensors", state, card)
 
     def write_result(self, result: dict[str, Any]) -> None:
         """result.json."""
         write_text(self.path / "result.json", json.dumps(result, indent=1) + "\n")
-
-
-def write_state(file: Path, state: StateDict, card: dict[str, str]) -> Path:
-    """A plain state dict as .safetensors, with `card` as its metadata."""
-    save_file({name: tensor.contiguous() for name, tensor in state.items()}, file, metadata=card)
-    return file
-
-
-def write_text(file: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    part = file.with_name(file.name + ".part")
-    part.write_text(text)
-    part.replace(file)
-
-
-def safe_name(name: str) -> str:
-    """The name with only such characters as a file's name may have everywhere."""
-    return "".join(c if c.isalnum() or c in "-+._" else "-" for c in name)
-
-
-def new_folder(out: str | None, default: Path, kind: str, marker: str) -> Path:
-    """Make the folder `out`, or `default`, `default`-2, ... A folder with a `marker` holds a run or sweep (`kind`) already.
-
-    Raises:
-        BadInput: `out` holds such a one or other files.
-    """
-    if out is None:
-        path, number = default, 2
-        while path.exists():
-            path, number = default.with_name(f"{default.name}-{number}"), number + 1
-    else:
-        path = Path(out)
-        if (path / marker).exists():
-            raise BadInput(
-                f"{path} holds a {kind} already",
-                f"a {kind} is never overwritten",
-                f"Continue it with --resume {path}, or choose another --out.",
-            )
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise BadInput(f"{path} is not an empty folder", f"a {kind} needs one of its own", "Choose another --out.")
-    path.mkdir(parents=True, exist_ok=True)
-    return path

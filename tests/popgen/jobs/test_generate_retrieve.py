@@ -92,7 +92,7 @@ def test_a_cluster_that_is_not_there(popgen: Any, here: Path, no_ray: None) -> N
 def test_a_folder_with_files_is_refused(popgen: Any, here: Path) -> None:
     (here / "made").mkdir()
     (here / "made" / "notes.txt").write_text("mine")
-    assert "made is not empty" in popgen("generate", "--arch", "mlp-s", *DATA, "--out", "made", code=4).err
+    assert "made is not an empty folder" in popgen("generate", "--arch", "mlp-s", *DATA, "--out", "made", code=4).err
     assert [path.name for path in (here / "made").iterdir()] == ["notes.txt"]
 
 

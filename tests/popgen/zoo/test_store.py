@@ -192,7 +192,7 @@ def test_what_does_not_belong_is_refused(zoo: Zoo) -> None:
 def test_opening_and_creating(zoo: Zoo, tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="there is no zoo 'nowhere'"):
         Zoo.open("nowhere")
-    with pytest.raises(BadInput, match="is not empty"):
+    with pytest.raises(BadInput, match="is not an empty folder"):
         Zoo.create(zoo.folder, "again")
     (zoo.folder / "zoo.json").write_text(json.dumps({"name": "test", "format": 99}))
     with pytest.raises(BrokenFile, match="format 99, needed 1"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -301,3 +302,9 @@ def test_the_function_gives_what_the_command_gives(
         assert one.to_json()["rows"] == printed["rows"]
         again, first = load_file(one.weights), load_file(printed["weights"])
         assert again.keys() == first.keys() and all(torch.equal(again[name], first[name]) for name in first)
+
+
+def test_all_files_of_a_run_have_one_mode(run_folder: Any) -> None:
+    folder, _ = run_folder
+    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in folder.rglob("*") if file.is_file()}
+    assert len(set(modes.values())) == 1, modes
