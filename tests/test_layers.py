@@ -49,6 +49,8 @@ ONLY_IN = {
     "marshal": (),
     "shelve": (),
 }
+# Ray Tune takes some settings from the environment alone; they are put back when it ends.
+SETS_ENVIRONMENT = ["search/sweep/_tune.py"]
 # Modules that start the command line: nothing heavy when they are imported, only inside functions or for type checkers.
 LIGHT = [
     *(f"popgen/{name}.py" for name in ("__init__", "__main__", "errors")),
@@ -120,9 +122,21 @@ def problems(path: str, text: str) -> list[str]:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "load":
             pickles = [k for k in node.keywords if k.arg == "allow_pickle" and ast.unparse(k.value) != "False"]
             found += [f"{path}: load with allow_pickle"] * len(pickles)
+    if path not in SETS_ENVIRONMENT:
+        found += [f"{path}: writes os.environ" for node in ast.walk(tree) if _writes_environment(node)]
     if path in LIGHT:
         found += [f"{path}: imports {name} at once" for name in _at_once(tree) if name.partition(".")[0] in HEAVY]
     return found
+
+
+def _writes_environment(node: ast.AST) -> bool:
+    """Whether a statement changes the environment of the process."""
+    if isinstance(node, ast.Call):
+        return ast.unparse(node.func) in {f"os.environ.{name}" for name in ("update", "setdefault", "pop", "clear")} | {
+            "os.putenv"
+        }
+    targets = node.targets if isinstance(node, (ast.Assign, ast.Delete)) else []
+    return any(ast.unparse(target).startswith("os.environ") for target in targets)
 
 
 def _room_problem(path: str, other: str) -> list[str]:
@@ -194,6 +208,8 @@ def test_the_check_sees_what_it_is_about() -> None:
         ("popgen/archs/spec.py", "from sentence_transformers import models", "imports sentence_transformers"),
         ("popgen/weights/tokens.py", "import pickle", "imports pickle"),
         ("search/loop/history.py", "import pickle", "imports pickle"),
+        ("popgen/data/folder.py", "import os\nos.environ['POPGEN_DATA'] = 'x'", "writes os.environ"),
+        ("search/pools/pool.py", "import os\nos.environ.update(OMP_NUM_THREADS='1')", "writes os.environ"),
         ("popgen/zoo/imports/tensors.py", "import pickle\npickle.load(open('x', 'rb'))", "uses pickle.load"),
         ("popgen/zoo/imports/tensors.py", "from pickle import loads\nimport dill", "imports dill"),
         ("popgen/zoo/store.py", "import torch\ntorch.load('x', weights_only=True)", "names torch.load"),

@@ -28,7 +28,7 @@ from popgen.configs.spec import Recipe, parse
 from popgen.data import DataSet, load_data
 from popgen.generator import Generator
 from popgen.generator.unseen import SPREAD, Target, find_target, positions_decoder
-from popgen.networks.train import one_thread
+from popgen.networks.threads import threads
 from popgen.weights.transplant import plan_transplant
 from popgen.zoo import Zoo
 
@@ -56,7 +56,7 @@ def main() -> None:
     recipe = parse({**own, **options.recipe}, Recipe, f"the recipe of {options.zoo}")
     epochs, rows = [int(n) for n in options.epochs.split(",")], options.rows.split(",")
     everything: dict[str, dict[str, list[float | None]]] = {}
-    with one_thread():
+    with threads(1):
         for arch in options.arch.split(","):
             target = find_target(generator, arch)
             column: dict[str, list[list[float]]] = {}

@@ -54,6 +54,9 @@ class ArchConfig:
         shape = "x".join(map(str, self.input_shape))
         return ", ".join([outside.words(self.builder), *parts, f"input {shape}", f"{self.classes} classes"])
 
+    def __hash__(self) -> int:
+        return hash(repr(self))  # options may hold lists, which have no hash of their own
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _received, (self.to_json(), is_trusted(self.builder))
 

@@ -47,6 +47,9 @@ class ArchSpec:
     counters: tuple[str, ...]  # integer buffers (batch norm's num_batches_tracked), always zero in what popgen writes
     head: str  # prefix of the last linear layer, "" when there is none
 
+    def __hash__(self) -> int:
+        return hash(self.config)
+
     @property
     def name(self) -> str:
         return self.config.name

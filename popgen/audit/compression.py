@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from typing import Any
 from safetensors import safe_open
 from torch import Tensor
 
-from popgen.data import load_data
+from popgen.archs import ArchSpec
+from popgen.data import Part, load_data
 from popgen.errors import BadInput, unknown_name
 from popgen.generator.generator import Generator
 from popgen.networks.forward import accuracy
@@ -86,6 +87,7 @@ def compression_report(
     *,
     held_out: bool | None = False,
     refine: Callable[[str, Flat, list[Checkpoint]], Tensor] | None = None,
+    data_dir: str | None = None,
 ) -> CompressionReport:
     """Measure a generator against a zoo, which need not be the one that it was trained on.
 
@@ -97,6 +99,7 @@ def compression_report(
         held_out: which checkpoints: False: those of training, True: the others, None: all.
         refine: (architecture, weights (n, p), records) to codes (n, k, d), for checkpoints that the generator does not
             hold; None: its encoder.
+        data_dir: the folder of named data sets; None: POPGEN_DATA, else ./data.
 
     Raises:
         NotFound: no such split, or a data set of the zoo that does not exist.
@@ -126,13 +129,14 @@ def compression_report(
         sizes["float32"] += 4 * weights.numel()
         sizes["float16"] += 2 * weights.numel()
         sizes["int8+zstd"] += small.compressed()
-        before = _accuracies(generator, records, weights, split)
+        parts = [getattr(load_data(record.data, data_dir), split) for record in records]
+        before = _accuracies(spec, weights, parts)
         original[arch] = statistics.fmean(before)
         forms = {"float16": weights.half().float(), "int8+zstd": small.weights(), "generator": None}
         lost["float32"][arch] = [0.0] * len(records)
         for name, networks in forms.items():
             networks = generator.restore(arch, latents, remainder) if networks is None else networks
-            after = _accuracies(generator, records, networks, split)
+            after = _accuracies(spec, networks, parts)
             lost[name][arch] = [a - b for a, b in zip(before, after, strict=True)]
     whole, part = generator_bytes(generator)
     extra = 2 * encoded * (generator.latent_mean[0].numel() + generator.remainder_codes.shape[1])
@@ -198,9 +202,7 @@ def comparable(generator: Generator, zoo: Zoo, held_out: bool | None) -> dict[st
     return found
 
 
-def _accuracies(generator: Generator, records: Sequence[Checkpoint], weights: Flat, split: str) -> list[float]:
-    spec = generator.spec(records[0].arch)
-    parts = [getattr(load_data(record.data), split) for record in records]
+def _accuracies(spec: ArchSpec, weights: Flat, parts: list[Part]) -> list[float]:
     return [accuracy(spec, flat, part) for flat, part in zip(weights, parts, strict=True)]
 
 

@@ -21,7 +21,9 @@ from popgen.generator import Generator
 from popgen.zoo import Zoo
 
 
-def contamination(data: DataSet, generator: Generator | None, zoo: Zoo | None) -> dict[str, Any]:
+def contamination(
+    data: DataSet, generator: Generator | None, zoo: Zoo | None, data_dir: str | None = None
+) -> dict[str, Any]:
     """Counts for each training set that shares images with the validation or test split.
 
     Returns:
@@ -30,9 +32,9 @@ def contamination(data: DataSet, generator: Generator | None, zoo: Zoo | None) -
     """
     shared, checked, not_checked = [], [], []
     plain = _plain(data.name)
-    own = data if plain == data.name or not is_local(plain) else load_data(plain)
+    own = data if plain == data.name else _local(plain, data_dir, required=True) or data
     for name, foreign in sorted(_trained_on(generator, zoo).items()):
-        known = own if name in (plain, data.name) else _local(name)
+        known = own if name in (plain, data.name) else _local(name, data_dir)
         if known is None:
             not_checked.append(name)
             continue
@@ -79,8 +81,11 @@ def _plain(name: str) -> str:
     return "/".join([source, *(m for m in modifiers if m.partition(":")[0] in SUBSETS)])
 
 
-def _local(name: str) -> DataSet | None:
+def _local(name: str, data_dir: str | None, required: bool = False) -> DataSet | None:
+    """The data set where it is on this machine. One that is broken counts as absent, unless it is `required`."""
     try:
-        return load_data(name) if is_local(name) else None
+        return load_data(name, data_dir) if is_local(name, data_dir) else None
     except PopgenError:
+        if required:
+            raise
         return None  # it is listed as not compared

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 @DATA_DIR
 @click.option("--seed", default=0, show_default=True, help="Draws the training images that refinement looks at.")
 @JSON
-def encode_command(zoo: str, generator: str, out: str, steps: int, seed: int, as_json: bool) -> None:
+def encode_command(
+    zoo: str, generator: str, out: str, steps: int, data_dir: str | None, seed: int, as_json: bool
+) -> None:
     """Add codes of the checkpoints of ZOO to a generator, so that `popgen retrieve` gives them back.
 
     \b
@@ -31,7 +33,7 @@ def encode_command(zoo: str, generator: str, out: str, steps: int, seed: int, as
     from popgen.cli.output import table
     from popgen.jobs.encode import encode as run_encode
 
-    rows = run_encode(zoo, out, generator=generator, steps=steps, seed=seed)
+    rows = run_encode(zoo, out, generator=generator, steps=steps, seed=seed, data_dir=data_dir)
     if as_json:
         click.echo(json.dumps({"generator": out, "archs": [row.to_json() for row in rows]}, indent=1))
         return
@@ -49,7 +51,9 @@ def encode_command(zoo: str, generator: str, out: str, steps: int, seed: int, as
 @DATA_DIR
 @click.option("--held-out", is_flag=True, help="The checkpoints that are held out, instead of those of training.")
 @JSON
-def report_command(generator: str, zoo_name: str | None, split: str, held_out: bool, as_json: bool) -> None:
+def report_command(
+    generator: str, zoo_name: str | None, split: str, data_dir: str | None, held_out: bool, as_json: bool
+) -> None:
     """The size of GENERATOR beside its zoo as float32, float16 and int8 + zstd, and what each costs in accuracy.
 
     Checkpoints that the generator does not hold are encoded for the report, without refinement.
@@ -60,7 +64,7 @@ def report_command(generator: str, zoo_name: str | None, split: str, held_out: b
     """
     from popgen.jobs.encode import report as run_report
 
-    found = run_report(generator, zoo_name, split, held_out=held_out)
+    found = run_report(generator, zoo_name, split, held_out=held_out, data_dir=data_dir)
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=1))
         return

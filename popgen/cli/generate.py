@@ -60,7 +60,9 @@ def generate_command(arch: list[str], data: str | None, count: int, out: str, as
 @click.option("--seed", type=int, help="Its seed.  [default: the best by validation accuracy]")
 @click.option("--out", type=click.Path(), help="File.  [default: ARCH-DATA.safetensors]")
 @JSON
-def retrieve_command(arch: str, data: str, generator: str, seed: int | None, out: str | None, as_json: bool) -> None:
+def retrieve_command(
+    arch: str, data: str, data_dir: str | None, generator: str, seed: int | None, out: str | None, as_json: bool
+) -> None:
     """Give a checkpoint of the zoo back from the generator, with its accuracy beside the original's.
 
     \b
@@ -70,7 +72,7 @@ def retrieve_command(arch: str, data: str, generator: str, seed: int | None, out
     from popgen.cli.output import table
     from popgen.jobs.retrieve import retrieve as run_retrieve
 
-    got = run_retrieve(arch, data, out, generator=generator, seed=seed)
+    got = run_retrieve(arch, data, out, generator=generator, seed=seed, data_dir=data_dir)
     if as_json:
         click.echo(json.dumps(got.to_json(), indent=1))
         return

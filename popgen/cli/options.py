@@ -9,16 +9,7 @@ import click
 _HELP = "Folder of named data sets such as cifar10.  [default: $POPGEN_DATA, else data]"
 
 
-def _use(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
-    if value is not None:
-        from popgen.data.folder import use_data_dir
-
-        use_data_dir(value)
-
-
-# of commands whose settings are not kept in a file; the others name it in their settings
-DATA_DIR = click.option("--data-dir", type=click.Path(), expose_value=False, callback=_use, help=_HELP)
-DATA_DIR_SETTING = click.option("--data-dir", type=click.Path(resolve_path=True), help=_HELP)
+DATA_DIR = click.option("--data-dir", type=click.Path(resolve_path=True), help=_HELP)
 
 
 class Numbers(click.ParamType):

@@ -10,7 +10,7 @@ import click
 
 from popgen.cli.options import (
     BASE_HELP,
-    DATA_DIR_SETTING,
+    DATA_DIR,
     JSON,
     PARTS_HELP,
     PRIOR,
@@ -67,7 +67,7 @@ def worth_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--data", help="Data set: digits/rotate:45, cifar10, npz:FILE, folder:FOLDER, hf:OWNER/NAME, module:function."
 )
-@DATA_DIR_SETTING
+@DATA_DIR
 @click.option(
     "--generator",
     help="A built-in generator, or the folder that `popgen train` wrote.  [default: digits where it knows the architecture, "
@@ -190,7 +190,7 @@ def search_command(
             "zoo": None if found_zoo is None else found_zoo.name,
             "evaluations": config.evaluations,
             "data_remarks": list(jobs[0].data.remarks),
-            "contamination": contamination(jobs[0].data, made, found_zoo),
+            "contamination": contamination(jobs[0].data, made, found_zoo, config.data_dir),
             "cost": jobs[0].fitness.cost,
         }
         click.echo(json.dumps(facts, indent=1))

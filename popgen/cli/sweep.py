@@ -35,6 +35,7 @@ def sweep_command(
     evaluations: int | None,
     address: str | None,
     parallel: int | None,
+    data_dir: str | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -60,7 +61,7 @@ def sweep_command(
     if resume is not None:
         config = resumed(resume, evaluations)
     if dry_run:
-        trials = plan(config, remark)
+        trials = plan(config, remark, data_dir)
         workers = int(trials[0].workers)
         facts = {
             "searches": [f"{one.archs[0]} on {one.data}, seed {one.seed}" for one in trials],
@@ -69,7 +70,8 @@ def sweep_command(
         click.echo(json.dumps(facts, indent=1))
         return
     with SweepBars() as bars:
-        rows = run_sweep(config, out, resume, address=address, parallel=parallel, report=bars.report, say=remark)
+        options: dict[str, Any] = {"address": address, "parallel": parallel, "data_dir": data_dir}
+        rows = run_sweep(config, out, resume, **options, report=bars.report, say=remark)
     _print_rows(config.name, rows, as_json)
     check_done(rows)
 

@@ -38,6 +38,7 @@ def train_command(
     spec: str,
     out: str | None,
     zoo_name: str | None,
+    data_dir: str | None,
     workers: int | None,
     train_workers: int,
     address: str | None,
@@ -70,6 +71,7 @@ def train_command(
             train_workers=train_workers,
             address=address if train_workers > 1 else None,
             overrides=overrides,
+            data_dir=data_dir,
             report=bars.report,
         )
     metrics = made.provenance.metrics

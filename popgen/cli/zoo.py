@@ -44,7 +44,13 @@ def zoo() -> None:
 @click.option("--dry-run", is_flag=True, help="Check the spec and say what would be trained or imported.")
 @JSON
 def build_command(
-    spec: str, out: Path | None, workers: int | None, sets: Sequence[str], dry_run: bool, as_json: bool
+    spec: str,
+    out: Path | None,
+    workers: int | None,
+    sets: Sequence[str],
+    data_dir: str | None,
+    dry_run: bool,
+    as_json: bool,
 ) -> None:
     """Train or import the networks of SPEC (a YAML file) that its zoo lacks. Stop it and start it again as you like.
 
@@ -63,7 +69,7 @@ def build_command(
     from popgen.zoo.build.build import build_zoo, plan
 
     if dry_run:
-        todo = plan(zoo_spec, out)
+        todo = plan(zoo_spec, out, data_dir)
         data = list(dict.fromkeys([*zoo_spec.data_names, *(f.data for f in todo.imports)]))
         facts = {
             "zoo": str(out),
@@ -80,7 +86,7 @@ def build_command(
             text = f"{out}: {todo.total} networks ({grid}), {len(todo.jobs)} to train"
         _print(facts, text, as_json)
         return
-    built = build_zoo(zoo_spec, out, workers=workers)
+    built = build_zoo(zoo_spec, out, workers=workers, data_dir=data_dir)
     _print(_summary(built), f"{out}: {len(built)} networks, sha256 {built.sha256[:16]}", as_json)
 
 
@@ -124,6 +130,7 @@ def import_command(
     input_shape: str | None,
     classes: str | None,
     check: str | None,
+    data_dir: str | None,
     as_json: bool,
     **described: Any,
 ) -> None:
@@ -155,7 +162,7 @@ def import_command(
         replace(file, changes=changes.model_copy(update={"name": new_name or file.arch}))
         for file in list_files(path, default)
     ]
-    check_data = load_data(check) if check else None
+    check_data = load_data(check, data_dir) if check else None
     target = Zoo.open(folder) if (folder / "zoo.json").exists() else Zoo.create(folder, folder.resolve().name)
     added = import_many(target, files, check=check_data, report=_report_import)
     rows = [_row(record) for record in added]

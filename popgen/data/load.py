@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from popgen.data.dataset import SPLITS, DataSet, Part, fit_images, from_arrays
-from popgen.data.folder import data_dir
+from popgen.data.folder import data_folder
 from popgen.data.images.variants import VARIANTS, apply_variants, parse_variant
 from popgen.data.sources.binary import CIFAR
 from popgen.data.sources.catalogue import CATALOGUE
@@ -114,8 +114,11 @@ def split_size(source: str) -> tuple[str, int | None]:
     return base, int(text)
 
 
-def load_data(name: str) -> DataSet:
+def load_data(name: str, data_dir: str | Path | None = None) -> DataSet:
     """The data set of that name, variants applied.
+
+    Args:
+        data_dir: the folder of named data sets; None: POPGEN_DATA, else ./data.
 
     Raises:
         NotFound: no such source, file or variant.
@@ -126,18 +129,19 @@ def load_data(name: str) -> DataSet:
     ((1, 8, 8), 1000, 300, 497)
     """
     check_data_name(name)
-    key = name, _file_state(split_size(split_name(name)[0])[0])
+    root = data_folder(data_dir)
+    key = name, _file_state(split_size(split_name(name)[0])[0], root)
     if key in _loaded:
         _loaded.move_to_end(key)
         return _loaded[key]
-    made = _load(name)
+    made = _load(name, root)
     _loaded[key] = made
     while len(_loaded) > 1 and sum(map(_bytes, _loaded.values())) > _KEPT_BYTES:
         _loaded.popitem(last=False)
     return made
 
 
-def is_local(name: str) -> bool:
+def is_local(name: str, data_dir: str | Path | None = None) -> bool:
     """Whether a data set can be loaded without a network, and without running code that is not popgen's.
 
     >>> is_local("digits/rotate:30"), is_local("npz:missing.npz"), is_local("math:pi")
@@ -147,18 +151,17 @@ def is_local(name: str) -> bool:
     prefix, _, path = base.partition(":")
     if prefix in ("npz", "folder", "hf"):
         return Path(parse_hub(path)[0] if prefix == "hf" else path).exists()
-    return base in _BUILTIN or (base in CATALOGUE and named_is_there(base))
+    return base in _BUILTIN or (base in CATALOGUE and named_is_there(base, data_folder(data_dir)))
 
 
 def _bytes(data: DataSet) -> int:
     return sum(getattr(data, split).images.numel() * 4 for split in SPLITS)
 
 
-def _file_state(base: str) -> tuple[tuple[str, int, int], ...]:
+def _file_state(base: str, root: Path) -> tuple[tuple[str, int, int], ...]:
     """What tells a changed file from the one that was loaded: absolute path, time and size of each."""
     prefix, _, path = base.partition(":")
     if base in CATALOGUE:  # an .npz, or the files and folders that stand for a layout
-        root = data_dir()
         inside = [f"{base}.npz", *CATALOGUE[base].needs, *CIFAR.get(base, ())[:1]]
         found = [p for place in (root, root / base) for p in (place / name for name in inside) if p.exists()]
         files = found + [file for p in found if p.is_dir() for file in sorted(p.iterdir())]
@@ -170,17 +173,17 @@ def _file_state(base: str) -> tuple[tuple[str, int, int], ...]:
     return tuple((str(f.absolute()), f.stat().st_mtime_ns, f.stat().st_size) for f in files)
 
 
-def _load(name: str) -> DataSet:
+def _load(name: str, root: Path) -> DataSet:
     source, variants = split_name(name)
     if variants:
-        changed = load_data(source)
+        changed = load_data(source, root)
         for text in variants:
             changed = _modified(changed, text)
         return replace(changed, name=name)
     base, size = split_size(source)
     prefix, _, path = base.partition(":")
     if base in CATALOGUE:
-        return named(name, base, size)
+        return named(name, base, size, root)
     if prefix == "folder":
         return folder(name, Path(path), size)
     if prefix == "hf":

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from popgen.archs import ArchSpec
 from popgen.networks.forward import skeleton
-from popgen.networks.train import one_thread
+from popgen.networks.threads import threads
 from popgen.types import Images, Labels
 
 _FORWARD_AND_BACKWARD = 3  # passes: the gradient costs about two forward passes
@@ -69,7 +69,7 @@ def take_steps(spec: ArchSpec, flat: Tensor, inputs: Images, labels: Labels, sgd
     net.requires_grad_(True)
     parameters = list(net.parameters())
     optimizer = torch.optim.SGD(parameters, lr=sgd.lr, momentum=sgd.momentum)
-    with one_thread(), torch.enable_grad():
+    with threads(1), torch.enable_grad():
         for step, rows in enumerate(sgd.batches(len(labels))):
             optimizer.param_groups[0]["lr"] = sgd.lr * (1 + math.cos(math.pi * step / sgd.steps)) / 2
             optimizer.zero_grad()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from popgen.audit.compression import CompressionReport, comparable, compression_report
-from popgen.data import load_data
+from popgen.data import DataSet, load_data
 from popgen.errors import BadInput, NotFound
 from popgen.files import check_empty
 from popgen.generator import Generator
@@ -19,7 +19,7 @@ from popgen.generator.records import Code
 from popgen.generator.refine import STEPS, refine_codes
 from popgen.jobs.searching.origin import open_zoo
 from popgen.networks.forward import accuracy
-from popgen.networks.train import one_thread
+from popgen.networks.threads import threads
 from popgen.types import Flat
 from popgen.zoo import Checkpoint, Zoo
 
@@ -38,12 +38,21 @@ class Encoded:
         return asdict(self)
 
 
-def encode(zoo: str, out: str, *, generator: str = "digits", steps: int = STEPS, seed: int = 0) -> list[Encoded]:
+def encode(
+    zoo: str,
+    out: str,
+    *,
+    generator: str = "digits",
+    steps: int = STEPS,
+    seed: int = 0,
+    data_dir: str | None = None,
+) -> list[Encoded]:
     """Write the generator with codes of all checkpoints of `zoo` that it lacks, held-out ones included, as the folder `out`.
 
     Args:
         steps: of refinement, which needs the training images of the checkpoints' data sets; 0: the encoder's codes.
         seed: draws those images.
+        data_dir: the folder of named data sets; None: POPGEN_DATA, else ./data.
 
     Raises:
         PopgenError: an unknown name, an `out` that is not empty, nothing to encode.
@@ -61,19 +70,27 @@ def encode(zoo: str, out: str, *, generator: str = "digits", steps: int = STEPS,
             "`popgen retrieve` gives them back.",
         )
     rows, before = [], len(made.records)
-    with one_thread():
+    with threads(1):
         for arch, records in todo.items():
             if records:
-                rows.append(_add(made, arch, records, found.matrix(records), steps, seed))
+                data = [load_data(record.data, data_dir) for record in records]
+                rows.append(_add(made, arch, records, data, found.matrix(records), steps, seed))
     entry = {"zoo": found.name, "zoo_sha256": found.sha256, "codes": len(made.records) - before}
     made.provenance.metrics.setdefault("encoded", []).append(entry)
     made.save_pretrained(folder)
     return rows
 
 
-def _add(made: Generator, arch: str, records: list[Checkpoint], weights: Flat, steps: int, seed: int) -> Encoded:
+def _add(
+    made: Generator,
+    arch: str,
+    records: list[Checkpoint],
+    data: list[DataSet],
+    weights: Flat,
+    steps: int,
+    seed: int,
+) -> Encoded:
     """Codes and records of checkpoints, at the end of the generator's."""
-    data = [load_data(record.data) for record in records]
     codes = made.encode(arch, weights)
     if steps:
         codes = refine_codes(made, arch, weights, data, codes, steps=steps, seed=seed)
@@ -92,7 +109,9 @@ def _add(made: Generator, arch: str, records: list[Checkpoint], weights: Flat, s
     return Encoded(arch, len(records), mean_accuracy(weights), mean_accuracy(made.restore(arch, codes, rest)))
 
 
-def report(generator: str, zoo: str | None = None, split: str = "val", *, held_out: bool = False) -> CompressionReport:
+def report(
+    generator: str, zoo: str | None = None, split: str = "val", *, held_out: bool = False, data_dir: str | None = None
+) -> CompressionReport:
     """Sizes and losses of a generator and a zoo, by default the one that it was trained on.
 
     Raises:
@@ -106,5 +125,5 @@ def report(generator: str, zoo: str | None = None, split: str = "val", *, held_o
             "looked in ./zoos and among the packaged ones",
             "Name its folder with --zoo.",
         )
-    with one_thread():
-        return compression_report(made, found, split, held_out=held_out)
+    with threads(1):
+        return compression_report(made, found, split, held_out=held_out, data_dir=data_dir)

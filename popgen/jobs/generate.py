@@ -23,7 +23,7 @@ from popgen.generator.strength import Strength
 from popgen.generator.unseen import Target, find_target
 from popgen.jobs.searching.origin import open_zoo
 from popgen.networks.forward import accuracy
-from popgen.networks.train import one_thread
+from popgen.networks.threads import threads
 from popgen.types import Flat
 from popgen.weights.mask import Parts, check_parts, read_parts
 
@@ -61,6 +61,7 @@ def generate(
     parts: Sequence[str] = (),
     base: str | None = None,
     address: str | None = None,
+    data_dir: str | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[Generated]:
     """Sample `n` networks for each architecture and write them as `out/ARCH/00.safetensors`, ...
@@ -74,6 +75,8 @@ def generate(
         parts: `head` or globs of tensors' names: only these are generated; the others are those of the safetensors file `base`.
         address: of a Ray cluster: each architecture is sampled on one of its CPUs. The files are the same and are written
             here; the nodes need popgen, but neither the generator nor the data set.
+
+        data_dir: the folder of named data sets; None: POPGEN_DATA, else ./data.
 
     Raises:
         PopgenError: an unknown name, or an `out` that is not empty.
@@ -101,7 +104,7 @@ def generate(
         raise BadInput(f"-n is {n}", "at least one network is generated", "Give a number such as 16.")
     folder = Path(out)
     check_empty(folder, "a population")
-    data_set = None if data is None else load_data(data)
+    data_set = None if data is None else load_data(data, data_dir)
     if data_set is not None:
         made.check_data(data_set)
     made.load_encoders()
@@ -172,7 +175,7 @@ class _Sampler:
     parts: Parts | None = None
 
     def __call__(self, arch: str) -> _Sampled:
-        with one_thread():
+        with threads(1):
             target = find_target(self.generator, arch)
             strength = self._strength(target.source)
             options = {**self.options, "strength": strength.value}

@@ -19,7 +19,7 @@ from ray.train.torch import TorchTrainer, get_device
 
 from popgen import errors
 from popgen.configs.generator import GeneratorConfig
-from popgen.data.folder import data_dir, use_data_dir
+from popgen.data.folder import data_folder
 from popgen.errors import BadInput, CannotResume, PopgenError, brief
 from popgen.files import write_text
 from popgen.generator.generator import Generator
@@ -36,7 +36,13 @@ _REFUSED = "refused.json"
 
 
 def train_on_ray(
-    zoo: Zoo, config: GeneratorConfig, out: Path, report: Report, workers: int, address: str | None = None
+    zoo: Zoo,
+    config: GeneratorConfig,
+    out: Path,
+    report: Report,
+    workers: int,
+    address: str | None = None,
+    data_dir: str | None = None,
 ) -> Generator:
     """As `train_generator`, on `workers` workers of one CPU each, and one GPU each where the settings and the cluster have them.
 
@@ -62,7 +68,7 @@ def train_on_ray(
             "zoo": str(zoo.folder.absolute()),
             "config": config.model_dump(),
             "out": str(out),
-            "data": str(data_dir()),
+            "data_dir": str(data_folder(data_dir)),
         }
         trainer = TorchTrainer(
             _worker,
@@ -109,9 +115,10 @@ def _gpus(config: GeneratorConfig, workers: int) -> bool:
 def _worker(settings: dict[str, Any]) -> None:
     """One worker. What popgen refuses would be refused again, so it is written down and not raised: Ray would start anew."""
     out, config = Path(settings["out"]), GeneratorConfig(**settings["config"])
-    use_data_dir(settings["data"])
     try:
-        train_generator(Zoo.open(settings["zoo"]), config, out, lambda *_: None, str(get_device()))
+        train_generator(
+            Zoo.open(settings["zoo"]), config, out, lambda *_: None, str(get_device()), settings["data_dir"]
+        )
     except PopgenError as error:
         if ray.train.get_context().get_world_rank() == 0:
             content = {"kind": type(error).__name__, "lines": [error.what, error.why, error.todo]}

@@ -35,7 +35,13 @@ class Retrieved:
 
 
 def retrieve(
-    arch: str, data: str, out: str | None = None, *, generator: str = "digits", seed: int | None = None
+    arch: str,
+    data: str,
+    out: str | None = None,
+    *,
+    generator: str = "digits",
+    seed: int | None = None,
+    data_dir: str | None = None,
 ) -> Retrieved:
     """Decode the code of the best training checkpoint of `arch` on `data` (or of the one with `seed`).
 
@@ -60,7 +66,7 @@ def retrieve(
         )
     code, latent = found[0]
     flat = made.restore(arch, latent[None], made.remainder_codes[code.row][None])[0]
-    data_set = load_data(data)
+    data_set = load_data(data, data_dir)
     file = Path(out or safe_name(f"{arch}-{data}.safetensors"))
     if file.is_dir():
         raise BadInput(

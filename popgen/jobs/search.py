@@ -24,7 +24,7 @@ from popgen.data.dataset import fit_remark
 from popgen.errors import BadInput
 from popgen.fitness import Fitness, LatentObjective
 from popgen.generator import Generator
-from popgen.jobs.searching.checks import Job, placed, prepare, settings
+from popgen.jobs.searching.checks import Job, prepare, settings, with_data_folder
 from popgen.jobs.searching.finetune import Tuning, finetune
 from popgen.jobs.searching.folder import RunFolder
 from popgen.jobs.searching.population import make_population
@@ -86,11 +86,11 @@ def search(
     Raises:
         PopgenError: a name, shape or combination that does not fit, before any long work.
     """
-    config = placed(config)
+    config = with_data_folder(config)
     jobs, generator, zoo = prepare(config, say)
     for text in jobs[0].data.remarks:
         say(f"{config.data}: {text}")
-    seen = contamination(jobs[0].data, generator, zoo)
+    seen = contamination(jobs[0].data, generator, zoo, config.data_dir)
     say_contamination(seen, config.data, say)
     recorded = {
         "data_sha256": jobs[0].data.sha256,

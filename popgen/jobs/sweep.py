@@ -25,7 +25,7 @@ from popgen.configs.sweep import SweepConfig, load_sweep
 from popgen.errors import BadInput, CannotResume, NotFound, PopgenError
 from popgen.files import new_folder, safe_name, write_text
 from popgen.jobs.search import prepare, search
-from popgen.jobs.searching.checks import placed
+from popgen.jobs.searching.checks import with_data_folder
 from popgen.jobs.searching.folder import RunFolder
 from search.sweep.sweep import Outcome, SweepProgress, run_trials
 
@@ -70,6 +70,7 @@ def sweep(
     *,
     address: str | None = None,
     parallel: int | None = None,
+    data_dir: str | None = None,
     report: Report | None = None,
     say: Callable[[str], None] = print,
 ) -> list[SweepRow]:
@@ -80,6 +81,7 @@ def sweep(
         resume: the folder of a sweep to continue; `config` is what `resumed` read from it.
         address: of a Ray cluster; None: this machine.
         parallel: how many searches may run at once; None: as many as there is room for.
+        data_dir: the folder of named data sets, where `search` does not name it; None: POPGEN_DATA, else ./data.
         report: called when a search has begun or ended.
         say: called with one line for everything that a user should know of.
 
@@ -87,7 +89,7 @@ def sweep(
         PopgenError: a name or value that does not fit any search, before Ray starts.
         SearchError: the cluster cannot be reached, is too small, or does not share the folder.
     """
-    trials = plan(config, say)
+    trials = plan(config, say, data_dir)
     folder = new_folder(out, Path("sweeps") / config.name, "sweep", "sweep.yaml") if resume is None else Path(resume)
     if resume is not None:
         before = read(resume)
@@ -118,13 +120,13 @@ def sweep(
     return rows
 
 
-def plan(config: SweepConfig, say: Callable[[str], None] = print) -> list[SearchConfig]:
+def plan(config: SweepConfig, say: Callable[[str], None] = print, data_dir: str | None = None) -> list[SearchConfig]:
     """The settings of every search, all of them checked: names, shapes, heads, the generator, the optimizer.
 
     Raises:
         PopgenError: what `popgen search` would refuse.
     """
-    trials = [placed(one) for one in config.searches()]
+    trials = [with_data_folder(one, data_dir) for one in config.searches()]
     for data in config.data:
         of_data = [one for one in trials if one.data == data]
         # All architectures at once: what they share is loaded once.

@@ -35,6 +35,7 @@ def train(
     train_workers: int = 1,
     address: str | None = None,
     overrides: dict[str, Any] | None = None,
+    data_dir: str | None = None,
     report: Report | None = None,
 ) -> Generator:
     """Train the generator of a spec and save it.
@@ -46,6 +47,7 @@ def train(
         train_workers: workers that share every step of the generator's training (Ray Train); 1: this process alone.
         address: of the Ray cluster that they run on; None: RAY_ADDRESS, else this machine.
         overrides: dotted keys of the spec with other values.
+        data_dir: the folder of named data sets; None: POPGEN_DATA, else ./data.
         report: called after every step with stage, step, number of steps, smoothed losses.
 
     Raises:
@@ -60,18 +62,28 @@ def train(
     check_workers(config, train_workers)
     entries = [*content.zoo.archs, *(entry.arch for entry in content.zoo.checkpoints if entry.arch)]
     trust_named(entry.like or entry.name for entry in entries)
-    found = Zoo.open(zoo) if zoo else build_zoo(content.zoo, Path("zoos") / content.zoo.name, workers=workers)
-    made = _train(found, config, folder, report or (lambda *_: None), train_workers, address)
-    made.provenance.metrics["compression"] = compression_report(made, found).to_json()
+    found = (
+        Zoo.open(zoo)
+        if zoo
+        else build_zoo(content.zoo, Path("zoos") / content.zoo.name, workers=workers, data_dir=data_dir)
+    )
+    made = _train(found, config, folder, report or (lambda *_: None), train_workers, address, data_dir)
+    made.provenance.metrics["compression"] = compression_report(made, found, data_dir=data_dir).to_json()
     made.save_config(folder)
     return made
 
 
 def _train(
-    zoo: Zoo, config: GeneratorConfig, folder: Path, report: Report, workers: int, address: str | None
+    zoo: Zoo,
+    config: GeneratorConfig,
+    folder: Path,
+    report: Report,
+    workers: int,
+    address: str | None,
+    data_dir: str | None,
 ) -> Generator:
     if workers > 1 or address:
         from popgen.jobs.ray_train import train_on_ray  # noqa: PLC0415 - Ray takes a second
 
-        return train_on_ray(zoo, config, folder, report, workers, address)
-    return train_generator(zoo, config, folder, report)
+        return train_on_ray(zoo, config, folder, report, workers, address, data_dir)
+    return train_generator(zoo, config, folder, report, data_dir=data_dir)

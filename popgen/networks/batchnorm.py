@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +12,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from popgen.archs import ArchSpec
 from popgen.networks.fast import fast_network
-from popgen.networks.skeleton import skeleton
+from popgen.networks.skeleton import KEPT, skeleton
 from popgen.types import Images
 
 _BATCH = 500  # images a forward pass; the statistics of the batches are averaged
 _LEAST = 100  # of large images, on which smaller batches are twice as quick; below, statistics of a batch get noisy
-_MEASURING: dict[str, nn.Module] = {}
 
 
 @torch.no_grad()
@@ -40,16 +40,14 @@ def reestimate(spec: ArchSpec, flat: Tensor, inputs: Images) -> Tensor:
     return spec.to_flat(net.state_dict())
 
 
+@lru_cache(maxsize=KEPT)
 def _measuring(spec: ArchSpec, device: torch.device) -> nn.Module:
-    """The architecture with batch norms that measure; made once."""
-    key = f"{spec.config!r} on {device}"
-    if key not in _MEASURING:
-        net = copy.deepcopy(skeleton(spec)).to(device)
-        for module in net.modules():
-            if isinstance(module, _BatchNorm):
-                module.momentum = None  # torch then keeps the plain average over batches
-                module.train()
-        if fast_network(spec, device).channels_last:
-            net.to(memory_format=torch.channels_last)
-        _MEASURING[key] = net
-    return _MEASURING[key]
+    """The architecture with batch norms that measure."""
+    net = copy.deepcopy(skeleton(spec)).to(device)
+    for module in net.modules():
+        if isinstance(module, _BatchNorm):
+            module.momentum = None  # torch then keeps the plain average over batches
+            module.train()
+    if fast_network(spec, device).channels_last:
+        net.to(memory_format=torch.channels_last)
+    return net

@@ -17,6 +17,7 @@ from __future__ import annotations
 import copy
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -25,12 +26,11 @@ from torch.func import functional_call
 
 from popgen.archs import ArchSpec
 from popgen.networks.folding import fold_batch_norm
-from popgen.networks.skeleton import skeleton
+from popgen.networks.skeleton import KEPT, skeleton
 from popgen.types import Images, StateDict
 
 _CACHE = 2 << 20  # bytes of the largest activation of a batch
 _BATCH = 1000  # images a batch, where activations are small
-_MADE: dict[tuple[str, str, bool], FastNetwork] = {}
 
 
 class FastNetwork:
@@ -81,10 +81,12 @@ class FastNetwork:
 
 def fast_network(spec: ArchSpec, device: torch.device | str = "cpu", bfloat16: bool = False) -> FastNetwork:
     """The FastNetwork of an architecture; the second call for the same is free."""
-    key = repr(spec.config), str(device), bfloat16
-    if key not in _MADE:
-        _MADE[key] = FastNetwork(spec, str(device), bfloat16)
-    return _MADE[key]
+    return _made(spec, str(device), bfloat16)
+
+
+@lru_cache(maxsize=KEPT)
+def _made(spec: ArchSpec, device: str, bfloat16: bool) -> FastNetwork:
+    return FastNetwork(spec, device, bfloat16)
 
 
 def _batch(net: nn.Module, example: Images) -> int:

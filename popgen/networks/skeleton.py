@@ -1,17 +1,17 @@
-"""Modules that weights are put into."""
+"""The module of an architecture, into which weights are put."""
 
 from __future__ import annotations
+
+from functools import lru_cache
 
 from torch import nn
 
 from popgen.archs import ArchSpec, build
 
-_SKELETONS: dict[str, nn.Module] = {}
+KEPT = 32  # architectures whose modules are kept; a run has a handful
 
 
+@lru_cache(maxsize=KEPT)
 def skeleton(spec: ArchSpec) -> nn.Module:
-    """An instance of the architecture in evaluation mode, whose own weights do not matter; made once."""
-    key = repr(spec.config)
-    if key not in _SKELETONS:
-        _SKELETONS[key] = build(spec.config, seed=0).eval().requires_grad_(False)
-    return _SKELETONS[key]
+    """The network in evaluation mode and without gradients. Its own weights do not matter: callers pass theirs."""
+    return build(spec.config, seed=0).eval().requires_grad_(False)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,6 +13,7 @@ from popgen.data import DataSet, Part
 from popgen.data.images.augment import flip_and_crop
 from popgen.errors import BadInput
 from popgen.networks.forward import network_inputs
+from popgen.networks.threads import threads
 from popgen.types import Images, StateDict
 
 _EVAL_BATCH = 1000  # images a forward pass: bounds memory, large enough to keep a core busy
@@ -45,7 +43,7 @@ def train_network(
             "one output a class",
             f"In the spec: archs: [{{name: my-net, like: {spec.name}, classes: {len(data.classes)}}}]",
         )
-    with one_thread():
+    with threads(1):
         net = build(spec.config, seed=seed)
         if start is not None:
             net.load_state_dict(start, strict=False)
@@ -155,14 +153,3 @@ def fit(
             optimizer.step()
             if schedule is not None:
                 schedule.step()
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Sums over threads differ in their last bits with the number of threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from popgen.archs import ArchSpec, build
 from popgen.errors import BadInput, PopgenError, brief
+from popgen.networks.skeleton import KEPT
 
 _NOTHING = 0  # the number of what is zero for every unit, such as padding
 _MOVES = {
@@ -55,7 +57,6 @@ _POOLS = {
     *("max_pool2d_with_indices", "avg_pool2d", "_adaptive_avg_pool2d", "adaptive_max_pool2d", "upsample_nearest2d"),
 }
 _ZEROS = {"zeros", "new_zeros", "zeros_like"}
-_FOUND: dict[str, tuple[Stream, ...]] = {}  # by configuration
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ class Stream:
     places: tuple[Place, ...]
 
 
+@lru_cache(maxsize=KEPT)
 def find_streams(spec: ArchSpec) -> tuple[Stream, ...]:
     """The streams of a network, in the order in which an image meets them; inputs and outputs stand in none.
 
@@ -86,10 +88,7 @@ def find_streams(spec: ArchSpec) -> tuple[Stream, ...]:
     >>> [stream.units for stream in find_streams(ArchSpec.from_config("resnet20"))][:2]
     [16, 16]
     """
-    key = repr(spec.config)
-    if key not in _FOUND:
-        _FOUND[key] = trace_streams(build(spec.config, seed=0), spec.config.input_shape, spec.name)
-    return _FOUND[key]
+    return trace_streams(build(spec.config, seed=0), spec.config.input_shape, spec.name)
 
 
 def trace_streams(net: nn.Module, input_shape: Sequence[int], name: str) -> tuple[Stream, ...]:

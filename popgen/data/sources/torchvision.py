@@ -17,7 +17,6 @@ from typing import Any
 import torch
 
 from popgen.data.dataset import DataSet, Part, from_parts
-from popgen.data.folder import data_dir
 from popgen.data.sources import binary
 from popgen.data.sources.catalogue import CATALOGUE, Named
 from popgen.data.sources.files import images_of, npz
@@ -25,11 +24,12 @@ from popgen.data.sources.gather import Pictures, centre_square, check_bytes, gat
 from popgen.errors import BrokenFile, Offline, PopgenError, brief
 
 
-def named(name: str, base: str, size: int | None) -> DataSet:
+def named(name: str, base: str, size: int | None, root: Path) -> DataSet:
     """The set `base` of the catalogue, read from the data folder or downloaded to it.
 
     Args:
         name: of the result.
+        root: the folder of named data sets.
         size: images are resized and cropped to it; None: the set's default, which sets of one small size have not.
 
     Raises:
@@ -37,7 +37,7 @@ def named(name: str, base: str, size: int | None) -> DataSet:
         BrokenFile: files that are truncated or altered.
         BadInput: more bytes than are read.
     """
-    entry, root = CATALOGUE[base], data_dir()
+    entry = CATALOGUE[base]
     for file in (root / f"{base}.npz", root / base / f"{base}.npz"):
         if file.exists():
             return sized(npz(name, file), size)
@@ -56,9 +56,8 @@ def named(name: str, base: str, size: int | None) -> DataSet:
     return from_parts(name, classes, parts, remarks + more)
 
 
-def named_is_there(base: str) -> bool:
-    """Whether the data folder has the set, in any of its forms."""
-    root = data_dir()
+def named_is_there(base: str, root: Path) -> bool:
+    """Whether the folder `root` has the set, in any of its forms."""
     files = [place / f"{base}.npz" for place in (root, root / base)]
     folders = [place / binary.CIFAR[base][0] for place in (root, root / base) if base in binary.CIFAR]
     return any(p.exists() for p in files + folders) or any(_is_there(p, CATALOGUE[base]) for p in (root, root / base))

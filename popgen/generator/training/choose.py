@@ -26,7 +26,7 @@ def choose_prior(generator: Generator, tasks: Tasks) -> dict[str, float]:
         held_out = sorted({r.data for r in task.held_out})
         names = held_out or sorted({r.data for r in task.records})
         for name in names[:: -(-len(names) // _TASKS)]:
-            data = tasks.data.get(name) or load_data(name)
+            data = tasks.data.get(name) or load_data(name, tasks.data_dir)
             for prior in candidates:
                 flats = generator.decode(arch, generator.sample(arch, data, _SAMPLES, prior=prior))
                 scores[prior].append(statistics.mean(accuracy(generator.spec(arch), flat, data.val) for flat in flats))

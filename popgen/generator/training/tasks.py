@@ -61,6 +61,7 @@ class Tasks:
     text_dim: int
     device: str = "cpu"
     augment: str = "none"
+    data_dir: str | None = None  # the folder of named data sets
 
     @property
     def with_checkpoints(self) -> list[str]:
@@ -83,6 +84,7 @@ class Tasks:
         memory: float = 4.0,
         device: str = "cpu",
         augment: str = "none",
+        data_dir: str | None = None,
     ) -> Tasks:
         """Read the zoo, its data sets, and their features.
 
@@ -91,6 +93,7 @@ class Tasks:
             memory: GB of weights that are kept; the weights of a larger zoo are read when they are needed.
             device: where weights, inputs and features are used.
             augment: what is done to the images that networks are trained on: none or flip-crop.
+            data_dir: the folder of named data sets; None: POPGEN_DATA, else ./data.
 
         Raises:
             BadInput: a zoo without training checkpoints, an extra data set that is held out or has other classes.
@@ -111,12 +114,14 @@ class Tasks:
             x, held_out_x = (WeightRows(zoo, part, scaling, fits, device) for part in (records, held_out))
             vector = arch_vectors([spec], texts)[0].to(device)
             archs[name] = ArchTask(spec, scaling, records, x, held_out, held_out_x, vector)
-        data = {name: load_data(name) for name in sorted({r.data for t in archs.values() for r in t.records})}
-        _check_extra(zoo, archs, data, extra)
-        data |= {name: load_data(name) for name in extra}
+        names = sorted({r.data for t in archs.values() for r in t.records})
+        data = {name: load_data(name, data_dir) for name in names}
+        more = {name: load_data(name, data_dir) for name in extra}
+        _check_extra(zoo, archs, data, more)
+        data |= more
         features = {name: _features(data_set, images, config) for name, data_set in data.items()}
         sentences = dict(zip(data, texts.encode([describe(name) for name in data]).to(device), strict=True))
-        return cls(archs, data, features, sentences, images.dim, texts.dim, device, augment)
+        return cls(archs, data, features, sentences, images.dim, texts.dim, device, augment, data_dir)
 
     def draw_images(self, arch: str, data: str, count: int) -> tuple[Images, Labels]:
         """`count` random training images, as the architecture takes them, with labels."""
@@ -132,14 +137,14 @@ class Tasks:
         return torch.stack(drawn).to(self.device)
 
 
-def _check_extra(zoo: Zoo, archs: dict[str, ArchTask], data: dict[str, DataSet], extra: Sequence[str]) -> None:
+def _check_extra(zoo: Zoo, archs: dict[str, ArchTask], data: dict[str, DataSet], extra: dict[str, DataSet]) -> None:
     held_out = {r.data for r in zoo.select(held_out=True)} - data.keys()
-    for name in extra:
+    for name, extra_data in extra.items():
         if name in held_out:
             raise BadInput(
                 f"generator.tune.tasks has {name!r}, which the zoo holds out", "it would not be held out any more", ""
             )
-        classes = len(load_data(name).classes)
+        classes = len(extra_data.classes)
         for arch, task in archs.items():
             if classes != task.spec.config.classes:
                 raise BadInput(

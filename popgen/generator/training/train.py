@@ -24,6 +24,7 @@ from popgen.generator.training.tasks import Tasks
 from popgen.generator.training.tune import descriptions_stage, tuning_stage
 from popgen.generator.training.workers import Workers
 from popgen.networks.forward import accuracy
+from popgen.networks.threads import threads
 from popgen.types import Flat
 from popgen.zoo import Checkpoint, Zoo
 
@@ -33,7 +34,12 @@ _NOT_SETTINGS = {"memory", "save_every"}  # they change no result, so an interru
 
 
 def train_generator(
-    zoo: Zoo, config: GeneratorConfig, out: Path, report: Report, device: str | None = None
+    zoo: Zoo,
+    config: GeneratorConfig,
+    out: Path,
+    report: Report,
+    device: str | None = None,
+    data_dir: str | None = None,
 ) -> Generator:
     """Train and save a generator. What is done of an interrupted training in `out` is not done again.
 
@@ -43,6 +49,7 @@ def train_generator(
         report: called after every step with the stage, the step, the number of steps, the smoothed losses and the accuracy of some
             held-out checkpoints after reconstruction.
         device: None: as `config.device` says.
+        data_dir: the folder of named data sets; None: POPGEN_DATA, else ./data.
 
     Returns:
         The generator on the CPU; in a process that is not the first of its group without codes, and not saved.
@@ -53,16 +60,16 @@ def train_generator(
         CannotResume: `out` holds an interrupted training with other settings or of another zoo.
     """
     workers = Workers.find(config, device)
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    with torch.device(workers.device):
-        return _train(zoo, config, out, report, workers)
+    with torch.random.fork_rng(), threads(config.threads), torch.device(workers.device):
+        return _train(zoo, config, out, report, workers, data_dir)
 
 
-def _train(zoo: Zoo, config: GeneratorConfig, out: Path, report: Report, workers: Workers) -> Generator:
+def _train(
+    zoo: Zoo, config: GeneratorConfig, out: Path, report: Report, workers: Workers, data_dir: str | None
+) -> Generator:
     began = time.monotonic()
     torch.manual_seed(config.seed)
-    tasks = load_tasks(zoo, config, workers.device)
+    tasks = load_tasks(zoo, config, workers.device, data_dir)
     specs = {name: task.spec for name, task in tasks.archs.items()}
     scalings = {name: task.scaling for name, task in tasks.archs.items()}
     ranks = {name: len(task.records) for name, task in tasks.archs.items()}
@@ -114,12 +121,12 @@ def _train(zoo: Zoo, config: GeneratorConfig, out: Path, report: Report, workers
     return generator
 
 
-def load_tasks(zoo: Zoo, config: GeneratorConfig, device: str = "cpu") -> Tasks:
+def load_tasks(zoo: Zoo, config: GeneratorConfig, device: str = "cpu", data_dir: str | None = None) -> Tasks:
     """All that a training sees: the zoo, and the data sets without checkpoints that `config.tune.tasks` names."""
     extra = [name for grid in config.tune.tasks for name in grid.names]
     known = {record.data for record in zoo.select(held_out=False)}
     more = [name for name in dict.fromkeys(extra) if name not in known]
-    return Tasks.load(zoo, config.encoders, more, config.memory, device, config.augment)
+    return Tasks.load(zoo, config.encoders, more, config.memory, device, config.augment, data_dir)
 
 
 def held_out_watch(generator: Generator, tasks: Tasks) -> Callable[[], dict[str, float]]:

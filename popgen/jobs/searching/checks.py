@@ -11,7 +11,7 @@ from typing import Any
 from popgen.archs import build, trust_named
 from popgen.configs.search import EXPERT_SPACES, SearchConfig
 from popgen.data import DataSet, load_data
-from popgen.data.folder import data_dir, use_data_dir
+from popgen.data.folder import data_folder
 from popgen.data.groups import Groups, load_groups
 from popgen.data.load import check_data_name
 from popgen.errors import BadInput, NotFound, near_matches
@@ -47,8 +47,6 @@ def prepare(
     Raises:
         PopgenError: as `search`.
     """
-    if config.data_dir is not None:
-        use_data_dir(config.data_dir)
     check_data_name(config.data)
     trust_named(config.archs)
     _check_space(config)
@@ -69,7 +67,7 @@ def prepare(
         )
     if config.warm_start is not None and generator is not None:
         _check_warm(config.warm_start, config, generator)
-    data = load_data(config.data)
+    data = load_data(config.data, config.data_dir)
     if generator is not None:
         generator.check_data(data)
         generator.load_encoders()
@@ -87,9 +85,13 @@ def prepare(
     return jobs, generator, zoo
 
 
-def placed(config: SearchConfig) -> SearchConfig:
-    """The same with the folder of named data sets written out, for other processes and later days."""
-    return config.model_copy(update={"data_dir": config.data_dir or str(data_dir())})
+def with_data_folder(config: SearchConfig, data_dir: str | None = None) -> SearchConfig:
+    """The settings with the folder of named data sets as an absolute path, for other processes and later days.
+
+    Args:
+        data_dir: the folder where the settings name none; None: POPGEN_DATA, else ./data.
+    """
+    return config.model_copy(update={"data_dir": str(data_folder(config.data_dir or data_dir))})
 
 
 def _classes(origin: Origin, arch: str) -> tuple[str, ...]:

@@ -29,7 +29,8 @@ from popgen.files import write_tensors, write_text
 from popgen.fitness import Score
 from popgen.jobs.searching.folder import RunFolder
 from popgen.networks.forward import accuracy
-from popgen.networks.train import fit, one_thread
+from popgen.networks.threads import threads
+from popgen.networks.train import fit
 
 _CLIP = 1.0  # the largest norm of a gradient
 _TIMED = 3  # batches by which the time of all is estimated
@@ -65,7 +66,7 @@ class Tuning:
         spec, part = score.spec, self.data.train
         if batches is not None:
             part = part.take(torch.arange(min(len(part), batches * self.recipe.batch)))
-        with one_thread():
+        with threads(1):
             net = build(spec.config, seed=0)
             net.load_state_dict(spec.to_state(score.flat.cpu()), strict=False)
             fit(

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from popgen.configs.spec import ZooSpec
+from popgen.data.folder import data_folder
 from popgen.errors import BadInput, CannotResume
 from popgen.zoo.imports.spec import import_all, list_imports
 from popgen.zoo.imports.checkpoint import Foreign
@@ -42,11 +43,14 @@ class Plan:
     sizes: dict[str, int]  # parameters of each architecture
 
 
-def build_zoo(spec: ZooSpec, out: Path, *, workers: int | None = None, progress: bool = True) -> Zoo:
+def build_zoo(
+    spec: ZooSpec, out: Path, *, workers: int | None = None, progress: bool = True, data_dir: str | None = None
+) -> Zoo:
     """Train or import what the zoo in `out` lacks of its spec, and finish it.
 
     Args:
         workers: processes; 0 trains in this one; None takes the spec's number, or one a CPU core.
+        data_dir: the folder of named data sets; None: POPGEN_DATA, else ./data.
 
     Raises:
         NotFound, BadInput: the spec names something that does not exist or fit; refused before anything is trained.
@@ -58,21 +62,22 @@ def build_zoo(spec: ZooSpec, out: Path, *, workers: int | None = None, progress:
     >>> len(build_zoo(spec, Path(tempfile.mkdtemp()), workers=0, progress=False))
     2
     """
-    todo = plan(spec, out)
+    todo = plan(spec, out, data_dir)
     if spec.checkpoints:
         return _import(spec, out, todo.imports, progress)
     jobs = todo.jobs
     workers = min(_worker_count(spec, workers), len(jobs))
     zoo = _open_or_create(spec, out)
     zoo.drop(find_damaged(zoo))
-    trainer = Trainer(spec)
+    folder = str(data_folder(data_dir))
+    trainer = Trainer(spec, data_dir=folder)
     stored = {name: flat for name in trainer.specs if (flat := zoo.start(name)) is not None}
     if stored:
-        trainer = Trainer(spec, stored)  # another version of torch could draw other ones
+        trainer = Trainer(spec, stored, folder)  # another version of torch could draw other ones
     elif trainer.starts:
         zoo.set_starts(trainer.starts)
     if jobs:
-        results = train_on_ray(spec, trainer.starts, jobs, workers) if workers else _train_here(trainer, jobs)
+        results = train_on_ray(spec, trainer.starts, jobs, workers, folder) if workers else _train_here(trainer, jobs)
         with closing(results):
             _collect(zoo, trainer, results, len(jobs), progress)
     if not zoo.is_final:
@@ -80,7 +85,7 @@ def build_zoo(spec: ZooSpec, out: Path, *, workers: int | None = None, progress:
     return zoo
 
 
-def plan(spec: ZooSpec, out: Path) -> Plan:
+def plan(spec: ZooSpec, out: Path, data_dir: str | None = None) -> Plan:
     """Check a spec and the folder of its zoo, and list what is missing; nothing is written.
 
     Raises:
@@ -93,7 +98,7 @@ def plan(spec: ZooSpec, out: Path) -> Plan:
         specs = {foreign.spec.name: foreign.spec for foreign in imports}
         jobs = []
     else:
-        trainer = Trainer(spec)
+        trainer = Trainer(spec, data_dir=data_dir)
         trainer.check()
         imports, specs, jobs = [], trainer.specs, trainer.jobs()
     if (out / "zoo.json").exists():

@@ -46,10 +46,13 @@ class Trainer:
 
     Args:
         starts: the shared start (p,) of each architecture; None makes them from the spec's seed.
+        data_dir: the folder of named data sets; None: POPGEN_DATA, else ./data.
     """
 
-    def __init__(self, spec: ZooSpec, starts: dict[str, Tensor] | None = None) -> None:
-        self.spec = spec
+    def __init__(
+        self, spec: ZooSpec, starts: dict[str, Tensor] | None = None, data_dir: str | None = None
+    ) -> None:
+        self.spec, self.data_dir = spec, data_dir
         if starts is not None:
             self.starts = starts
 
@@ -89,7 +92,7 @@ class Trainer:
         for arch in self.specs.values():
             check_runs(arch.config)
         for source in dict.fromkeys(split_name(name)[0] for name in self.spec.data_names):
-            classes = len(load_data(source).classes)
+            classes = len(load_data(source, self.data_dir).classes)
             for name, arch in self.specs.items():
                 if arch.config.classes != classes:
                     have = f"architecture {name!r} has {arch.config.classes} outputs"
@@ -101,7 +104,7 @@ class Trainer:
 
     def train(self, job: Job) -> Done:
         """Train one network; nothing but the job, the recipe and the start decides its weights."""
-        arch, data = self.specs[job.arch], load_data(job.data)
+        arch, data = self.specs[job.arch], load_data(job.data, self.data_dir)
         start = arch.to_state(self.starts[job.arch]) if job.arch in self.starts else None
         state, metrics = train_network(arch, data, self.spec.recipe, start=start, seed=job.seed)
         return Done(job, arch.to_flat(state), metrics, data.classes)

@@ -15,7 +15,6 @@ from ray.exceptions import RayError, RayTaskError
 from torch import Tensor
 
 from popgen.configs.spec import ZooSpec
-from popgen.data.folder import data_dir, use_data_dir
 from popgen.errors import CannotResume, PopgenError
 from popgen.zoo.build.trainer import Done, Job, Trainer
 
@@ -23,7 +22,7 @@ _AHEAD = 2  # jobs given to a worker at a time: it never waits for this process,
 
 
 def train_on_ray(
-    spec: ZooSpec, starts: dict[str, Tensor], jobs: list[Job], workers: int
+    spec: ZooSpec, starts: dict[str, Tensor], jobs: list[Job], workers: int, data_dir: str
 ) -> Generator[Done, None, None]:
     """Trained networks in the order in which they are finished.
 
@@ -32,7 +31,7 @@ def train_on_ray(
     """
     with _session(workers):
         remote: Any = ray.remote(num_cpus=1, max_restarts=1, max_task_retries=1)(_Worker)
-        actors = [remote.remote(spec, starts, str(data_dir())) for _ in range(workers)]
+        actors = [remote.remote(spec, starts, data_dir) for _ in range(workers)]
         waiting = list(reversed(jobs))
         running = {}
         for actor in actors * _AHEAD:
@@ -59,8 +58,7 @@ def train_on_ray(
 
 class _Worker:
     def __init__(self, spec: ZooSpec, starts: dict[str, Tensor], folder: str) -> None:
-        use_data_dir(folder)
-        self.trainer = Trainer(spec, starts)
+        self.trainer = Trainer(spec, starts, folder)
 
     def train(self, job: Job) -> Done:
         return self.trainer.train(job)

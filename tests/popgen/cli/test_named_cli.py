@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -82,6 +83,7 @@ def test_contamination_is_said_before_the_search(popgen, here: Path) -> None:
 
 
 def test_other_commands_take_the_folder(popgen, here: Path, folder: Path) -> None:
+    before = dict(os.environ)
     made = popgen("generate", "--arch", "mlp-s", "--data", "svhn", "-n", 2, "--data-dir", folder, "--json").json
     assert len(made["networks"]) == 2
     sweep = {"name": "s", "archs": ["mlp-s"], "data": ["svhn"], "search": {"evaluations": 30}}
@@ -90,6 +92,7 @@ def test_other_commands_take_the_folder(popgen, here: Path, folder: Path) -> Non
     spec = {"zoo": {"name": "z", "archs": ["mlp-s"], "data": "svhn/size:8", "recipe": {"epochs": 1}}}
     (here / "zoo.yaml").write_text(json.dumps(spec))
     assert popgen("zoo", "build", "zoo.yaml", "--workers", 0, "--data-dir", folder, "--json").json["networks"] == 1
+    assert dict(os.environ) == before, "a command leaves the environment as it was"
 
 
 @pytest.mark.parametrize("command", ["generate", "sweep"])

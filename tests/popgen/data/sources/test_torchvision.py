@@ -21,7 +21,7 @@ from torchvision import datasets
 
 from popgen.configs.search import SearchConfig
 from popgen.data import load_data
-from popgen.data.folder import data_dir
+from popgen.data.folder import data_folder
 from popgen.data.load import check_data_name, split_name
 from popgen.data.sources.catalogue import CATALOGUE
 from popgen.errors import BadInput, BrokenFile, NotFound, Offline
@@ -417,9 +417,10 @@ def test_a_truncated_archive_is_named(root: Path) -> None:
 def test_the_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("POPGEN_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
-    assert data_dir() == tmp_path / "data"
+    assert data_folder() == tmp_path / "data"
     monkeypatch.setenv("POPGEN_DATA", "elsewhere")
-    assert data_dir() == tmp_path / "elsewhere"
+    assert data_folder() == tmp_path / "elsewhere"
+    assert data_folder("mine") == tmp_path / "mine"
     frozen = SearchConfig(archs=["a"], data="cifar10", data_dir="x").frozen_fields()
     assert "data_dir" not in frozen  # the data set's hash counts, not where it lies
 
