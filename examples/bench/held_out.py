@@ -25,7 +25,8 @@ from torch import Tensor
 import popgen
 from popgen.archs import ArchSpec, build
 from popgen.baselines.rivals import average
-from popgen.configs.spec import Spec, load
+from popgen.configs.load import load
+from popgen.configs.spec import SpecFile
 from popgen.data import describe
 from popgen.encoders.images import ImageEncoder
 from popgen.fitness import make_fitness
@@ -140,7 +141,7 @@ class Rivals:
 
 def _trained(spec_file: str, arch: str, data: str, seed: int) -> float:
     """Test accuracy of the zoo's recipe on the target itself, from the zoo's shared start."""
-    spec, recipe = ArchSpec.from_config(arch), load(spec_file, Spec).zoo.recipe
+    spec, recipe = ArchSpec.from_config(arch), load(spec_file, SpecFile).zoo.recipe
     start = build(arch, seed=0).state_dict()
     return train_network(spec, popgen.load_data(data), recipe, start=start, seed=seed)[1]["test_accuracy"]
 

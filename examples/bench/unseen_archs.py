@@ -24,7 +24,8 @@ from dataclasses import replace
 from torch import Tensor
 
 from popgen.baselines.starts import make_starts, repaired, trained_accuracy
-from popgen.configs.spec import Recipe, parse
+from popgen.configs.load import parse
+from popgen.configs.spec import Recipe
 from popgen.data import DataSet, load_data
 from popgen.generator import Generator
 from popgen.generator.unseen import SPREAD, Target, find_target, positions_decoder

@@ -201,8 +201,8 @@ def search_command(
 
 
 def _search_config(options: dict[str, Any], resume: str | None) -> Any:
+    from popgen.configs.load import parse
     from popgen.configs.search import SearchConfig
-    from popgen.configs.spec import parse
     from popgen.jobs.searching.folder import RunFolder
 
     given = {key: value for key, value in options.items() if value is not None}

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from popgen.cli.options import DATA_DIR, JSON
-from popgen.configs.spec import ArchEntry, Spec, load, parse
+from popgen.configs.load import load, parse
+from popgen.configs.spec import ArchEntry, SpecFile
 from popgen.errors import BrokenFile
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def build_command(
       popgen zoo build zoo_specs/digits.yaml --out /data/digits --workers 8
       popgen zoo build zoo_specs/digits.yaml --dry-run --json
     """
-    zoo_spec = load(spec, Spec, dict(parse_set(item) for item in sets)).zoo
+    zoo_spec = load(spec, SpecFile, dict(parse_set(item) for item in sets)).zoo
     out = out or Path("zoos") / zoo_spec.name
     from popgen.zoo.build.build import build_zoo, plan
 

@@ -1,43 +1,30 @@
-"""What every YAML file may hold, as pydantic models, and `load`, which reads one.
+"""What a spec file may hold: the zoo to build or import, and the settings of the generator to train on it.
 
-Unknown keys are refused, and every refusal names the field, what stood there, and the nearest known keys. Nothing here
-imports torch; names of architectures and data sets are checked where they are used.
+Nothing here imports torch. Names of architectures and data sets are checked where they are used.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal
 
-import yaml
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     PositiveFloat,
     PositiveInt,
     PrivateAttr,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails
 
-from popgen.errors import BadInput, BrokenFile, NotFound, near_matches
-from popgen.refs import asset, asset_names
-
-Model = TypeVar("Model", bound=BaseModel)
+from popgen.configs.load import Strict
+from popgen.errors import near_matches
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-
-class Recipe(_Strict):
+class Recipe(Strict):
     """How one network of a zoo is trained; the defaults train digits networks to .97 in a second or two."""
 
     epochs: int = Field(default=30, ge=0, le=10_000)
@@ -53,7 +40,7 @@ class Recipe(_Strict):
     batch_norm: Literal["train", "frozen"] = "train"  # frozen: running statistics stay those of the start
 
 
-class ArchEntry(_Strict):
+class ArchEntry(Strict):
     """An architecture of a zoo: a known name, or a new `name` that is `like` a known one with some fields replaced."""
 
     name: str = Field(min_length=1)
@@ -70,7 +57,7 @@ class ArchEntry(_Strict):
         return {"name": self.name, **self.model_dump(exclude={"name", "like"}, exclude_none=True)}
 
 
-class Rotations(_Strict):
+class Rotations(Strict):
     """Every angle from 0 below 360 degrees, in steps, but for some."""
 
     every: float = Field(gt=0, le=180)
@@ -82,7 +69,7 @@ class Rotations(_Strict):
         return [angle for angle in steps if angle < 360 and angle not in self.except_]
 
 
-class Mixtures(_Strict):
+class Mixtures(Strict):
     """Variants applied one after the other, each combination of different kinds once, but for some pairs of kinds."""
 
     of: int = Field(default=2, ge=2, le=4)
@@ -105,7 +92,7 @@ class Mixtures(_Strict):
         ]
 
 
-class DataGrid(_Strict):
+class DataGrid(Strict):
     """A data set; or with `rotate` or `variants` one data set for each of them, with `mixtures` for their combinations too."""
 
     source: str = Field(min_length=1)
@@ -123,7 +110,7 @@ class DataGrid(_Strict):
         return [f"{self.source}/{variant}" for variant in [*singles, *mixed]]
 
 
-class HeldOut(_Strict):
+class HeldOut(Strict):
     """Networks that are in the zoo and marked, and that no generator trains on: of these seeds, data sets, lineages."""
 
     seeds: list[int] = []
@@ -131,7 +118,7 @@ class HeldOut(_Strict):
     lineages: list[str] = []  # of imported networks
 
 
-class CheckpointEntry(_Strict):
+class CheckpointEntry(Strict):
     """Networks to import: what they are, and where their weights lie, which is one of file, index, hub and url."""
 
     arch: ArchEntry | None = None  # a name, of the spec's archs or any other, or an entry as there
@@ -184,7 +171,7 @@ class CheckpointEntry(_Strict):
         return self.sha256 or (in_name[1] if in_name else "")
 
 
-class ZooSpec(_Strict):
+class ZooSpec(Strict):
     """A zoo to build: every architecture on every data set with every seed is trained; or `checkpoints` are imported."""
 
     name: str = Field(pattern=r"^[\w][\w.-]*$")
@@ -263,136 +250,8 @@ class ZooSpec(_Strict):
         return self.model_dump(mode="json", by_alias=True, exclude={"workers", "root"})
 
 
-class Spec(_Strict):
+class SpecFile(Strict):
     """A YAML file: the zoo to build, and optionally the generator to train on it."""
 
     zoo: ZooSpec
     generator: dict[str, Any] | None = None
-
-
-def find_spec(path_or_name: str | Path) -> Path:
-    """The YAML file of that path, or of that name in ./zoo_specs or in the package.
-
-    Raises:
-        NotFound: there is neither.
-    """
-    path, name = Path(path_or_name), str(path_or_name)
-    if path.is_file():
-        return path
-    beside = Path("zoo_specs") / f"{name}.yaml"
-    packaged = asset("specs", name)
-    if "/" not in name and beside.is_file():
-        return beside
-    if packaged is not None and (packaged / "spec.yaml").is_file():
-        return packaged / "spec.yaml"
-    known = [p.stem for p in Path("zoo_specs").glob("*.yaml")] + asset_names("specs")
-    raise NotFound(
-        f"there is no spec {name!r}",
-        f"neither a file nor a known name; nearest known: {near_matches(path.stem, known)}",
-        "Give the path of a YAML file.",
-    )
-
-
-def load(path_or_name: str | Path, model: type[Model], overrides: Mapping[str, Any] | None = None) -> Model:
-    """Read and check a YAML file; `overrides` are dotted keys that replace its values.
-
-    Raises:
-        NotFound: no such file or name.
-        BrokenFile: not YAML.
-        BadInput: an unknown key, a missing one, or a value that does not fit.
-
-    >>> load("zoo_specs/digits.yaml", Spec, {"zoo.seeds": [5], "zoo.held_out.seeds": []}).zoo.seeds
-    [5]
-    """
-    path = find_spec(path_or_name)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BrokenFile(f"{path} is not YAML", " ".join(str(error).split()), "Correct that line.") from error
-    if not isinstance(content, dict):
-        raise BadInput(
-            f"{path} holds {_shown(content)}",
-            f"expected keys: {', '.join(model.model_fields)}",
-            "See zoo_specs/ for examples.",
-        )
-    for key, value in (overrides or {}).items():
-        _put(content, key, value, path)
-    return parse(content, model, str(path), path.parent)
-
-
-def parse(content: Any, model: type[Model], where: str, folder: Path = Path()) -> Model:
-    """The model of `content`; `where` stands first in the error, and paths in it start from `folder`.
-
-    Raises:
-        BadInput: an unknown key, a missing one, or a value that does not fit.
-    """
-    try:
-        return model.model_validate(content, context={"folder": folder})
-    except ValidationError as error:
-        problems = error.errors(include_url=False)
-        first = problems[0]
-        more = (
-            f" (and {len(problems) - 1} more: {', '.join(_dotted(p['loc']) for p in problems[1:4])})"
-            if problems[1:]
-            else ""
-        )
-        what, why, todo = _explain(first, model)
-        raise BadInput(f"{where}: {what}{more}", why, todo) from error
-
-
-def _explain(problem: ErrorDetails, model: type[BaseModel]) -> tuple[str, str, str]:
-    place, loc = _dotted(problem["loc"]), problem["loc"]
-    if problem["type"] == "extra_forbidden":
-        known = _keys_at(model, loc[:-1])
-        return (
-            f"{place} is not a known key",
-            f"received {_shown(problem['input'])}; nearest known: {near_matches(str(loc[-1]), known)}",
-            "Correct or remove the key.",
-        )
-    if problem["type"] == "missing":
-        return f"{place} is missing", f"known keys there: {', '.join(_keys_at(model, loc[:-1]))}", f"Add {loc[-1]}."
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "value_error":
-        return f"{place or 'the file'} does not fit", message, "Correct the spec."
-    return (
-        f"{place} has a value that does not fit",
-        f"received {_shown(problem['input'])}: {message}",
-        "Correct the value.",
-    )
-
-
-def _keys_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
-    """The keys that may stand at a place of the file."""
-    for step in loc:
-        field = next((f for name, f in model.model_fields.items() if step in (name, f.alias)), None)
-        if field is not None:
-            inner = [
-                t
-                for t in (field.annotation, *get_args(field.annotation))
-                if isinstance(t, type) and issubclass(t, BaseModel)
-            ]
-            model = inner[0] if inner else model
-    return [field.alias or name for name, field in model.model_fields.items()]
-
-
-def _dotted(loc: tuple[int | str, ...]) -> str:
-    return ".".join(map(str, loc)).replace("except_", "except")
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return f"{text if len(text) < 80 else text[:77] + '...'} ({type(value).__name__})"
-
-
-def _put(content: dict[str, Any], key: str, value: Any, path: Path) -> None:
-    *parents, last = key.split(".")
-    for depth, parent in enumerate(parents):
-        inner = content.setdefault(parent, {})
-        if not isinstance(inner, dict):
-            raise BadInput(
-                f"{path}: {key} cannot be set",
-                f"{'.'.join(parents[: depth + 1])} is {_shown(inner)}",
-                "Name a key of a section.",
-            )
-        content = inner
-    content[last] = value

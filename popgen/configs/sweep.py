@@ -10,8 +10,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from popgen.configs.load import load, parse
 from popgen.configs.search import SearchConfig
-from popgen.configs.spec import load, parse
 from popgen.errors import BadInput, NotFound
 
 _SET_BY_GRID = {"archs": "archs", "data": "data", "seed": "seeds"}

@@ -19,8 +19,8 @@ import torch
 import yaml
 
 from popgen import __version__
+from popgen.configs.load import parse
 from popgen.configs.search import SearchConfig
-from popgen.configs.spec import parse
 from popgen.configs.sweep import SweepConfig, load_sweep
 from popgen.errors import BadInput, CannotResume, NotFound, PopgenError
 from popgen.files import new_folder, safe_name, write_text

@@ -7,7 +7,8 @@ from typing import Any
 
 from popgen.archs import trust_named
 from popgen.audit.compression import compression_report
-from popgen.configs.spec import Spec, load, parse
+from popgen.configs.load import load, parse
+from popgen.configs.spec import SpecFile
 from popgen.errors import BadInput
 from popgen.generator import Generator, GeneratorConfig
 from popgen.generator.training import train_generator
@@ -16,13 +17,13 @@ from popgen.generator.training.workers import check_workers
 from popgen.zoo import Zoo, build_zoo
 
 
-def read_spec(spec: str, overrides: dict[str, Any] | None = None) -> tuple[Spec, GeneratorConfig]:
+def read_spec(spec: str, overrides: dict[str, Any] | None = None) -> tuple[SpecFile, GeneratorConfig]:
     """The checked spec and its generator's settings.
 
     Raises:
         PopgenError: as `popgen.configs.spec.load`.
     """
-    content = load(spec, Spec, overrides)
+    content = load(spec, SpecFile, overrides)
     return content, parse(content.generator or {}, GeneratorConfig, f"{spec}: generator")
 
 

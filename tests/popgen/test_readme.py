@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
-from popgen.configs.spec import Spec, load, parse
+from popgen.configs.load import load, parse
+from popgen.configs.spec import SpecFile
 from popgen.generator import GeneratorConfig
 from popgen.refs import ASSETS
 
@@ -100,7 +101,7 @@ def run_one(popgen: Any, here: Path, words: list[str]) -> None:
     called = popgen(*words, "--dry-run", code=None)
     assert called.code == 0, f"{shlex.join(['popgen', *words])}\n{called.err}"
     kind, name = LONG[long]
-    spec = load(words[len(long)], Spec).zoo.name
+    spec = load(words[len(long)], SpecFile).zoo.name
     out = here / (words[words.index("--out") + 1] if "--out" in words else f"{kind}/{spec}")
     shutil.copytree(ASSETS / kind / name, out, dirs_exist_ok=True)
 
@@ -125,5 +126,5 @@ def test_every_yaml_block_is_a_spec_or_a_part_of_one() -> None:
             content = yaml.safe_load(block.text)
             assert set(content) <= {"zoo", "generator"}, f"line {block.line}"
             if "zoo" in content:
-                parse(content, Spec, f"README.md, line {block.line}")
+                parse(content, SpecFile, f"README.md, line {block.line}")
             parse(content.get("generator") or {}, GeneratorConfig, f"README.md, line {block.line}")

@@ -12,7 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from popgen.configs.spec import ArchEntry, Spec, ZooSpec, load
+from popgen.configs.load import load
+from popgen.configs.spec import ArchEntry, SpecFile, ZooSpec
 from popgen.data import DataSet, load_data
 from popgen.errors import BadInput, BrokenFile
 from popgen.networks.train import evaluate
@@ -31,7 +32,7 @@ pytestmark = [pytest.mark.real, pytest.mark.skipif(not REAL.exists(), reason="ne
 @pytest.fixture(scope="module")
 def spec() -> Iterator[ZooSpec]:
     sys.path.insert(0, str(HERE))  # for nets.py, which the spec names
-    yield load(HERE / "shared_real.yaml", Spec).zoo
+    yield load(HERE / "shared_real.yaml", SpecFile).zoo
     sys.path.remove(str(HERE))
 
 
@@ -166,7 +167,7 @@ def test_a_cascade_of_networks_asks_which(spec: ZooSpec) -> None:
 def test_the_hashes_of_the_published_spec_are_those_of_the_files(depth: int, digest: str) -> None:
     path = FILES / "cifar10_resnet" / f"resnet{depth}_akamaster.th"
     (entry,) = [
-        e for e in load("zoo_specs/cifar_resnets.yaml", Spec).zoo.checkpoints if f"/resnet{depth}-" in (e.url or "")
+        e for e in load("zoo_specs/cifar_resnets.yaml", SpecFile).zoo.checkpoints if f"/resnet{depth}-" in (e.url or "")
     ]
     assert entry.digest == digest
     check_sha256(path, entry.digest)

@@ -22,8 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from popgen.baselines.rivals import Row, noisy, random_weights
+from popgen.configs.load import parse
 from popgen.configs.search import SearchConfig
-from popgen.configs.spec import parse
 from popgen.errors import BadInput, BrokenFile, brief
 from popgen.files import safe_name, write_text
 from popgen.fitness import Fitness, Score

@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 from popgen import __version__
+from popgen.configs.load import parse
 from popgen.configs.search import SearchConfig
-from popgen.configs.spec import parse
 from popgen.errors import BrokenFile, CannotResume, NotFound, brief
 from popgen.files import new_folder, safe_name, write_tensors, write_text
 from popgen.types import StateDict

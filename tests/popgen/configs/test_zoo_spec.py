@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from popgen.configs.spec import DataGrid, Rotations, Spec, ZooSpec, find_spec, load
+from popgen.configs.load import find_spec, load
+from popgen.configs.spec import DataGrid, Rotations, SpecFile, ZooSpec
 from popgen.errors import BadInput, BrokenFile, NotFound
 
 SPEC = """
@@ -25,7 +26,7 @@ def spec_file(tmp_path: Path) -> Path:
 
 
 def test_data_is_written_out(spec_file: Path) -> None:
-    zoo = load(spec_file, Spec).zoo
+    zoo = load(spec_file, SpecFile).zoo
     assert zoo.data_names == ["digits/rotate:0", "digits/rotate:90", "digits/rotate:270", "digits/invert"]
     assert zoo.archs[1].replaced == {"name": "cnn-3", "classes": 3}
     assert [zoo.is_held_out("digits/invert", seed) for seed in (0, 1)] == [False, True]
@@ -47,7 +48,9 @@ def test_mixtures_are_of_different_kinds(spec_file: Path) -> None:
 
 
 def test_what_the_generator_learns_from_keeps_away_from_what_is_held_out() -> None:
-    grids = [DataGrid.model_validate(grid) for grid in load("zoo_specs/digits.yaml", Spec).generator["tune"]["tasks"]]
+    grids = [
+        DataGrid.model_validate(grid) for grid in load("zoo_specs/digits.yaml", SpecFile).generator["tune"]["tasks"]
+    ]
     tasks = [name for grid in grids for name in grid.names]
     angles = {float(part[7:]) for name in tasks for part in name.split("/") if part.startswith("rotate:")}
     assert min(abs(angle - held) for angle in angles for held in (45, 135, 225, 315)) == 15
@@ -55,7 +58,7 @@ def test_what_the_generator_learns_from_keeps_away_from_what_is_held_out() -> No
     assert not [k for k in kinds if k in ({"blur", "contrast"}, {"mirror", "noise"}, {"invert", "contrast"})]
     assert not [n for n in tasks if n.count("/") > 1 and ("rotate:75/" in n or "rotate:255/" in n)]
     assert max(map(len, kinds)) == 2
-    seeds, own = load("zoo_specs/digits_seeds.yaml", Spec).zoo, load("zoo_specs/digits.yaml", Spec).zoo
+    seeds, own = load("zoo_specs/digits_seeds.yaml", SpecFile).zoo, load("zoo_specs/digits.yaml", SpecFile).zoo
     assert seeds.data_names == own.data_names and len(seeds.data_names) * len(seeds.archs) * len(seeds.seeds) == 2080
 
 
@@ -68,15 +71,15 @@ def test_rotations_stay_below_a_full_turn(every: float) -> None:
 
 
 def test_the_digits_spec_has_312_networks() -> None:
-    zoo = load("zoo_specs/digits.yaml", Spec).zoo
+    zoo = load("zoo_specs/digits.yaml", SpecFile).zoo
     assert len(zoo.data_names) * len(zoo.archs) * len(zoo.seeds) == 312
     assert not {f"digits/rotate:{angle}" for angle in (45, 135, 225, 315)} & set(zoo.data_names)
     assert zoo.held_out.seeds == [2]
 
 
 def test_overrides_replace_values(spec_file: Path) -> None:
-    assert load(spec_file, Spec, {"zoo.recipe.epochs": "3"}).zoo.recipe.epochs == 3
-    assert load(spec_file, Spec, {"generator.steps": 7}).generator == {"steps": 7}
+    assert load(spec_file, SpecFile, {"zoo.recipe.epochs": "3"}).zoo.recipe.epochs == 3
+    assert load(spec_file, SpecFile, {"generator.steps": 7}).generator == {"steps": 7}
 
 
 @pytest.mark.parametrize(
@@ -104,7 +107,7 @@ def test_overrides_replace_values(spec_file: Path) -> None:
 )
 def test_what_does_not_fit_is_named(spec_file: Path, overrides: dict[str, object], expected: str) -> None:
     with pytest.raises(BadInput) as caught:
-        load(spec_file, Spec, overrides)
+        load(spec_file, SpecFile, overrides)
     assert expected in str(caught.value)
 
 
@@ -112,15 +115,15 @@ def test_files_that_are_no_specs(tmp_path: Path) -> None:
     bad = tmp_path / "bad.yaml"
     bad.write_text("zoo: [unclosed")
     with pytest.raises(BrokenFile, match=r"bad\.yaml is not YAML"):
-        load(bad, Spec)
+        load(bad, SpecFile)
     bad.write_text("just words")
     with pytest.raises(BadInput, match="expected keys: zoo, generator"):
-        load(bad, Spec)
+        load(bad, SpecFile)
     bad.write_text("{}")
     with pytest.raises(BadInput, match="zoo is missing"):
-        load(bad, Spec)
+        load(bad, SpecFile)
     with pytest.raises(NotFound, match=r"there is no spec 'digit'\n.*nearest known: digits"):
-        load("digit", Spec)
+        load("digit", SpecFile)
     assert find_spec("digits") == Path("zoo_specs/digits.yaml")
 
 
@@ -128,7 +131,7 @@ def test_nothing_is_constructed_by_tags(tmp_path: Path) -> None:
     bad = tmp_path / "bad.yaml"
     bad.write_text(f"zoo: !!python/object/apply:os.mkdir [{tmp_path / 'made'}]")
     with pytest.raises(BrokenFile):
-        load(bad, Spec)
+        load(bad, SpecFile)
     assert not (tmp_path / "made").exists()
 
 

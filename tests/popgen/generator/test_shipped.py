@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from popgen.configs.spec import Spec, ZooSpec, load, parse
+from popgen.configs.load import load, parse
+from popgen.configs.spec import SpecFile, ZooSpec
 from popgen.data import load_data
 from popgen.generator import Generator, GeneratorConfig
 from popgen.networks.forward import accuracy
@@ -67,7 +68,7 @@ def test_the_held_out_rotations_are_nowhere(zoo: Zoo, generator: Generator) -> N
     assert [r.id for r in zoo.records if is_held_out(r.data) or is_held_out(r.id)] == []
     assert [code.id for code in generator.records if is_held_out(code.data) or is_held_out(code.id)] == []
     assert [name for name in generator.provenance.data if is_held_out(name)] == []
-    spec = load(SPEC, Spec).zoo
+    spec = load(SPEC, SpecFile).zoo
     assert [name for name in spec.data_names if is_held_out(name)] == []
 
 
@@ -85,7 +86,7 @@ def test_the_generator_was_trained_on_this_zoo(zoo: Zoo, generator: Generator) -
 
 def test_the_spec_is_that_of_the_shipped_files(zoo: Zoo, generator: Generator) -> None:
     """Fails when a default of the generator changes after it was trained: then train it again, or write the value down."""
-    spec = load(SPEC, Spec)
+    spec = load(SPEC, SpecFile)
     assert parse(zoo.info["spec"], ZooSpec, "zoo.json").model_dump() == spec.zoo.model_dump()
     assert parse(spec.generator or {}, GeneratorConfig, str(SPEC)) == generator.config
     assert generator.provenance.metrics["seconds"] < 45 * 60

@@ -13,7 +13,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from popgen.configs.spec import Spec, load, parse
+from popgen.configs.load import load, parse
+from popgen.configs.spec import SpecFile
 from popgen.errors import CannotResume
 from popgen.generator import Generator, GeneratorConfig
 from popgen.generator.training import train_generator
@@ -47,7 +48,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def zoo(spec: Path) -> Zoo:
-    return build_zoo(load(spec, Spec).zoo, spec.parent / "zoo", workers=0)
+    return build_zoo(load(spec, SpecFile).zoo, spec.parent / "zoo", workers=0)
 
 
 @pytest.fixture(scope="module")

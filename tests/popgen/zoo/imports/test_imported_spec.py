@@ -20,7 +20,8 @@ from click.testing import CliRunner
 
 from popgen.archs import ArchSpec, build
 from popgen.cli.zoo import zoo as cli
-from popgen.configs.spec import Spec, ZooSpec, load, parse
+from popgen.configs.load import load, parse
+from popgen.configs.spec import SpecFile, ZooSpec
 from popgen.errors import BadInput, BrokenFile, CannotResume, NotFound, Offline, PopgenError
 from popgen.generator import GeneratorConfig
 from popgen.zoo import Zoo, build_zoo
@@ -78,7 +79,7 @@ def write(folder: Path, checkpoints: list[dict[str, Any]], **zoo: Any) -> Path:
 
 
 def built(path: Path, out: Path, **overrides: Any) -> Zoo:
-    return build_zoo(load(path, Spec, overrides).zoo, out, progress=False)
+    return build_zoo(load(path, SpecFile, overrides).zoo, out, progress=False)
 
 
 @pytest.fixture
@@ -184,7 +185,7 @@ def test_what_is_bad_is_named_and_the_others_come_in(files: Path) -> None:
     zoo = Zoo.open(files / "zoo")
     assert [r.id for r in zoo.records] == ["resnet-s/digits/n1", "resnet-s/digits/n3"]
     assert zoo.is_final
-    assert [f.id for f in plan(load(spec, Spec).zoo, files / "zoo").imports] == [
+    assert [f.id for f in plan(load(spec, SpecFile).zoo, files / "zoo").imports] == [
         "resnet-s/digits/n2",
         "resnet-s/digits/n4",
     ]
@@ -297,7 +298,7 @@ def test_an_id_twice_is_refused(files: Path) -> None:
 def test_entries_that_do_not_fit(tmp_path: Path, zoo: dict[str, Any], expected: str) -> None:
     (tmp_path / "spec.yaml").write_text(yaml.safe_dump({"zoo": {"name": "mine", **zoo}}))
     with pytest.raises(BadInput) as caught:
-        load(tmp_path / "spec.yaml", Spec)
+        load(tmp_path / "spec.yaml", SpecFile)
     assert expected in str(caught.value)
 
 
@@ -374,7 +375,7 @@ def test_hub_entries_that_give_no_weights(
 
 
 def test_the_published_spec_is_whole() -> None:
-    zoo: ZooSpec = load("zoo_specs/cifar_resnets.yaml", Spec).zoo
+    zoo: ZooSpec = load("zoo_specs/cifar_resnets.yaml", SpecFile).zoo
     assert len(zoo.checkpoints) == 9
     assert {e.digest for e in zoo.checkpoints if e.url} == {"12fca82f", "d509ac18", "014dd654", "4bfd9763", "1d1ed7c2"}
     imports = plan(zoo, Path("/nowhere")).imports
@@ -384,8 +385,8 @@ def test_the_published_spec_is_whole() -> None:
 
 
 def test_the_spec_of_shifts_starts_from_a_checkpoint_of_the_published_zoo() -> None:
-    shifts = load("zoo_specs/cifar_shifts.yaml", Spec)
-    published = load("zoo_specs/cifar_resnets.yaml", Spec).zoo
+    shifts = load("zoo_specs/cifar_shifts.yaml", SpecFile)
+    published = load("zoo_specs/cifar_resnets.yaml", SpecFile).zoo
     config = parse(shifts.generator, GeneratorConfig, "cifar_shifts")
     assert (config.prior.strength, config.encoders.labels) == ("auto", False)
     folder, _, start = str(shifts.zoo.start).partition("#")

@@ -1,0 +1,154 @@
+"""Reads YAML files into pydantic models, and explains what does not fit.
+
+Unknown keys are refused. Every refusal names the field, what stood there, and the nearest known keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from popgen.errors import BadInput, BrokenFile, NotFound, near_matches
+from popgen.refs import asset, asset_names
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Strict(BaseModel):
+    """A frozen model that refuses unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+def find_spec(path_or_name: str | Path) -> Path:
+    """The YAML file of that path, or of that name in ./zoo_specs or in the package.
+
+    Raises:
+        NotFound: there is neither.
+    """
+    path, name = Path(path_or_name), str(path_or_name)
+    if path.is_file():
+        return path
+    beside = Path("zoo_specs") / f"{name}.yaml"
+    packaged = asset("specs", name)
+    if "/" not in name and beside.is_file():
+        return beside
+    if packaged is not None and (packaged / "spec.yaml").is_file():
+        return packaged / "spec.yaml"
+    known = [p.stem for p in Path("zoo_specs").glob("*.yaml")] + asset_names("specs")
+    raise NotFound(
+        f"there is no spec {name!r}",
+        f"neither a file nor a known name; nearest known: {near_matches(path.stem, known)}",
+        "Give the path of a YAML file.",
+    )
+
+
+def load(path_or_name: str | Path, model: type[Model], overrides: Mapping[str, Any] | None = None) -> Model:
+    """Read and check a YAML file; `overrides` are dotted keys that replace its values.
+
+    Raises:
+        NotFound: no such file or name.
+        BrokenFile: not YAML.
+        BadInput: an unknown key, a missing one, or a value that does not fit.
+
+    >>> from popgen.configs.spec import SpecFile
+    >>> load("zoo_specs/digits.yaml", SpecFile, {"zoo.seeds": [5], "zoo.held_out.seeds": []}).zoo.seeds
+    [5]
+    """
+    path = find_spec(path_or_name)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise BrokenFile(f"{path} is not YAML", " ".join(str(error).split()), "Correct that line.") from error
+    if not isinstance(content, dict):
+        raise BadInput(
+            f"{path} holds {_shown(content)}",
+            f"expected keys: {', '.join(model.model_fields)}",
+            "See zoo_specs/ for examples.",
+        )
+    for key, value in (overrides or {}).items():
+        _put(content, key, value, path)
+    return parse(content, model, str(path), path.parent)
+
+
+def parse(content: Any, model: type[Model], where: str, folder: Path = Path()) -> Model:
+    """The model of `content`; `where` stands first in the error, and paths in it start from `folder`.
+
+    Raises:
+        BadInput: an unknown key, a missing one, or a value that does not fit.
+    """
+    try:
+        return model.model_validate(content, context={"folder": folder})
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        first = problems[0]
+        more = (
+            f" (and {len(problems) - 1} more: {', '.join(_dotted(p['loc']) for p in problems[1:4])})"
+            if problems[1:]
+            else ""
+        )
+        what, why, todo = _explain(first, model)
+        raise BadInput(f"{where}: {what}{more}", why, todo) from error
+
+
+def _explain(problem: ErrorDetails, model: type[BaseModel]) -> tuple[str, str, str]:
+    place, loc = _dotted(problem["loc"]), problem["loc"]
+    if problem["type"] == "extra_forbidden":
+        known = _keys_at(model, loc[:-1])
+        return (
+            f"{place} is not a known key",
+            f"received {_shown(problem['input'])}; nearest known: {near_matches(str(loc[-1]), known)}",
+            "Correct or remove the key.",
+        )
+    if problem["type"] == "missing":
+        return f"{place} is missing", f"known keys there: {', '.join(_keys_at(model, loc[:-1]))}", f"Add {loc[-1]}."
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return f"{place or 'the file'} does not fit", message, "Correct the spec."
+    return (
+        f"{place} has a value that does not fit",
+        f"received {_shown(problem['input'])}: {message}",
+        "Correct the value.",
+    )
+
+
+def _keys_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    """The keys that may stand at a place of the file."""
+    for step in loc:
+        field = next((f for name, f in model.model_fields.items() if step in (name, f.alias)), None)
+        if field is not None:
+            inner = [
+                t
+                for t in (field.annotation, *get_args(field.annotation))
+                if isinstance(t, type) and issubclass(t, BaseModel)
+            ]
+            model = inner[0] if inner else model
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _dotted(loc: tuple[int | str, ...]) -> str:
+    return ".".join(map(str, loc)).replace("except_", "except")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return f"{text if len(text) < 80 else text[:77] + '...'} ({type(value).__name__})"
+
+
+def _put(content: dict[str, Any], key: str, value: Any, path: Path) -> None:
+    *parents, last = key.split(".")
+    for depth, parent in enumerate(parents):
+        inner = content.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            raise BadInput(
+                f"{path}: {key} cannot be set",
+                f"{'.'.join(parents[: depth + 1])} is {_shown(inner)}",
+                "Name a key of a section.",
+            )
+        content = inner
+    content[last] = value
