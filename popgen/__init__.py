@@ -12,7 +12,11 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "ArchSpec": "popgen.archs",
+    "Compute": "popgen.api",
+    "Finetune": "popgen.api",
     "Generator": "popgen.generator",
+    "Sampling": "popgen.api",
+    "Sgd": "popgen.api",
     "Zoo": "popgen.zoo",
     "build": "popgen.archs",
     "build_zoo": "popgen.zoo",

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from popgen.configs.search import SearchConfig
+from popgen.configs.generate import GenerateConfig
+from popgen.configs.load import parse
+from popgen.configs.sampling import Sampling
+from popgen.configs.search import Compute, Finetune, SearchConfig, Sgd
 from popgen.configs.sweep import SweepConfig, load_sweep
 from popgen.jobs.encode import Encoded, encode
-from popgen.jobs.generate import Generated, generate
+from popgen.jobs.generate import Generated
+from popgen.jobs.generate import generate as _generate
 from popgen.jobs.retrieve import Retrieved, retrieve
 from popgen.jobs.search import Found
 from popgen.jobs.search import search as _search
@@ -16,10 +20,14 @@ from popgen.jobs.sweep import SweepRow, sweep
 from popgen.jobs.train import read_spec, train
 
 __all__ = [
+    "Compute",
     "Encoded",
+    "Finetune",
     "Found",
     "Generated",
     "Retrieved",
+    "Sampling",
+    "Sgd",
     "SweepConfig",
     "SweepRow",
     "encode",
@@ -36,10 +44,16 @@ __all__ = [
 def search(
     arch: str | Sequence[str], data: str, *, out: str | None = None, verbose: bool = False, **options: Any
 ) -> list[Found]:
-    """Weights of each architecture for a data set; `options` are the fields of SearchConfig.
+    """Find weights of each architecture for a data set.
+
+    Args:
+        arch: an architecture, or several.
+        out: the run folder; None: one under ./runs, named after the settings.
+        verbose: print what the command line says on stderr.
+        options: the fields of SearchConfig; sections are given as `Sampling(...)`, `Compute(...)` or as a dict.
 
     Raises:
-        PopgenError: a name, shape or combination that does not fit.
+        PopgenError: a name, value, shape or combination that does not fit.
 
     Example:
         >>> import tempfile
@@ -48,4 +62,30 @@ def search(
         40
     """
     archs = [arch] if isinstance(arch, str) else list(arch)
-    return _search(SearchConfig(archs=archs, data=data, **options), out, say=print if verbose else lambda _: None)
+    config = parse({"archs": archs, "data": data, **options}, SearchConfig, "popgen.search")
+    return _search(config, out, say=print if verbose else lambda _: None)
+
+
+def generate(
+    arch: str | Sequence[str], data: str | None, out: str, n: int = 16, *, verbose: bool = False, **options: Any
+) -> list[Generated]:
+    """Sample `n` networks of each architecture and write them as `out/ARCH/00.safetensors`, ...
+
+    Args:
+        data: the data set that they are for; None with the option `describe`.
+        out: the folder, which must be empty.
+        verbose: print what the command line says on stderr.
+        options: the other fields of GenerateConfig.
+
+    Raises:
+        PopgenError: a name, value, shape or combination that does not fit.
+
+    Example:
+        >>> import tempfile
+        >>> made = generate("mlp-s", "digits/rotate:45", tempfile.mkdtemp(), n=2)
+        >>> [network.index for network in made]
+        [0, 1]
+    """
+    archs = [arch] if isinstance(arch, str) else list(arch)
+    config = parse({"archs": archs, "data": data, "n": n, **options}, GenerateConfig, "popgen.generate")
+    return _generate(config, out, say=print if verbose else lambda _: None)

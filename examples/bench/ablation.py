@@ -84,7 +84,7 @@ def _without(zoo: Zoo, base: dict[str, Any], changes: dict[str, dict[str, Any]])
 
 def _score(made: Generator, arch: str, name: str, control: Any) -> float:
     data = popgen.load_data(name)
-    flats = made.decode(arch, made.sample(arch, data, 5, prior="network", control=control))
+    flats = made.decode(arch, made.sample(arch, data, 5, sampling=popgen.Sampling(prior="network"), control=control))
     return _mean_accuracy(made.spec(arch), flats, data)
 
 

@@ -87,9 +87,9 @@ def main() -> None:
                         population=options.population,
                         evaluations=options.evaluations,
                         describe=describe(name) if options.describe else None,
-                        prior=options.prior,
+                        sampling={"prior": options.prior},
                         baselines="all",
-                        workers=0,
+                        compute={"workers": 0},
                         out=tempfile.mkdtemp(),
                     )
                     for row in found[0].rows:

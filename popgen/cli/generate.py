@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from popgen.cli.options import BASE_HELP, DATA_DIR, GENERATOR, JSON, PARTS_HELP, PRIOR, SAMPLER, STRENGTH, Names
+from popgen.cli.options import BASE_HELP, DATA_DIR, GENERATOR, JSON, PARTS_HELP, Names, sampling_options
 
 
 @click.command("generate")
@@ -15,22 +15,18 @@ from popgen.cli.options import BASE_HELP, DATA_DIR, GENERATOR, JSON, PARTS_HELP,
 @click.option("--data", help="Data set that the networks are for.")
 @DATA_DIR
 @click.option("--describe", help='The same in words: "digits, rotated by 45 degrees"; --data then only scores them.')
-@click.option("-n", "count", default=16, show_default=True, help="Networks of each architecture.")
+@click.option("-n", "n", type=int, help="Networks of each architecture.  [default: 16]")
 @GENERATOR
-@PRIOR
-@STRENGTH
-@SAMPLER
-@click.option("--guidance", type=float, help="Strength of the condition; 1 is plain.")
-@click.option("--steps", type=int, help="Steps of the sampler.")
-@click.option("--parts", type=Names(), default=[], help=PARTS_HELP)
+@sampling_options
+@click.option("--parts", type=Names(), help=PARTS_HELP)
 @click.option("--base", type=click.Path(), help=BASE_HELP)
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", type=int, help="[default: 0]")
 @click.option("--out", type=click.Path(), default="generated", show_default=True, help="Folder, which must be empty.")
 @click.option(
     "--address", envvar="RAY_ADDRESS", help="Ray cluster that samples the architectures.  [default: $RAY_ADDRESS]"
 )
 @JSON
-def generate_command(arch: list[str], data: str | None, count: int, out: str, as_json: bool, **options: Any) -> None:
+def generate_command(arch: list[str], out: str, as_json: bool, **options: Any) -> None:
     """Write a population of networks, without a search.
 
     \b
@@ -40,16 +36,21 @@ def generate_command(arch: list[str], data: str | None, count: int, out: str, as
       popgen generate --arch cnn-s/channels:12-24 --data digits/rotate:45
     """
     from popgen.cli.output import remark, table
+    from popgen.configs.generate import GenerateConfig
+    from popgen.configs.load import parse
+    from popgen.configs.search import nested
     from popgen.jobs.generate import generate as run_generate
 
-    if data is None and options["describe"] is None:
+    given = {name: value for name, value in options.items() if value is not None}
+    if not given.keys() & {"data", "describe"}:
         raise click.UsageError("Missing option '--data' or '--describe', for example --data digits/rotate:45.")
-    made = run_generate(arch, data, out, count, **options, say=remark)
+    config = parse(nested({"archs": arch, **given}, GenerateConfig), GenerateConfig, "popgen generate")
+    made = run_generate(config, out, say=remark)
     if as_json:
         click.echo(json.dumps({"networks": [g.to_json() for g in made]}, indent=1))
         return
     rows = [[g.weights, "-" if g.val_accuracy is None else f"{g.val_accuracy:.3f}"] for g in made]
-    table(f"generated for {options['describe'] or data}", ["weights", "val accuracy"], rows)
+    table(f"generated for {config.describe or config.data}", ["weights", "val accuracy"], rows)
 
 
 @click.command("retrieve")

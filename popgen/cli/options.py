@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -45,18 +46,31 @@ PARTS_HELP = "Generate only these tensors: head, or globs of names such as 'conv
 BASE_HELP = "Checkpoint (.safetensors) of the architecture whose other tensors are kept, with --parts."
 
 
-PRIOR = click.option(
-    "--prior",
-    type=click.Choice(["network", "ridge", "kde"]),
-    help="What samples latents.  [default: the one chosen in training]",
-)
-STRENGTH = click.option(
-    "--strength",
-    type=click.FloatRange(0, 1),
-    help="How far the condition is trusted: 0 is the average data set's.  [default: the generator's own]",
-)
-SAMPLER = click.option(
-    "--sampler",
-    type=click.Choice(["euler", "heun", "ddim", "ddpm"]),
-    help="Of the trained prior.  [default: the generator's own]",
-)
+_SAMPLING = [
+    click.option(
+        "--prior",
+        type=click.Choice(["network", "ridge", "kde"]),
+        help="What samples latents.  [default: the one chosen in training]",
+    ),
+    click.option(
+        "--sampler",
+        type=click.Choice(["euler", "heun", "ddim", "ddpm"]),
+        help="Sampler of the trained prior.  [default: the generator's own]",
+    ),
+    click.option("--sample-steps", type=int, help="Steps of the sampler.  [default: the generator's own]"),
+    click.option(
+        "--guidance", type=float, help="Strength of the guidance; 1 is plain.  [default: the generator's own]"
+    ),
+    click.option(
+        "--strength",
+        type=click.FloatRange(0, 1),
+        help="How far the condition is trusted: 0 is the average data set's.  [default: the generator's own]",
+    ),
+]
+
+
+def sampling_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of popgen.configs.sampling to a command."""
+    for option in reversed(_SAMPLING):
+        command = option(command)
+    return command

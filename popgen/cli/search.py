@@ -13,11 +13,9 @@ from popgen.cli.options import (
     DATA_DIR,
     JSON,
     PARTS_HELP,
-    PRIOR,
-    SAMPLER,
-    STRENGTH,
     Names,
     Numbers,
+    sampling_options,
 )
 from popgen.cli.results import print_found
 
@@ -131,11 +129,7 @@ def worth_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="How far from the population's mean the best latent is believed to lie; 0: anywhere.  [default: 0.5]",
 )
 @click.option("--describe", help='Condition in words instead of images: "digits, rotated by 45 degrees".')
-@PRIOR
-@STRENGTH
-@SAMPLER
-@click.option("--sample-steps", type=int, help="Steps of the sampler.")
-@click.option("--guidance", type=float, help="Strength of the condition; 1 is plain.")
+@sampling_options
 @click.option(
     "--baselines",
     type=click.Choice(["none", "standard", "all"]),
@@ -145,7 +139,7 @@ def worth_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--address", help="Address of a Ray cluster.  [default: $RAY_ADDRESS, else this machine]")
 @click.option("--timeout", type=float, help="Seconds for one candidate, which fails when they are over.")
 @click.option("--gpus", type=float, help="Share of a GPU for each worker.  [default: 0]")
-@click.option("--group", type=int, help="Candidates that a worker evaluates at once, for GPUs.  [default: 1]")
+@click.option("--at-once", type=int, help="Candidates that a worker evaluates in one pass, for GPUs.  [default: 1]")
 @click.option("--seed", type=int, help="[default: 0]")
 @click.option("--out", type=click.Path(), help="Run folder.  [default: runs/ARCH-DATA-sSEED]")
 @click.option(
@@ -202,7 +196,7 @@ def search_command(
 
 def _search_config(options: dict[str, Any], resume: str | None) -> Any:
     from popgen.configs.load import parse
-    from popgen.configs.search import SearchConfig
+    from popgen.configs.search import SearchConfig, nested
     from popgen.jobs.searching.folder import RunFolder
 
     given = {key: value for key, value in options.items() if value is not None}
@@ -212,13 +206,13 @@ def _search_config(options: dict[str, Any], resume: str | None) -> Any:
         given["archs"] = given.pop("arch")
     if resume is not None:
         before, _ = RunFolder.open(resume).config()
-        return parse({**before.model_dump(), **given}, SearchConfig, "popgen search --resume")
+        return parse(nested({**before.model_dump(), **given}), SearchConfig, "popgen search --resume")
     for option in ("archs", "data"):
         if option not in given:
             raise click.UsageError(
                 f"Missing option '--{option.removesuffix('s')}', for example --arch cnn-s --data digits/rotate:45."
             )
-    return parse(given, SearchConfig, "popgen search")
+    return parse(nested(given), SearchConfig, "popgen search")
 
 
 def _whole(option: str, value: str) -> int:

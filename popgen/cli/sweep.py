@@ -62,10 +62,14 @@ def sweep_command(
         config = resumed(resume, evaluations)
     if dry_run:
         trials = plan(config, remark, data_dir)
-        workers = int(trials[0].workers)
+        workers = int(trials[0].compute.workers)
         facts = {
             "searches": [f"{one.archs[0]} on {one.data}, seed {one.seed}" for one in trials],
-            "each": {"evaluations": trials[0].evaluations, "cpus": 1 + workers, "gpus": trials[0].gpus * workers},
+            "each": {
+                "evaluations": trials[0].evaluations,
+                "cpus": 1 + workers,
+                "gpus": trials[0].compute.gpus * workers,
+            },
         }
         click.echo(json.dumps(facts, indent=1))
         return

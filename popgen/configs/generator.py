@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field, model_validator
 
+from popgen.configs.load import Strict
+from popgen.configs.sampling import Sampling
 from popgen.configs.spec import DataGrid
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class VAEConfig(_Strict):
+class VAEConfig(Strict):
     """Sizes and losses of the VAE. The latent has latent_tokens x latent_width numbers for every architecture."""
 
     latent_tokens: int = Field(4, ge=1)
@@ -44,7 +42,7 @@ class VAEConfig(_Strict):
     )  # accuracy that reconstruction may cost on held-out lineages before the prior is trained
 
 
-class EncoderConfig(_Strict):
+class EncoderConfig(Strict):
     """Which encoders read the conditions, and how the data set encoder is trained."""
 
     images: str = "clip-tiny"  # an open_clip model: built-in stand-in, MODEL/PRETRAINED, hf-hub:, local-dir:
@@ -64,7 +62,11 @@ class EncoderConfig(_Strict):
     regression: float = Field(1.0, ge=0)  # weight of predicting the latents linearly, beside the contrastive loss
 
 
-class PriorConfig(_Strict):
+# Without a sampler a flow takes euler and a DDPM ddim; without a prior the one that training chose samples.
+DEFAULT_SAMPLING = Sampling(steps=4, guidance=1.0, strength=1.0)
+
+
+class PriorConfig(Strict):
     """The latent prior: a predicted mean, and flow matching or the DDPM of the original method around it.
 
     `ridge` and `kde` are its cheap rivals (popgen.generator.model.closed_form_priors); `auto` trains a flow, and takes one of them where it does
@@ -82,18 +84,23 @@ class PriorConfig(_Strict):
     use_data: bool = True  # False: the data set is not looked at; for ablations
     use_arch: bool = True
     ema: float = Field(0.999, ge=0, lt=1)
-    sampler: Literal["euler", "heun", "ddim", "ddpm"] | None = None  # None: euler for a flow, ddim for a DDPM
-    sample_steps: int = Field(4, ge=1)
+    sampling: Sampling = Sampling()  # what a sampling uses where it says nothing; see DEFAULT_SAMPLING
     temperature: float = Field(
         0.3, ge=0
     )  # of what is sampled around the mean: 1 is the codes' own spread, 0 the mean alone
-    guidance: float = Field(1.0, ge=0)  # 1 is the plain conditional model
-    strength: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] = (
-        1.0  # of conditions, see popgen/generator/strength.py
-    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _complete(cls, content: Any) -> Any:
+        """Fill in what `sampling` leaves open."""
+        given = content.get("sampling") or {} if isinstance(content, dict) else None
+        if not isinstance(given, (dict, Sampling)):
+            return content  # refused when the fields are checked
+        own = given if isinstance(given, Sampling) else Sampling.model_validate(given)
+        return {**content, "sampling": own.over(DEFAULT_SAMPLING)}
 
 
-class TuneConfig(_Strict):
+class TuneConfig(Strict):
     """The last stage: encoder, prior and decoder together, on what networks generated from conditions do."""
 
     steps: int = Field(4000, ge=0)
@@ -107,14 +114,14 @@ class TuneConfig(_Strict):
     learning_rate: float = Field(2e-3, gt=0)
 
 
-class DescribeConfig(_Strict):
+class DescribeConfig(Strict):
     """After all else: descriptions of data sets are mapped to the embeddings of their images."""
 
     steps: int = Field(2000, ge=0)
     learning_rate: float = Field(2e-3, gt=0)
 
 
-class RestoreConfig(_Strict):
+class RestoreConfig(Strict):
     """The last stage: components of what decoding loses, so that stored checkpoints are given back whole."""
 
     rank: int = Field(16, ge=0)  # numbers that a stored code has besides its latent
@@ -127,7 +134,7 @@ class RestoreConfig(_Strict):
     labels: float = Field(1.0, ge=0)  # weight of the cross-entropy on the task's labels
 
 
-class GeneratorConfig(_Strict):
+class GeneratorConfig(Strict):
     """All of it; the `generator:` section of a spec."""
 
     vae: VAEConfig = VAEConfig()

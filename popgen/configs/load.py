@@ -100,9 +100,10 @@ def _explain(problem: ErrorDetails, model: type[BaseModel]) -> tuple[str, str, s
     place, loc = _dotted(problem["loc"]), problem["loc"]
     if problem["type"] == "extra_forbidden":
         known = _keys_at(model, loc[:-1])
+        near = _sections_with(model, str(loc[-1])) if len(loc) == 1 else ""
         return (
             f"{place} is not a known key",
-            f"received {_shown(problem['input'])}; nearest known: {near_matches(str(loc[-1]), known)}",
+            f"received {_shown(problem['input'])}; nearest known: {near or near_matches(str(loc[-1]), known)}",
             "Correct or remove the key.",
         )
     if problem["type"] == "missing":
@@ -129,6 +130,13 @@ def _keys_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
             ]
             model = inner[0] if inner else model
     return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _sections_with(model: type[BaseModel], name: str) -> str:
+    """The sections of a model that have a field of that name, as `section.name`."""
+    sections = {key: field.annotation for key, field in model.model_fields.items()}
+    models = {key: one for key, one in sections.items() if isinstance(one, type) and issubclass(one, BaseModel)}
+    return ", ".join(f"{key}.{name}" for key, one in models.items() if name in one.model_fields)
 
 
 def _dotted(loc: tuple[int | str, ...]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from popgen.configs.load import load, parse
-from popgen.configs.search import SearchConfig
+from popgen.configs.search import SearchConfig, nested
 from popgen.errors import BadInput, NotFound
 
 _SET_BY_GRID = {"archs": "archs", "data": "data", "seed": "seeds"}
@@ -26,7 +26,9 @@ class SweepConfig(BaseModel):
     archs: list[str] = Field(min_length=1)
     data: list[str] = Field(min_length=1)
     seeds: list[int] = Field([0], min_length=1)
-    search: dict[str, Any] = {}  # fields of SearchConfig; `workers`: Ray actors of each trial, 0: it is one process
+    search: dict[
+        str, Any
+    ] = {}  # fields of SearchConfig; `compute.workers`: Ray actors of each trial, 0: it is one process
 
     @model_validator(mode="after")
     def _consistent(self) -> SweepConfig:
@@ -44,7 +46,7 @@ class SweepConfig(BaseModel):
             BadInput: `search` has an unknown key, one that is the grid's, or a value that does not fit.
 
         >>> grid = SweepConfig(name="both", archs=["cnn-s", "mlp-s"], data=["digits/rotate:45"], search={"batch": 8})
-        >>> [(one.archs, one.seed, one.batch, one.workers) for one in grid.searches()]
+        >>> [(one.archs, one.seed, one.batch, one.compute.workers) for one in grid.searches()]
         [(['cnn-s'], 0, 8, 0), (['mlp-s'], 0, 8, 0)]
         """
         for key in self.search:
@@ -54,19 +56,25 @@ class SweepConfig(BaseModel):
                     f"received {self.search[key]!r}",
                     f"Name it in the list `{_SET_BY_GRID[key]}` beside `search`.",
                 )
-        if "address" in self.search:
+        search = nested(self.search)
+        compute = search.get("compute") or {}
+        if not isinstance(compute, dict):
             raise BadInput(
-                f"{self.name}: search.address cannot be set",
+                f"{self.name}: search.compute is {compute!r}", "it is a section", "For example compute: {workers: 2}."
+            )
+        if "address" in compute:
+            raise BadInput(
+                f"{self.name}: search.compute.address cannot be set",
                 "a search of a sweep runs in the cluster that the sweep has joined",
                 "Give --address to `popgen sweep`.",
             )
-        if self.search.get("workers") == "auto":
+        if compute.get("workers") == "auto":
             raise BadInput(
-                f"{self.name}: search.workers is 'auto'",
+                f"{self.name}: search.compute.workers is 'auto'",
                 "what a trial takes of the machine must be known before it starts",
                 "Give a number; 0 makes each search one process.",
             )
-        given = {"workers": 0, **self.search}
+        given = {**search, "compute": {"workers": 0, **compute}}
         return [
             parse({**given, "archs": [arch], "data": data, "seed": seed}, SearchConfig, f"{self.name}: search")
             for arch in self.archs

@@ -3,6 +3,6 @@
 from popgen.fitness.candidate import Fitness, Score, make_fitness
 from popgen.fitness.heads import fit_ridge_head
 from popgen.fitness.objective import LatentObjective
-from popgen.fitness.sgd import Sgd
+from popgen.fitness.sgd import SgdSteps
 
-__all__ = ["Fitness", "LatentObjective", "Score", "Sgd", "fit_ridge_head", "make_fitness"]
+__all__ = ["Fitness", "LatentObjective", "Score", "SgdSteps", "fit_ridge_head", "make_fitness"]

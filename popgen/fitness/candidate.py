@@ -23,7 +23,7 @@ from popgen.data import DataSet, Part
 from popgen.data.classes import match_classes
 from popgen.errors import BadInput, near_matches, unknown_name
 from popgen.fitness.heads import fit_ridge_head
-from popgen.fitness.sgd import Sgd, take_steps
+from popgen.fitness.sgd import SgdSteps, take_steps
 from popgen.networks.batchnorm import reestimate
 from popgen.networks.forward import network_features, network_inputs, network_outputs
 from popgen.networks.passes import Passes
@@ -66,7 +66,7 @@ class Fitness:
     rows: tuple[int, ...]  # remap: the head's row for each class of the data set
     train: tuple[Images, Labels]  # prepared inputs
     val: tuple[Images, Labels]
-    sgd: Sgd | None = None  # steps before a candidate is scored
+    sgd: SgdSteps | None = None  # steps before a candidate is scored
     groups: Labels | None = None  # of the validation images
     parts: Parts | None = None  # of most candidates: what the others' tensors are, so that layers before need one pass
 
@@ -244,7 +244,7 @@ def make_fitness(
     head: str = "auto",
     batch_norm: str = "keep",
     split: str = "val",
-    sgd: Sgd | None = None,
+    sgd: SgdSteps | None = None,
     groups: Labels | None = None,
 ) -> Fitness:
     """Check that the network and the data set go together, and prepare their images.

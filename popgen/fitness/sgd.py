@@ -28,7 +28,7 @@ _FORWARD_AND_BACKWARD = 3  # passes: the gradient costs about two forward passes
 
 
 @dataclass(frozen=True)
-class Sgd:
+class SgdSteps:
     """`steps` steps on batches of `batch` images at a first rate `lr`, gradients of a norm of at most `clip`."""
 
     steps: int
@@ -41,7 +41,7 @@ class Sgd:
     def passes(self, images: int) -> int:
         """What the steps cost with so many training images, in forward passes of one image.
 
-        >>> Sgd(steps=10, batch=50).passes(1000), Sgd(steps=10, batch=50).passes(20)
+        >>> SgdSteps(steps=10, batch=50).passes(1000), SgdSteps(steps=10, batch=50).passes(20)
         (1500, 600)
         """
         return _FORWARD_AND_BACKWARD * self.steps * min(self.batch, images)
@@ -56,12 +56,12 @@ class Sgd:
             yield left.pop(0)
 
 
-def take_steps(spec: ArchSpec, flat: Tensor, inputs: Images, labels: Labels, sgd: Sgd) -> Tensor:
+def take_steps(spec: ArchSpec, flat: Tensor, inputs: Images, labels: Labels, sgd: SgdSteps) -> Tensor:
     """The weights (p,) after the steps, from `flat` (p,), on prepared inputs; the same to the last digit every time.
 
     >>> spec = ArchSpec.from_config("mlp-s")
     >>> flat = torch.zeros(spec.size)
-    >>> take_steps(spec, flat, torch.ones(4, 1, 8, 8), torch.zeros(4, dtype=torch.long), Sgd(steps=1)).abs().max() > 0
+    >>> take_steps(spec, flat, torch.ones(4, 1, 8, 8), torch.zeros(4, dtype=torch.long), SgdSteps(steps=1)).abs().max() > 0
     tensor(True)
     """
     net = copy.deepcopy(skeleton(spec)).to(flat.device)

@@ -13,7 +13,8 @@ from torch import Tensor
 from popgen.errors import BrokenFile, NotFound, brief, unknown_name
 from popgen.refs import asset, asset_names
 
-FORMAT = 2
+FORMAT = 3  # 2 had the settings of sampling beside the others of the prior
+_EARLIER = {"sampler": "sampler", "sample_steps": "steps", "guidance": "guidance", "strength": "strength"}
 
 
 def generator_folder(name: str | Path) -> Path:
@@ -51,7 +52,10 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]], dic
         raise BrokenFile(
             f"the generator in {folder} cannot be read", brief(error), "Train or copy it again."
         ) from error
-    if found != FORMAT:
+    if found == 2:
+        prior = config["generator"]["prior"]
+        prior["sampling"] = {new: prior.pop(old) for old, new in _EARLIER.items() if old in prior}
+    elif found != FORMAT:
         raise BrokenFile(
             f"the generator in {folder} has format {found}", f"this popgen reads format {FORMAT}", "Train it again."
         )

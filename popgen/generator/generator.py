@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from popgen.archs import ArchConfig, ArchSpec
 from popgen.configs.generator import GeneratorConfig
+from popgen.configs.sampling import Sampling
 from popgen.data import DataSet
 from popgen.data.classes import match_classes
 from popgen.encoders.arch import ArchTextEncoder
@@ -165,20 +166,14 @@ class Generator(nn.Module):
         n: int = 16,
         *,
         seed: int = 0,
-        steps: int | None = None,
-        guidance: float | None = None,
-        sampler: str | None = None,
-        prior: str | None = None,
+        sampling: Sampling | None = None,
         control: Control | None = None,
-        strength: float | None = None,
         condition: Condition | None = None,
     ) -> Latents:
         """`n` latents (n, k, d) for an architecture and a data set; each sees its own draw of the data set's images.
 
         Args:
-            steps, guidance, sampler: of the trained prior; see Prior.sample.
-            strength: of the condition, 0 (that of the average training data set) to 1; None: as `strength_for` says.
-            prior: network, ridge or kde; None: the one that was chosen in training.
+            sampling: prior, sampler, steps, guidance and strength; what it leaves open is as the generator's settings say.
             control: `shuffled` conditions on training data sets drawn at random instead, `empty` on none.
             condition: the data set's, where it is known already (`condition`, `n` times): the images are not read again.
 
@@ -186,9 +181,9 @@ class Generator(nn.Module):
             NotFound: no such prior.
             BadInput: a sampler that the prior was not trained for, or a cheap prior without a condition.
         """
-        prior = self.prior_name(prior)
-        if strength is None:
-            strength = 1.0 if control else self.strength_for(arch, data, prior).value
+        how = sampling or Sampling()
+        prior = self.prior_name(how.prior)
+        strength = self.strength_for(arch, data, how, control).value
         rng = torch.Generator().manual_seed(seed)
         noise = torch.randn(n, *self.latent_shape, generator=rng)
         condition = condition or self.condition(arch, data, n, seed)
@@ -197,25 +192,37 @@ class Generator(nn.Module):
             embedding = self.data_vectors[torch.randint(len(self.data_vectors), (n,), generator=rng)]
         if prior == "network":
             without = torch.tensor([[control == "empty", False]]).expand(n, -1)
-            raw = self.prior.sample(embedding, condition.arch, noise, steps, guidance, sampler, without)
+            raw = self.prior.sample(embedding, condition.arch, noise, how, without)
             return self.standardise(arch, raw)
         if control == "empty":
             raise BadInput(f"the prior {prior!r} has no empty condition", "it is a function of the data set", "")
         table = self.code_table(arch)
         return table.ridge(embedding, noise) if prior == "ridge" else table.kde(embedding, noise, rng)
 
-    def strength_for(self, arch: str, data: DataSet | Description, prior: str | None = None) -> Strength:
-        """How far a condition is trusted where nothing else is said; see popgen/generator/strength.py.
+    def strength_for(
+        self,
+        arch: str,
+        data: DataSet | Description,
+        sampling: Sampling | None = None,
+        control: Control | None = None,
+    ) -> Strength:
+        """How far a condition is trusted: as `sampling` or the generator's settings say; see popgen/generator/strength.py.
 
-        It is chosen for the networks that `prior` makes; None: the one that was chosen in training.
+        `auto` chooses it for the networks that the prior of `sampling` makes; descriptions and controls are then followed all
+        the way.
         """
-        wanted = self.config.prior.strength
+        given = Sampling() if sampling is None else sampling
+        wanted = given.over(self.config.prior.sampling).strength
+        if control is not None and given.strength is None:
+            wanted = 1.0
         if wanted != "auto" or isinstance(data, Description):
-            return Strength(1.0 if wanted == "auto" else wanted, {})
+            return Strength(1.0 if wanted in ("auto", None) else float(wanted), {})
         condition = self.condition(arch, data)
 
         def network(strength: float) -> Tensor:
-            latents = self.sample(arch, data, 1, prior=prior, strength=strength, condition=condition)
+            latents = self.sample(
+                arch, data, 1, sampling=Sampling(prior=given.prior, strength=strength), condition=condition
+            )
             return self.decode(arch, latents)[0]
 
         return choose_strength(self.spec(arch), data.val.images, network)

@@ -148,7 +148,7 @@ def _search_one(
         config.prior_width,
         measures=tuple(name for name in config.objectives if name != "loss"),
         rungs=tuple(config.rungs),
-        device="cuda" if config.gpus else "cpu",
+        device="cuda" if config.compute.gpus else "cpu",
     )
     renamed = renamed_classes(data.classes, source.classes) if fitness.head != "refit" else {}
     fitted = fit_remark(data.shape, fitness.spec.config.input_shape)
@@ -220,26 +220,28 @@ def _origin(generator: Generator | None, zoo: Zoo | None) -> dict[str, str]:
 
 def _pool(objective: LatentObjective, population: Population, config: SearchConfig, session: RaySession) -> Pool:
     """Ray actors, or this process. `auto` times one candidate: the answer does not depend on where it is computed."""
-    workers, address = config.workers, _address(config)
+    how, address = config.compute, _address(config)
+    options: dict[str, Any] = {"gpus": how.gpus, "at_once": how.at_once, "timeout": how.timeout}
+    workers = how.workers
     if workers == "auto" and _joins_cluster(config):
-        return RayPool(objective, None, address, gpus=config.gpus, group=config.group, timeout=config.timeout)
+        return RayPool(objective, None, address, **options)
     if workers == "auto":
-        needs_workers = config.timeout is not None or config.gpus > 0
+        needs_workers = how.timeout is not None or how.gpus > 0
         count = config.evaluations / objective.fitness.cost
         in_process = not needs_workers and _seconds(objective, population) * count < _RAY_PAYS
         workers = 0 if in_process else (os.cpu_count() or 1)
     if workers == 0:
-        return LocalPool(objective, group=config.group)
+        return LocalPool(objective, at_once=how.at_once)
     session.start(workers, address)
-    return RayPool(objective, workers, address, gpus=config.gpus, group=config.group, timeout=config.timeout)
+    return RayPool(objective, workers, address, **options)
 
 
 def _address(config: SearchConfig) -> str | None:
-    return config.address or os.environ.get("RAY_ADDRESS") or None
+    return config.compute.address or os.environ.get("RAY_ADDRESS") or None
 
 
 def _joins_cluster(config: SearchConfig) -> bool:
-    return _address(config) is not None and config.workers != 0
+    return _address(config) is not None and config.compute.workers != 0
 
 
 def _seconds(objective: LatentObjective, population: Population) -> float:

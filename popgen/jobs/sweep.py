@@ -30,7 +30,6 @@ from popgen.jobs.searching.folder import RunFolder
 from search.sweep.sweep import Outcome, SweepProgress, run_trials
 
 Report = Callable[[SweepProgress], None]
-_BUDGETS = ("evaluations", "seconds", "target", "patience")  # what --resume may change
 
 
 class SearchesFailed(PopgenError):
@@ -104,8 +103,8 @@ def sweep(
             partial(_run_search, str((folder / "runs").absolute())),
             {_name(one): one.model_dump(mode="json") for one in trials},
             folder,
-            workers=int(first.workers),
-            gpus=first.gpus,
+            workers=int(first.compute.workers),
+            gpus=first.compute.gpus,
             parallel=parallel,
             address=address,
             resume=resume is not None,
@@ -186,7 +185,7 @@ def _run_search(runs: str, settings: dict[str, Any]) -> dict[str, Any]:
     config = parse(settings, SearchConfig, "a search of the sweep")
     path = Path(runs) / _name(config)
     result = path / "result.json"
-    if result.exists() and _budgets(RunFolder.open(str(path)).config()[0]) == _budgets(config):
+    if result.exists() and RunFolder.open(str(path)).config()[0].budget() == config.budget():
         found: dict[str, Any] = json.loads(result.read_text())["results"][0]
         return found
     result.unlink(missing_ok=True)  # from here on it stands for another budget
@@ -258,10 +257,6 @@ def _tests(results: list[dict[str, Any]], name: str) -> list[float]:
 
 def _mean(values: list[float]) -> float | None:
     return statistics.fmean(values) if values else None
-
-
-def _budgets(config: SearchConfig) -> list[Any]:
-    return [getattr(config, name) for name in _BUDGETS]
 
 
 def _check_same(before: SweepConfig, now: SweepConfig, folder: Path) -> None:

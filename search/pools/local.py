@@ -7,12 +7,12 @@ from itertools import islice
 
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
-from .group import evaluate_group
+from .many import evaluate_many
 from .pool import Evaluation, Objective, Task
 
 
 class LocalPool:
-    """Evaluates in this process, one candidate after another, or `group` of them by the objective's `many`.
+    """Evaluates in this process, one candidate after another, or `at_once` of them by the objective's `many`.
 
     Example:
         >>> import numpy as np
@@ -23,18 +23,18 @@ class LocalPool:
 
     size = 1
 
-    def __init__(self, objective: Objective, *, group: int = 1) -> None:
+    def __init__(self, objective: Objective, *, at_once: int = 1) -> None:
         self._objective = objective
-        self._group = group
+        self._at_once = at_once
 
     def completed(self, tasks: Iterable[Task], ahead: int = 0) -> Generator[tuple[int, Evaluation], None, None]:
         """Yield (number, evaluation) of each task."""
         controller = ThreadpoolController()
         waiting = iter(tasks)
         number = 0
-        while taken := list(islice(waiting, self._group)):
+        while taken := list(islice(waiting, self._at_once)):
             with controller.limit(limits=1):
-                evaluations = evaluate_group(self._objective, taken, self._group)
+                evaluations = evaluate_many(self._objective, taken, self._at_once)
             for evaluation in evaluations:
                 yield number, evaluation
                 number += 1

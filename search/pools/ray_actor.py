@@ -14,7 +14,7 @@ from typing import Any
 
 import ray
 
-from .group import evaluate_group
+from .many import evaluate_many
 from .pool import Evaluation, Objective, Task
 
 
@@ -69,9 +69,9 @@ class Worker:
         self.killed = True
         self.fell()
 
-    def send(self, jobs: list[Job], group: int) -> None:
+    def send(self, jobs: list[Job], at_once: int) -> None:
         """Put one call at the end of its queue."""
-        reference = self.actor.evaluate.remote([job.task for job in jobs], group)
+        reference = self.actor.evaluate.remote([job.task for job in jobs], at_once)
         self.queue.append(Call(reference, jobs))
 
     @property
@@ -118,6 +118,6 @@ class Actor:
             self._objective = ray.get(held[0])
         return ray.get_runtime_context().get_node_id(), self._life
 
-    def evaluate(self, tasks: list[Task], group: int) -> list[Evaluation] | None:
+    def evaluate(self, tasks: list[Task], at_once: int) -> list[Evaluation] | None:
         """One evaluation a task. None: this life has no objective yet, the call was for the one before."""
-        return None if self._objective is None else evaluate_group(self._objective, tasks, group)
+        return None if self._objective is None else evaluate_many(self._objective, tasks, at_once)

@@ -28,11 +28,11 @@ NODE_DEATHS = 3  # times the attempts; then the candidate is taken for the one t
 
 @dataclass(frozen=True)
 class Terms:
-    """What RayPool was asked for; `group` is 1 where the objective has no `many`."""
+    """What RayPool was asked for; `at_once` is 1 where the objective has no `many`."""
 
     attempts: int
     timeout: float | None
-    group: int
+    at_once: int
 
 
 @dataclass(frozen=True)
@@ -82,14 +82,14 @@ class Run:
             shortest = min(up, key=lambda worker: len(worker.queue))
             if self._alone:
                 if not shortest.queue:
-                    shortest.send([self._alone.popleft()], self._terms.group)
+                    shortest.send([self._alone.popleft()], self._terms.at_once)
                     continue
                 up.remove(shortest)  # it gets nothing more until it is free for the lone one
             up = [worker for worker in up if len(worker.queue) <= self._ahead and not worker.has_lone]
             jobs = self._take(len(self._crew.up)) if up else []
             if not jobs:
                 return
-            min(up, key=lambda worker: len(worker.queue)).send(jobs, self._terms.group)
+            min(up, key=lambda worker: len(worker.queue)).send(jobs, self._terms.at_once)
 
     def _take(self, workers: int) -> list[Job]:
         jobs: list[Job] = []
@@ -107,9 +107,9 @@ class Run:
         return jobs
 
     def _call_size(self, workers: int) -> int:
-        """How many tasks go into the next call: a group, or, where the objective is quick, some; else one."""
-        if self._terms.group > 1:
-            return self._terms.group
+        """How many tasks go into the next call: the candidates of one pass, or, where the objective is quick, some; else one."""
+        if self._terms.at_once > 1:
+            return self._terms.at_once
         if self._count is None or self._ahead < 1 or self._crew.seconds > QUICK_SECONDS:
             return 1
         left = self._count - self._taken + len(self._again)
@@ -150,7 +150,7 @@ class Run:
     @property
     def _limit(self) -> float:
         """Seconds that one call may take. One of several quick tasks has no more than a single task."""
-        return math.inf if self._terms.timeout is None else self._terms.timeout * self._terms.group
+        return math.inf if self._terms.timeout is None else self._terms.timeout * self._terms.at_once
 
     def _read(self, calls: list[tuple[Worker, Call]]) -> None:
         """Move what finished calls returned to the outcomes."""

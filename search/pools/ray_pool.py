@@ -12,7 +12,7 @@ from typing import Any
 import ray
 
 from ..errors import SearchError
-from .group import can_group
+from .many import has_many
 from .pool import Evaluation, Objective, Task
 from .ray_dispatch import Run, Terms
 from .ray_session import RaySession
@@ -26,8 +26,8 @@ class RayPool:
 
     `workers` may be more than the cluster has room for now: the rest come up when nodes join. None is one for each CPU
     of the cluster, now and later. `address` is of a running cluster; without it, RAY_ADDRESS in the environment.
-    `gpus` is the share of a GPU that each worker takes; `group` is how many candidates go into one call of the
-    objective's `many`, if it has that. After `timeout` seconds (times `group`) at one candidate its worker is
+    `gpus` is the share of a GPU that each worker takes; `at_once` is how many candidates go into one call of the
+    objective's `many`, if it has that. After `timeout` seconds (times `at_once`) at one candidate its worker is
     restarted, and the candidate has failed. `attempts` is how often a candidate is sent out before the death of its
     worker, or its lack of memory, is its own failure.
 
@@ -44,10 +44,10 @@ class RayPool:
         gpus: float = 0.0,
         attempts: int = 4,  # a machine that is short of memory may kill the innocent twice
         timeout: float | None = None,
-        group: int = 1,
+        at_once: int = 1,
     ) -> None:
-        _check_numbers(workers, attempts, timeout, group)
-        self._terms = Terms(attempts, timeout, group if can_group(objective) else 1)
+        _check_numbers(workers, attempts, timeout, at_once)
+        self._terms = Terms(attempts, timeout, at_once if has_many(objective) else 1)
         self._crew: Crew | None = None
         self._session = RaySession()
         self._session.start(workers, address)
@@ -87,7 +87,7 @@ class RayPool:
         self._session.__exit__()
 
 
-def _check_numbers(workers: int | None, attempts: int, timeout: float | None, group: int) -> None:
+def _check_numbers(workers: int | None, attempts: int, timeout: float | None, at_once: int) -> None:
     if workers is not None and workers < 1:
         raise SearchError(
             f"a Ray pool of {workers} workers\nat least one must evaluate\nuse LocalPool to evaluate in this process"
@@ -97,9 +97,9 @@ def _check_numbers(workers: int | None, attempts: int, timeout: float | None, gr
             f"a Ray pool with a timeout of {timeout:g} seconds\nno candidate could be evaluated\n"
             "give the seconds that one candidate may take, or None for no limit"
         )
-    if attempts < 1 or group < 1:
+    if attempts < 1 or at_once < 1:
         raise SearchError(
-            f"a Ray pool with {attempts} attempts and groups of {group}\nboth count from 1\n"
+            f"a Ray pool with {attempts} attempts and {at_once} candidates at once\nboth count from 1\n"
             "leave them out for the defaults"
         )
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from popgen.configs.generator import PriorConfig, VAEConfig
+from popgen.configs.sampling import Sampling
 from popgen.errors import BadInput
 from popgen.generator.model.blocks import AdaBlock, Mlp, time_features, zero_linear
 from popgen.types import Latents
@@ -159,24 +160,23 @@ class Prior(nn.Module):
         data: Tensor,
         arch: Tensor,
         noise: Latents,
-        steps: int | None = None,
-        guidance: float | None = None,
-        sampler: str | None = None,
+        sampling: Sampling | None = None,
         without: Tensor | None = None,
     ) -> Latents:
-        """The VAE's latents (n, k, d) from `noise` of that shape, by `steps` steps of the sampler; the mean is differentiable.
+        """The VAE's latents (n, k, d) from `noise` of that shape; the mean is differentiable.
 
         Args:
-            guidance: w moves the prediction away from the unconditional one: 1 is the conditional model, 0 ignores the
-                conditions.
-            sampler: euler or heun for a flow, ddim or ddpm (ancestral, draws noise of its own) for a DDPM.
+            sampling: sampler, steps and guidance; what it leaves open is as the settings say. The sampler ddpm draws noise of its
+                own. Guidance w moves the prediction away from the unconditional one: 1 is the conditional model, 0 ignores
+                the conditions.
             without: (n, 2), True where data or architecture is left out.
 
         Raises:
             BadInput: a sampler of the other kind.
         """
-        guidance = self.config.guidance if guidance is None else guidance
-        scheduler = self._sampler(steps or self.config.sample_steps, sampler or self.config.sampler)
+        how = (sampling or Sampling()).over(self.config.sampling)
+        assert how.steps is not None and how.guidance is not None, "the settings leave none of them open"
+        scheduler, guidance = self._scheduler(how.steps, how.sampler), how.guidance
         some = self._conditions(data, arch, without)
         none = self._conditions(data, arch, torch.ones(len(noise), 2, dtype=torch.bool))
 
@@ -204,7 +204,7 @@ class Prior(nn.Module):
         arch = ((arch - self.arch_mean) / self.arch_std).clamp(-3, 3)  # no further: another one may be far from all
         return torch.where(without[:, :1], self.no_data, data), torch.where(without[:, 1:], self.no_arch, arch)
 
-    def _sampler(self, steps: int, name: str | None) -> Any:
+    def _scheduler(self, steps: int, name: str | None) -> Any:
         name = name or SAMPLERS[self.kind][0]
         if name not in SAMPLERS[self.kind]:
             raise BadInput(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 
+from popgen.configs.sampling import Sampling
 from popgen.data import load_data
 from popgen.generator.generator import PRIORS, Generator
 from popgen.generator.training.tasks import Tasks
@@ -28,7 +29,7 @@ def choose_prior(generator: Generator, tasks: Tasks) -> dict[str, float]:
         for name in names[:: -(-len(names) // _TASKS)]:
             data = tasks.data.get(name) or load_data(name, tasks.data_dir)
             for prior in candidates:
-                flats = generator.decode(arch, generator.sample(arch, data, _SAMPLES, prior=prior))
+                flats = generator.decode(arch, generator.sample(arch, data, _SAMPLES, sampling=Sampling(prior=prior)))
                 scores[prior].append(statistics.mean(accuracy(generator.spec(arch), flat, data.val) for flat in flats))
     generator.provenance.prior = kind if kind in CHEAP else "network"
     if kind == "auto":

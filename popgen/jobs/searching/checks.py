@@ -15,7 +15,7 @@ from popgen.data.folder import data_folder
 from popgen.data.groups import Groups, load_groups
 from popgen.data.load import check_data_name
 from popgen.errors import BadInput, NotFound, near_matches
-from popgen.fitness import Fitness, Sgd, make_fitness
+from popgen.fitness import Fitness, SgdSteps, make_fitness
 from popgen.fitness.measures import OF_GROUPS, check_measure, check_on_outputs
 from popgen.generator import Generator
 from popgen.generator.unseen import Target
@@ -59,9 +59,9 @@ def prepare(
     check_optimizer(config.optimizer)
     _check_objectives(config)
     settings(config)
-    if config.workers == 0 and (config.timeout is not None or config.gpus):
+    if config.compute.workers == 0 and (config.compute.timeout is not None or config.compute.gpus):
         raise BadInput(
-            f"--{'gpus' if config.gpus else 'timeout'} needs workers",
+            f"--{'gpus' if config.compute.gpus else 'timeout'} needs workers",
             "this process cannot stop its own evaluation, nor choose a GPU",
             "Leave --workers out, or give the number of Ray actors.",
         )
@@ -158,7 +158,7 @@ def _check_objectives(config: SearchConfig) -> None:
 
 def _worth(config: SearchConfig, groups: Groups | None) -> dict[str, Any]:
     """What a candidate is worth beside its head and batch norm: arguments of `make_fitness`."""
-    steps = Sgd(config.sgd_steps, config.sgd_lr, config.sgd_batch, seed=config.seed) if config.sgd_steps else None
+    steps = SgdSteps(config.sgd.steps, config.sgd.lr, config.sgd.batch, seed=config.seed) if config.sgd.steps else None
     return {"sgd": steps, "groups": None if groups is None else groups.of}
 
 
@@ -169,23 +169,23 @@ def _check_worth(config: SearchConfig, jobs: list[Job]) -> None:
         BadInput: these do not go together, or the measure does not work.
     """
     fitness = jobs[0].fitness
-    if config.rungs and (fitness.head == "refit" or config.sgd_steps):
+    if config.rungs and (fitness.head == "refit" or config.sgd.steps):
         raise BadInput(
             f"a race over {config.rungs} of the validation images does not pay "
-            f"with {'steps of SGD' if config.sgd_steps else 'a refitted head'}",
-            f"each look would {'train the network' if config.sgd_steps else 'fit the head to all training images'} again",
-            f"Leave --rungs out, or use --{'sgd-steps 0' if config.sgd_steps else 'head keep'}.",
+            f"with {'steps of SGD' if config.sgd.steps else 'a refitted head'}",
+            f"each look would {'train the network' if config.sgd.steps else 'fit the head to all training images'} again",
+            f"Leave --rungs out, or use --{'sgd-steps 0' if config.sgd.steps else 'head keep'}.",
         )
-    if config.sgd_steps and jobs[0].parts is not None:
+    if config.sgd.steps and jobs[0].parts is not None:
         raise BadInput(
-            f"--sgd-steps {config.sgd_steps} trains all tensors, --parts keeps those of --base",
+            f"--sgd-steps {config.sgd.steps} trains all tensors, --parts keeps those of --base",
             "the result would hold neither the parts that were searched nor the base's",
             "Leave one of them out; --finetune-epochs trains the result.",
         )
     if config.evaluations < fitness.cost:
         raise BadInput(
             f"--evaluations {config.evaluations} is less than one evaluation costs",
-            f"{config.sgd_steps} steps of SGD make it {fitness.cost:.2f} passes over the validation images",
+            f"{config.sgd.steps} steps of SGD make it {fitness.cost:.2f} passes over the validation images",
             f"Give --evaluations {math.ceil(fitness.cost)} or more, or fewer steps.",
         )
     for name in config.objectives:

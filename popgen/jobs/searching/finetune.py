@@ -50,10 +50,10 @@ class Tuning:
     @classmethod
     def of(cls, arch: str, data: DataSet, config: SearchConfig) -> Tuning:
         recipe = Recipe(
-            optimizer="sgd", momentum=0.9, weight_decay=5e-4, lr=config.finetune_lr, batch=config.finetune_batch
+            optimizer="sgd", momentum=0.9, weight_decay=5e-4, lr=config.finetune.lr, batch=config.finetune.batch
         )
-        epochs = tuple(sorted(set(config.finetune_epochs) - {0}))
-        device = "cuda" if config.gpus and torch.cuda.is_available() else "cpu"
+        epochs = tuple(sorted(set(config.finetune.epochs) - {0}))
+        device = "cuda" if config.compute.gpus and torch.cuda.is_available() else "cpu"
         return cls(arch, data, epochs, recipe, config.seed, device)
 
     def key(self, score: Score, epochs: int) -> str:

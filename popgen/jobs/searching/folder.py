@@ -11,7 +11,7 @@ import yaml
 
 from popgen import __version__
 from popgen.configs.load import parse
-from popgen.configs.search import SearchConfig
+from popgen.configs.search import SearchConfig, nested
 from popgen.errors import BrokenFile, CannotResume, NotFound, brief
 from popgen.files import new_folder, safe_name, write_tensors, write_text
 from popgen.types import StateDict
@@ -78,8 +78,8 @@ class RunFolder:
         file = self.path / "config.yaml"
         try:
             content = yaml.safe_load(file.read_text())
-            settings, recorded = content["search"], content["recorded"]
-        except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
+            settings, recorded = nested(content["search"]), content["recorded"]
+        except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise BrokenFile(f"{file} cannot be read", brief(error), "Start a new run.") from error
         return parse(settings, SearchConfig, str(file)), recorded
 

@@ -15,7 +15,6 @@ from popgen.refs import asset
 from popgen.zoo import Zoo
 
 BUILT_IN = "digits"
-_ONLY_GENERATORS = ("describe", "prior", "strength", "sampler", "sample_steps", "guidance", "warm_start")
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,8 @@ def _generated(config: SearchConfig, generator: Generator, remarks: tuple[str, .
 
 def _experts(config: SearchConfig, zoo: Zoo, remarks: tuple[str, ...]) -> Origin:
     targets = {arch: Target(zoo.spec(arch), arch) for arch in config.archs}
-    given = [name for name in _ONLY_GENERATORS if getattr(config, name) is not None]
+    given = [name for name in ("describe", "warm_start") if getattr(config, name) is not None]
+    given += ["sample_steps" if name == "steps" else name for name in config.sampling.model_dump(exclude_none=True)]
     if given or config.space in ("identity", "std", "pca"):
         option = f"--{given[0].replace('_', '-')}" if given else f"--space {config.space}"
         raise BadInput(

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from popgen.configs.sampling import Sampling
 from popgen.configs.search import SearchConfig
 from popgen.data import DataSet
 from popgen.generator import Generator
@@ -60,12 +61,8 @@ def sample(
         condition_of(data, config),
         n,
         seed=config.seed,
-        steps=config.sample_steps,
-        guidance=config.guidance,
-        sampler=config.sampler,
-        prior=config.prior,
+        sampling=Sampling(strength=strength).over(config.sampling),
         control=control,
-        strength=strength,
     )
 
 

@@ -119,11 +119,8 @@ class GeneratorSource:
     @cached_property
     def strength(self) -> Strength:
         """How far the condition is trusted."""
-        if self.config.strength is not None:
-            return Strength(self.config.strength, {})
-        return self.generator.strength_for(
-            self.target.source, condition_of(self.job.data, self.config), self.config.prior
-        )
+        condition = condition_of(self.job.data, self.config)
+        return self.generator.strength_for(self.target.source, condition, self.config.sampling)
 
     @cached_property
     def decoder(self) -> WeightDecoder:

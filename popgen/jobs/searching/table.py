@@ -49,7 +49,7 @@ def generated_rows(folder: RunFolder, population: Population, decoder: Any, job:
 def control_rows(generator: Generator, decoder: Any, job: Job, config: SearchConfig) -> list[Row]:
     """What the generator makes under other data sets' conditions, and under none: what its condition is worth."""
     rows = []
-    for control in CONTROLS if generator.prior_name(config.prior) == "network" else CONTROLS[:1]:
+    for control in CONTROLS if generator.prior_name(config.sampling.prior) == "network" else CONTROLS[:1]:
         latents = sample(generator, job.target.source, job.data, config, _CONTROL_SAMPLES, control)
         scores = [job.fitness.score(decoder.weights(latent.flatten())) for latent in latents]
         rows.append(_mean_row(control, scores, job))

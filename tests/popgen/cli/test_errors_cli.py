@@ -56,7 +56,7 @@ def refused(called: Any, pieces: list[str], left: list[str] | None, here: Path) 
         ((*SEARCH, *MLP, "--data", "nowhere:make"), 3, ["'nowhere'", "cannot be imported"]),
         (("search", "--resume", "nowhere"), 3, ["no run in 'nowhere'", "config.yaml"]),
         (("generate", "--arch", "cnn-x", *ROTATED), 3, ["'cnn-x'", "cnn-s"]),
-        (("generate", *MLP, *ROTATED, "-n", "0"), 4, ["-n is 0"]),
+        (("generate", *MLP, *ROTATED, "-n", "0"), 4, ["n has a value that does not fit"]),
         (("retrieve", "--arch", "cnn-x", "--data", "digits/rotate:30"), 3, ["'cnn-x'", "cnn-s"]),
         (("train", "nowhere.yaml"), 3, ["'nowhere.yaml'"]),
         (("train", "digits", "--zoo", "nowhere"), 3, ["'nowhere'", "popgen zoo build"]),

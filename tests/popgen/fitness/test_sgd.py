@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from popgen.archs import ArchSpec, build
 from popgen.data import Part, load_data
-from popgen.fitness import Fitness, LatentObjective, Score, Sgd, fit_ridge_head, make_fitness
+from popgen.fitness import Fitness, LatentObjective, Score, SgdSteps, fit_ridge_head, make_fitness
 from popgen.fitness.candidate import classification_loss
 from popgen.fitness.sgd import take_steps
 from popgen.generator import Generator
@@ -32,7 +32,7 @@ def expert(arch: str) -> tuple[ArchSpec, Tensor]:
     return zoo.spec(arch), zoo.matrix(zoo.select(arch, "digits/rotate:30"))[0]
 
 
-def by_hand(spec: ArchSpec, flat: Tensor, images: Tensor, labels: Tensor, sgd: Sgd) -> dict[str, Tensor]:
+def by_hand(spec: ArchSpec, flat: Tensor, images: Tensor, labels: Tensor, sgd: SgdSteps) -> dict[str, Tensor]:
     """The same steps with the update rule written out (Sutskever's momentum as torch has it)."""
     net = build(spec.config, seed=3).eval()
     net.load_state_dict(spec.to_state(flat), strict=False)
@@ -51,7 +51,7 @@ def by_hand(spec: ArchSpec, flat: Tensor, images: Tensor, labels: Tensor, sgd: S
 @pytest.mark.parametrize("arch", ["mlp-s", "cnn-s", "resnet-s"])
 def test_the_steps_are_those_of_a_plain_loop(arch: str) -> None:
     (spec, flat), train = expert(arch), load_data("digits/rotate:45").train
-    sgd = Sgd(steps=7, lr=0.03, batch=200, seed=4)  # five batches, and two of the next order
+    sgd = SgdSteps(steps=7, lr=0.03, batch=200, seed=4)  # five batches, and two of the next order
     before = flat.clone()
     after = spec.to_state(take_steps(spec, flat, train.images, train.labels, sgd))
     for name, value in by_hand(spec, flat, train.images, train.labels, sgd).items():
@@ -63,13 +63,15 @@ def test_the_steps_are_those_of_a_plain_loop(arch: str) -> None:
 
 
 def test_batches_go_through_the_images() -> None:
-    batches = list(Sgd(steps=8, batch=30, seed=1).batches(100))
+    batches = list(SgdSteps(steps=8, batch=30, seed=1).batches(100))
     assert [len(rows) for rows in batches] == [30] * 8
     for first in (0, 3):  # of each order; ten images are left out of it
         assert len(set(torch.cat(batches[first : first + 3]).tolist())) == 90
     assert not torch.equal(batches[0], batches[3])
-    assert all(torch.equal(a, b) for a, b in zip(batches, Sgd(steps=8, batch=30, seed=1).batches(100), strict=True))
-    assert [len(rows) for rows in Sgd(steps=2, batch=50).batches(7)] == [7, 7]
+    assert all(
+        torch.equal(a, b) for a, b in zip(batches, SgdSteps(steps=8, batch=30, seed=1).batches(100), strict=True)
+    )
+    assert [len(rows) for rows in SgdSteps(steps=2, batch=50).batches(7)] == [7, 7]
 
 
 def plain(score: Score, part: Part) -> tuple[float, float]:
@@ -84,7 +86,7 @@ def plain(score: Score, part: Part) -> tuple[float, float]:
 @pytest.mark.parametrize(("arch", "batch_norm"), [("cnn-s", "keep"), ("resnet-s", "keep"), ("resnet-s", "reestimate")])
 def test_what_is_scored_is_what_is_returned(arch: str, batch_norm: str) -> None:
     (spec, flat), data = expert(arch), load_data("digits/rotate:45")
-    sgd = Sgd(steps=20, lr=0.01)
+    sgd = SgdSteps(steps=20, lr=0.01)
     without = make_fitness(spec, data, DIGITS, batch_norm=batch_norm)
     fitness = make_fitness(spec, data, DIGITS, batch_norm=batch_norm, sgd=sgd)
     score, before = fitness.score(flat), without.score(flat)
@@ -99,10 +101,10 @@ def test_what_is_scored_is_what_is_returned(arch: str, batch_norm: str) -> None:
 
 def test_a_refitted_head_is_trained_on_with_the_rest() -> None:
     (spec, flat), data = expert("cnn-s"), load_data("digits/invert")
-    fitness = make_fitness(spec, data, DIGITS, head="refit", sgd=Sgd(steps=10))
+    fitness = make_fitness(spec, data, DIGITS, head="refit", sgd=SgdSteps(steps=10))
     head = fit_ridge_head(network_features(spec, flat, data.train.images), data.train.labels, 10)
     start = {**spec.to_state(flat), f"{spec.head}.weight": head.weight, f"{spec.head}.bias": head.bias}
-    wanted = take_steps(spec, spec.to_flat(start), data.train.images, data.train.labels, Sgd(steps=10))
+    wanted = take_steps(spec, spec.to_flat(start), data.train.images, data.train.labels, SgdSteps(steps=10))
     score = fitness.score(flat)
     assert torch.allclose(score.flat, wanted, atol=1e-5)
     assert score.loss == pytest.approx(plain(score, data.val)[0], rel=1e-4)  # validation images alone
@@ -113,9 +115,9 @@ def test_a_refitted_head_is_trained_on_with_the_rest() -> None:
 def test_what_an_evaluation_costs() -> None:
     spec, data = ArchSpec.from_config("mlp-s"), load_data("digits")
     assert make_fitness(spec, data, DIGITS).cost == 1.0
-    assert make_fitness(spec, data, DIGITS, sgd=Sgd(steps=10, batch=50)).cost == 1 + 3 * 10 * 50 / 300
+    assert make_fitness(spec, data, DIGITS, sgd=SgdSteps(steps=10, batch=50)).cost == 1 + 3 * 10 * 50 / 300
     few = load_data("digits/shots:2")
-    assert make_fitness(spec, few, DIGITS, sgd=Sgd(steps=10, batch=50)).cost == 1 + 3 * 10 * 20 / 300
+    assert make_fitness(spec, few, DIGITS, sgd=SgdSteps(steps=10, batch=50)).cost == 1 + 3 * 10 * 20 / 300
 
 
 def test_groups_follow_the_images_through_looks_and_measures() -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from popgen.archs import ArchSpec
 from popgen.configs.generator import EncoderConfig, PriorConfig, VAEConfig
+from popgen.configs.sampling import Sampling
 from popgen.data import load_data
 from popgen.errors import BadInput, BrokenFile, NotFound
 from popgen.generator import Generator, GeneratorConfig
@@ -108,7 +109,7 @@ CONDITIONS = torch.ones(5, 4), torch.ones(5, 4)
 @pytest.mark.parametrize("steps", [1, 2, 7, 20])
 def test_the_sampler_ends_where_an_exact_denoiser_points(kind: str, sampler: str, steps: int) -> None:
     prior, target, _ = exact_prior(kind)
-    found = prior.sample(*CONDITIONS, torch.randn(5, 2, 3), steps, sampler=sampler)
+    found = prior.sample(*CONDITIONS, torch.randn(5, 2, 3), Sampling(steps=steps, sampler=sampler))
     # 7 does not divide the 1000 levels: diffusers' DDIM then ends at level 0, where a hundredth of the noise is left
     assert torch.allclose(
         found, target, atol=0.04 if (kind, steps) == ("ddpm", 7) else 1e-2 if sampler == "heun" else 1e-4
@@ -118,14 +119,16 @@ def test_the_sampler_ends_where_an_exact_denoiser_points(kind: str, sampler: str
 def test_the_ancestral_sampler_draws_noise_of_its_own_and_ends_there_too() -> None:
     prior, target, _ = exact_prior("ddpm")
     torch.manual_seed(0)
-    assert torch.allclose(prior.sample(*CONDITIONS, torch.randn(5, 2, 3), 20, sampler="ddpm"), target, atol=0.05)
+    assert torch.allclose(
+        prior.sample(*CONDITIONS, torch.randn(5, 2, 3), Sampling(steps=20, sampler="ddpm")), target, atol=0.05
+    )
 
 
 def test_a_sampler_of_the_other_kind_is_refused() -> None:
     prior, _, _ = exact_prior("flow")
     text = "sampler 'ddim' does not go with a prior of kind flow\nit was trained as a flow\nChoose euler or heun."
     with pytest.raises(BadInput, match=text):
-        prior.sample(*CONDITIONS, torch.randn(5, 2, 3), 2, sampler="ddim")
+        prior.sample(*CONDITIONS, torch.randn(5, 2, 3), Sampling(steps=2, sampler="ddim"))
 
 
 def test_what_is_sampled_stands_around_the_mean() -> None:
@@ -135,10 +138,10 @@ def test_what_is_sampled_stands_around_the_mean() -> None:
     some, none = (prior.mean(*(torch.full((5, 4), value),) * 2).view(5, 2, 3) for value in (1.0, 0.0))
     assert not torch.allclose(some, none, atol=0.1)
     noise = torch.randn(5, 2, 3)
-    assert torch.allclose(prior.sample(*CONDITIONS, noise, 2), some + 0.5 * target, atol=1e-5)
-    empty = prior.sample(*CONDITIONS, noise, 2, without=torch.ones(5, 2, dtype=torch.bool))
+    assert torch.allclose(prior.sample(*CONDITIONS, noise, Sampling(steps=2)), some + 0.5 * target, atol=1e-5)
+    empty = prior.sample(*CONDITIONS, noise, Sampling(steps=2), without=torch.ones(5, 2, dtype=torch.bool))
     assert torch.allclose(empty, none + 0.5 * alone, atol=1e-5)
-    doubled = prior.sample(*CONDITIONS, noise, 2, guidance=2)
+    doubled = prior.sample(*CONDITIONS, noise, Sampling(steps=2, guidance=2))
     assert torch.allclose(doubled, 2 * (some + 0.5 * target) - (none + 0.5 * alone), atol=1e-4)
 
 
@@ -152,13 +155,13 @@ def test_a_flow_of_constant_velocity_is_exact() -> None:
 
     prior.denoiser = Constant()
     for steps in (1, 3, 20):
-        assert torch.allclose(prior.sample(*CONDITIONS, noise, steps), target, atol=1e-5)
+        assert torch.allclose(prior.sample(*CONDITIONS, noise, Sampling(steps=steps)), target, atol=1e-5)
 
 
 @pytest.mark.parametrize("guidance", [0.0, 0.5, 1.0, 2.0])
 def test_guidance_extrapolates_from_the_unconditional_prediction(guidance: float) -> None:
     prior, target, alone = exact_prior("flow")
-    found = prior.sample(*CONDITIONS, torch.randn(5, 2, 3), 4, guidance)
+    found = prior.sample(*CONDITIONS, torch.randn(5, 2, 3), Sampling(steps=4, guidance=guidance))
     assert torch.allclose(found, alone + guidance * (target - alone), atol=1e-4)
 
 
@@ -221,7 +224,7 @@ def test_a_dropped_condition_is_not_seen() -> None:
     no_data = torch.tensor([[True, False]]).expand(3, 2)
 
     def sample(data: Tensor, arch: Tensor, without: Tensor | None = None) -> Tensor:
-        return prior.sample(data, arch, noise, 2, without=without)
+        return prior.sample(data, arch, noise, Sampling(steps=2), without=without)
 
     assert torch.allclose(sample(*first, both), sample(*second, both))
     assert torch.allclose(sample(*first, no_data), sample(second[0], first[1], no_data))
@@ -308,7 +311,12 @@ def test_samples_are_of_their_condition(digits: Generator) -> None:
     """The control that a generator ignoring its condition would fail."""
     for arch in ("cnn-s", "mlp-s"):
         own, other, ignored = (
-            mean_accuracy(digits, arch, digits.sample(arch, load_data(f"digits/rotate:{a}"), n=6, guidance=g), target)
+            mean_accuracy(
+                digits,
+                arch,
+                digits.sample(arch, load_data(f"digits/rotate:{a}"), n=6, sampling=Sampling(guidance=g)),
+                target,
+            )
             for a, g, target in [
                 (30, None, "digits/rotate:30"),
                 (210, None, "digits/rotate:30"),
@@ -443,7 +451,7 @@ def broken(folder: Path, damage: Callable[[Path], None]) -> Path:
         (remove("model.safetensors"), "cannot be read"),
         (remove("codes.json"), "cannot be read"),
         (write("codes.json", b"[1]"), "do not fit together"),
-        (setting("format", value=99), "has format 99\nthis popgen reads format 2"),
+        (setting("format", value=99), "has format 99\nthis popgen reads format 3"),
         (setting("generator", "vae", "width", value=32), "do not fit together"),
         (setting("generator", "vae", "unknown", value=32), "do not fit together"),
         (setting("archs", "mlp-s", "options", value={"hidden": [32]}), "do not fit together"),

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from popgen.configs.sampling import Sampling
 from popgen.configs.search import SearchConfig
 from popgen.data import load_data
 from popgen.generator import Generator, GeneratorConfig
@@ -28,7 +29,8 @@ def generator() -> Generator:
 
 
 def with_strength(config: GeneratorConfig, strength: float | str) -> GeneratorConfig:
-    return config.model_copy(update={"prior": config.prior.model_copy(update={"strength": strength})})
+    sampling = Sampling(strength=strength).over(config.prior.sampling)
+    return config.model_copy(update={"prior": config.prior.model_copy(update={"sampling": sampling})})
 
 
 @pytest.mark.parametrize("classes", [2, 5, 10])
@@ -58,7 +60,7 @@ def test_it_lies_between_0_and_the_logarithm_of_the_classes(seed: int, n: int, c
 @pytest.mark.parametrize("informative", CHOICES)
 def test_the_informative_network_is_chosen(generator: Generator, informative: float) -> None:
     spec, data = generator.spec("mlp-s"), load_data("digits")
-    trained = generator.decode("mlp-s", generator.sample("mlp-s", data, 1, strength=1.0))[0]
+    trained = generator.decode("mlp-s", generator.sample("mlp-s", data, 1, sampling=Sampling(strength=1.0)))[0]
     asked: list[float] = []
 
     def network(strength: float) -> torch.Tensor:
@@ -75,22 +77,29 @@ def test_the_informative_network_is_chosen(generator: Generator, informative: fl
 
 def test_strength_0_is_the_condition_of_the_average_data_set(generator: Generator) -> None:
     data, other = load_data("digits/rotate:45"), load_data("digits/invert")
-    latents = generator.sample("mlp-s", data, 3, seed=1, strength=0.0, prior="network")
-    assert torch.equal(latents, generator.sample("mlp-s", other, 3, seed=1, strength=0.0, prior="network"))
+    latents = generator.sample("mlp-s", data, 3, seed=1, sampling=Sampling(strength=0.0, prior="network"))
+    assert torch.equal(
+        latents, generator.sample("mlp-s", other, 3, seed=1, sampling=Sampling(strength=0.0, prior="network"))
+    )
     noise = torch.randn(3, *generator.latent_shape, generator=torch.Generator().manual_seed(1))
     condition = generator.condition("mlp-s", data, 3, 1)
     nothing = torch.zeros_like(condition.data)
     without = torch.tensor([[False, False]]).expand(3, -1)
-    raw = generator.prior.sample(nothing, condition.arch, noise, None, None, None, without)
+    raw = generator.prior.sample(nothing, condition.arch, noise, None, without)
     assert torch.equal(latents, generator.standardise("mlp-s", raw))
-    assert not torch.allclose(latents, generator.sample("mlp-s", data, 3, seed=1, strength=1.0, prior="network"))
+    assert not torch.allclose(
+        latents, generator.sample("mlp-s", data, 3, seed=1, sampling=Sampling(strength=1.0, prior="network"))
+    )
 
 
 def test_what_a_generator_trusts_where_nothing_is_said(generator: Generator) -> None:
     data = load_data("digits/rotate:45")
     chosen = generator.strength_for("mlp-s", data)
     assert chosen.value == max(CHOICES, key=chosen.information.__getitem__)
-    said, given = generator.sample("mlp-s", data, 2), generator.sample("mlp-s", data, 2, strength=chosen.value)
+    said, given = (
+        generator.sample("mlp-s", data, 2),
+        generator.sample("mlp-s", data, 2, sampling=Sampling(strength=chosen.value)),
+    )
     assert torch.equal(said, given)
     in_words = generator.strength_for("mlp-s", Description("digits, rotated by 45 degrees"))
     assert (in_words.value, in_words.information) == (1.0, {})  # there is no image to look at
@@ -104,14 +113,16 @@ def test_what_a_generator_trusts_where_nothing_is_said(generator: Generator) -> 
 
 @pytest.mark.parametrize("strength", [-0.1, 1.1, "some"])
 def test_a_strength_is_from_0_to_1_or_auto(strength: object) -> None:
-    assert GeneratorConfig.model_validate({"prior": {"strength": "auto"}}).prior.strength == "auto"
+    assert (
+        GeneratorConfig.model_validate({"prior": {"sampling": {"strength": "auto"}}}).prior.sampling.strength == "auto"
+    )
     with pytest.raises(ValidationError):
-        GeneratorConfig.model_validate({"prior": {"strength": strength}})
+        GeneratorConfig.model_validate({"prior": {"sampling": {"strength": strength}}})
 
 
 def test_a_search_says_and_records_the_choice(generator: Generator, tmp_path: Path) -> None:
     folder = generator.save_pretrained(tmp_path / "auto")
-    settings = {"evaluations": 26, "workers": 0, "baselines": "none"}
+    settings = {"evaluations": 26, "compute": {"workers": 0}, "baselines": "none"}
     said: list[str] = []
 
     def details(name: str, of: Path | str) -> dict[str, object]:

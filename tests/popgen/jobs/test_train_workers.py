@@ -25,7 +25,7 @@ SPEC = {
         "threads": 1,
         "vae": {"latent_tokens": 2, "latent_width": 4, "width": 32, "steps": 60, "gate": 1, "behaviour_networks": 2},
         "encoders": {"width": 32, "out": 16, "steps": 10},
-        "prior": {"width": 32, "layers": 1, "steps": 10, "batch": 16, "sample_steps": 2},
+        "prior": {"width": 32, "layers": 1, "steps": 10, "batch": 16, "sampling": {"steps": 2}},
         "tune": {"steps": 10, "networks": 2},
         "describe": {"steps": 5},
         "restore": {"steps": 5, "networks": 2},

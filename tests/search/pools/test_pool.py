@@ -19,7 +19,7 @@ import pytest
 import ray
 
 from search import LocalPool, RayPool, SearchError
-from search.pools.group import evaluate_group
+from search.pools.many import evaluate_many
 from search.pools.pool import Evaluation, Task, evaluate, in_order
 
 
@@ -113,22 +113,22 @@ def test_interrupt_is_not_a_failure():
 def test_groups_are_padded_and_a_bad_one_fails_alone():
     vectors = numbers(1.0, 2.0, 3.0, 7.0, 5.0)
     tasks = [Task(vector) for vector in vectors]
-    first, second, third, bad, last = evaluate_group(Grouped(), tasks, group=3)
+    first, second, third, bad, last = evaluate_many(Grouped(), tasks, at_once=3)
     assert [first.loss, second.loss, third.loss] == [1.0, 2.0, 3.0]
     assert first.metrics == {"rows": 3.0, "of": 6.0}
     assert (bad.loss, bad.error) == (None, "ValueError: a bad one")
     assert (last.loss, last.metrics) == (5.0, {"rows": 3.0, "of": 15.0})
-    alone = evaluate_group(Grouped(), tasks[:1], group=3)[0]
+    alone = evaluate_many(Grouped(), tasks[:1], at_once=3)[0]
     assert (alone.loss, alone.metrics) == (1.0, {"rows": 3.0, "of": 3.0})
-    look = evaluate_group(Grouped(), [tasks[0], Task(vectors[1], share=0.25), tasks[2]], group=3)
+    look = evaluate_many(Grouped(), [tasks[0], Task(vectors[1], share=0.25), tasks[2]], at_once=3)
     assert [one.loss for one in look] == [1.0, 0.25, 3.0] and look[1].carry == "carried"
-    assert [one.loss for one in evaluate_group(Grouped(), tasks, group=1)] == [-1.0] * 5
+    assert [one.loss for one in evaluate_many(Grouped(), tasks, at_once=1)] == [-1.0] * 5
 
 
 def test_a_group_with_too_few_results():
     objective = Grouped()
     objective.many = lambda vectors: [1.0]  # type: ignore[method-assign]
-    done = evaluate_group(objective, [Task(np.zeros(1))] * 2, group=2)
+    done = evaluate_many(objective, [Task(np.zeros(1))] * 2, at_once=2)
     assert [one.error for one in done] == ["ValueError: many() returned 1 results for 2 vectors"] * 2
 
 
@@ -143,7 +143,7 @@ def test_ray_pool(ray_cluster, tmp_path: Path):
             time.sleep(0.3)  # finished after its successors
         return moody(vector)
 
-    with opened(objective, workers=2, group=4) as pool:  # without `many`, the group means nothing
+    with opened(objective, workers=2, at_once=4) as pool:  # without `many`, the group means nothing
         all_up(pool, 2)
         assert [(one.loss, one.error) for one in evaluate(pool, MOODS)] == EXPECTED
         vectors = [np.array([mood, 0.0]) for mood in (8.0, 9.0, 10.0, 11.0, 12.0)]
@@ -251,12 +251,12 @@ def test_lack_of_memory_is_tried_again(ray_cluster, tmp_path: Path):
 
 def test_groups_in_workers(ray_cluster):
     vectors = numbers(1.0, 2.0, 3.0, 7.0, 5.0, 6.0, 8.0)
-    expected = evaluate_group(Grouped(), [Task(vector) for vector in vectors], group=4)
-    here = evaluate(LocalPool(Grouped(), group=4), vectors)
+    expected = evaluate_many(Grouped(), [Task(vector) for vector in vectors], at_once=4)
+    here = evaluate(LocalPool(Grouped(), at_once=4), vectors)
     assert [(one.loss, one.metrics, one.error) for one in here] == [
         (one.loss, one.metrics, one.error) for one in expected
     ]
-    with opened(Grouped(), workers=1, group=4) as pool:
+    with opened(Grouped(), workers=1, at_once=4) as pool:
         done = evaluate(pool, vectors)
         assert [(one.loss, one.metrics, one.error) for one in done] == [
             (one.loss, one.metrics, one.error) for one in expected
@@ -356,7 +356,7 @@ def test_ray_pool_refusals(ray_cluster, monkeypatch: pytest.MonkeyPatch):
         "give the seconds that one candidate may take, or None for no limit"
     )
     assert refusal(moody, 1, attempts=0) == (
-        "a Ray pool with 0 attempts and groups of 1\nboth count from 1\nleave them out for the defaults"
+        "a Ray pool with 0 attempts and 1 candidates at once\nboth count from 1\nleave them out for the defaults"
     )
     assert refusal(moody, 2, gpus=0.5) == (
         "2 workers of 1 CPU and 0.5 GPU do not fit into the Ray cluster, not even one\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from popgen.configs.sampling import Sampling
 from popgen.data import load_data
 from popgen.errors import BadInput, NotFound
 from popgen.generator import Generator
@@ -50,13 +51,16 @@ def test_the_density_is_of_the_best_codes_of_close_data_sets() -> None:
 
 def test_the_generator_samples_from_each_prior() -> None:
     generator, data = Generator.from_pretrained("digits"), load_data("digits/rotate:45")
-    found = {name: generator.sample("mlp-s", data, 3, seed=1, prior=name) for name in ("network", "ridge", "kde")}
+    found = {
+        name: generator.sample("mlp-s", data, 3, seed=1, sampling=Sampling(prior=name))
+        for name in ("network", "ridge", "kde")
+    }
     for latents in found.values():
         assert latents.shape == (3, *generator.latent_shape)
         assert torch.isfinite(latents).all()
-    assert torch.equal(found["kde"], generator.sample("mlp-s", data, 3, seed=1, prior="kde"))
+    assert torch.equal(found["kde"], generator.sample("mlp-s", data, 3, seed=1, sampling=Sampling(prior="kde")))
     assert torch.equal(found[generator.provenance.prior], generator.sample("mlp-s", data, 3, seed=1))
     with pytest.raises(NotFound, match="no prior called 'ridg'\nnearest known: ridge"):
-        generator.sample("mlp-s", data, 3, prior="ridg")
+        generator.prior_name("ridg")
     with pytest.raises(BadInput, match="the prior 'kde' has no empty condition\nit is a function of the data set"):
-        generator.sample("mlp-s", data, 3, prior="kde", control="empty")
+        generator.sample("mlp-s", data, 3, sampling=Sampling(prior="kde"), control="empty")

@@ -39,7 +39,7 @@ CONFIG = GeneratorConfig.model_validate(
     {
         "vae": {"latent_tokens": 2, "latent_width": 4, "width": 32, "steps": 120, "gate": 1, "behaviour_networks": 2},
         "encoders": {"width": 32, "out": 16, "steps": 160},
-        "prior": {"width": 32, "layers": 1, "steps": 120, "batch": 64, "ema": 0.9, "sample_steps": 5},
+        "prior": {"width": 32, "layers": 1, "steps": 120, "batch": 64, "ema": 0.9, "sampling": {"steps": 5}},
         "tune": {"steps": 40},
         "describe": {"steps": 30},
         "restore": {"steps": 50, "rank": 2, "networks": 2, "learning_rate": 3e-3},

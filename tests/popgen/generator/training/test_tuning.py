@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from popgen.configs.sampling import Sampling
 from popgen.configs.spec import DataGrid, ZooSpec
 from popgen.data import describe, load_data
 from popgen.errors import BadInput
@@ -47,7 +48,15 @@ def settings(tune: dict[str, Any], **prior: object) -> GeneratorConfig:
                 "behaviour_networks": 2,
             },
             "encoders": {"width": 32, "out": 16, "steps": 20},
-            "prior": {"width": 32, "layers": 1, "steps": 20, "batch": 16, "ema": 0.9, "sample_steps": 2, **prior},
+            "prior": {
+                "width": 32,
+                "layers": 1,
+                "steps": 20,
+                "batch": 16,
+                "ema": 0.9,
+                "sampling": {"steps": 2},
+                **prior,
+            },
             "describe": {"steps": 300},
             "restore": {"steps": 5, "rank": 2},
             "tune": {"networks": 6, "images": 32, "learning_rate": 3e-3, **tune},
@@ -144,9 +153,9 @@ def test_a_cheap_prior_needs_no_training(zoo: Zoo, tmp_path: Path, kind: str) ->
     assert loaded.provenance.prior == made.provenance.prior == kind
     assert set(loaded.provenance.metrics["priors"]) == {"ridge", "kde"}
     data = load_data("digits/rotate:90")
-    assert torch.equal(loaded.sample("mlp-s", data, 2), loaded.sample("mlp-s", data, 2, prior=kind))
+    assert torch.equal(loaded.sample("mlp-s", data, 2), loaded.sample("mlp-s", data, 2, sampling=Sampling(prior=kind)))
     with pytest.raises(BadInput, match=f"no trained prior\nits spec says prior: {kind}\nChoose --prior ridge or kde"):
-        loaded.sample("mlp-s", data, 2, prior="network")
+        loaded.sample("mlp-s", data, 2, sampling=Sampling(prior="network"))
 
 
 def test_a_cheap_prior_is_chosen_where_it_wins(zoo: Zoo, tmp_path: Path) -> None:

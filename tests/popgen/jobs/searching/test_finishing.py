@@ -67,7 +67,7 @@ def test_steps_of_sgd_cost_budget_and_are_in_the_result(popgen: Any, here: Path)
     again = popgen("search", "--resume", "run", "--evaluations", 50, "--baselines", "none", "--json")
     assert rows_of(again.results[0])["search"]["evaluations"] == 50
     refused = popgen("search", "--resume", "run", "--sgd-steps", 5, code=7)
-    assert "sgd_steps was 4, is 5" in refused.err
+    assert "sgd.steps was 4, is 5" in refused.err
 
 
 def test_a_refitted_head_is_in_the_file_with_its_classes(popgen: Any, here: Path) -> None:
@@ -119,7 +119,7 @@ def test_objectives_of_groups_and_of_the_users_own(
     [
         (("--sgd-steps", 20, "--evaluations", 10), 4, ["--evaluations 10 is less than one", "20 steps of SGD make it 11.00"]),
         (("--sgd-steps", 2, "--rungs", "0.5"), 4, ["does not pay with steps of SGD", "use --sgd-steps 0"]),
-        (("--sgd-steps", -1), 4, ["sgd_steps", "greater than or equal to 0"]),
+        (("--sgd-steps", -1), 4, ["sgd.steps", "greater than or equal to 0"]),
         (("--groups", "x.csv"), 4, ["--groups x.csv is given, and no objective uses groups", "worst_group_error"]),
         (("--objective", "worst_group_error"), 4, ["the groups of 'digits/rotate:45' are not known", "--groups FILE"]),
         (("--objective", "worst_group_error", "--groups", "no.csv"), 3, ["there is no file 'no.csv' with groups"]),
@@ -127,8 +127,8 @@ def test_objectives_of_groups_and_of_the_users_own(
         (("--objective", "f1_eror"), 3, ["no objective called 'f1_eror'", "f1_error"]),
         (("--objective", "json:dumps"), 4, ["the objective 'json:dumps' failed", "TypeError"]),
         (("--objective", "own_bad:endless"), 4, ["is inf for 300 images", "only compare finite numbers"]),
-        (("--finetune-epochs", "1,x"), 4, ["finetune_epochs", "'x'"]),
-        (("--finetune-epochs", "-1"), 4, ["finetune_epochs"]),
+        (("--finetune-epochs", "1,x"), 4, ["finetune.epochs", "'x'"]),
+        (("--finetune-epochs", "-1"), 4, ["finetune.epochs"]),
     ],
 )  # fmt: skip
 def test_what_is_refused(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 History = Callable[[Path], list[dict[str, Any]]]
@@ -186,3 +189,21 @@ def test_any_number_of_workers_gives_one_history(popgen: Any, tmp_path: Path, ti
     assert len(histories[0]) == 1 + 44
     assert histories[0] == histories[1] == histories[2]
     assert results[0] == results[1] == results[2]
+
+
+def test_a_run_of_an_earlier_version_goes_on(popgen: Any, here: Path) -> None:
+    """Its config.yaml spells the fields of today's sections flat: sgd_steps, sample_steps, finetune_epochs, group."""
+    earlier = Path(__file__).parents[3] / "reference" / "earlier_run"
+    shutil.copytree(earlier, here / "run")
+    before = (here / "run" / "history.jsonl").read_text()
+    then = json.loads((earlier / "result.json").read_text())["results"][0]
+    [now] = popgen("search", "--resume", "run", "--evaluations", 36, "--json").results
+    after = (here / "run" / "history.jsonl").read_text()
+    assert after.startswith(before) and len(after) > len(before)
+    assert now["details"]["sgd"] == then["details"]["sgd"]
+    assert now["details"]["finetune"]["epochs"] == [1]
+    settings = yaml.safe_load((here / "run" / "config.yaml").read_text())["search"]
+    assert settings["sampling"]["steps"] == 3 and settings["sampling"]["guidance"] == 1.5
+    assert settings["compute"] == {"workers": 0, "address": None, "timeout": None, "gpus": 0.0, "at_once": 1}
+    refused = popgen("search", "--resume", "run", "--sample-steps", 4, code=7)
+    assert "sampling.steps was 3, is 4" in refused.err

@@ -388,7 +388,7 @@ def test_the_spec_of_shifts_starts_from_a_checkpoint_of_the_published_zoo() -> N
     shifts = load("zoo_specs/cifar_shifts.yaml", SpecFile)
     published = load("zoo_specs/cifar_resnets.yaml", SpecFile).zoo
     config = parse(shifts.generator, GeneratorConfig, "cifar_shifts")
-    assert (config.prior.strength, config.encoders.labels) == ("auto", False)
+    assert (config.prior.sampling.strength, config.encoders.labels) == ("auto", False)
     folder, _, start = str(shifts.zoo.start).partition("#")
     assert folder == f"zoos/{published.name}"
     assert start in {foreign.id for foreign in plan(published, Path("/nowhere")).imports}

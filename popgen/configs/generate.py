@@ -1,0 +1,24 @@
+"""The settings of `popgen generate`."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from popgen.configs.load import Strict
+from popgen.configs.sampling import Sampling
+
+
+class GenerateConfig(Strict):
+    """Which networks are generated, and for what."""
+
+    archs: list[str] = Field(min_length=1)
+    data: str | None = None  # the data set whose training images are the condition, and on which networks are scored
+    describe: str | None = Field(None, min_length=1)  # the condition in words; `data` then only scores
+    data_dir: str | None = None  # folder of named data sets; None: POPGEN_DATA, else ./data
+    n: int = Field(16, ge=1)  # networks of each architecture
+    generator: str = "digits"  # a built-in generator, or the folder that `popgen train` wrote
+    sampling: Sampling = Sampling()
+    parts: list[str] = []  # `head` or globs of tensors' names: only these are generated
+    base: str | None = None  # a .safetensors file, whose tensors all others are
+    seed: int = Field(0, ge=0, lt=2**31)
+    address: str | None = None  # of a Ray cluster, on which each architecture is sampled on one CPU
