@@ -4,7 +4,7 @@
     python examples/bench/held_out.py --data mixtures --each
     python examples/bench/held_out.py --describe        # conditioned on the data sets' descriptions, not on their images
 
-About 4 minutes on one CPU core for the four designs with the head kept, 3 minutes a design with it refitted. The figures that it printed for the shipped generator stand in README.md.
+About 4 minutes on one CPU core for the four designs with the head kept, 3 minutes a design with it refitted. The figures that it printed for the shipped generator stand in examples/results/digits.md.
 Each row: data sets which no network of the zoo and no step of the generator's training saw (DATA below);
 test split of 497 images, used once for each finished candidate; `trained` is the zoo's own recipe on the target's training split.
 Two rivals know more than the product could: `neighbours` averages the zoo's networks for the two rotations 15 degrees away (rotations

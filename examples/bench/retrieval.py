@@ -14,7 +14,7 @@ import argparse
 import torch
 
 import popgen
-from popgen.audit.compression import arch_rows, compression_report, compression_rows
+from popgen.audit.compression import arch_rows, compression_rows, measure_compression
 from popgen.generator.refine import refine_codes
 from popgen.types import Flat, Latents
 from popgen.zoo import Checkpoint
@@ -36,7 +36,7 @@ def main() -> None:
     for held_out in (False, True):
         if not zoo.select(held_out=held_out):
             continue
-        report = compression_report(
+        report = measure_compression(
             generator, zoo, "test", held_out=held_out, refine=refine if options.refine else None
         )
         print(f"{report.checkpoints} {'held-out' if held_out else 'training'} checkpoints")

@@ -34,7 +34,7 @@ _NOT_FOR_RETRIEVAL = (
 
 
 @dataclass(frozen=True)
-class Loss:
+class Lost:
     """Accuracy lost (0 to 1) over checkpoints: on average, and by the one that loses most."""
 
     mean: float
@@ -47,12 +47,12 @@ class Form:
 
     name: str
     bytes: int
-    loss: Loss
-    archs: dict[str, Loss]
+    loss: Lost
+    archs: dict[str, Lost]
 
 
 @dataclass(frozen=True)
-class CompressionReport:
+class Compression:
     """Sizes and losses of all forms; `original` is the checkpoints' mean accuracy by architecture."""
 
     split: str
@@ -67,10 +67,10 @@ class CompressionReport:
         return next(form for form in self.forms if form.name == name)
 
     @classmethod
-    def from_json(cls, content: dict[str, Any]) -> CompressionReport:
+    def from_json(cls, content: dict[str, Any]) -> Compression:
         """The inverse of `to_json`."""
         forms = [
-            Form(f["name"], f["bytes"], Loss(**f["loss"]), {arch: Loss(**loss) for arch, loss in f["archs"].items()})
+            Form(f["name"], f["bytes"], Lost(**f["loss"]), {arch: Lost(**loss) for arch, loss in f["archs"].items()})
             for f in content["forms"]
         ]
         return cls(**{**content, "forms": forms})
@@ -80,7 +80,7 @@ class CompressionReport:
         return asdict(self)
 
 
-def compression_report(
+def measure_compression(
     generator: Generator,
     zoo: Zoo,
     split: str = "val",
@@ -88,7 +88,7 @@ def compression_report(
     held_out: bool | None = False,
     refine: Callable[[str, Flat, list[Checkpoint]], Tensor] | None = None,
     data_dir: str | None = None,
-) -> CompressionReport:
+) -> Compression:
     """Measure a generator against a zoo, which need not be the one that it was trained on.
 
     The generator's bytes include codes of all networks that are compared: those that it does not hold are added, two bytes
@@ -143,7 +143,7 @@ def compression_report(
     sizes["generator"] = whole + extra
     results = [_form(name, sizes[name], lost[name]) for name in lost]
     count = sum(len(values) for values in lost["float32"].values())
-    return CompressionReport(split, count, encoded, original, results, part + extra)
+    return Compression(split, count, encoded, original, results, part + extra)
 
 
 def generator_bytes(generator: Generator) -> tuple[int, int]:
@@ -161,7 +161,7 @@ def generator_bytes(generator: Generator) -> tuple[int, int]:
     return whole, whole - spared
 
 
-def compression_rows(report: CompressionReport) -> tuple[list[str], list[list[str]]]:
+def compression_rows(report: Compression) -> tuple[list[str], list[list[str]]]:
     """Column titles and rows of the table of forms: size, how much smaller than float32, mean and worst loss in points."""
     full, rows = report.form("float32").bytes, []
     for form in report.forms:
@@ -172,7 +172,7 @@ def compression_rows(report: CompressionReport) -> tuple[list[str], list[list[st
     return ["", "MB", "smaller", "points lost", "worst"], rows
 
 
-def arch_rows(report: CompressionReport) -> tuple[list[str], list[list[str]]]:
+def arch_rows(report: Compression) -> tuple[list[str], list[list[str]]]:
     """Column titles and rows of the table of architectures: accuracy, points lost by each form, the generator's worst."""
     lossy = [form for form in report.forms if form.name != "float32"]
     rows = []
@@ -208,5 +208,5 @@ def _accuracies(spec: ArchSpec, weights: Flat, parts: list[Part]) -> list[float]
 
 def _form(name: str, size: int, lost: dict[str, list[float]]) -> Form:
     every = [value for values in lost.values() for value in values]
-    archs = {arch: Loss(statistics.fmean(values), max(values)) for arch, values in lost.items()}
-    return Form(name, size, Loss(statistics.fmean(every), max(every)), archs)
+    archs = {arch: Lost(statistics.fmean(values), max(values)) for arch, values in lost.items()}
+    return Form(name, size, Lost(statistics.fmean(every), max(every)), archs)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import click
 
 from popgen import __version__
-from popgen.cli.encode import encode_command, report_command
+from popgen.cli.compression import compression_command
+from popgen.cli.encode import encode_command
 from popgen.cli.generate import generate_command, retrieve_command
 from popgen.cli.search import search_command
 from popgen.cli.sweep import sweep_command
@@ -28,6 +29,14 @@ def cli() -> None:
     """
 
 
-for command in (search_command, sweep_command, generate_command, retrieve_command, train_command, encode_command, zoo):
+for command in (
+    search_command,
+    sweep_command,
+    generate_command,
+    retrieve_command,
+    train_command,
+    encode_command,
+    compression_command,
+    zoo,
+):
     cli.add_command(command)
-zoo.add_command(report_command)

@@ -1,16 +1,12 @@
-"""`popgen encode` and `popgen zoo report`: codes of further checkpoints, and what a generator weighs beside a zoo."""
+"""`popgen encode`: a generator that also holds codes of further checkpoints."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
 
 import click
 
 from popgen.cli.options import DATA_DIR, GENERATOR, JSON
-
-if TYPE_CHECKING:
-    from popgen.audit.compression import CompressionReport
 
 
 @click.command("encode")
@@ -40,41 +36,3 @@ def encode_command(
     cells = [[row.arch, str(row.codes), f"{row.original:.3f}", f"{row.decoded:.3f}"] for row in rows]
     table("mean validation accuracy of the new codes", ["", "codes", "original", "decoded"], cells)
     click.echo(f"generator: {out}")
-
-
-@click.command("report")
-@click.argument("generator")
-@click.option("--zoo", "zoo_name", help="Folder or name of the zoo.  [default: the generator's own]")
-@click.option(
-    "--split", type=click.Choice(["train", "val", "test"]), default="val", show_default=True, help="Evaluated on."
-)
-@DATA_DIR
-@click.option("--held-out", is_flag=True, help="The checkpoints that are held out, instead of those of training.")
-@JSON
-def report_command(
-    generator: str, zoo_name: str | None, split: str, data_dir: str | None, held_out: bool, as_json: bool
-) -> None:
-    """The size of GENERATOR beside its zoo as float32, float16 and int8 + zstd, and what each costs in accuracy.
-
-    Checkpoints that the generator does not hold are encoded for the report, without refinement.
-
-    \b
-    Example:
-      popgen zoo report generators/mine --zoo zoos/other
-    """
-    from popgen.jobs.encode import report as run_report
-
-    found = run_report(generator, zoo_name, split, held_out=held_out, data_dir=data_dir)
-    if as_json:
-        click.echo(json.dumps(found.to_json(), indent=1))
-        return
-    print_report(found)
-
-
-def print_report(found: CompressionReport) -> None:
-    """The tables, as `popgen train` shows it too."""
-    from popgen.audit.compression import arch_rows, compression_rows
-    from popgen.cli.output import table
-
-    table(f"{found.checkpoints} checkpoints in smaller forms, {found.split} split", *compression_rows(found))
-    table("points of accuracy lost, on average", *arch_rows(found))

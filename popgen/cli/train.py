@@ -6,7 +6,7 @@ import json
 
 import click
 
-from popgen.cli.encode import print_report
+from popgen.cli.compression import print_compression
 from popgen.cli.options import DATA_DIR, JSON
 from popgen.cli.zoo import parse_set
 
@@ -52,7 +52,7 @@ def train_command(
     Example:
       popgen train zoo_specs/digits.yaml
     """
-    from popgen.audit.compression import CompressionReport
+    from popgen.audit.compression import Compression
     from popgen.cli.output import TrainBars, table
     from popgen.jobs.train import read_spec
     from popgen.jobs.train import train as run_train
@@ -85,5 +85,5 @@ def train_command(
         for arch, row in metrics["retrieval"].items()
     ]
     table("mean validation accuracy of the zoo's checkpoints", titles, rows)
-    print_report(CompressionReport.from_json(metrics["compression"]))
+    print_compression(Compression.from_json(metrics["compression"]))
     click.echo(f"generator: {out or f'generators/{content.zoo.name}'} ({metrics['seconds']:.0f} s)")

@@ -10,14 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from popgen.audit.compression import CompressionReport, comparable, compression_report
+from popgen.audit.compression import comparable
 from popgen.data import DataSet, load_data
-from popgen.errors import BadInput, NotFound
+from popgen.errors import BadInput
 from popgen.files import check_empty
 from popgen.generator import Generator
 from popgen.generator.records import Code
 from popgen.generator.refine import STEPS, refine_codes
-from popgen.jobs.searching.origin import open_zoo
 from popgen.networks.forward import accuracy
 from popgen.networks.threads import threads
 from popgen.types import Flat
@@ -107,23 +106,3 @@ def _add(
     rest = made.remainder(arch, weights, codes)
     made.codes, made.remainder_codes = torch.cat([made.codes, codes]), torch.cat([made.remainder_codes, rest])
     return Encoded(arch, len(records), mean_accuracy(weights), mean_accuracy(made.restore(arch, codes, rest)))
-
-
-def report(
-    generator: str, zoo: str | None = None, split: str = "val", *, held_out: bool = False, data_dir: str | None = None
-) -> CompressionReport:
-    """Sizes and losses of a generator and a zoo, by default the one that it was trained on.
-
-    Raises:
-        NotFound: an unknown name, or the generator's own zoo is nowhere.
-    """
-    made = Generator.from_pretrained(generator)
-    found = open_zoo(zoo, made)
-    if found is None:
-        raise NotFound(
-            f"the zoo {made.provenance.zoo!r} of the generator {generator!r} was not found",
-            "looked in ./zoos and among the packaged ones",
-            "Name its folder with --zoo.",
-        )
-    with threads(1):
-        return compression_report(made, found, split, held_out=held_out, data_dir=data_dir)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from popgen.archs import trust_named
-from popgen.audit.compression import compression_report
+from popgen.audit.compression import measure_compression
 from popgen.configs.load import load, parse
 from popgen.configs.spec import SpecFile
 from popgen.errors import BadInput
@@ -69,7 +69,7 @@ def train(
         else build_zoo(content.zoo, Path("zoos") / content.zoo.name, workers=workers, data_dir=data_dir)
     )
     made = _train(found, config, folder, report or (lambda *_: None), train_workers, address, data_dir)
-    made.provenance.metrics["compression"] = compression_report(made, found, data_dir=data_dir).to_json()
+    made.provenance.metrics["compression"] = measure_compression(made, found, data_dir=data_dir).to_json()
     made.save_config(folder)
     return made
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +20,7 @@ SPEC = str(ROOT / "zoo_specs" / "digits.yaml")
 ARGUMENTS = {
     "without_popgen.py": ["{run}/best-cnn-s.safetensors"],
     "own_zoo.py": ["mine"],
+    "plot_run.py": ["{run}", "--out", "images"],
     "bench/held_out.py": ["--arch", "mlp-s", "--head", "keep", "--seeds", "1", "--evaluations", "40", "--spec", SPEC],
     "bench/search_settings.py": ["--arch", "mlp-s", "--seeds", "1"],
     "bench/optimizers.py": ["--sizes", "16", "--runs", "1", "--evaluations", "90", "--toys", "ellipsoid"],
@@ -70,6 +73,7 @@ PRINTED = {
     "bench/shifts.py": r"digits/rotate:45: .*best zoo 0\.\d+, average 0\.\d+.*generated 0\.9",
     "bench/novelty.py": r"resnet-s +\d+\.\d",
     "bench/retrieval.py": r"(?s)208 training checkpoints.*int8\+zstd .*104 held-out checkpoints.*decoder \+ codes",
+    "plot_run.py": r"run-light\.svg\n.*run-dark\.svg",
     "search_alone.py": r"best of 2000 evaluations 0\.[01]",
     "own_zoo.py": r"test accuracy 0\.\d+",
 }
@@ -111,6 +115,47 @@ def test_an_example_runs(name: str, tmp_path: Path, run_folder: tuple[Path, obje
     assert done.returncode == 0, done.stderr[-3000:]
     assert re.search(PRINTED.get(name, r"\S"), done.stdout), done.stdout
     assert "Traceback" not in done.stderr
+
+
+def plot(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(EXAMPLES / "plot_run.py"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def test_a_picture_shows_the_rows_of_its_run(tmp_path: Path, run_folder: tuple[Path, dict[str, Any]]) -> None:
+    run, printed = run_folder
+    for name in ("first", "second"):
+        assert plot(run, "--out", tmp_path / name, "--arch", "mlp-s").returncode == 0
+    for name in ("run-light.svg", "run-dark.svg"):
+        svg = (tmp_path / "first" / name).read_text()
+        shown = re.findall(r">([^<>]+)</text>", svg)
+        for row in printed["results"][1]["rows"]:
+            accuracy = row["test_score"] if "test_score" in row else row["test_accuracy"]
+            assert {row["name"].replace("_", " "), f"{accuracy:.3f}"} <= set(shown)
+        assert "mlp-s on digits/rotate:45" in shown
+        assert svg == (tmp_path / "second" / name).read_text(), "the same run gives the same bytes"
+        assert len(svg) < 60_000
+    assert (tmp_path / "first" / "run-light.svg").read_text() != (tmp_path / "first" / "run-dark.svg").read_text()
+
+
+def test_a_picture_needs_a_run(tmp_path: Path, run_folder: tuple[Path, object]) -> None:
+    done = plot(tmp_path)
+    assert done.returncode == 1 and f"there is no run in {tmp_path}" in done.stderr
+    done = plot(run_folder[0], "--arch", "cnn-m")
+    assert done.returncode == 1 and "no evaluations of cnn-m" in done.stderr and "cnn-s, mlp-s" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_run_that_is_not_finished_has_a_picture_without_rivals(
+    tmp_path: Path, run_folder: tuple[Path, object]
+) -> None:
+    for name in ("config.yaml", "history.jsonl"):
+        shutil.copy(run_folder[0] / name, tmp_path)
+    with open(tmp_path / "history.jsonl", "a") as file:
+        file.write('{"v":2,"search":"cnn-s","ind')  # torn by a crash
+    done = plot(tmp_path, "--out", tmp_path)
+    assert done.returncode == 0 and "not finished" in done.stderr
+    assert "best zoo" not in (tmp_path / "run-light.svg").read_text()
 
 
 @pytest.mark.parametrize("name", sorted(str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*.py")))

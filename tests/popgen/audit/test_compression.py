@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from popgen.archs import ArchSpec, build
-from popgen.audit.compression import CompressionReport, arch_rows, compression_report, compression_rows, generator_bytes
+from popgen.audit.compression import Compression, arch_rows, compression_rows, generator_bytes, measure_compression
 from popgen.data import load_data
 from popgen.errors import BadInput, NotFound
 from popgen.generator import Generator
@@ -94,7 +94,7 @@ def test_a_network_without_its_data_set_is_refused(generator: Generator, zoo: Zo
 
 
 def test_the_report_of_the_shipped_generator(generator: Generator, zoo: Zoo) -> None:
-    report = compression_report(generator, zoo)
+    report = measure_compression(generator, zoo)
     assert (report.split, report.checkpoints, report.encoded) == ("val", 208, 0)
     values = sum(generator.spec(r.arch).size for r in zoo.select(held_out=False))
     assert report.form("float32").bytes == 2 * report.form("float16").bytes == 4 * values
@@ -105,14 +105,14 @@ def test_the_report_of_the_shipped_generator(generator: Generator, zoo: Zoo) -> 
     assert report.form("float32").loss.worst == 0
     assert abs(report.form("float16").loss.mean) < 0.001 and abs(report.form("int8+zstd").loss.mean) < 0.002
     assert report.form("generator").loss.worst >= report.form("generator").loss.mean
-    again = CompressionReport.from_json(json.loads(json.dumps(report.to_json())))
+    again = Compression.from_json(json.loads(json.dumps(report.to_json())))
     assert again == report
     assert [row[0] for row in compression_rows(again)[1]][-2:] == ["generator", "decoder + codes"]
     assert [row[0] for row in arch_rows(again)[1]] == list(generator.specs)
 
 
 def test_checkpoints_that_it_does_not_hold_are_encoded(generator: Generator, zoo: Zoo) -> None:
-    report = compression_report(generator, zoo, held_out=True)
+    report = measure_compression(generator, zoo, held_out=True)
     assert report.checkpoints == report.encoded == 104
     assert report.form("generator").bytes == generator_bytes(generator)[0] + 104 * 2 * (32 + 32)
     assert abs(report.form("generator").loss.mean) < 0.02
@@ -123,6 +123,6 @@ def test_a_zoo_of_other_architectures_is_refused(
 ) -> None:
     empty = Zoo.create(tmp_path_factory.mktemp("zoos") / "empty", "empty")
     with pytest.raises(BadInput, match=r"(?s)'empty' has no such checkpoints.*mlp-s.*Name the zoo"):
-        compression_report(generator, empty)
+        measure_compression(generator, empty)
     with pytest.raises(NotFound, match="split called 'vall'"):
-        compression_report(generator, empty, "vall")
+        measure_compression(generator, empty, "vall")

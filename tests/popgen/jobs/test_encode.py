@@ -1,4 +1,4 @@
-"""`popgen encode` adds codes to a generator, `popgen zoo report` weighs it beside a zoo."""
+"""`popgen encode` adds codes to a generator, `popgen compression` weighs it beside a zoo."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def test_new_codes_are_retrieved(popgen: Any, here: Path, more: Zoo) -> None:
     got = popgen(*command, "--json").json
     assert got["id"] == more.select(seed=12)[0].id
     assert abs(got["val_accuracy"] - got["original_val_accuracy"]) < 0.12
-    report = popgen("zoo", "report", "made", "--zoo", more.folder, "--json").json
+    report = popgen("compression", "made", "--zoo", more.folder, "--json").json
     assert (report["checkpoints"], report["encoded"]) == (2, 0)
-    report = popgen("zoo", "report", "digits", "--zoo", more.folder, "--json").json
+    report = popgen("compression", "digits", "--zoo", more.folder, "--json").json
     assert (report["checkpoints"], report["encoded"]) == (2, 2)
 
 
 def test_the_report_as_tables(popgen: Any, here: Path) -> None:
-    out = popgen("zoo", "report", "digits").out
+    out = popgen("compression", "digits").out
     assert "208 checkpoints in smaller forms, val split" in out and "int8+zstd" in out and "decoder + codes" in out
     assert all(len(line) <= 80 for line in out.splitlines())
 
@@ -54,5 +54,5 @@ def test_what_cannot_be_encoded(popgen: Any, here: Path, more: Zoo) -> None:
 
 def test_a_report_without_a_zoo(popgen: Any, here: Path, own_generator: Path, edit_json: Any) -> None:
     edit_json(own_generator / "config.json", lambda content: content["provenance"].update(zoo="far-away"))
-    err = popgen("zoo", "report", own_generator, code=3).err
+    err = popgen("compression", own_generator, code=3).err
     assert "the zoo 'far-away'" in err and "--zoo" in err
