@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def compare(spec: ArchSpec, one: Tensor, other: Tensor, data: DataSet) -> str:
-    inputs = network_inputs(spec.config, data.train.images[:IMAGES])
+    inputs = network_inputs(spec.config, data.train.inputs[:IMAGES])
     texts = [f"{accuracy(spec, one, data.test):.3f} {accuracy(spec, other, data.test):.3f}"]
     for moved in (other, align(spec, other, one).weights, align(spec, other, one, inputs[:MATCHED]).weights):
         middle = (one + moved) / 2

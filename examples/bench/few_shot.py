@@ -75,9 +75,9 @@ def episode(
 @torch.no_grad()
 def nearest_mean(spec: ArchSpec, flat: torch.Tensor, data: DataSet) -> float:
     """Test accuracy of the class whose mean feature vector is nearest."""
-    train, test = (network_features(spec, flat, network_inputs(spec.config, p.images)) for p in (data.train, data.test))
-    means = torch.stack([train[data.train.labels == label].mean(0) for label in range(len(data.classes))])
-    return float((torch.cdist(test, means).argmin(1) == data.test.labels).double().mean())
+    train, test = (network_features(spec, flat, network_inputs(spec.config, p.inputs)) for p in (data.train, data.test))
+    means = torch.stack([train[data.train.targets == label].mean(0) for label in range(len(data.classes))])
+    return float((torch.cdist(test, means).argmin(1) == data.test.targets).double().mean())
 
 
 if __name__ == "__main__":

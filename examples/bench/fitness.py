@@ -69,7 +69,7 @@ def _report(arch: str, ways: dict[str, Way], repeat: int) -> None:
             way.loss()
             seconds[name].append(time.process_time() - begun)
     base = {"eager refit": "eager refit", "refit": "eager refit"}
-    rates = {name: ways[name].images / statistics.median(seconds[name]) for name in ways}
+    rates = {name: ways[name].inputs / statistics.median(seconds[name]) for name in ways}
     for name, rate in rates.items():
         other = base.get(name, "eager 100")
         print(

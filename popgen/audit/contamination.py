@@ -39,8 +39,8 @@ def contamination(
             not_checked.append(name)
             continue
         checked.append(name)
-        images = torch.cat([known.train.images, known.val.images]) if foreign else known.train.images
-        counts = {split: overlap(getattr(own, split).images, images) for split in ("val", "test")}
+        images = torch.cat([known.train.inputs, known.val.inputs]) if foreign else known.train.inputs
+        counts = {split: overlap(getattr(own, split).inputs, images) for split in ("val", "test")}
         if any(counts.values()):
             found = {split: vars(count) for split, count in counts.items()}
             shared.append({"data": name, "seen": "train+val" if foreign else "train", **found})

@@ -144,14 +144,14 @@ def repaired(spec: ArchSpec, weights: Flat, data: DataSet) -> Flat:
     """
     if not spec.has_batch_norm:
         return weights
-    inputs = network_inputs(spec.config, data.train.images)
+    inputs = network_inputs(spec.config, data.train.inputs)
     both = [(flat, reestimate(spec, flat, inputs)) for flat in weights]
     return torch.stack([min(pair, key=lambda flat: _val_loss(spec, flat, data)) for pair in both])
 
 
 def _val_loss(spec: ArchSpec, flat: Tensor, data: DataSet) -> float:
-    outputs = network_outputs(spec, flat, network_inputs(spec.config, data.val.images))
-    return float(torch.nan_to_num(F.cross_entropy(outputs, data.val.labels), nan=torch.inf))
+    outputs = network_outputs(spec, flat, network_inputs(spec.config, data.val.inputs))
+    return float(torch.nan_to_num(F.cross_entropy(outputs, data.val.targets), nan=torch.inf))
 
 
 def trained_accuracy(spec: ArchSpec, flat: Tensor, data: DataSet, recipe: Recipe, epochs: int, seed: int) -> float:

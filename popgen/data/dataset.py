@@ -17,17 +17,20 @@ _SPLIT_SEED = 1797
 
 @dataclass(frozen=True)
 class Part:
-    """One split: images in [0, 1], shape (n, c, h, w), and labels, shape (n,)."""
+    """One split of a data set: inputs and targets, one of each for every example.
 
-    images: Tensor
-    labels: Tensor
+    Images are (n, c, h, w) in [0, 1] with classes (n,) as targets. Other inputs are as the task has them.
+    """
+
+    inputs: Tensor
+    targets: Tensor
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.targets)
 
     def take(self, index: Tensor) -> Part:
         """The examples at `index`."""
-        return Part(self.images[index], self.labels[index])
+        return Part(self.inputs[index], self.targets[index])
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class DataSet:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Channels, height, width."""
-        c, h, w = self.train.images.shape[1:]
+        c, h, w = self.train.inputs.shape[1:]
         return c, h, w
 
     def each(self, change: Callable[[Part], Part]) -> DataSet:
@@ -57,8 +60,8 @@ class DataSet:
         digest = hashlib.sha256()
         for split in SPLITS:
             part: Part = getattr(self, split)
-            digest.update(part.images.contiguous().numpy().data)
-            digest.update(part.labels.contiguous().numpy().data)
+            digest.update(part.inputs.contiguous().numpy().data)
+            digest.update(part.targets.contiguous().numpy().data)
         return digest.hexdigest()
 
     def per_class(self, split: str, count: int, generator: torch.Generator) -> Tensor:
@@ -69,14 +72,14 @@ class DataSet:
         part: Part = getattr(self, split)
         rows = []
         for label in range(len(self.classes)):
-            index = (part.labels == label).nonzero().flatten()
+            index = (part.targets == label).nonzero().flatten()
             if len(index) == 0:
                 continue
             if len(index) >= count:
                 pick = torch.randperm(len(index), generator=generator)[:count]
             else:
                 pick = torch.randint(len(index), (count,), generator=generator)
-            rows.append(part.images[index[pick]])
+            rows.append(part.inputs[index[pick]])
         return torch.stack(rows)
 
 
@@ -87,11 +90,11 @@ def from_parts(name: str, classes: tuple[str, ...], parts: dict[str, Part], rema
     """
     if "train" not in parts:
         (pool,) = parts.values()
-        return replace(from_arrays(name, pool.images, pool.labels, classes), remarks=remarks)
+        return replace(from_arrays(name, pool.inputs, pool.targets, classes), remarks=remarks)
     train, found = parts["train"], dict(parts)
     for split in ("test", "val"):
         if split not in found:
-            keep, held = stratified(train.labels, [0.8, 0.2])
+            keep, held = stratified(train.targets, [0.8, 0.2])
             train, found[split] = train.take(keep), train.take(held)
     return DataSet(name, classes, train, found["val"], found["test"], remarks)
 

@@ -173,13 +173,13 @@ def _validation_rows(data: DataSet, labels: dict[str, Tensor]) -> tuple[str, Ten
     parts = {split: Part(torch.arange(len(of)).view(-1, 1, 1, 1), of) for split, of in labels.items()}
     cut = from_parts("", (), parts).val
     split = next(split for split in ("val", "train", "all") if split in labels)
-    if not torch.equal(cut.labels, data.val.labels):
+    if not torch.equal(cut.targets, data.val.targets):
         raise BadInput(
             f"the validation images of {data.name!r} are not in the order of its files",
             "so their groups cannot be told by name",
             f"Give index,group with the rows of the validation split, 0 to {len(data.val) - 1}.",
         )
-    return split, cut.images.flatten()
+    return split, cut.inputs.flatten()
 
 
 def _check_all(data: DataSet, path: Path, key: str, wanted: list[str], group_of: dict[str, str]) -> None:

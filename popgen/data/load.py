@@ -155,7 +155,7 @@ def is_local(name: str, data_dir: str | Path | None = None) -> bool:
 
 
 def _bytes(data: DataSet) -> int:
-    return sum(getattr(data, split).images.numel() * 4 for split in SPLITS)
+    return sum(getattr(data, split).inputs.numel() * 4 for split in SPLITS)
 
 
 def _file_state(base: str, root: Path) -> tuple[tuple[str, int, int], ...]:
@@ -212,15 +212,15 @@ def _modified(data: DataSet, text: str) -> DataSet:
     """The data set with one variant or subset applied."""
     kind = text.partition(":")[0]
     if kind == "shots":
-        return replace(data, train=data.train.take(shot_rows(text, data.train.labels, data.classes, data.name)))
+        return replace(data, train=data.train.take(shot_rows(text, data.train.targets, data.classes, data.name)))
     if kind == "classes":
         rows = class_rows(text, data.classes, data.name)
         label_of = torch.full((len(data.classes),), -1)
         label_of[rows] = torch.arange(len(rows))
-        kept = data.each(lambda part: part.take((label_of[part.labels] >= 0).nonzero().flatten()))
-        renumbered = kept.each(lambda part: Part(part.images, label_of[part.labels]))
+        kept = data.each(lambda part: part.take((label_of[part.targets] >= 0).nonzero().flatten()))
+        renumbered = kept.each(lambda part: Part(part.inputs, label_of[part.targets]))
         return replace(renumbered, classes=tuple(data.classes[row] for row in rows))
-    return data.each(lambda part: Part(apply_variants(part.images, [text]), part.labels))
+    return data.each(lambda part: Part(apply_variants(part.inputs, [text]), part.targets))
 
 
 def _digits(name: str) -> DataSet:

@@ -293,7 +293,7 @@ def make_fitness(
     if head != "keep" and wanted != outputs:
         finished = _other_classes(spec, wanted)
     parts: list[Part] = [data.train, getattr(data, split)]
-    train, val = ((network_inputs(spec.config, part.images), part.labels) for part in parts)
+    train, val = ((network_inputs(spec.config, part.inputs), part.targets) for part in parts)
     kept = "keep" if batch_norm == "auto" else batch_norm
     return Fitness(spec, finished, head, kept, rows, train, val, sgd, groups)
 

@@ -24,7 +24,7 @@ def draw_features(data: DataSet, encoder: ImageEncoder, config: EncoderConfig, n
     if config.labels:
         pool = data.per_class("train", _POOL, rng)
     else:
-        pool = data.train.images[torch.randperm(len(data.train), generator=rng)[:_UNLABELLED]][None]
+        pool = data.train.inputs[torch.randperm(len(data.train), generator=rng)[:_UNLABELLED]][None]
     features = encoder.features(pool.flatten(0, 1)).unflatten(0, pool.shape[:2])
     draws = (n, _DRAWS, len(features), config.images_per_class)
     return features[torch.arange(len(features))[:, None], torch.randint(pool.shape[1], draws, generator=rng)]

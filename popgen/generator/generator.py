@@ -225,7 +225,7 @@ class Generator(nn.Module):
             )
             return self.decode(arch, latents)[0]
 
-        return choose_strength(self.spec(arch), data.val.images, network)
+        return choose_strength(self.spec(arch), data.val.inputs, network)
 
     def prior_name(self, prior: str | None) -> str:
         """One of PRIORS; None is the one that was chosen in training.
@@ -387,7 +387,7 @@ class Generator(nn.Module):
         """Refuse a data set without training images in one of its classes, where the condition needs them."""
         if not self.config.encoders.labels:
             return
-        counts = data.train.labels.bincount(minlength=len(data.classes))
+        counts = data.train.targets.bincount(minlength=len(data.classes))
         empty = [data.classes[i] for i in (counts == 0).nonzero().flatten().tolist()]
         if empty:
             raise BadInput(

@@ -85,7 +85,7 @@ def refine_codes(
 def _draw(spec: ArchSpec, data: DataSet, count: int, seed: int) -> tuple[Images, Labels]:
     order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))
     part = data.train.take(order[:count])
-    return network_inputs(spec.config, part.images), part.labels
+    return network_inputs(spec.config, part.inputs), part.targets
 
 
 def _refine(

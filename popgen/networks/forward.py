@@ -105,6 +105,6 @@ def distillation_losses(
 @torch.no_grad()
 def accuracy(spec: ArchSpec, flat: Tensor, part: Part) -> float:
     """Share of `part`, 0 to 1, that the network with weights `flat` (p,) classifies correctly."""
-    inputs = network_inputs(spec.config, part.images.to(flat.device))
+    inputs = network_inputs(spec.config, part.inputs.to(flat.device))
     found = Passes(spec, inputs).outputs(flat).argmax(1)
-    return int((found == part.labels.to(flat.device)).sum()) / len(part)
+    return int((found == part.targets.to(flat.device)).sum()) / len(part)

@@ -87,7 +87,7 @@ def evaluate(
     net.eval()
     loss, right = 0.0, 0
     with torch.no_grad():
-        for images, labels in zip(part.images.split(_EVAL_BATCH), part.labels.split(_EVAL_BATCH), strict=True):
+        for images, labels in zip(part.inputs.split(_EVAL_BATCH), part.targets.split(_EVAL_BATCH), strict=True):
             outputs = net(network_inputs(config, images))
             loss += F.cross_entropy(outputs, labels, reduction="sum").item()
             right += int((outputs.argmax(1) == labels).sum())
@@ -113,16 +113,16 @@ def fit(
     >>> from popgen.archs import arch_config
     >>> net, part = build("mlp-s", seed=0), Part(torch.rand(100, 1, 8, 8), torch.zeros(100, dtype=torch.long))
     >>> fit(net, arch_config("mlp-s"), part, Recipe(epochs=3), torch.Generator())
-    >>> net.eval()(part.images).argmax(1).tolist() == [0] * 100
+    >>> net.eval()(part.inputs).argmax(1).tolist() == [0] * 100
     True
     """
-    labels = part.labels
-    prepared = network_inputs(config, part.images) if recipe.augment == "none" else None
+    labels = part.targets
+    prepared = network_inputs(config, part.inputs) if recipe.augment == "none" else None
 
     def batch_of(index: Tensor) -> Images:
         if prepared is not None:
             return prepared[index]
-        return network_inputs(config, flip_and_crop(part.images[index], generator))
+        return network_inputs(config, flip_and_crop(part.inputs[index], generator))
 
     optimizer: torch.optim.Optimizer
     if recipe.optimizer == "adamw":

@@ -36,7 +36,7 @@ def npz(name: str, path: Path) -> DataSet:
         )
     splits = [""] if not has_test else [f"_{split}" for split in SPLITS if f"x_{split}" in arrays]
     parts = {suffix: _part(arrays, suffix, path) for suffix in splits}
-    top = 1 + max(int(part.labels.max()) for part in parts.values())
+    top = 1 + max(int(part.targets.max()) for part in parts.values())
     classes = tuple(str(c) for c in arrays["classes"]) if "classes" in arrays else tuple(map(str, range(top)))
     if top > len(classes):
         raise BadInput(f"{path} has the label {top - 1}", f"`classes` names {len(classes)}, from 0", "Add the names.")

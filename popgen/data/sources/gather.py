@@ -62,8 +62,8 @@ def gather(name: str, splits: dict[str, Pictures], size: int | None) -> tuple[di
                 images = images.expand(-1, 3, -1, -1).clone()
             images[i] = image  # a grey one is repeated
         parts[split] = Part(images, labels)
-    most = max(part.images.shape[1] for part in parts.values())
-    same = {s: Part(p.images.expand(-1, most, -1, -1).contiguous(), p.labels) for s, p in parts.items()}
+    most = max(part.inputs.shape[1] for part in parts.values())
+    same = {s: Part(p.inputs.expand(-1, most, -1, -1).contiguous(), p.targets) for s, p in parts.items()}
     return same, seen.remarks(size)
 
 

@@ -74,11 +74,11 @@ def hub(name: str, text: str, size: int | None) -> DataSet:
     image, label, classes = _columns(name, next(iter(used.values())).features, column)
     parts, remarks = gather(name, {split: _pictures(name, table, image, label) for split, table in used.items()}, size)
     for split, part in parts.items():
-        if int(part.labels.min()) < 0:
+        if int(part.targets.min()) < 0:
             raise BadInput(f"{name!r} has images without a label in {split}", f"{label!r} is negative there", "")
     left = [split for split in splits if split not in used]
     remarks += (f"splits that are not used: {', '.join(left)}",) if left else ()
-    top = 1 + max(int(part.labels.max()) for part in parts.values())
+    top = 1 + max(int(part.targets.max()) for part in parts.values())
     return from_parts(name, classes or tuple(map(str, range(top))), parts, remarks)
 
 

@@ -69,7 +69,7 @@ def sized(data: DataSet, size: int | None) -> DataSet:
         return data
     h, w = data.shape[1:]
     said = f"images of {h}x{w}: shorter side resized to {size}, centre {size}x{size} kept"
-    smaller = data.each(lambda part: Part(centre_square(part.images, size), part.labels))
+    smaller = data.each(lambda part: Part(centre_square(part.inputs, size), part.targets))
     return replace(smaller, remarks=(*data.remarks, said))
 
 
@@ -167,9 +167,9 @@ def _whole(
         images = images_of(array.swapaxes(1, 2) if entry.transposed else array, Path(name))
         parts[split] = Part(images, labels)
     remarks: tuple[str, ...] = ()
-    h, w = next(iter(parts.values())).images.shape[-2:]
+    h, w = next(iter(parts.values())).inputs.shape[-2:]
     if size is not None and (h, w) != (size, size):
-        parts = {s: Part(centre_square(part.images, size), part.labels) for s, part in parts.items()}
+        parts = {s: Part(centre_square(part.inputs, size), part.targets) for s, part in parts.items()}
         remarks = (f"images of {h}x{w}: shorter side resized to {size}, centre {size}x{size} kept",)
     return parts, remarks
 
@@ -212,5 +212,5 @@ def _classes(entry: Named, one: Any, parts: dict[str, Part]) -> tuple[str, ...]:
     fallback = binary.STL10_CLASSES if entry.kind == "STL10" else None
     found = entry.classes or getattr(one, "classes", None) or getattr(one, "categories", fallback)
     if found is None:
-        found = range(1 + max(int(part.labels.max()) for part in parts.values()))
+        found = range(1 + max(int(part.targets.max()) for part in parts.values()))
     return tuple(c[0] if isinstance(c, tuple) else str(c) for c in found)

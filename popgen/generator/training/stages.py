@@ -49,9 +49,9 @@ def best_checkpoint(tasks: Tasks, task: ArchTask) -> Tensor:
     losses = []
     for row, record in enumerate(task.records):
         part = tasks.data[record.data].train
-        images = network_inputs(task.spec.config, part.images[:_LOOKED_AT].to(tasks.device))
+        images = network_inputs(task.spec.config, part.inputs[:_LOOKED_AT].to(tasks.device))
         weights = task.scaling.denormalise(task.x[[row]])
-        losses.append(behaviour_loss(task.spec, weights, [(images, part.labels[:_LOOKED_AT].to(tasks.device))]))
+        losses.append(behaviour_loss(task.spec, weights, [(images, part.targets[:_LOOKED_AT].to(tasks.device))]))
     best: Tensor = task.x[[int(torch.stack(losses).argmin())]][0]
     return best
 

@@ -127,7 +127,7 @@ class Tasks:
         """`count` random training images, as the architecture takes them, with labels."""
         part = self.data[data].train
         pick = torch.randint(len(part), (count,), device="cpu")
-        images, labels = part.images[pick].to(self.device), part.labels[pick].to(self.device)
+        images, labels = part.inputs[pick].to(self.device), part.targets[pick].to(self.device)
         images = images if self.augment == "none" else flip_and_crop(images)
         return network_inputs(self.archs[arch].spec.config, images), labels
 
@@ -159,6 +159,6 @@ def _features(data: DataSet, encoder: ImageEncoder, config: EncoderConfig) -> li
     order = torch.arange(len(data.train), device="cpu")
     if config.pool is not None:
         order = torch.randperm(len(order), generator=torch.Generator(device="cpu").manual_seed(0), device="cpu")
-    labels = data.train.labels[order]
+    labels = data.train.targets[order]
     groups = [order[labels == label] for label in range(len(data.classes))] if config.labels else [order]
-    return [encoder.features(data.train.images[group[: config.pool]]) for group in groups]
+    return [encoder.features(data.train.inputs[group[: config.pool]]) for group in groups]

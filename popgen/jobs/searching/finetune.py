@@ -72,7 +72,7 @@ class Tuning:
             fit(
                 net.to(self.device),
                 spec.config,
-                Part(part.images.to(self.device), part.labels.to(self.device)),
+                Part(part.inputs.to(self.device), part.targets.to(self.device)),
                 self.recipe.model_copy(update={"epochs": epochs}),
                 torch.Generator().manual_seed(self.seed),
                 clip=_CLIP,

@@ -75,8 +75,8 @@ def test_variants_are_put_aside_on_both_sides(tmp_path: Path, generator: Generat
 
 def test_subsets_leave_out_what_was_not_seen(tmp_path: Path, generator: Generator, pictures: DataSet) -> None:
     copy = f"npz:{tmp_path / 'copy.npz'}"
-    images = (pictures.train.images.permute(0, 2, 3, 1) * 255).round().byte().numpy()
-    own = {"x_val": images, "y_val": pictures.train.labels.numpy()}
+    images = (pictures.train.inputs.permute(0, 2, 3, 1) * 255).round().byte().numpy()
+    own = {"x_val": images, "y_val": pictures.train.targets.numpy()}
     test = {"x_test": images[:4] // 3, "y_test": np.arange(4) % 2}
     np.savez(tmp_path / "copy.npz", x_train=255 - images, y_train=own["y_val"], **own, **test)
     [found] = contamination(load_data(copy), generator, zoo_of(tmp_path / "z", ("cifar10/shots:3", BUILT)))["shared"]

@@ -65,8 +65,8 @@ def test_others_are_not_near_copies() -> None:
 def test_jpeg_copies_of_cifar10() -> None:
     """cifar10_jpeg/train was made from 4,000 training images of CIFAR-10, of which cifar10.npz holds 3,924."""
     lossless, jpeg = load_data(f"npz:{REAL}/cifar10/cifar10.npz"), load_data(f"folder:{REAL}/cifar10_jpeg")
-    seen = torch.cat([lossless.train.images, lossless.val.images])
-    assert overlap(jpeg.train.images, seen) == Overlap(0, 3924, 4000)
-    assert overlap(jpeg.val.images, seen) == Overlap(0, 0, 1000)
-    assert overlap(lossless.test.images, seen) == Overlap(0, 0, 1000)
-    assert overlap(jpeg.test.images, lossless.test.images) == Overlap(0, 1000, 2000)
+    seen = torch.cat([lossless.train.inputs, lossless.val.inputs])
+    assert overlap(jpeg.train.inputs, seen) == Overlap(0, 3924, 4000)
+    assert overlap(jpeg.val.inputs, seen) == Overlap(0, 0, 1000)
+    assert overlap(lossless.test.inputs, seen) == Overlap(0, 0, 1000)
+    assert overlap(jpeg.test.inputs, lossless.test.inputs) == Overlap(0, 1000, 2000)

@@ -122,7 +122,7 @@ def test_noise_is_in_the_table_when_it_is_asked_for(rivals: Rivals, rows: dict[s
 def test_test_images_choose_nothing(rivals: Rivals, rows: dict[str, Row], seed: int) -> None:
     """Other test labels, under which another candidate would be best, change the test column alone."""
     data, generator = rivals.data, torch.Generator().manual_seed(seed)
-    strange = Part(data.test.images, torch.randint(10, (len(data.test),), generator=generator))
+    strange = Part(data.test.inputs, torch.randint(10, (len(data.test),), generator=generator))
     other = DataSet(data.name, data.classes, data.train, data.val, strange)
     fitness = make_fitness(rivals.generator.spec(ARCH), other, CLASSES)
     found = {row.name: row for row in replace(rivals, data=other, fitness=fitness).rows(30, noise=True)}

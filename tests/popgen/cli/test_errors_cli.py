@@ -299,9 +299,9 @@ from popgen.data import DataSet, Part, load_data
 
 def make():
     plain = load_data("digits")
-    images = plain.train.images.clone()
+    images = plain.train.inputs.clone()
     images[0] = float("nan")
-    return DataSet("nan_data:make", plain.classes, Part(images, plain.train.labels), plain.val, plain.test)
+    return DataSet("nan_data:make", plain.classes, Part(images, plain.train.targets), plain.val, plain.test)
 """
     )
     monkeypatch.syspath_prepend(str(here))

@@ -67,11 +67,11 @@ def test_stl10_of_other_images(popgen, folder: Path) -> None:
 
 def test_contamination_is_said_before_the_search(popgen, here: Path) -> None:
     train = load_data("digits").train
-    images = (train.images[:, 0] * 255).round().byte().numpy()
+    images = (train.inputs[:, 0] * 255).round().byte().numpy()
     own = {
         f"{key}_{split}": value
         for split in ("train", "val", "test")
-        for key, value in (("x", images[:200]), ("y", train.labels[:200].numpy()))
+        for key, value in (("x", images[:200]), ("y", train.targets[:200].numpy()))
     }
     np.savez(here / "seen.npz", **own)
     facts = popgen("search", *QUICK, "--data", "npz:seen.npz", "--dry-run").json

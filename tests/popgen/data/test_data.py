@@ -50,7 +50,7 @@ def grey(count: int, value: int = 0, size: tuple[int, int] = (5, 7)) -> list[np.
 
 
 def keys(part: Part) -> set[bytes]:
-    return {image.numpy().tobytes() for image in part.images}
+    return {image.numpy().tobytes() for image in part.inputs}
 
 
 def parts(data: DataSet) -> list[Part]:
@@ -73,7 +73,7 @@ def test_splits_are_disjoint_and_hold_everything() -> None:
     rows = [
         np.append(image.numpy().ravel() * 16, label)
         for part in parts(data)
-        for image, label in zip(part.images, part.labels, strict=True)
+        for image, label in zip(part.inputs, part.targets, strict=True)
     ]
     expected = np.column_stack([bunch.data, bunch.target])
     assert sorted(map(bytes, np.array(rows).astype(np.uint8))) == sorted(map(bytes, expected.astype(np.uint8)))
@@ -81,9 +81,9 @@ def test_splits_are_disjoint_and_hold_everything() -> None:
 
 def test_splits_are_stratified() -> None:
     data = load_data("digits")
-    total = torch.cat([p.labels for p in parts(data)]).bincount()
+    total = torch.cat([p.targets for p in parts(data)]).bincount()
     for part in parts(data):
-        assert torch.all((part.labels.bincount() - total * len(part) / 1797).abs() <= 1)
+        assert torch.all((part.targets.bincount() - total * len(part) / 1797).abs() <= 1)
 
 
 @settings(max_examples=20, deadline=None)
@@ -93,11 +93,11 @@ def test_any_pool_is_dealt_out_by_class(labels: list[int], train: float) -> None
     data = from_arrays("x", pool, torch.tensor(labels), tuple("0123"), (train, 0.2))
     again = from_arrays("x", pool, torch.tensor(labels), tuple("0123"), (train, 0.2))
     assert data.sha256 == again.sha256
-    assert torch.equal(torch.cat([p.images for p in parts(data)]).flatten().sort().values, pool.flatten())
+    assert torch.equal(torch.cat([p.inputs for p in parts(data)]).flatten().sort().values, pool.flatten())
     for part, share in zip(parts(data), (train, 0.2, 0.8 - train), strict=True):
         assert abs(len(part) - share * len(labels)) <= 1
         for label in range(4):
-            assert abs(int((part.labels == label).sum()) - share * labels.count(label)) <= 2
+            assert abs(int((part.targets == label).sum()) - share * labels.count(label)) <= 2
 
 
 def test_hashes_tell_contents_and_splits_apart() -> None:
@@ -112,7 +112,7 @@ def test_per_class_draws_of_the_class() -> None:
     drawn = data.per_class("train", 5, torch.Generator().manual_seed(3))
     assert drawn.shape == (10, 5, 1, 8, 8)
     for label in range(10):
-        own = keys(data.train.take(data.train.labels == label))
+        own = keys(data.train.take(data.train.targets == label))
         found = [image.numpy().tobytes() for image in drawn[label]]
         assert len(set(found)) == 5
         assert set(found) <= own
@@ -131,11 +131,11 @@ def test_a_variant_stays_on_its_side(variant: str) -> None:
     plain, data = load_data("digits"), load_data(f"digits/{variant}")
     assert data.classes == plain.classes
     for mine, other in zip(parts(data), parts(plain), strict=True):
-        assert torch.equal(mine.labels, other.labels)
-        assert mine.images.shape == other.images.shape
-        assert 0 <= mine.images.min() < mine.images.max() <= 1
-        assert torch.equal(mine.images, apply_variants(other.images, [variant]))
-        assert torch.equal(mine.images, other.images) == (variant in ("desaturate", "chroma"))  # the digits are grey
+        assert torch.equal(mine.targets, other.targets)
+        assert mine.inputs.shape == other.inputs.shape
+        assert 0 <= mine.inputs.min() < mine.inputs.max() <= 1
+        assert torch.equal(mine.inputs, apply_variants(other.inputs, [variant]))
+        assert torch.equal(mine.inputs, other.inputs) == (variant in ("desaturate", "chroma"))  # the digits are grey
     assert not any(
         keys(a) & keys(b) for a, b in [(data.train, data.test), (data.train, data.val)] if variant != "threshold"
     )
@@ -146,7 +146,7 @@ def same(images: Tensor, *variants: str, tolerance: float = 1e-5) -> bool:
 
 
 def test_whole_turns_and_double_flips_change_nothing() -> None:
-    images = load_data("digits").val.images
+    images = load_data("digits").val.inputs
     for variants in (
         ["rotate:0"],
         ["rotate:360"],
@@ -237,7 +237,7 @@ def test_names_are_taken_apart(name: str, source: str, variants: list[str]) -> N
 def test_a_folder_that_is_called_like_a_variant(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "invert", {"a": grey(5), "b": grey(5, 100)})
     plain = load_data(f"folder:{root}")
-    assert plain.train.images.max() < 0.5
+    assert plain.train.inputs.max() < 0.5
 
 
 def test_a_variant_of_a_folder_that_is_called_like_a_variant(tmp_path: Path) -> None:
@@ -293,7 +293,7 @@ def make_two() -> DataSet:
 
 def test_a_function_of_the_users_and_its_variants() -> None:
     assert load_data(f"{__name__}:make_two").classes == ("a", "b")
-    assert torch.equal(load_data(f"{__name__}:make_two/invert").val.images, torch.ones(4, 1, 4, 4))
+    assert torch.equal(load_data(f"{__name__}:make_two/invert").val.inputs, torch.ones(4, 1, 4, 4))
 
 
 # Users' files
@@ -314,7 +314,7 @@ def test_npz_layouts(save: Save, shape: tuple[int, ...]) -> None:
     images = np.random.default_rng(1).random(shape, dtype=np.float32)
     data = load_data(save(x_train=images, y_train=LABELS, x_val=images, y_val=LABELS, x_test=images, y_test=LABELS))
     first = images if shape[1] in (1, 3) else images.transpose(0, 3, 1, 2)
-    assert all(np.array_equal(p.images.numpy(), first) for p in parts(data))
+    assert all(np.array_equal(p.inputs.numpy(), first) for p in parts(data))
 
 
 def test_npz_with_its_own_splits_and_classes(save: Save) -> None:
@@ -322,10 +322,10 @@ def test_npz_with_its_own_splits_and_classes(save: Save) -> None:
     data = load_data(save(**own, classes=np.array(["ant", "bee", "cat", "dog"])))
     assert data.classes == ("ant", "bee", "cat", "dog")
     assert [len(p) for p in parts(data)] == [32, 8, 8]
-    assert data.test.labels.tolist() == LABELS[:8].tolist()
-    assert torch.equal(data.test.images[:, 0], torch.from_numpy(IMAGES[:8]).float() / 255)
+    assert data.test.targets.tolist() == LABELS[:8].tolist()
+    assert torch.equal(data.test.inputs[:, 0], torch.from_numpy(IMAGES[:8]).float() / 255)
     assert not keys(data.train) & keys(data.val)
-    assert data.val.labels.bincount().tolist() == [2, 2, 2, 2]
+    assert data.val.targets.bincount().tolist() == [2, 2, 2, 2]
 
 
 @pytest.mark.parametrize(
@@ -403,7 +403,7 @@ def test_folder_that_is_split(tmp_path: Path) -> None:
     assert data.shape == (1, 5, 7)
     assert [len(p) for p in parts(data)] == [12, 4, 4]
     for part in parts(data):
-        assert torch.equal(part.labels, (part.images.mean(dim=(1, 2, 3)) < 0.2).long())
+        assert torch.equal(part.targets, (part.inputs.mean(dim=(1, 2, 3)) < 0.2).long())
 
 
 def test_folder_in_colour_with_its_own_splits(tmp_path: Path) -> None:
@@ -413,8 +413,8 @@ def test_folder_in_colour_with_its_own_splits(tmp_path: Path) -> None:
     data = load_data(f"folder:{root}")
     assert data.shape == (3, 5, 7)
     assert [len(p) for p in parts(data)] == [16, 4, 5]
-    assert data.test.labels.tolist() == [0, 0, 0, 1, 1]
-    assert torch.equal(data.test.images[0, :, 0, 0] * 255, torch.tensor([0.0, 50, 100]))
+    assert data.test.targets.tolist() == [0, 0, 0, 1, 1]
+    assert torch.equal(data.test.inputs[0, :, 0, 0] * 255, torch.tensor([0.0, 50, 100]))
 
 
 def test_folder_jpeg_and_palette_files(tmp_path: Path) -> None:
@@ -424,7 +424,7 @@ def test_folder_jpeg_and_palette_files(tmp_path: Path) -> None:
         for i in range(5):
             picture = Image.new("RGB", (8, 8), (200, 100, 50))
             picture.save(root / name / f"{i}.JPG") if i % 2 else picture.convert("P").save(root / name / f"{i}.png")
-    images = load_data(f"folder:{root}").train.images * 255
+    images = load_data(f"folder:{root}").train.inputs * 255
     assert images.shape[1:] == (3, 8, 8)
     assert torch.all((images.mean(dim=(0, 2, 3)) - torch.tensor([200.0, 100, 50])).abs() < 10)
 
@@ -468,9 +468,9 @@ def test_folder_of_different_sizes_and_modes_is_resized_where_a_size_is_given(tm
         "images of 4 sizes: shorter side resized to 6, centre 6x6 kept",
         "14 grey images of 15 repeated to colour",
     )
-    every = torch.cat([part.images for part in parts(data)])
+    every = torch.cat([part.inputs for part in parts(data)])
     assert (every[:, 0] - every[:, 2]).abs().amax((1, 2)).gt(0.3).sum() == 1
-    assert torch.equal((every.mean((1, 2, 3)) > 0.5).long(), torch.cat([part.labels for part in parts(data)]))
+    assert torch.equal((every.mean((1, 2, 3)) > 0.5).long(), torch.cat([part.targets for part in parts(data)]))
 
 
 def test_any_data_set_is_resized(save: Save) -> None:
@@ -479,7 +479,7 @@ def test_any_data_set_is_resized(save: Save) -> None:
     assert data.remarks == ("images of 8x8: shorter side resized to 5, centre 5x5 kept",)
     assert load_data("digits/size:8").sha256 == load_data("digits").sha256
     wide = load_data(save(x=np.broadcast_to(np.arange(10, dtype=np.uint8) * 20, (40, 4, 10)), y=LABELS) + "/size:4")
-    assert torch.allclose(wide.val.images[0, 0, 0] * 255, torch.tensor([60.0, 80, 100, 120]))  # the four middle columns
+    assert torch.allclose(wide.val.inputs[0, 0, 0] * 255, torch.tensor([60.0, 80, 100, 120]))  # the four middle columns
 
 
 def test_folder_that_is_a_file(tmp_path: Path) -> None:
@@ -490,7 +490,7 @@ def test_folder_that_is_a_file(tmp_path: Path) -> None:
 
 def test_folder_of_16_bit_images(tmp_path: Path) -> None:
     root = write_folder(tmp_path / "f", {name: [np.full((4, 4), 32768, np.uint16)] * 5 for name in "ab"})
-    assert abs(float(load_data(f"folder:{root}").train.images.mean()) - 0.5) < 0.01
+    assert abs(float(load_data(f"folder:{root}").train.inputs.mean()) - 0.5) < 0.01
 
 
 def test_an_unknown_variant_behind_a_known_one_is_named() -> None:

@@ -57,7 +57,7 @@ def test_arrays_and_files_give_every_image_its_own(tmp_path: Path, splits: tuple
     inverted = behind == "/invert"
     data = load_data(save_npz(tmp_path / "x.npz", splits) + behind)
     groups = load_groups(data, None)
-    who = [grey(1 - v if inverted else v) for v in data.val.images[:, 0, 0, 0].tolist()]
+    who = [grey(1 - v if inverted else v) for v in data.val.inputs[:, 0, 0, 0].tolist()]
     assert [groups.names[i] for i in groups.of] == [group_of(i) for i in who]
     assert sum(groups.counts.values()) == len(data.val)
     name, files = save_folder(tmp_path / "images", splits)
@@ -65,7 +65,7 @@ def test_arrays_and_files_give_every_image_its_own(tmp_path: Path, splits: tuple
     table = tmp_path / "groups.csv"
     table.write_text("file,group,note\n" + "".join(f"{file},{group_of(i)},\n" for file, i in files.items()))
     groups = load_groups(data, str(table))
-    who = [grey(1 - v if inverted else v) for v in data.val.images[:, 0, 0, 0].tolist()]
+    who = [grey(1 - v if inverted else v) for v in data.val.inputs[:, 0, 0, 0].tolist()]
     assert [groups.names[i] for i in groups.of] == [group_of(i) for i in who]
 
 
@@ -74,7 +74,7 @@ def test_a_folder_with_train_alone(tmp_path: Path) -> None:
     data, table = load_data(name), tmp_path / "groups.csv"
     table.write_text("group,file\n" + "".join(f"{group_of(i)},./{file}\n" for file, i in files.items()))
     groups = load_groups(data, str(table))
-    assert [groups.names[i] for i in groups.of] == [group_of(grey(v)) for v in data.val.images[:, 0, 0, 0].tolist()]
+    assert [groups.names[i] for i in groups.of] == [group_of(grey(v)) for v in data.val.inputs[:, 0, 0, 0].tolist()]
 
 
 def test_rows_of_any_data_set(tmp_path: Path) -> None:

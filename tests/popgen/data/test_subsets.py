@@ -17,19 +17,19 @@ def test_classes_are_kept_and_renumbered_in_every_split() -> None:
     for split in ("train", "val", "test"):
         before, after = getattr(whole, split), getattr(some, split)
         for label, digit in enumerate((8, 3)):
-            assert torch.equal(after.images[after.labels == label], before.images[before.labels == digit])
-        assert len(after) == int(((before.labels == 8) | (before.labels == 3)).sum())
+            assert torch.equal(after.inputs[after.targets == label], before.inputs[before.targets == digit])
+        assert len(after) == int(((before.targets == 8) | (before.targets == 3)).sum())
 
 
 def test_shots_are_the_same_images_under_every_name() -> None:
     one, other = load_data("digits/classes:3+5/shots:4"), load_data("digits/shots:4/classes:7+5+3")
-    assert torch.equal(one.train.images[one.train.labels == 0], other.train.images[other.train.labels == 2])
+    assert torch.equal(one.train.inputs[one.train.targets == 0], other.train.inputs[other.train.targets == 2])
     more = load_data("digits/classes:3+5/shots:9")
-    assert torch.equal(more.train.images[:4], one.train.images[:4])  # more shots are the same ones and others
-    turned = load_data("digits/classes:3+5/shots:4/rotate:180").train.images
-    assert torch.allclose(turned, one.train.images.flip(-1, -2), atol=1e-6)
-    assert not torch.equal(load_data("digits/classes:3+5/shots:4@1").train.images, one.train.images)
-    assert one.train.labels.bincount().tolist() == [4, 4]
+    assert torch.equal(more.train.inputs[:4], one.train.inputs[:4])  # more shots are the same ones and others
+    turned = load_data("digits/classes:3+5/shots:4/rotate:180").train.inputs
+    assert torch.allclose(turned, one.train.inputs.flip(-1, -2), atol=1e-6)
+    assert not torch.equal(load_data("digits/classes:3+5/shots:4@1").train.inputs, one.train.inputs)
+    assert one.train.targets.bincount().tolist() == [4, 4]
     assert len(one.val) == len(load_data("digits/classes:3+5").val)  # validation and test stay whole
 
 

@@ -46,9 +46,9 @@ def relabelled(path: Path, order: str, names: tuple[str, ...] | None = None) -> 
     data, arrays = load_data("digits/rotate:30"), {}
     for split in ("train", "val", "test"):
         part: Part = getattr(data, split)
-        keep = torch.tensor([str(label) in order for label in part.labels.tolist()])
-        arrays[f"x_{split}"] = part.images[keep].numpy()
-        arrays[f"y_{split}"] = np.array([order.index(str(label)) for label in part.labels[keep].tolist()])
+        keep = torch.tensor([str(label) in order for label in part.targets.tolist()])
+        arrays[f"x_{split}"] = part.inputs[keep].numpy()
+        arrays[f"y_{split}"] = np.array([order.index(str(label)) for label in part.targets[keep].tolist()])
     np.savez(path, **arrays, classes=np.array(names or tuple(order)))
     return load_data(f"npz:{path}")
 
@@ -74,7 +74,7 @@ def plain_accuracy(score: Score, part: Part) -> float:
     net = build(score.spec.config, seed=5).eval()
     net.load_state_dict(score.state(), strict=True)
     with torch.no_grad():
-        return float((net(part.images).argmax(1) == part.labels).float().mean())
+        return float((net(part.inputs).argmax(1) == part.targets).float().mean())
 
 
 # The closed-form head
@@ -163,7 +163,7 @@ def test_keep_scores_the_network_as_it_is(expert: tuple[ArchSpec, Tensor]) -> No
     assert torch.equal(score.flat, flat)
     net = build(spec.config, seed=1)
     net.load_state_dict(spec.to_state(flat))
-    assert score.loss == pytest.approx(classification_loss(net(data.val.images), data.val.labels), rel=1e-4)
+    assert score.loss == pytest.approx(classification_loss(net(data.val.inputs), data.val.targets), rel=1e-4)
     assert score.accuracy == pytest.approx(plain_accuracy(score, data.val))
     assert score.accuracy > 0.85
 
@@ -205,11 +205,11 @@ def test_refit_of_a_network_for_other_names_and_another_job(expert: tuple[ArchSp
     kept = make_fitness(spec, data, DIGITS, head="keep").score(flat)
     assert score.accuracy > max(0.8, kept.accuracy + 0.2)
     assert plain_accuracy(score, data.val) == pytest.approx(score.accuracy)
-    head = fit_ridge_head(network_features(spec, flat, data.train.images), data.train.labels, 10)
+    head = fit_ridge_head(network_features(spec, flat, data.train.inputs), data.train.targets, 10)
     net = build(spec.config, seed=1)
     net.load_state_dict(score.state())
     assert torch.allclose(net.get_submodule(spec.head).weight, head.weight)
-    own = classification_loss(net(data.val.images), data.val.labels)
+    own = classification_loss(net(data.val.inputs), data.val.targets)
     assert score.loss == pytest.approx((300 * own + 1000 * (head.loss + 1 - head.accuracy)) / 1300, rel=1e-4)
 
 
@@ -314,10 +314,10 @@ def test_no_test_image_enters_a_fitness(split: str) -> None:
     held = [t for f in fields(Fitness) for t in tensors(getattr(fitness, f.name))]
     images = torch.cat([t for t in held if t.dim() == 4]).flatten(1)
     assert len(images) == {"val": 1300, "train": 2000}[split]
-    assert torch.cdist(data.test.images.flatten(1), images).min() > 1e-3
-    assert torch.cdist(data.train.images[:5].flatten(1), images).min() == 0
+    assert torch.cdist(data.test.inputs.flatten(1), images).min() > 1e-3
+    assert torch.cdist(data.train.inputs[:5].flatten(1), images).min() == 0
     scored: Part = getattr(data, split)
-    assert torch.equal(fitness.val[0], scored.images)
+    assert torch.equal(fitness.val[0], scored.inputs)
     unknown_test = replace(data, test=Part(torch.rand(5, 1, 8, 8), torch.zeros(5, dtype=torch.long)))
     other = make_fitness(fitness.spec, unknown_test, DIGITS, split=split)
     assert other.score(fresh(fitness.spec)).loss == fitness.score(fresh(fitness.spec)).loss

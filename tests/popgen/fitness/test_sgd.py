@@ -53,13 +53,13 @@ def test_the_steps_are_those_of_a_plain_loop(arch: str) -> None:
     (spec, flat), train = expert(arch), load_data("digits/rotate:45").train
     sgd = SgdSteps(steps=7, lr=0.03, batch=200, seed=4)  # five batches, and two of the next order
     before = flat.clone()
-    after = spec.to_state(take_steps(spec, flat, train.images, train.labels, sgd))
-    for name, value in by_hand(spec, flat, train.images, train.labels, sgd).items():
+    after = spec.to_state(take_steps(spec, flat, train.inputs, train.targets, sgd))
+    for name, value in by_hand(spec, flat, train.inputs, train.targets, sgd).items():
         assert torch.allclose(after[name], value, atol=1e-5), name
     assert torch.equal(flat, before)
-    again = take_steps(spec, flat, train.images, train.labels, sgd)
+    again = take_steps(spec, flat, train.inputs, train.targets, sgd)
     assert torch.equal(again, spec.to_flat(after))
-    assert not torch.equal(again, take_steps(spec, flat, train.images, train.labels, replace(sgd, seed=5)))
+    assert not torch.equal(again, take_steps(spec, flat, train.inputs, train.targets, replace(sgd, seed=5)))
 
 
 def test_batches_go_through_the_images() -> None:
@@ -79,8 +79,8 @@ def plain(score: Score, part: Part) -> tuple[float, float]:
     net = build(score.spec.config, seed=5).eval()
     net.load_state_dict(score.state(), strict=False)
     with torch.no_grad():
-        logits = net(part.images)
-    return classification_loss(logits, part.labels), float((logits.argmax(1) == part.labels).float().mean())
+        logits = net(part.inputs)
+    return classification_loss(logits, part.targets), float((logits.argmax(1) == part.targets).float().mean())
 
 
 @pytest.mark.parametrize(("arch", "batch_norm"), [("cnn-s", "keep"), ("resnet-s", "keep"), ("resnet-s", "reestimate")])
@@ -90,7 +90,7 @@ def test_what_is_scored_is_what_is_returned(arch: str, batch_norm: str) -> None:
     without = make_fitness(spec, data, DIGITS, batch_norm=batch_norm)
     fitness = make_fitness(spec, data, DIGITS, batch_norm=batch_norm, sgd=sgd)
     score, before = fitness.score(flat), without.score(flat)
-    assert torch.equal(score.flat, take_steps(spec, before.flat, data.train.images, data.train.labels, sgd))
+    assert torch.equal(score.flat, take_steps(spec, before.flat, data.train.inputs, data.train.targets, sgd))
     loss, accuracy = plain(score, data.val)
     assert (score.loss, score.accuracy) == (pytest.approx(loss, rel=1e-4), pytest.approx(accuracy))
     assert score.loss < before.loss - 0.05  # trained on another rotation, it learns this one
@@ -102,9 +102,9 @@ def test_what_is_scored_is_what_is_returned(arch: str, batch_norm: str) -> None:
 def test_a_refitted_head_is_trained_on_with_the_rest() -> None:
     (spec, flat), data = expert("cnn-s"), load_data("digits/invert")
     fitness = make_fitness(spec, data, DIGITS, head="refit", sgd=SgdSteps(steps=10))
-    head = fit_ridge_head(network_features(spec, flat, data.train.images), data.train.labels, 10)
+    head = fit_ridge_head(network_features(spec, flat, data.train.inputs), data.train.targets, 10)
     start = {**spec.to_state(flat), f"{spec.head}.weight": head.weight, f"{spec.head}.bias": head.bias}
-    wanted = take_steps(spec, spec.to_flat(start), data.train.images, data.train.labels, SgdSteps(steps=10))
+    wanted = take_steps(spec, spec.to_flat(start), data.train.inputs, data.train.targets, SgdSteps(steps=10))
     score = fitness.score(flat)
     assert torch.allclose(score.flat, wanted, atol=1e-5)
     assert score.loss == pytest.approx(plain(score, data.val)[0], rel=1e-4)  # validation images alone
@@ -129,7 +129,7 @@ def test_groups_follow_the_images_through_looks_and_measures() -> None:
     )
     vector = np.random.default_rng(3).normal(size=math.prod(generator.latent_shape))
     _, named = objective(vector)
-    right = fitness.score(generator.decoder("mlp-s").weights(vector)).logits.argmax(1) == data.val.labels
+    right = fitness.score(generator.decoder("mlp-s").weights(vector)).logits.argmax(1) == data.val.targets
     assert named["worst_group_error"] == pytest.approx(max(1 - float(right[g::3].float().mean()) for g in range(3)))
     _, of_half, _ = objective.look(vector, 0.5, None)
     seen = fitness.racing_order[:150]
@@ -155,7 +155,7 @@ def test_a_published_resnet56_for_eight_classes() -> None:
     assert head.weight.shape == (8, 64) and head.bias.shape == (8,)
     with torch.no_grad():
         answers = torch.cat([net(part).argmax(1) for part in fitness.val[0].split(50)])
-    assert float((answers == val.labels).float().mean()) == pytest.approx(score.accuracy)
+    assert float((answers == val.targets).float().mean()) == pytest.approx(score.accuracy)
     assert score.accuracy > 0.45  # of eight classes, with 96 training images
     body = [name for name in state if not name.startswith(spec.head) and state[name].is_floating_point()]
     assert all(torch.equal(score.state()[name], state[name]) for name in body)

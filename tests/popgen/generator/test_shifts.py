@@ -132,7 +132,7 @@ def test_augmentation_flips_and_moves() -> None:
 
 
 def test_statistics_see_what_is_done_to_an_image_rather_than_the_image() -> None:
-    images = load_data("digits").train.images
+    images = load_data("digits").train.inputs
     halves = [images[:400], images[400:800]]
     shifts = ["noise:0.1", "blur:0.8", "contrast:0.5", "posterize:3"]
     means = {shift: [statistics(apply_variants(half, [shift])).mean(0) for half in halves] for shift in shifts}
@@ -157,11 +157,11 @@ def test_a_condition_without_labels_does_not_look_at_them(generator: Generator) 
     data = load_data("digits/noise:0.3")
     plain = generator.condition("resnet-s", data, 2).data
     order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))
-    shuffled = replace(data, train=Part(data.train.images, data.train.labels[order]))
+    shuffled = replace(data, train=Part(data.train.inputs, data.train.targets[order]))
     assert torch.equal(generator.condition("resnet-s", shuffled, 2).data, plain)
-    some = data.train.take((data.train.labels < 3).nonzero().flatten())
+    some = data.train.take((data.train.targets < 3).nonzero().flatten())
     generator.check_data(replace(data, train=some))  # which is refused where labels count
-    other = replace(data, name="other", train=Part(load_data("digits/blur:2").train.images, data.train.labels))
+    other = replace(data, name="other", train=Part(load_data("digits/blur:2").train.inputs, data.train.targets))
     assert not torch.allclose(generator.condition("resnet-s", other, 2).data, plain, atol=1e-2)
 
 

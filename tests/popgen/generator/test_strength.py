@@ -67,12 +67,12 @@ def test_the_informative_network_is_chosen(generator: Generator, informative: fl
         asked.append(strength)
         return trained if strength == informative else torch.zeros(spec.size)
 
-    found = choose_strength(spec, data.val.images, network)
+    found = choose_strength(spec, data.val.inputs, network)
     assert found.value == informative
     assert tuple(found.information) == tuple(asked) == CHOICES
     assert found.information[informative] > 1.5  # nats, of log 10 = 2.3
     assert all(value == pytest.approx(0, abs=1e-6) for at, value in found.information.items() if at != informative)
-    assert choose_strength(spec, data.val.images, lambda _: trained).value == CHOICES[0]  # the first of equal ones
+    assert choose_strength(spec, data.val.inputs, lambda _: trained).value == CHOICES[0]  # the first of equal ones
 
 
 def test_strength_0_is_the_condition_of_the_average_data_set(generator: Generator) -> None:

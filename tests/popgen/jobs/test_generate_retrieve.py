@@ -28,7 +28,7 @@ def test_a_population_is_written_and_loads(popgen: Any, here: Path) -> None:
         net = build(one["arch"]).eval()
         net.load_state_dict(load_file(one["weights"]), strict=True)
         with torch.no_grad():
-            right = (net(val.images).argmax(1) == val.labels).sum()
+            right = (net(val.inputs).argmax(1) == val.targets).sum()
         assert int(right) == pytest.approx(one["val_accuracy"] * len(val), abs=1e-3)
         assert one["val_accuracy"] > 0.6  # far above guessing, on a rotation that no network was trained on
     assert len({one["val_accuracy"] for one in made}) > 2
@@ -109,7 +109,7 @@ def test_a_checkpoint_comes_back(popgen: Any, here: Path, arch: str) -> None:
     net, test = build(arch).eval(), load_data("digits/rotate:30").test
     net.load_state_dict(load_file(got["weights"]), strict=True)
     with torch.no_grad():
-        right = (net(test.images).argmax(1) == test.labels).sum()
+        right = (net(test.inputs).argmax(1) == test.targets).sum()
     assert int(right) == pytest.approx(got["test_accuracy"] * len(test), abs=1e-3)
 
 

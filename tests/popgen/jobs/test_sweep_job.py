@@ -182,7 +182,7 @@ def make_npz(*files: Path) -> None:
     part = load_data("digits").train
     for file in files:
         with file.open("wb") as opened:
-            np.savez(opened, x=(part.images[:, 0] * 255).numpy().astype(np.uint8), y=part.labels.numpy())
+            np.savez(opened, x=(part.inputs[:, 0] * 255).numpy().astype(np.uint8), y=part.targets.numpy())
 
 
 @pytest.mark.parametrize(

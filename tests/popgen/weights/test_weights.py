@@ -143,21 +143,21 @@ def test_outputs_and_accuracy_are_those_of_the_module(arch: str) -> None:
     flat = network(spec)
     net = module(spec, flat)
     with torch.no_grad():
-        expected = net(part.images)
-    assert torch.allclose(network_outputs(spec, flat, part.images), expected, atol=1e-5)
-    assert accuracy(spec, flat, part) == float((expected.argmax(1) == part.labels).double().mean())
+        expected = net(part.inputs)
+    assert torch.allclose(network_outputs(spec, flat, part.inputs), expected, atol=1e-5)
+    assert accuracy(spec, flat, part) == float((expected.argmax(1) == part.targets).double().mean())
 
 
 def test_accuracy_over_several_batches() -> None:
     spec, data = ArchSpec.from_config("mlp-s"), load_data("digits")
-    part = type(data.train)(data.train.images.repeat(2, 1, 1, 1)[:1999], data.train.labels.repeat(2)[:1999])
-    right = module(spec, network(spec))(part.images).argmax(1) == part.labels
+    part = type(data.train)(data.train.inputs.repeat(2, 1, 1, 1)[:1999], data.train.targets.repeat(2)[:1999])
+    right = module(spec, network(spec))(part.inputs).argmax(1) == part.targets
     assert accuracy(spec, network(spec), part) == int(right.sum()) / 1999
 
 
 def test_inputs_are_fitted_and_normalised() -> None:
     config = arch_config("resnet20")
-    images = load_data("digits").val.images
+    images = load_data("digits").val.inputs
     inputs = network_inputs(config, images)
     assert inputs.shape == (300, 3, 32, 32)
     back = inputs * torch.tensor(config.std).view(3, 1, 1) + torch.tensor(config.mean).view(3, 1, 1)
@@ -167,7 +167,7 @@ def test_inputs_are_fitted_and_normalised() -> None:
 
 @pytest.mark.parametrize("arch", ARCHS)
 def test_features_enter_the_head(arch: str) -> None:
-    spec, images = ArchSpec.from_config(arch), load_data("digits").val.images
+    spec, images = ArchSpec.from_config(arch), load_data("digits").val.inputs
     flat = network(spec)
     features, head = network_features(spec, flat, images), module(spec, flat).get_submodule(spec.head)
     assert features.shape == (300, head.in_features)
@@ -178,7 +178,7 @@ def test_features_enter_the_head(arch: str) -> None:
 def test_the_behaviour_loss_is_the_mean_cross_entropy() -> None:
     spec, part = ArchSpec.from_config("resnet-s"), load_data("digits").val
     weights = torch.stack([network(spec, i) for i in range(2)])
-    batches = [(part.images[:50], part.labels[:50]), (part.images[50:90], part.labels[50:90])]
+    batches = [(part.inputs[:50], part.targets[:50]), (part.inputs[50:90], part.targets[50:90])]
     expected = [
         F.cross_entropy(network_outputs(spec, flat, x), y) for flat, (x, y) in zip(weights, batches, strict=True)
     ]
@@ -186,7 +186,7 @@ def test_the_behaviour_loss_is_the_mean_cross_entropy() -> None:
 
 
 def test_folded_statistics_are_the_same_network() -> None:
-    spec, images = ArchSpec.from_config("resnet-s"), load_data("digits").val.images
+    spec, images = ArchSpec.from_config("resnet-s"), load_data("digits").val.inputs
     flat = network(spec).double()
     net = module(spec, flat)
     net.load_state_dict(_differentiable(spec, flat))
@@ -196,7 +196,7 @@ def test_folded_statistics_are_the_same_network() -> None:
 @pytest.mark.parametrize("kind", ["norm_mean", "norm_var", "norm_weight", "norm_bias", "conv", "linear"])
 def test_gradients_agree_with_finite_differences(kind: str) -> None:
     spec, part = ArchSpec.from_config("resnet-s"), load_data("digits").val
-    x, y = part.images[:40].double(), part.labels[:40]
+    x, y = part.inputs[:40].double(), part.targets[:40]
     flat = network(spec).double().requires_grad_()
     (gradient,) = torch.autograd.grad(behaviour_loss(spec, flat[None], [(x, y)]), flat)
     direction = torch.cat([torch.full((t.size,), float(t.kind == kind)) for t in spec.tensors]).double()
@@ -211,7 +211,7 @@ def test_gradients_agree_with_finite_differences(kind: str) -> None:
 
 
 def test_reestimation_by_hand() -> None:
-    spec, images = ArchSpec.from_config("resnet-s"), load_data("digits/invert").train.images
+    spec, images = ArchSpec.from_config("resnet-s"), load_data("digits/invert").train.inputs
     flat = network(spec)
     before, after = spec.to_state(flat), spec.to_state(reestimate(spec, flat, images))
     stem = F.conv2d(images, before["conv1.weight"], padding=1)
@@ -226,7 +226,7 @@ def test_reestimation_by_hand() -> None:
 
 
 def test_reestimation_repairs_and_leaves_the_rest_alone() -> None:
-    spec, images = ArchSpec.from_config("resnet-s"), load_data("digits").train.images
+    spec, images = ArchSpec.from_config("resnet-s"), load_data("digits").train.inputs
     flat = reestimate(spec, network(spec), images)
     broken = flat.clone()
     for name, tensor in spec.to_state(broken).items():

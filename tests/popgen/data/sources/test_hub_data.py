@@ -41,8 +41,8 @@ def test_saved_to_disk(saved: Path) -> None:
     data = load_data(f"hf:{saved}")
     assert (data.shape, data.classes) == ((3, 12, 12), ("cat", "dog"))
     assert [len(data.train), len(data.val), len(data.test)] == [20, 6, 8]
-    assert torch.equal((data.test.images[:, 0, 0, 0] * 255).round(), 2.0 * torch.arange(8))
-    assert data.test.labels.tolist() == [0, 1] * 4
+    assert torch.equal((data.test.inputs[:, 0, 0, 0] * 255).round(), 2.0 * torch.arange(8))
+    assert data.test.targets.tolist() == [0, 1] * 4
     assert data.remarks == ("splits that are not used: extra",)
     assert load_data(f"hf:{saved}/size:6/mirror").shape == (3, 6, 6)
     assert split_name(f"hf:{saved}/size:6/mirror") == (f"hf:{saved}/size:6", ["mirror"])
@@ -64,7 +64,7 @@ def test_one_table_is_split_here(tmp_path: Path) -> None:
     table(20).save_to_disk(tmp_path / "set")
     data = load_data(f"hf:{tmp_path / 'set'}")
     assert [len(data.train), len(data.val), len(data.test)] == [12, 4, 4]
-    assert data.test.labels.tolist().count(0) == 2
+    assert data.test.targets.tolist().count(0) == 2
 
 
 def test_the_label_column_is_chosen(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_the_label_column_is_chosen(tmp_path: Path) -> None:
     )
     assert caught.value.todo == f"Name the label's column: {name}#fine."
     fine, coarse = load_data(f"{name}#fine"), load_data(f"{name}#coarse/size:4")
-    assert torch.equal(fine.test.labels, (fine.test.images[:, 0, 0, 0] * 127.5).round().long() % 2)
+    assert torch.equal(fine.test.targets, (fine.test.inputs[:, 0, 0, 0] * 127.5).round().long() % 2)
     assert coarse.shape == (3, 4, 4)
     assert load_data(f"{name}#number").classes == tuple("0123456789")
     with pytest.raises(NotFound, match="has no column 'colour'"):

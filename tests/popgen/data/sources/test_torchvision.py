@@ -70,7 +70,7 @@ def test_cifar10_in_its_binary_version(root: Path) -> None:
     folder = write_binary_cifar10(root, images, labels)
     data = load_data("cifar10")
     assert (data.shape, data.classes) == ((3, 32, 32), tuple("abcdefghij"))
-    assert torch.equal(data.test.images, as_tensor(images[:10]))
+    assert torch.equal(data.test.inputs, as_tensor(images[:10]))
     assert [len(data.train), len(data.val), len(data.test)] == [80, 20, 10]
     assert data.remarks == (
         f"{folder} is not the published cifar10: 100 train images instead of 50000, 10 test images instead of 10000",
@@ -88,7 +88,7 @@ def test_the_split_is_the_same_from_any_file_of_the_same_order(root: Path) -> No
     (root / "cifar10").mkdir()
     (root / "cifar10.npz").rename(root / "cifar10" / "cifar10.npz")
     assert load_data("cifar10").sha256 == binary.sha256
-    assert load_data("cifar10/noise:0.06/classes:a+b").train.images.shape == (16, 3, 32, 32)
+    assert load_data("cifar10/noise:0.06/classes:a+b").train.inputs.shape == (16, 3, 32, 32)
 
 
 def test_cifar100_in_its_binary_version(root: Path) -> None:
@@ -102,8 +102,8 @@ def test_cifar100_in_its_binary_version(root: Path) -> None:
     (root / "cifar100" / "cifar-100-binary" / "fine_label_names.txt").write_text(names)
     data = load_data("cifar100")
     assert data.classes[99] == "class_99"
-    assert torch.equal(data.test.images, as_tensor(images))
-    assert data.test.labels.tolist() == labels.tolist()
+    assert torch.equal(data.test.inputs, as_tensor(images))
+    assert data.test.targets.tolist() == labels.tolist()
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "missing", "label"])
@@ -139,7 +139,7 @@ def test_pickled_batches_are_read_where_they_are_the_published_ones(
     monkeypatch.setattr(kind, "test_list", [[name, sums[name]] for name, _ in kind.test_list])
     monkeypatch.setattr(kind, "meta", {**kind.meta, "md5": sums["batches.meta"]})
     data = load_data("cifar10")
-    assert torch.equal(data.test.images, as_tensor(images[100:]))
+    assert torch.equal(data.test.inputs, as_tensor(images[100:]))
     assert [len(data.train), len(data.val), data.remarks] == [80, 20, ()]
     file = root / "cifar-10-batches-py" / "data_batch_4"
     file.write_bytes(file.read_bytes()[:-1])
@@ -185,14 +185,14 @@ def test_stl10_of_other_images(root: Path, names: list[str] | None) -> None:
     folder = write_stl10(root, images, labels, names)
     data = load_data("stl10")
     assert (data.shape, list(data.classes)) == ((3, 96, 96), STL10)
-    assert torch.equal(data.test.images, as_tensor(images))
-    assert data.test.labels.tolist() == labels.tolist()
+    assert torch.equal(data.test.inputs, as_tensor(images))
+    assert data.test.targets.tolist() == labels.tolist()
     files = "train_X.bin, train_y.bin, test_X.bin, test_y.bin"
     assert data.remarks == (f"{files} in {folder} are not the published files of stl10 (md5)",)
     small = load_data("stl10/size:32/mirror")
     assert small.shape == (3, 32, 32)
     assert small.remarks[1] == "images of 96x96: shorter side resized to 32, centre 32x32 kept"
-    assert float((small.test.images.mean() - data.test.images.mean()).abs()) < 1e-3
+    assert float((small.test.inputs.mean() - data.test.inputs.mean()).abs()) < 1e-3
 
 
 @pytest.mark.parametrize(
@@ -224,8 +224,8 @@ def test_svhn(root: Path) -> None:
         savemat(root / f"{split}_32x32.mat", {"X": images.transpose(1, 2, 3, 0), "y": y})
     data = load_data("svhn")
     assert data.classes == tuple("0123456789")
-    assert torch.equal(data.test.images, as_tensor(images))
-    assert data.test.labels.tolist() == labels.tolist()
+    assert torch.equal(data.test.inputs, as_tensor(images))
+    assert data.test.targets.tolist() == labels.tolist()
     assert "are not the published files of svhn (md5)" in data.remarks[0]
     file = root / "test_32x32.mat"
     file.write_bytes(file.read_bytes()[:3000])
@@ -251,8 +251,8 @@ def test_mnist_and_its_kin(root: Path, name: str, kind: str) -> None:
         write_idx(root / kind / "raw" / f"{part}-labels-idx1-ubyte", labels)
     data = load_data(name)
     assert (data.shape, len(data.classes), data.remarks) == ((1, 28, 28), 10, ())
-    assert torch.equal(data.test.images[:, 0], torch.from_numpy(images).float() / 255)
-    assert data.test.labels.tolist() == labels.tolist()
+    assert torch.equal(data.test.inputs[:, 0], torch.from_numpy(images).float() / 255)
+    assert data.test.targets.tolist() == labels.tolist()
     assert [len(data.train), len(data.val)] == [40, 10]
     file = root / kind / "raw" / "t10k-images-idx3-ubyte"
     file.write_bytes(file.read_bytes()[:9000])
@@ -270,9 +270,9 @@ def test_emnist_stands_upright_and_qmnist_has_further_columns(root: Path) -> Non
         write_idx(root / "QMNIST" / "raw" / f"qmnist-{part}-labels-idx2-int", columns)
     emnist, qmnist = load_data("emnist"), load_data("qmnist")
     assert len(emnist.classes) == 47
-    assert torch.equal(emnist.test.images[:, 0].mT, torch.from_numpy(images).float() / 255)
-    assert torch.equal(qmnist.test.images[:, 0], torch.from_numpy(images).float() / 255)
-    assert qmnist.test.labels.tolist() == (labels % 10).tolist()
+    assert torch.equal(emnist.test.inputs[:, 0].mT, torch.from_numpy(images).float() / 255)
+    assert torch.equal(qmnist.test.inputs[:, 0], torch.from_numpy(images).float() / 255)
+    assert qmnist.test.targets.tolist() == (labels % 10).tolist()
 
 
 def test_usps(root: Path) -> None:
@@ -281,7 +281,7 @@ def test_usps(root: Path) -> None:
         (root / file).write_bytes(bz2.compress("\n".join(lines).encode()))
     data = load_data("usps")
     assert (data.shape, data.classes) == ((1, 16, 16), tuple("0123456789"))
-    assert data.test.labels.tolist() == [i % 10 for i in range(50)]
+    assert data.test.targets.tolist() == [i % 10 for i in range(50)]
     (root / "usps.t.bz2").write_bytes((root / "usps.t.bz2").read_bytes()[:-9])
     with pytest.raises(BrokenFile, match=f"^{root / 'usps.t.bz2'} cannot be read as 'usps'"):
         load_data("usps")
@@ -313,7 +313,7 @@ def test_food101_is_resized(root: Path) -> None:
     assert (data.shape, data.classes) == ((3, 64, 64), ("apple_pie", "ramen"))
     assert [len(data.train), len(data.val), len(data.test)] == [16, 4, 8]
     assert data.remarks == ("images of 20 sizes: shorter side resized to 64, centre 64x64 kept",)
-    assert torch.equal((data.train.images.mean((1, 2, 3)) > 0.4).long(), data.train.labels)
+    assert torch.equal((data.train.inputs.mean((1, 2, 3)) > 0.4).long(), data.train.targets)
     assert load_data("food101/size:24/rotate:90").shape == (3, 24, 24)
     assert split_name("food101/size:24/rotate:90") == ("food101/size:24", ["rotate:90"])
     (folder / "images" / "ramen" / "3.jpg").write_bytes(b"\xff\xd8 cut")

@@ -96,8 +96,8 @@ def test_a_description_stands_for_images(tuned: Generator) -> None:
 
 def test_images_of_some_classes_are_enough_for_a_condition(tuned: Generator) -> None:
     whole = load_data(EXTRA)
-    kept = [part.take((part.labels >= 3).nonzero().flatten()) for part in (whole.train, whole.val, whole.test)]
-    parts = [type(part)(part.images, part.labels - 3) for part in kept]
+    kept = [part.take((part.targets >= 3).nonzero().flatten()) for part in (whole.train, whole.val, whole.test)]
+    parts = [type(part)(part.inputs, part.targets - 3) for part in kept]
     some = type(whole)("some", whole.classes[3:], *parts)
     assert generated(tuned, EXTRA, some) > 0.4
     unknown = type(whole)("unknown", tuple("abcdefg"), *parts)  # classes that the generator does not know by name
@@ -120,7 +120,7 @@ from popgen.data import load_data
 
 def two_classes():
     whole = load_data("digits")
-    parts = [p.take((p.labels < 2).nonzero().flatten()) for p in (whole.train, whole.val, whole.test)]
+    parts = [p.take((p.targets < 2).nonzero().flatten()) for p in (whole.train, whole.val, whole.test)]
     return type(whole)("two", ("0", "1"), *parts)
 """
 

@@ -25,7 +25,7 @@ def accuracy(file: Path | str, part: Part, config: ArchConfig | str = "mlp-s") -
     net = build(config).eval()
     net.load_state_dict(load_file(file), strict=True)
     with torch.no_grad():
-        return float((net(part.images).argmax(1) == part.labels).float().mean())
+        return float((net(part.inputs).argmax(1) == part.targets).float().mean())
 
 
 def rows_of(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -37,8 +37,8 @@ def save_npz(file: Path, classes: list[str], keep: range = range(10)) -> str:
     data, arrays = load_data("digits/rotate:45"), {}
     for split in ("train", "val", "test"):
         part: Part = getattr(data, split)
-        rows = torch.isin(part.labels, torch.tensor(list(keep)))
-        arrays |= {f"x_{split}": part.images[rows].numpy(), f"y_{split}": part.labels[rows].numpy() - keep[0]}
+        rows = torch.isin(part.targets, torch.tensor(list(keep)))
+        arrays |= {f"x_{split}": part.inputs[rows].numpy(), f"y_{split}": part.targets[rows].numpy() - keep[0]}
         arrays[f"groups_{split}"] = np.where(arrays[f"y_{split}"] % 2, "odd", "even")
     np.savez(file, **arrays, classes=np.array(classes))
     return f"npz:{file}"
@@ -100,9 +100,9 @@ def test_objectives_of_groups_and_of_the_users_own(
     assert result["details"]["groups"] == {"even": 149, "odd": 151}
     val, net = load_data(name).val, build("mlp-s").eval()
     net.load_state_dict(load_file(result["weights"]))
-    wrong = (net(val.images).argmax(1) != val.labels).double()
-    errors = [float(wrong[val.labels == label].mean()) for label in range(10)]
-    groups = max(float(wrong[val.labels % 2 == odd].mean()) for odd in (0, 1))
+    wrong = (net(val.inputs).argmax(1) != val.targets).double()
+    errors = [float(wrong[val.targets == label].mean()) for label in range(10)]
+    groups = max(float(wrong[val.targets % 2 == odd].mean()) for odd in (0, 1))
     lines = [json.loads(line) for line in (here / "a" / "history.jsonl").read_text().splitlines()[1:]]
     best = min(lines, key=lambda line: line["loss"])
     assert best["loss"] == pytest.approx(groups + float(np.mean(errors)) + errors[7], abs=1e-6)

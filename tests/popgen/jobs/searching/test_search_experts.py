@@ -69,7 +69,7 @@ def test_a_zoo_is_found_and_its_experts_are_searched(popgen: Any, own_zoo: Zoo) 
     net = build(SPEC.config).eval()
     net.load_state_dict(load_file(result["weights"]))
     data = load_data("digits/rotate:45")
-    right = int((net(data.test.images).argmax(1) == data.test.labels).sum())
+    right = int((net(data.test.inputs).argmax(1) == data.test.targets).sum())
     assert right == pytest.approx(rows["search"]["test_accuracy"] * len(data.test), abs=1e-3)
 
 

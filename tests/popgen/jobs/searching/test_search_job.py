@@ -41,7 +41,7 @@ PLAIN = {
 
 @torch.no_grad()
 def correct(net: nn.Module, part: Part) -> int:
-    return int((net.eval()(part.images).argmax(1) == part.labels).sum())
+    return int((net.eval()(part.inputs).argmax(1) == part.targets).sum())
 
 
 def rows_of(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -52,8 +52,8 @@ def save_npz(file: Path, parts: dict[str, Part], classes: list[str]) -> str:
     """Splits as uint8 arrays; returns the data set's name."""
     arrays: dict[str, Any] = {"classes": np.array(classes)}
     for split, part in parts.items():
-        arrays[f"x_{split}"] = (part.images[:, 0] * 255).round().to(torch.uint8).numpy()
-        arrays[f"y_{split}"] = part.labels.numpy()
+        arrays[f"x_{split}"] = (part.inputs[:, 0] * 255).round().to(torch.uint8).numpy()
+        arrays[f"y_{split}"] = part.targets.numpy()
     np.savez_compressed(file, **arrays)
     return f"npz:{file}"
 
@@ -175,9 +175,9 @@ def test_heads_of_other_class_counts_are_mapped_by_name(popgen: Any, here: Path)
     parts = {}
     for split in ("train", "val", "test"):
         part: Part = getattr(turned, split)
-        rows = torch.isin(part.labels, keep)
-        labels = (part.labels[rows, None] == keep).int().argmax(1)
-        parts[split] = Part(part.images[rows], labels)
+        rows = torch.isin(part.targets, keep)
+        labels = (part.targets[rows, None] == keep).int().argmax(1)
+        parts[split] = Part(part.inputs[rows], labels)
     name = save_npz(here / "three.npz", parts, ["7", "1", "4"])
     called = popgen("search", "--arch", "mlp-s", "--data", name, *QUICK, "--evaluations", 40, "--out", "run")
     result = called.results[0]
@@ -195,7 +195,7 @@ def test_heads_for_unknown_classes_are_refitted(popgen: Any, here: Path) -> None
     plain = load_data("digits/rotate:45")
     for split in ("train", "val", "test"):
         part: Part = getattr(plain, split)
-        for i, (image, label) in enumerate(zip(part.images[:240, 0], part.labels[:240].tolist(), strict=True)):
+        for i, (image, label) in enumerate(zip(part.inputs[:240, 0], part.targets[:240].tolist(), strict=True)):
             for name, pixels in ((f"d{label}", image), *([(f"i{label}", 1 - image)] if label < 2 else [])):
                 file = here / "images" / split / name / f"{i}.png"
                 file.parent.mkdir(parents=True, exist_ok=True)
@@ -279,7 +279,7 @@ def test_test_images_change_nothing_but_the_table(
 ) -> None:
     data = load_data("digits/rotate:135")
     classes, generator = list(data.classes), torch.Generator().manual_seed(0)
-    noise = Part(torch.rand(data.test.images.shape, generator=generator), data.test.labels)
+    noise = Part(torch.rand(data.test.inputs.shape, generator=generator), data.test.targets)
     found = {}
     for kind, test in (("real", data.test), ("noise", noise)):
         name = save_npz(here / f"{kind}.npz", {"train": data.train, "val": data.val, "test": test}, classes)

@@ -51,9 +51,9 @@ def test_a_front(popgen: Callable[..., Any], tmp_path: Path) -> None:
     assert len(front) >= 2 and found["details"]["best_index"] in [point["index"] for point in front]
     for point in front:
         flat = spec.to_flat(load_file(point["weights"]))
-        logits = network_outputs(spec, flat, network_inputs(spec.config, val.images))
+        logits = network_outputs(spec, flat, network_inputs(spec.config, val.inputs))
         for name, value in point["values"].items():
-            assert MEASURES[name](logits, val.labels) == pytest.approx(value, abs=1e-5)
+            assert MEASURES[name](logits, val.targets) == pytest.approx(value, abs=1e-5)
         assert point["val_accuracy"] == pytest.approx(accuracy(spec, flat, val), abs=1e-6)
         rivals = [other["values"] for other in front if other is not point]
         assert not any(all(rival[name] <= point["values"][name] for name in rival) for rival in rivals)
