@@ -6,13 +6,13 @@ Ten seconds on one CPU core.
 """
 
 import popgen
-from popgen.networks.forward import accuracy
+from popgen.networks.forward import task_score
 
 generator = popgen.Generator.from_pretrained("digits")
 data = popgen.load_data("digits/rotate:45")
 latents = generator.sample("mlp-s", data, n=8, seed=0)
 for weights in generator.decode("mlp-s", latents):
-    print(f"generated: validation accuracy {accuracy(generator.spec('mlp-s'), weights, data.val):.3f}")
+    print(f"generated: validation accuracy {task_score(generator.spec('mlp-s'), weights, data.val):.3f}")
 
 expert = popgen.retrieve("cnn-s", "digits/rotate:30", "runs/expert.safetensors")
 print(

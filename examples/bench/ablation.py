@@ -26,7 +26,6 @@ from popgen.generator import Generator, GeneratorConfig
 from popgen.generator.model.prior import Prior
 from popgen.generator.training import train_generator
 from popgen.jobs.train import read_spec
-from popgen.networks.forward import accuracy
 from popgen.types import Flat
 from popgen.weights import Scaling, TokenLayout
 from popgen.zoo import Zoo
@@ -122,7 +121,7 @@ def _raw(zoo: Zoo, base: dict[str, Any]) -> list[float]:
     prior.eval()
 
     @torch.no_grad()
-    def score(name: str, shown: str) -> float:
+    def accuracy(name: str, shown: str) -> float:
         noise = torch.randn(5, len(layout), _TOKEN)
         tokens = prior.sample(condition[shown].expand(5, -1), torch.zeros(5, 1), noise, 20)
         return _mean_accuracy(spec, scaling.denormalise(layout.to_flat(tokens)), popgen.load_data(name))
@@ -133,7 +132,7 @@ def _raw(zoo: Zoo, base: dict[str, Any]) -> list[float]:
         list(zip(HELD_OUT, HELD_OUT, strict=True)),
         list(zip(HELD_OUT, others, strict=True)),
     ]
-    return [statistics.mean(score(name, shown) for name, shown in group) for group in pairs]
+    return [statistics.mean(accuracy(name, shown) for name, shown in group) for group in pairs]
 
 
 if __name__ == "__main__":

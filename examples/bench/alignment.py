@@ -20,7 +20,7 @@ from popgen.archs import ArchSpec
 from popgen.configs.spec import Recipe
 from popgen.data import DataSet, load_data
 from popgen.networks.batchnorm import reestimate
-from popgen.networks.forward import accuracy, network_inputs
+from popgen.networks.forward import task_score
 from popgen.networks.train import train_network
 from popgen.weights.align import align
 from popgen.zoo.imports.checkpoint import Foreign, import_checkpoint, list_files
@@ -62,11 +62,11 @@ def main() -> None:
 
 
 def compare(spec: ArchSpec, one: Tensor, other: Tensor, data: DataSet) -> str:
-    inputs = network_inputs(spec.config, data.train.inputs[:IMAGES])
-    texts = [f"{accuracy(spec, one, data.test):.3f} {accuracy(spec, other, data.test):.3f}"]
+    inputs = spec.config.inputs.prepare(data.train.inputs[:IMAGES])
+    texts = [f"{task_score(spec, one, data.test):.3f} {task_score(spec, other, data.test):.3f}"]
     for moved in (other, align(spec, other, one).weights, align(spec, other, one, inputs[:MATCHED]).weights):
         middle = (one + moved) / 2
-        pair = (accuracy(spec, flat, data.test) for flat in (middle, reestimate(spec, middle, inputs)))
+        pair = (task_score(spec, flat, data.test) for flat in (middle, reestimate(spec, middle, inputs)))
         texts.append(" ".join(f"{value:.3f}" for value in pair))
     return " | ".join(texts)
 

@@ -23,7 +23,7 @@ from popgen.archs import ArchSpec
 from popgen.baselines.rivals import random_weights
 from popgen.data import DataSet
 from popgen.fitness import make_fitness
-from popgen.networks.forward import accuracy, network_features, network_inputs
+from popgen.networks.forward import network_features
 
 ROTATIONS = (45, 135, 225, 315)
 
@@ -65,17 +65,17 @@ def episode(
     right = {}
     for kind, flat in networks.items():
         score = refit.score(flat)
-        right[f"{kind}, ridge"] = accuracy(score.spec, score.flat, data.test)
+        right[f"{kind}, ridge"] = score(score.spec, score.flat, data.test)
         right[f"{kind}, nearest mean"] = nearest_mean(spec, flat, data)
         score = remap.score(flat)
-        right[f"{kind}, own rows"] = accuracy(score.spec, score.flat, data.test)
+        right[f"{kind}, own rows"] = score(score.spec, score.flat, data.test)
     return right
 
 
 @torch.no_grad()
 def nearest_mean(spec: ArchSpec, flat: torch.Tensor, data: DataSet) -> float:
     """Test accuracy of the class whose mean feature vector is nearest."""
-    train, test = (network_features(spec, flat, network_inputs(spec.config, p.inputs)) for p in (data.train, data.test))
+    train, test = (network_features(spec, flat, spec.config.inputs.prepare(p.inputs)) for p in (data.train, data.test))
     means = torch.stack([train[data.train.targets == label].mean(0) for label in range(len(data.classes))])
     return float((torch.cdist(test, means).argmin(1) == data.test.targets).double().mean())
 

@@ -27,7 +27,6 @@ from torch.nn import functional as F
 from popgen.archs import ArchSpec, build
 from popgen.fitness import Fitness, fit_ridge_head
 from popgen.fitness.candidate import classification_loss
-from popgen.networks.forward import network_inputs
 from popgen.types import Images, Labels
 from popgen.weights.mask import Parts
 from popgen.zoo.imports.tensors import fit_tensors, read_tensors
@@ -69,7 +68,7 @@ def _report(arch: str, ways: dict[str, Way], repeat: int) -> None:
             way.loss()
             seconds[name].append(time.process_time() - begun)
     base = {"eager refit": "eager refit", "refit": "eager refit"}
-    rates = {name: ways[name].inputs / statistics.median(seconds[name]) for name in ways}
+    rates = {name: ways[name].images / statistics.median(seconds[name]) for name in ways}
     for name, rate in rates.items():
         other = base.get(name, "eager 100")
         print(
@@ -129,13 +128,13 @@ def _weights(spec: ArchSpec, folder: Path | None) -> Tensor:
 def _images(spec: ArchSpec, file: Path | None, split: str, count: int) -> tuple[Images, Labels]:
     if file is None:
         drawn = torch.Generator().manual_seed(0)
-        images = torch.rand(count, *spec.config.input_shape, generator=drawn)
+        images = torch.rand(count, *spec.config.inputs.shape, generator=drawn)
         labels = torch.randint(spec.config.classes, (count,), generator=drawn)
-        return network_inputs(spec.config, images), labels
+        return spec.config.inputs.prepare(images), labels
     with np.load(file) as arrays:
         x, y = torch.tensor(arrays[f"x_{split}"][:count]), torch.tensor(arrays[f"y_{split}"][:count])
     x = (x if x.shape[1] == 3 else x.permute(0, 3, 1, 2)).float() / 255
-    return network_inputs(spec.config, x.contiguous()), y.long().flatten()
+    return spec.config.inputs.prepare(x.contiguous()), y.long().flatten()
 
 
 if __name__ == "__main__":

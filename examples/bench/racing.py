@@ -29,7 +29,6 @@ from popgen.configs.search import SearchConfig
 from popgen.data.images.variants import noise
 from popgen.fitness import Fitness, LatentObjective, make_fitness
 from popgen.jobs.search import make_population
-from popgen.networks.forward import network_inputs
 from popgen.zoo.imports.tensors import fit_tensors, read_tensors
 from search import Budget, Population, SearchResult, SearchSettings, run_search
 
@@ -124,7 +123,7 @@ def _resnet_runs(checkpoint: Path, images: Path, seeds: int) -> list[Run]:
     with np.load(images) as arrays:
         x, y = torch.tensor(arrays["x_test"]), torch.tensor(arrays["y_test"]).long().flatten()
     x = noise((x if x.shape[1] == 3 else x.permute(0, 3, 1, 2)).float() / 255, 0.08)
-    both = (network_inputs(spec.config, x), y)
+    both = (spec.config.inputs.prepare(x), y)
     fitness = Fitness(spec, spec, "keep", "keep", (), both, both)
 
     def run_of(seed: int) -> Run:

@@ -27,7 +27,7 @@ from popgen.configs.spec import Recipe
 from popgen.data import DataSet
 from popgen.generator import Generator
 from popgen.generator.generator import Control
-from popgen.networks.forward import accuracy
+from popgen.networks.forward import task_score
 from popgen.zoo import Zoo, train_network
 
 RECIPES = [
@@ -66,7 +66,7 @@ def rows_of(
     spec, start = generator.spec(arch), zoo.start(arch)
 
     def tested(flat: Tensor) -> float:
-        return accuracy(spec, flat, data.test)
+        return task_score(spec, flat, data.test)
 
     def generated(control: Control | None = None) -> list[float]:
         seeds = range(options.seeds)
@@ -76,7 +76,7 @@ def rows_of(
     records = zoo.select(arch=arch, held_out=False)
     weights = zoo.matrix(records)
     closest = generator.closest(arch, data)
-    best = max(weights, key=lambda flat: accuracy(spec, flat, data.val))
+    best = max(weights, key=lambda flat: task_score(spec, flat, data.val))
     rows = {
         "best zoo": [tested(best)],
         "average": [tested(average(records, weights, closest[:2]))],

@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,66 +14,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from popgen.archs import outside
+from popgen.archs.config import ArchConfig
+from popgen.archs.inputs import ImageInputs, size_of
 from popgen.archs.variants import parse_options, split_options
 from popgen.errors import BadInput, brief, unknown_name
-from popgen.refs import is_trusted, trust
-
-
-@dataclass(frozen=True)
-class ArchConfig:
-    """Everything needed to build a network and to feed it: JSON in, JSON out."""
-
-    name: str
-    builder: str  # a key of BUILDERS, or `module:function`, `timm:NAME`, `hub:OWNER/REPO:ENTRY`
-    options: dict[str, Any] = field(default_factory=dict)
-    input_shape: tuple[int, int, int] = (1, 8, 8)  # channels, height, width
-    classes: int = 10
-    mean: tuple[float, ...] = (0.0,)  # images in [0, 1] become (x - mean) / std, per channel
-    std: tuple[float, ...] = (1.0,)
-
-    def to_json(self) -> dict[str, Any]:
-        """A dict of JSON types."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: dict[str, Any]) -> ArchConfig:
-        """The inverse of `to_json`."""
-        tuples: dict[str, Any] = {key: tuple(data[key]) for key in ("input_shape", "mean", "std") if key in data}
-        return cls(**{**data, **tuples})
-
-    def text(self) -> str:
-        """The canonical sentence that the architecture encoder reads.
-
-        >>> arch_config("mlp-s").text()
-        'mlp network, hidden 64, input 1x8x8, 10 classes'
-        """
-        said = ("num_classes", "in_chans", "img_size") if outside.is_outside(self.builder) else ()  # follows anyway
-        options = sorted((key, value) for key, value in self.options.items() if key not in said)
-        parts = [f"{key.replace('_', ' ')} {_plain(value)}" for key, value in options]
-        shape = "x".join(map(str, self.input_shape))
-        return ", ".join([outside.words(self.builder), *parts, f"input {shape}", f"{self.classes} classes"])
-
-    def __hash__(self) -> int:
-        return hash(repr(self))  # options may hold lists, which have no hash of their own
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _received, (self.to_json(), is_trusted(self.builder))
-
-
-def _received(data: dict[str, Any], trusted: bool) -> ArchConfig:
-    """A configuration in a worker: what the user has named in the process that sent it is named here."""
-    if trusted:
-        trust(data["builder"])
-    return ArchConfig.from_json(data)
-
-
-def _plain(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+from popgen.tasks import CLASSIFICATION
 
 
 def mlp(config: ArchConfig, hidden: list[int]) -> nn.Module:
     """Linear layers with ReLU between them, on the flattened image."""
-    sizes = [math.prod(config.input_shape), *hidden]
+    sizes = [size_of(config.inputs), *hidden]
     layers: list[nn.Module] = [nn.Flatten()]
     for fan_in, fan_out in zip(sizes, sizes[1:], strict=False):
         layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
@@ -83,13 +32,13 @@ def mlp(config: ArchConfig, hidden: list[int]) -> nn.Module:
 
 def cnn(config: ArchConfig, channels: list[int]) -> nn.Module:
     """3x3 convolutions with ReLU, 2x2 max pooling after the first, one linear layer on what is left."""
-    widths = [config.input_shape[0], *channels]
+    widths = [config.inputs.shape[0], *channels]
     layers: list[nn.Module] = []
     for i, (c_in, c_out) in enumerate(zip(widths, widths[1:], strict=False)):
         layers += [nn.Conv2d(c_in, c_out, 3, padding=1), nn.ReLU()]
         if i == 0:
             layers.append(nn.MaxPool2d(2))
-    pixels = (config.input_shape[1] // 2) * (config.input_shape[2] // 2)
+    pixels = (config.inputs.shape[1] // 2) * (config.inputs.shape[2] // 2)
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels[-1] * pixels, config.classes))
 
 
@@ -146,18 +95,19 @@ class _ResNet(nn.Module):
 
 def resnet(config: ArchConfig, widths: list[int], blocks: int, shortcut: str = "A") -> nn.Module:
     """A residual network with batch norm for small images."""
-    return _ResNet(config.input_shape[0], widths, blocks, config.classes, shortcut)
+    return _ResNet(config.inputs.shape[0], widths, blocks, config.classes, shortcut)
 
 
 BUILDERS: dict[str, Callable[..., nn.Module]] = {"mlp": mlp, "cnn": cnn, "resnet": resnet}
 
-_IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-_CIFAR = {"input_shape": (3, 32, 32), **_IMAGENET}
+_CIFAR = ImageInputs(
+    (3, 32, 32), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+)  # ImageNet's, as is common for CIFAR ResNets
 
 
 def _cifar_resnet(depth: int) -> ArchConfig:
     options = {"widths": [16, 32, 64], "blocks": (depth - 2) // 6, "shortcut": "A"}
-    return ArchConfig(f"resnet{depth}", "resnet", options, **_CIFAR)  # type: ignore[arg-type]
+    return ArchConfig(f"resnet{depth}", "resnet", options, _CIFAR)
 
 
 ARCHITECTURES: dict[str, ArchConfig] = {
@@ -167,6 +117,9 @@ ARCHITECTURES: dict[str, ArchConfig] = {
     "resnet-s": ArchConfig("resnet-s", "resnet", {"widths": [8, 16], "blocks": 1, "shortcut": "B"}),
     **{f"resnet{depth}": _cifar_resnet(depth) for depth in (20, 32, 44, 56, 110)},
 }
+
+
+_OF_IMAGES = {"input_shape": "shape", "mean": "mean", "std": "std"}  # fields of ImageInputs, as specs name them
 
 
 def arch_config(name: str, known: dict[str, ArchConfig] | None = None, /, **given: Any) -> ArchConfig:
@@ -195,7 +148,7 @@ def arch_config(name: str, known: dict[str, ArchConfig] | None = None, /, **give
         return _replaced(table[name], given)
     if outside.is_outside(name):
         fields = outside.fields(name, given)
-        config = ArchConfig(**{"name": name, "classes": 0, **fields})
+        config = ArchConfig.from_json({"name": name, "classes": 0, **fields})
         if not config.classes:  # as many as its last linear layer has
             heads = [m.out_features for m in build(config).modules() if isinstance(m, nn.Linear)]
             config = replace(config, classes=given.get("classes") or (heads[-1] if heads else ArchConfig.classes))
@@ -216,15 +169,12 @@ def _replaced(config: ArchConfig, given: dict[str, Any]) -> ArchConfig:
     """The configuration with the given fields; options are added to its own."""
     fields = {**given, "options": {**config.options, **given.get("options", {})}}
     classes = fields.pop("classes", config.classes)
+    images = {new: tuple(fields.pop(old)) for old, new in _OF_IMAGES.items() if old in fields}
     config = replace(config, **fields)
-    for what in ("mean", "std"):
-        values, channels = getattr(config, what), config.input_shape[0]
-        if len(values) not in (1, channels):
-            raise BadInput(
-                f"architecture {config.name!r}: {what} has {len(values)} values",
-                f"its images have {channels} channels",
-                "Give one value a channel.",
-            )
+    if isinstance(config.inputs, ImageInputs):
+        inputs = replace(config.inputs, **images)
+        inputs.check(config.name)
+        config = replace(config, inputs=inputs)
     return config if classes == config.classes else with_classes(config, classes)
 
 
@@ -268,27 +218,29 @@ def build(config: ArchConfig | str, seed: int | None = None) -> nn.Module:
 
 @torch.no_grad()
 def check_runs(config: ArchConfig) -> None:
-    """Refuse a configuration whose network does not turn one image of its input shape into one output a class.
+    """Refuse a configuration whose network does not turn an example of its inputs into one output a class.
 
     Raises:
-        BadInput: the network fails on such an image, or has another number of outputs.
+        BadInput: the network fails on the example, or has another number of outputs.
 
     >>> check_runs(arch_config("cnn-s"))
     """
-    shape = "x".join(map(str, config.input_shape))
+    shape = "x".join(map(str, config.inputs.shape))
     try:
-        outputs = build(config, seed=0).eval()(torch.zeros(1, *config.input_shape))
+        outputs = build(config, seed=0).eval()(config.inputs.example())
     except (RuntimeError, ValueError, AssertionError, IndexError, NotImplementedError) as error:
         raise BadInput(
-            f"architecture {config.name!r} does not run on images of {shape}",
+            f"architecture {config.name!r} does not run on {config.inputs.kind} of {shape}",
             brief(error),
             "Give its input_shape: channels, height, width.",
         ) from error
     found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-    if found != (1, config.classes):
+    single = config.task == CLASSIFICATION
+    wanted = (1, config.classes) if single else f"(1, ..., {config.classes})"
+    if found != wanted if single else not (isinstance(outputs, Tensor) and outputs.shape[-1] == config.classes):
         raise BadInput(
-            f"architecture {config.name!r} makes {found} of an image of {shape}",
-            f"(1, {config.classes}) was expected: one output a class",
+            f"architecture {config.name!r} makes {found} of {config.inputs.kind} of {shape}",
+            f"{wanted} was expected: one output a class",
             "Give its number of classes, or the option that sets it.",
         )
 

@@ -1,6 +1,6 @@
 """Networks that are not built in: `module:function`, `timm:NAME`, `hub:OWNER/REPO:ENTRY`, with options behind the name.
 
-What images enter: timm knows it; a function may carry it as attributes (`input_shape`, `classes`, `mean`, `std`, `class_names`); a hub's
+What images enter: timm knows it; a function may carry it as attributes (`input_shape`, `classes`, `mean`, `std`, `class_names`; or `inputs` and `task`); a hub's
 entry does not say, so there the user has to (a wrong normalisation costs accuracy silently).
 """
 
@@ -17,7 +17,7 @@ from popgen.errors import BadInput
 from popgen.refs import check_trusted, is_module_attr, load_attr, trust
 
 _INPUTS = ("input_shape", "mean", "std")
-_ATTRIBUTES = (*_INPUTS, "classes")
+_ATTRIBUTES = (*_INPUTS, "classes", "task")
 
 
 def is_outside(name: str) -> bool:
@@ -64,6 +64,8 @@ def fields(name: str, given: dict[str, Any]) -> dict[str, Any]:
     own = {key: getattr(function, key) for key in _ATTRIBUTES if hasattr(function, key)}
     if "classes" not in own:
         own["classes"] = len(getattr(function, "class_names", ())) or 10
+    if hasattr(function, "inputs"):  # of another kind than images
+        own["inputs"] = {"kind": function.inputs.kind, **function.inputs.to_json()}
     return {**found, **{key: tuple(value) if key in _INPUTS else value for key, value in own.items()}}
 
 

@@ -20,7 +20,7 @@ from popgen.archs import ArchSpec
 from popgen.data import Part, load_data
 from popgen.errors import BadInput, unknown_name
 from popgen.generator.generator import Generator
-from popgen.networks.forward import accuracy
+from popgen.networks.forward import task_score
 from popgen.types import Flat
 from popgen.weights.quantise import quantise
 from popgen.zoo import Checkpoint, Zoo
@@ -203,7 +203,7 @@ def comparable(generator: Generator, zoo: Zoo, held_out: bool | None) -> dict[st
 
 
 def _accuracies(spec: ArchSpec, weights: Flat, parts: list[Part]) -> list[float]:
-    return [accuracy(spec, flat, part) for flat, part in zip(weights, parts, strict=True)]
+    return [task_score(spec, flat, part) for flat, part in zip(weights, parts, strict=True)]
 
 
 def _form(name: str, size: int, lost: dict[str, list[float]]) -> Form:

@@ -22,7 +22,7 @@ from popgen.archs import ArchSpec, build
 from popgen.data import DataSet
 from popgen.fitness import Fitness, Score
 from popgen.generator.generator import Generator
-from popgen.networks.forward import accuracy
+from popgen.networks.forward import task_score
 from popgen.types import Flat
 from popgen.zoo import Checkpoint, Zoo
 
@@ -79,7 +79,7 @@ def whole(evaluations: float) -> int:
 
 def test_accuracy(score: Score, data: DataSet) -> float:
     """Accuracy of a finished network on the test split. Only tables call this."""
-    return accuracy(score.spec, score.flat, data.test)
+    return task_score(score.spec, score.flat, data.test)
 
 
 test_accuracy.__test__ = False  # type: ignore[attr-defined]  # not a test for pytest

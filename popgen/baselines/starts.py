@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from popgen.archs import ArchSpec
 from popgen.baselines.rivals import random_weights
@@ -23,8 +22,9 @@ from popgen.configs.spec import Recipe
 from popgen.data import DataSet
 from popgen.generator.unseen import Target
 from popgen.networks.batchnorm import reestimate
-from popgen.networks.forward import accuracy, network_inputs, network_outputs
+from popgen.networks.forward import network_outputs, task_score
 from popgen.networks.train import train_network
+from popgen.tasks import get_task
 from popgen.types import Flat
 from popgen.weights.transplant import plan_transplant
 from popgen.weights.units import match_units, units_of
@@ -144,19 +144,19 @@ def repaired(spec: ArchSpec, weights: Flat, data: DataSet) -> Flat:
     """
     if not spec.has_batch_norm:
         return weights
-    inputs = network_inputs(spec.config, data.train.inputs)
+    inputs = spec.config.inputs.prepare(data.train.inputs)
     both = [(flat, reestimate(spec, flat, inputs)) for flat in weights]
     return torch.stack([min(pair, key=lambda flat: _val_loss(spec, flat, data)) for pair in both])
 
 
 def _val_loss(spec: ArchSpec, flat: Tensor, data: DataSet) -> float:
-    outputs = network_outputs(spec, flat, network_inputs(spec.config, data.val.inputs))
-    return float(torch.nan_to_num(F.cross_entropy(outputs, data.val.targets), nan=torch.inf))
+    outputs = network_outputs(spec, flat, spec.config.inputs.prepare(data.val.inputs))
+    return float(torch.nan_to_num(get_task(spec.config.task).loss(outputs, data.val.targets), nan=torch.inf))
 
 
 def trained_accuracy(spec: ArchSpec, flat: Tensor, data: DataSet, recipe: Recipe, epochs: int, seed: int) -> float:
     """Test accuracy, 0 to 1, after so many epochs from these weights by the zoo's recipe (its schedule over these epochs)."""
     if epochs == 0:
-        return accuracy(spec, flat, data.test)
+        return task_score(spec, flat, data.test)
     recipe = recipe.model_copy(update={"epochs": epochs})
     return train_network(spec, data, recipe, start=spec.to_state(flat), seed=seed)[1]["test_accuracy"]

@@ -12,7 +12,7 @@ from typing import Any
 from popgen.baselines.starts import make_starts
 from popgen.data import DataSet
 from popgen.generator.unseen import Target
-from popgen.networks.forward import accuracy
+from popgen.networks.forward import task_score
 from popgen.types import Flat
 from popgen.zoo import Zoo
 
@@ -67,13 +67,13 @@ def untrained(
 ) -> Untrained:
     """Compare generated networks (n, p) of an architecture that is not trained with its rivals."""
     starts = make_starts(target, zoo, data, closest, seed)
-    rivals = {s.name: None if s.flat is None else accuracy(target.spec, s.flat, data.val) for s in starts}
+    rivals = {s.name: None if s.flat is None else task_score(target.spec, s.flat, data.val) for s in starts}
     return Untrained(
         target.spec.name,
         target.source,
         "" if target.transplant is None else target.transplant.changes.text(),
         target.spec.has_batch_norm,
-        statistics.mean(accuracy(target.spec, flat, data.val) for flat in weights),
+        statistics.mean(task_score(target.spec, flat, data.val) for flat in weights),
         rivals,
         {start.name: start.origin for start in starts},
     )

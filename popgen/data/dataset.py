@@ -9,7 +9,8 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from popgen.tasks import CLASSIFICATION
 
 SPLITS = ("train", "val", "test")
 _SPLIT_SEED = 1797
@@ -35,7 +36,10 @@ class Part:
 
 @dataclass(frozen=True)
 class DataSet:
-    """Three splits and the classes' names; `remarks` say what was done to a source that a user should know of."""
+    """Three splits and the classes' names; `remarks` say what was done to a source that a user should know of.
+
+    Classes are what an output of a network stands for: of a classifier's, what an example may be.
+    """
 
     name: str
     classes: tuple[str, ...]
@@ -43,12 +47,17 @@ class DataSet:
     val: Part
     test: Part
     remarks: tuple[str, ...] = ()
+    task: str = CLASSIFICATION  # a key of popgen.tasks.TASKS
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """Channels, height, width."""
-        c, h, w = self.train.inputs.shape[1:]
-        return c, h, w
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one example; for images channels, height and width."""
+        return tuple(self.train.inputs.shape[1:])
+
+    @property
+    def has_images(self) -> bool:
+        """Whether the examples are images (c, h, w)."""
+        return self.train.inputs.dim() == 4 and self.train.inputs.is_floating_point()
 
     def each(self, change: Callable[[Part], Part]) -> DataSet:
         """The data set with every split changed."""
@@ -121,31 +130,3 @@ def stratified(labels: Tensor, shares: list[float]) -> list[Tensor]:
     order = shuffled[place.argsort(stable=True)]
     ends = [round(len(labels) * sum(shares[: i + 1])) for i in range(len(shares))]
     return [order[start:end] for start, end in zip([0, *ends], ends, strict=False)]
-
-
-def fit_images(images: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """Images in a network's input shape: resized (bilinear, antialiased), grey repeated to colour, colour averaged to grey."""
-    c, h, w = shape
-    if images.shape[1] != c:
-        images = (
-            images.expand(-1, c, -1, -1)
-            if images.shape[1] == 1
-            else images.mean(dim=1, keepdim=True).expand(-1, c, -1, -1)
-        )
-    if tuple(images.shape[-2:]) != (h, w):
-        images = F.interpolate(images, (h, w), mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
-    return images.contiguous()
-
-
-def fit_remark(shape: tuple[int, int, int], to: tuple[int, int, int]) -> str:
-    """What `fit_images` does to images of a data set's shape, in words; empty where it does nothing.
-
-    >>> print(fit_remark((3, 96, 96), (3, 32, 32)))
-    images of 3x96x96 resized to the network's 3x32x32 (bilinear, antialiased)
-    """
-    if shape == to:
-        return ""
-    was, is_now = ("x".join(map(str, one)) for one in (shape, to))
-    colour = {(1, 3): ", grey repeated to colour", (3, 1): ", colour averaged to grey"}.get((shape[0], to[0]), "")
-    change = "resized" if shape[1:] != to[1:] else "brought"
-    return f"images of {was} {change} to the network's {is_now} (bilinear, antialiased{colour})"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from popgen.data.dataset import SPLITS, DataSet, Part, fit_images, from_arrays
+from popgen.data.dataset import SPLITS, DataSet, Part, from_arrays
 from popgen.data.folder import data_folder
 from popgen.data.images.variants import VARIANTS, apply_variants, parse_variant
 from popgen.data.sources.binary import CIFAR
@@ -27,7 +27,7 @@ from popgen.data.subsets import SUBSETS, check_subset, class_rows, shot_rows
 from popgen.errors import BadInput, NotFound, brief, unknown_name
 from popgen.refs import is_module_attr, load_attr
 
-__all__ = ["SPLITS", "DataSet", "Part", "check_data_name", "fit_images", "from_arrays", "load_data", "split_name"]
+__all__ = ["SPLITS", "DataSet", "Part", "check_data_name", "from_arrays", "load_data", "split_name"]
 
 _MODIFIERS = (*VARIANTS, *SUBSETS, "size")  # what may stand behind a name
 _KEPT_BYTES = 4 * 2**30  # of data sets that were loaded: the older ones go, the last one stays however large it is

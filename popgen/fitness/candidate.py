@@ -25,7 +25,7 @@ from popgen.errors import BadInput, near_matches, unknown_name
 from popgen.fitness.heads import fit_ridge_head
 from popgen.fitness.sgd import SgdSteps, take_steps
 from popgen.networks.batchnorm import reestimate
-from popgen.networks.forward import network_features, network_inputs, network_outputs
+from popgen.networks.forward import network_features, network_outputs
 from popgen.networks.passes import Passes
 from popgen.types import Flat, Images, Labels, StateDict
 from popgen.weights.mask import Parts
@@ -293,7 +293,7 @@ def make_fitness(
     if head != "keep" and wanted != outputs:
         finished = _other_classes(spec, wanted)
     parts: list[Part] = [data.train, getattr(data, split)]
-    train, val = ((network_inputs(spec.config, part.inputs), part.targets) for part in parts)
+    train, val = ((spec.config.inputs.prepare(part.inputs), part.targets) for part in parts)
     kept = "keep" if batch_norm == "auto" else batch_norm
     return Fitness(spec, finished, head, kept, rows, train, val, sgd, groups)
 
@@ -308,7 +308,7 @@ def _head_is_output(spec: ArchSpec) -> bool:
     if not spec.head:
         return False
     flat = spec.to_flat(build(spec.config, seed=0).state_dict())
-    inputs, state = torch.rand(2, *spec.config.input_shape), spec.to_state(flat)
+    inputs, state = spec.config.inputs.example(2), spec.to_state(flat)
     try:
         features = network_features(spec, flat, inputs)
     except BadInput:

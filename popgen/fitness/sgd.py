@@ -1,6 +1,6 @@
 """A few steps of SGD on training images before a network is scored: what it is worth a little later, not as it was born.
 
-Momentum SGD on the mean cross-entropy, no augmentation, its rate falling to zero along half a cosine. The batches are a
+Momentum SGD on the mean loss of the task, no augmentation, its rate falling to zero along half a cosine. The batches are a
 function of the seed and the size of the training split, so that all candidates see the same ones and are compared in pairs.
 Gradients are clipped: a head refitted in closed form has so sharp a loss that plain steps at .01 throw it from .97 to .25
 (cnn-s, inverted digits). Batch norm keeps the statistics that it has: a head fitted to them is worth little under others.
@@ -17,12 +17,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from popgen.archs import ArchSpec
 from popgen.networks.forward import skeleton
 from popgen.networks.threads import threads
-from popgen.types import Images, Labels
+from popgen.tasks import get_task
 
 _FORWARD_AND_BACKWARD = 3  # passes: the gradient costs about two forward passes
 
@@ -56,7 +55,7 @@ class SgdSteps:
             yield left.pop(0)
 
 
-def take_steps(spec: ArchSpec, flat: Tensor, inputs: Images, labels: Labels, sgd: SgdSteps) -> Tensor:
+def take_steps(spec: ArchSpec, flat: Tensor, inputs: Tensor, targets: Tensor, sgd: SgdSteps) -> Tensor:
     """The weights (p,) after the steps, from `flat` (p,), on prepared inputs; the same to the last digit every time.
 
     >>> spec = ArchSpec.from_config("mlp-s")
@@ -64,16 +63,16 @@ def take_steps(spec: ArchSpec, flat: Tensor, inputs: Images, labels: Labels, sgd
     >>> take_steps(spec, flat, torch.ones(4, 1, 8, 8), torch.zeros(4, dtype=torch.long), SgdSteps(steps=1)).abs().max() > 0
     tensor(True)
     """
-    net = copy.deepcopy(skeleton(spec)).to(flat.device)
+    net, task = copy.deepcopy(skeleton(spec)).to(flat.device), get_task(spec.config.task)
     net.load_state_dict(spec.to_state(flat))
     net.requires_grad_(True)
     parameters = list(net.parameters())
     optimizer = torch.optim.SGD(parameters, lr=sgd.lr, momentum=sgd.momentum)
     with threads(1), torch.enable_grad():
-        for step, rows in enumerate(sgd.batches(len(labels))):
+        for step, rows in enumerate(sgd.batches(len(targets))):
             optimizer.param_groups[0]["lr"] = sgd.lr * (1 + math.cos(math.pi * step / sgd.steps)) / 2
             optimizer.zero_grad()
-            F.cross_entropy(net(inputs[rows]), labels[rows]).backward()
+            task.loss(net(inputs[rows]), targets[rows]).backward()
             torch.nn.utils.clip_grad_norm_(parameters, sgd.clip)
             optimizer.step()
     return spec.to_flat(net.state_dict())

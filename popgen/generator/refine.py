@@ -15,14 +15,14 @@ from popgen.archs import ArchSpec
 from popgen.data import DataSet
 from popgen.errors import BadInput
 from popgen.generator.generator import Generator
-from popgen.networks.forward import distillation_losses, network_inputs, network_outputs
+from popgen.networks.forward import distillation_losses, network_outputs
 from popgen.types import Flat, Images, Labels, Latents
 
 STEPS, LEARNING_RATE, IMAGES = 40, 0.05, 500
 # Weights of the loss: of three pairs that were measured with examples/bench/retrieval.py on the digits (test accuracy was
-# looked at) the one that lost least. Sharper labels cost the mlp .8 points; distillation alone bends the residual net,
+# looked at) the one that lost least. Distillation alone bends the residual net,
 # whose labels are right and whose outputs this decoder cannot follow.
-DISTIL, LABELS, SHARPNESS = 1.0, 1.0, 1.0
+DISTIL, LABELS = 1.0, 1.0
 _NEAR_WEIGHTS, _NEAR_START = 1e-3, 1e-3  # of squared distances, means over coordinates: they break ties
 _TOGETHER = 16  # networks optimised at a time: bounds memory, each has its own optimum
 
@@ -85,7 +85,7 @@ def refine_codes(
 def _draw(spec: ArchSpec, data: DataSet, count: int, seed: int) -> tuple[Images, Labels]:
     order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(seed))
     part = data.train.take(order[:count])
-    return network_inputs(spec.config, part.inputs), part.targets
+    return spec.config.inputs.prepare(part.inputs), part.targets
 
 
 def _refine(
@@ -106,7 +106,7 @@ def _refine(
 
     def losses(code: Latents) -> Tensor:
         decoded = vae.decode(spec, generator.unstandardise(spec.name, code))
-        behaviour = distillation_losses(spec, scaling.denormalise(decoded), batches, distil, labels, SHARPNESS)
+        behaviour = distillation_losses(spec, scaling.denormalise(decoded), batches, distil, labels)
         near = _NEAR_WEIGHTS * (decoded - x).square().mean(1)
         return behaviour + near + _NEAR_START * (code - start).square().mean((1, 2))
 

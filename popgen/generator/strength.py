@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from popgen.archs import ArchSpec
-from popgen.networks.forward import network_inputs
 from popgen.networks.passes import Passes
 from popgen.types import Images
 
@@ -54,7 +53,7 @@ def choose_strength(spec: ArchSpec, images: Images, network: Callable[[float], T
         network: weights (p,) for a strength.
     """
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:_IMAGES]
-    passes = Passes(spec, network_inputs(spec.config, images[order]))
+    passes = Passes(spec, spec.config.inputs.prepare(images[order]))
     found = {choice: mutual_information(passes.outputs(network(choice))) for choice in CHOICES}
     return Strength(max(found, key=found.__getitem__), found)
 

@@ -102,7 +102,7 @@ def positions_decoder(generator: Generator, target: Target) -> Decoder:
 def _plan(source: ArchSpec, target: ArchSpec) -> Transplant | None:
     """None where the two are not of one family."""
     a, b = source.config, target.config
-    if (a.builder, a.input_shape, a.classes, a.mean, a.std) != (b.builder, b.input_shape, b.classes, b.mean, b.std):
+    if (a.builder, a.inputs, a.classes, a.task) != (b.builder, b.inputs, b.classes, b.task):
         return None
     try:
         return plan_transplant(source, target, spread=SPREAD)

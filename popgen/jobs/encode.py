@@ -17,7 +17,7 @@ from popgen.files import check_empty
 from popgen.generator import Generator
 from popgen.generator.records import Code
 from popgen.generator.refine import STEPS, refine_codes
-from popgen.networks.forward import accuracy
+from popgen.networks.forward import task_score
 from popgen.networks.threads import threads
 from popgen.types import Flat
 from popgen.zoo import Checkpoint, Zoo
@@ -96,7 +96,7 @@ def _add(
     spec = made.spec(arch)
 
     def mean_accuracy(networks: Tensor) -> float:
-        return statistics.fmean(accuracy(spec, w, d.val) for w, d in zip(networks, data, strict=True))
+        return statistics.fmean(task_score(spec, w, d.val) for w, d in zip(networks, data, strict=True))
 
     for record in records:
         metrics = {"val_accuracy": float("nan"), "test_accuracy": float("nan"), **record.metrics}

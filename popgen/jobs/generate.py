@@ -23,7 +23,7 @@ from popgen.generator import Generator
 from popgen.generator.model.conditions import Description
 from popgen.generator.unseen import Target, find_target
 from popgen.jobs.searching.origin import open_zoo
-from popgen.networks.forward import accuracy
+from popgen.networks.forward import task_score
 from popgen.networks.threads import threads
 from popgen.types import Flat
 from popgen.weights.mask import Parts, check_parts, read_parts
@@ -160,7 +160,7 @@ class _Sampler:
         """Validation accuracies; None where the networks' classes are not the data set's."""
         if self.data is None or list(self.data.classes) != self.generator.provenance.classes:
             return [None] * len(networks)
-        return [accuracy(spec, flat, self.data.val) for flat in networks]
+        return [task_score(spec, flat, self.data.val) for flat in networks]
 
 
 def _sample_all(sampler: _Sampler, config: GenerateConfig) -> Iterable[_Sampled]:

@@ -12,7 +12,7 @@ from popgen.data import load_data
 from popgen.errors import BadInput, NotFound, near_matches
 from popgen.files import safe_name, write_tensors
 from popgen.generator import Generator
-from popgen.networks.forward import accuracy
+from popgen.networks.forward import task_score
 
 
 @dataclass(frozen=True)
@@ -74,5 +74,5 @@ def retrieve(
         )
     card = {"format": "pt", "popgen": __version__, "arch": arch, "data": data, "code": code.id}
     write_tensors(file, spec.to_state(flat), card)
-    scores = accuracy(spec, flat, data_set.val), accuracy(spec, flat, data_set.test)
+    scores = task_score(spec, flat, data_set.val), task_score(spec, flat, data_set.test)
     return Retrieved(code.id, arch, data, code.seed, str(file), *scores, code.val_accuracy, code.test_accuracy)

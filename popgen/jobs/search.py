@@ -20,7 +20,6 @@ from popgen.baselines.rivals import Row
 from popgen.configs.search import SearchConfig
 from popgen.data import DataSet
 from popgen.data.classes import renamed_classes
-from popgen.data.dataset import fit_remark
 from popgen.errors import BadInput
 from popgen.fitness import Fitness, LatentObjective
 from popgen.generator import Generator
@@ -151,7 +150,7 @@ def _search_one(
         device="cuda" if config.compute.gpus else "cpu",
     )
     renamed = renamed_classes(data.classes, source.classes) if fitness.head != "refit" else {}
-    fitted = fit_remark(data.shape, fitness.spec.config.input_shape)
+    fitted = fitness.spec.config.inputs.remark(data.shape)
     if fitted:
         say(f"{arch}: {fitted}")
     if renamed:

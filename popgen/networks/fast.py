@@ -38,7 +38,7 @@ class FastNetwork:
 
     def __init__(self, spec: ArchSpec, device: str = "cpu", bfloat16: bool = False) -> None:
         net = skeleton(spec)
-        example = torch.rand(2, *spec.config.input_shape, generator=torch.Generator().manual_seed(0))
+        example = spec.config.inputs.example(2)
         self.spec, self.device = spec, torch.device(device)
         self.folded = fold_batch_norm(net, example)
         if self.device.type != "cpu":

@@ -1,4 +1,4 @@
-"""Networks as functions of a flat vector of weights: their inputs, outputs, losses and accuracies.
+"""Networks as functions of a flat vector of weights: their outputs, losses and scores.
 
 Outputs and losses are differentiable with respect to the weights. Batch norm uses the given running statistics, as the network
 will when it is used. What needs no gradient runs faster by `popgen.networks.passes`.
@@ -12,24 +12,19 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from popgen.archs import ArchConfig, ArchSpec
+from popgen.archs import ArchSpec
 from popgen.data import Part
-from popgen.data.load import fit_images
 from popgen.errors import BadInput
 from popgen.networks.passes import Passes
 from popgen.networks.skeleton import skeleton
-from popgen.types import Flat, Images, Labels, StateDict
+from popgen.tasks import get_task
+from popgen.types import Flat, StateDict
+
+Batch = tuple[Tensor, Tensor]  # prepared inputs and targets
 
 
-def network_inputs(config: ArchConfig, images: Images) -> Images:
-    """Images in [0, 1] as the network was trained on them: its size and channels, then (x - mean) / std."""
-    images = fit_images(images, config.input_shape)
-    mean, std = (torch.tensor(v, device=images.device).view(1, -1, 1, 1) for v in (config.mean, config.std))
-    return (images - mean) / std
-
-
-def network_outputs(spec: ArchSpec, flat: Tensor, inputs: Images) -> Tensor:
-    """Logits (n, classes) of the network with weights `flat` (p,), on inputs prepared by `network_inputs`."""
+def network_outputs(spec: ArchSpec, flat: Tensor, inputs: Tensor) -> Tensor:
+    """Outputs (n, ..., classes) of the network with weights `flat` (p,), on prepared inputs."""
     return functional_call(skeleton(spec), spec.to_state(flat), (inputs,))
 
 
@@ -49,7 +44,7 @@ def _differentiable(spec: ArchSpec, flat: Tensor) -> StateDict:
     return state
 
 
-def network_features(spec: ArchSpec, flat: Tensor, inputs: Images) -> Tensor:
+def network_features(spec: ArchSpec, flat: Tensor, inputs: Tensor) -> Tensor:
     """What enters the head (the last linear layer), shape (n, features).
 
     Raises:
@@ -67,12 +62,12 @@ def network_features(spec: ArchSpec, flat: Tensor, inputs: Images) -> Tensor:
     return seen[0].flatten(1)
 
 
-def behaviour_loss(spec: ArchSpec, weights: Flat, batches: list[tuple[Images, Labels]]) -> Tensor:
-    """Mean cross-entropy of the networks `weights` (n, p), each on its own prepared inputs and labels."""
-    net = skeleton(spec)
+def behaviour_loss(spec: ArchSpec, weights: Flat, batches: list[Batch]) -> Tensor:
+    """Mean loss of the networks `weights` (n, p) at their task, each on its own prepared inputs and targets; differentiable."""
+    net, task = skeleton(spec), get_task(spec.config.task)
     losses = [
-        F.cross_entropy(functional_call(net, _differentiable(spec, flat), (inputs,)), labels)
-        for flat, (inputs, labels) in zip(weights, batches, strict=True)
+        task.loss(functional_call(net, _differentiable(spec, flat), (inputs,)), targets)
+        for flat, (inputs, targets) in zip(weights, batches, strict=True)
     ]
     return torch.stack(losses).mean()
 
@@ -80,31 +75,31 @@ def behaviour_loss(spec: ArchSpec, weights: Flat, batches: list[tuple[Images, La
 def distillation_losses(
     spec: ArchSpec,
     weights: Flat,
-    batches: list[tuple[Images, Tensor, Labels]],
+    batches: list[tuple[Tensor, Tensor, Tensor]],
     distil: float = 1.0,
     labels: float = 0.0,
-    sharpness: float = 1.0,
 ) -> Tensor:
     """How far each of the networks `weights` (n, p) is from what it should do, shape (n,); differentiable.
 
+    Outputs are read as logits in their last axis.
+
     Args:
-        batches: for each network prepared inputs (m, c, h, w), the original's logits (m, classes), and labels (m,).
-        distil: weight of KL(original || network) at temperature 1 (Hinton et al., arXiv 1503.02531), nats an image.
-        labels: weight of the cross-entropy to the labels.
-        sharpness: factor of the logits in that cross-entropy; above 1 it counts errors more and confidence less.
+        batches: for each network prepared inputs (m, ...), the original's logits (m, ..., classes), and targets.
+        distil: weight of KL(original || network) at temperature 1 (Hinton et al., arXiv 1503.02531), nats a target.
+        labels: weight of the task's own loss.
     """
-    net = skeleton(spec)
+    net, task = skeleton(spec), get_task(spec.config.task)
     losses = []
-    for flat, (inputs, wanted, truth) in zip(weights, batches, strict=True):
-        logits = functional_call(net, _differentiable(spec, flat), (inputs,))
-        divergence = F.kl_div(logits.log_softmax(1), wanted.log_softmax(1), log_target=True, reduction="batchmean")
-        losses.append(distil * divergence + labels * F.cross_entropy(sharpness * logits, truth))
+    for flat, (inputs, wanted, targets) in zip(weights, batches, strict=True):
+        outputs = functional_call(net, _differentiable(spec, flat), (inputs,))
+        given, aim = (one.flatten(0, -2).log_softmax(-1) for one in (outputs, wanted))
+        divergence = F.kl_div(given, aim, log_target=True, reduction="batchmean")
+        losses.append(distil * divergence + labels * task.loss(outputs, targets))
     return torch.stack(losses)
 
 
 @torch.no_grad()
-def accuracy(spec: ArchSpec, flat: Tensor, part: Part) -> float:
-    """Share of `part`, 0 to 1, that the network with weights `flat` (p,) classifies correctly."""
-    inputs = network_inputs(spec.config, part.inputs.to(flat.device))
-    found = Passes(spec, inputs).outputs(flat).argmax(1)
-    return int((found == part.targets.to(flat.device)).sum()) / len(part)
+def task_score(spec: ArchSpec, flat: Tensor, part: Part) -> float:
+    """How good the network with weights `flat` (p,) is on a split, in the unit of its task (accuracy: 0 to 1)."""
+    inputs = spec.config.inputs.prepare(part.inputs.to(flat.device))
+    return get_task(spec.config.task).score(Passes(spec, inputs).outputs(flat), part.targets.to(flat.device))

@@ -18,7 +18,7 @@ _KEPT = 1 << 30  # bytes of activations before a cut that are worth keeping
 
 
 class Passes:
-    """Outputs and features of networks of one architecture on inputs prepared by `network_inputs`; no gradients.
+    """Outputs and features of networks of one architecture on prepared inputs; no gradients.
 
     Args:
         inputs: (n, c, h, w), on the device where the networks are run.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from popgen.archs import ArchConfig, ArchSpec, build
@@ -12,9 +11,9 @@ from popgen.configs.spec import Recipe
 from popgen.data import DataSet, Part
 from popgen.data.images.augment import flip_and_crop
 from popgen.errors import BadInput
-from popgen.networks.forward import network_inputs
 from popgen.networks.threads import threads
-from popgen.types import Images, StateDict
+from popgen.tasks import get_task, score_key
+from popgen.types import StateDict
 
 _EVAL_BATCH = 1000  # images a forward pass: bounds memory, large enough to keep a core busy
 
@@ -22,7 +21,7 @@ _EVAL_BATCH = 1000  # images a forward pass: bounds memory, large enough to keep
 def train_network(
     spec: ArchSpec, data: DataSet, recipe: Recipe, *, start: StateDict | None, seed: int
 ) -> tuple[StateDict, dict[str, float]]:
-    """Train on the training split; the metrics (accuracy and loss of each split) describe the end and choose nothing.
+    """Train on the training split; the metrics (score and loss of each split) describe the end and choose nothing.
 
     Args:
         start: weights to begin from; None: fresh ones from `seed`.
@@ -37,6 +36,7 @@ def train_network(
     >>> metrics["test_accuracy"] > 0.8
     True
     """
+    check_task(spec, data)
     if len(data.classes) != spec.config.classes:
         raise BadInput(
             f"{spec.name!r} has {spec.config.classes} outputs, data set {data.name!r} has {len(data.classes)} classes",
@@ -48,25 +48,39 @@ def train_network(
         if start is not None:
             net.load_state_dict(start, strict=False)
         fit(net, spec.config, data.train, recipe, torch.Generator().manual_seed(seed))
-        metrics = {}
+        metrics: dict[str, float] = {}
+        task = get_task(spec.config.task)
         for split in ("train", "val", "test"):
-            metrics[f"{split}_loss"], metrics[f"{split}_accuracy"] = evaluate(
-                net, None, getattr(data, split), spec.config
-            )
+            loss, reached = evaluate(net, None, getattr(data, split), spec.config)
+            metrics |= {f"{split}_loss": loss, score_key(task, split): reached}
     state = spec.to_state(spec.to_flat(net.state_dict()))
     spec.check(state, f"the network trained as {spec.name} on {data.name} with seed {seed}")
     return state, metrics
 
 
+def check_task(spec: ArchSpec, data: DataSet) -> None:
+    """Refuse a data set that is not for the network's task.
+
+    Raises:
+        BadInput: it is for another one.
+    """
+    if data.task != spec.config.task:
+        raise BadInput(
+            f"data set {data.name!r} is for {data.task}, {spec.name!r} does {spec.config.task}",
+            "a network is trained and scored at its own task",
+            "Name an architecture or a data set of the same task.",
+        )
+
+
 def evaluate(
     net: ArchSpec | nn.Module, state: StateDict | None, part: Part, config: ArchConfig | None = None
 ) -> tuple[float, float]:
-    """Mean cross-entropy and accuracy of a network on a split, in evaluation mode.
+    """Mean loss and score of a network on a split, in evaluation mode; (0, 0) for a split without examples.
 
     Args:
         net: a module, or a spec to build it from.
         state: weights to load; None: the module's own.
-        config: how images enter; a spec brings its own.
+        config: its inputs and its task; a spec brings its own.
 
     >>> from popgen.data import load_data
     >>> spec = ArchSpec.from_config("mlp-s")
@@ -79,20 +93,21 @@ def evaluate(
         net = build(config, seed=0)
     if config is None:
         raise BadInput(
-            "evaluate needs to know how images enter the network", "a bare module does not say", "Pass its ArchConfig."
+            "evaluate needs to know what enters the network", "a bare module does not say", "Pass its ArchConfig."
         )
     if state is not None:
         net.load_state_dict(state, strict=False)
-    was_training = net.training
+    if not len(part):
+        return 0.0, 0.0
+    was_training, task = net.training, get_task(config.task)
     net.eval()
-    loss, right = 0.0, 0
+    loss, outputs = 0.0, []
     with torch.no_grad():
-        for images, labels in zip(part.inputs.split(_EVAL_BATCH), part.targets.split(_EVAL_BATCH), strict=True):
-            outputs = net(network_inputs(config, images))
-            loss += F.cross_entropy(outputs, labels, reduction="sum").item()
-            right += int((outputs.argmax(1) == labels).sum())
+        for inputs, targets in zip(part.inputs.split(_EVAL_BATCH), part.targets.split(_EVAL_BATCH), strict=True):
+            outputs.append(net(config.inputs.prepare(inputs)))
+            loss += task.loss(outputs[-1], targets, "sum").item()
     net.train(was_training)
-    return loss / max(len(part), 1), right / max(len(part), 1)
+    return loss / part.targets.numel(), task.score(torch.cat(outputs), part.targets)
 
 
 def fit(
@@ -106,8 +121,8 @@ def fit(
     """Train `net` in place.
 
     Args:
-        config: how images enter it.
-        generator: decides the order of the images, and their augmentation.
+        config: its inputs and its task.
+        generator: decides the order of the examples, and their augmentation.
         clip: the largest norm of a gradient.
 
     >>> from popgen.archs import arch_config
@@ -116,13 +131,13 @@ def fit(
     >>> net.eval()(part.inputs).argmax(1).tolist() == [0] * 100
     True
     """
-    labels = part.targets
-    prepared = network_inputs(config, part.inputs) if recipe.augment == "none" else None
+    targets, task = part.targets, get_task(config.task)
+    prepared = config.inputs.prepare(part.inputs) if recipe.augment == "none" else None
 
-    def batch_of(index: Tensor) -> Images:
+    def batch_of(index: Tensor) -> Tensor:
         if prepared is not None:
             return prepared[index]
-        return network_inputs(config, flip_and_crop(part.inputs[index], generator))
+        return config.inputs.prepare(flip_and_crop(part.inputs[index], generator))
 
     optimizer: torch.optim.Optimizer
     if recipe.optimizer == "adamw":
@@ -131,8 +146,8 @@ def fit(
         optimizer = torch.optim.SGD(
             net.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=True
         )
-    batch = min(recipe.batch, len(labels))
-    steps = recipe.epochs * (len(labels) // batch)
+    batch = min(recipe.batch, len(targets))
+    steps = recipe.epochs * (len(targets) // batch)
     schedule = (
         torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.lr, total_steps=steps)
         if recipe.schedule == "one-cycle" and steps
@@ -145,9 +160,9 @@ def fit(
                 module.eval()
     for _ in range(recipe.epochs):
         # images that fill no batch are left out of this epoch: batch norm needs batches of one size
-        for index in torch.randperm(len(labels), generator=generator)[: len(labels) // batch * batch].split(batch):
+        for index in torch.randperm(len(targets), generator=generator)[: len(targets) // batch * batch].split(batch):
             optimizer.zero_grad()
-            F.cross_entropy(net(batch_of(index)), labels[index]).backward()
+            task.loss(net(batch_of(index)), targets[index]).backward()
             if clip is not None:
                 nn.utils.clip_grad_norm_(net.parameters(), clip)
             optimizer.step()

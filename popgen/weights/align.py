@@ -51,7 +51,7 @@ def align(spec: ArchSpec, weights: Tensor, reference: Tensor, inputs: Images | N
     """The network with `weights` (p,), its units permuted so that they match those of `reference` (p,); the same function.
 
     Args:
-        inputs: images as `network_inputs` prepares them, a few hundred, to match units by what they do; None: by weights.
+        inputs: prepared inputs, a few hundred, to match units by what they do; None: by weights.
 
     Raises:
         BadInput: the architecture does something that is not understood, see `find_streams`.
@@ -218,7 +218,7 @@ def _move(state: StateDict, stream: Stream, order: Tensor) -> None:
 
 @torch.no_grad()
 def _check_same_function(spec: ArchSpec, flat: Tensor, original: Tensor) -> None:
-    inputs = torch.randn(8, *spec.config.input_shape, generator=torch.Generator().manual_seed(0))
+    inputs = spec.config.inputs.example(8)
     was, now = (network_outputs(spec, weights, inputs) for weights in (original, flat))
     error, largest = float((was - now).abs().max()), float(was.abs().max())
     if not error <= _TOLERANCE * max(largest, 1e-6):

@@ -11,7 +11,6 @@ is one for each stage.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -88,27 +87,26 @@ def find_streams(spec: ArchSpec) -> tuple[Stream, ...]:
     >>> [stream.units for stream in find_streams(ArchSpec.from_config("resnet20"))][:2]
     [16, 16]
     """
-    return trace_streams(build(spec.config, seed=0), spec.config.input_shape, spec.name)
+    return trace_streams(build(spec.config, seed=0), spec.config.inputs.example(), spec.name)
 
 
-def trace_streams(net: nn.Module, input_shape: Sequence[int], name: str) -> tuple[Stream, ...]:
-    """`find_streams` of a module that takes images of `input_shape` (channels, height, width).
+def trace_streams(net: nn.Module, example: Tensor, name: str) -> tuple[Stream, ...]:
+    """`find_streams` of a module, traced with an `example` (1, units, ...) of its inputs.
 
     Raises:
         BadInput: as `find_streams`.
     """
     net.eval().requires_grad_(False)
     watcher = _Watcher(net, name)
-    image = torch.rand(1, *input_shape)
-    watcher.write(image, watcher.spread(watcher.new(input_shape[0]), image))
-    watcher.fixed.append(watcher.numbers(image))
+    watcher.write(example, watcher.spread(watcher.new(example.shape[1]), example))
+    watcher.fixed.append(watcher.numbers(example))
     try:
         with torch.no_grad(), watcher:
-            output = net(image)
+            output = net(example)
     except PopgenError:
         raise
     except Exception as error:  # it is the user's own module
-        raise watcher.refused(f"it fails on an image of shape {tuple(input_shape)}: {brief(error)}") from error
+        raise watcher.refused(f"it fails on an example of shape {tuple(example.shape[1:])}: {brief(error)}") from error
     if not isinstance(output, Tensor) or not watcher.has(output):
         raise watcher.refused("its output is not one tensor made of its input")
     watcher.fixed.append(watcher.numbers(output))

@@ -128,7 +128,7 @@ class _Planner:
         self.importance = self._importance() if choice == "important" else {}
 
     def plan(self) -> Transplant:
-        stream: _Widths = (self.target.config.input_shape[0],) * 2
+        stream: _Widths = (self.target.config.inputs.example().shape[1],) * 2
         for unit, old in self.pairs:
             reached = stream
             if unit.matrices:

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, PlainSerializer
 from torch import Tensor
 
 from popgen.archs import ArchConfig
+
+
+def _read_config(value: Any) -> Any:
+    """An ArchConfig from its JSON form; anything else is left to the check of its type."""
+    try:
+        return ArchConfig.from_json(value) if isinstance(value, dict) else value
+    except TypeError as error:  # a missing or unknown field
+        raise ValueError(str(error)) from error
 
 
 class Checkpoint(BaseModel):
@@ -24,7 +33,9 @@ class Checkpoint(BaseModel):
 
     id: str = Field(min_length=1)  # unique in its zoo, such as cnn-s/digits/rotate:15/s0
     arch: str  # name of the architecture in this zoo
-    arch_config: ArchConfig  # how to build the network and how images enter it
+    arch_config: Annotated[
+        InstanceOf[ArchConfig], BeforeValidator(_read_config), PlainSerializer(ArchConfig.to_json)
+    ]  # how to build the network and what enters it
     fingerprint: str = ""  # of the names and shapes of its tensors; filled in by the zoo
     data: str  # name of the data set that it was trained on
     classes: tuple[str, ...] = ()  # name of each output, where known

@@ -98,8 +98,8 @@ def test_all_published_accuracies_come_out(zoo: Zoo, cifar: DataSet) -> None:
 
 def test_networks_of_one_zoo_see_images_as_they_were_trained(zoo: Zoo, cifar: DataSet) -> None:
     """Inputs in [-1, 1], ImageNet's statistics and CIFAR-10's, with another network's normalisation for comparison."""
-    assert zoo.spec("lenet").config.mean == (0.5, 0.5, 0.5)
-    assert zoo.spec("resnet20").config.mean == (0.485, 0.456, 0.406)
+    assert zoo.spec("lenet").config.inputs.mean == (0.5, 0.5, 0.5)
+    assert zoo.spec("resnet20").config.inputs.mean == (0.485, 0.456, 0.406)
     lenets = [scored(zoo, r.id, cifar) for arch in ("lenet", "lenet-cifar") for r in zoo.select(arch)]
     assert all(0.54 <= accuracy <= 0.645 for accuracy in lenets), lenets
     exchanged = {

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from popgen.archs import ArchSpec
+from popgen.archs.inputs import size_of
 from popgen.configs.generator import EncoderConfig
 from popgen.encoders.arch import ArchTextEncoder
 from popgen.generator.model.blocks import CrossBlock, Mlp, SelfBlock
@@ -149,5 +150,5 @@ def _numbers(spec: ArchSpec) -> list[float]:
         math.log(sum(widths) / len(widths)) / 8,
         float(spec.has_batch_norm),
         math.log(spec.config.classes) / 8,
-        math.log(math.prod(spec.config.input_shape)) / 16,
+        math.log(size_of(spec.config.inputs)) / 16,
     ]

@@ -8,7 +8,7 @@ from popgen.configs.sampling import Sampling
 from popgen.data import load_data
 from popgen.generator.generator import PRIORS, Generator
 from popgen.generator.training.tasks import Tasks
-from popgen.networks.forward import accuracy
+from popgen.networks.forward import task_score
 
 CHEAP = ("ridge", "kde")
 _SAMPLES, _TASKS = 3, 12  # networks generated for each of so many tasks an architecture, at most
@@ -30,7 +30,9 @@ def choose_prior(generator: Generator, tasks: Tasks) -> dict[str, float]:
             data = tasks.data.get(name) or load_data(name, tasks.data_dir)
             for prior in candidates:
                 flats = generator.decode(arch, generator.sample(arch, data, _SAMPLES, sampling=Sampling(prior=prior)))
-                scores[prior].append(statistics.mean(accuracy(generator.spec(arch), flat, data.val) for flat in flats))
+                scores[prior].append(
+                    statistics.mean(task_score(generator.spec(arch), flat, data.val) for flat in flats)
+                )
     generator.provenance.prior = kind if kind in CHEAP else "network"
     if kind == "auto":
         best = max(CHEAP, key=lambda name: statistics.mean(scores[name]))

@@ -17,7 +17,7 @@ from popgen.generator.generator import Generator
 from popgen.generator.model.vae import kl_to_normal, sample_posterior
 from popgen.generator.training.loop import Stage
 from popgen.generator.training.tasks import ArchTask, Tasks
-from popgen.networks.forward import behaviour_loss, network_inputs
+from popgen.networks.forward import behaviour_loss
 from popgen.types import Flat, Latents
 
 _LOOKED_AT = 256  # training images by which the best checkpoint is found
@@ -49,7 +49,7 @@ def best_checkpoint(tasks: Tasks, task: ArchTask) -> Tensor:
     losses = []
     for row, record in enumerate(task.records):
         part = tasks.data[record.data].train
-        images = network_inputs(task.spec.config, part.inputs[:_LOOKED_AT].to(tasks.device))
+        images = task.spec.config.inputs.prepare(part.inputs[:_LOOKED_AT].to(tasks.device))
         weights = task.scaling.denormalise(task.x[[row]])
         losses.append(behaviour_loss(task.spec, weights, [(images, part.targets[:_LOOKED_AT].to(tasks.device))]))
     best: Tensor = task.x[[int(torch.stack(losses).argmin())]][0]

@@ -20,7 +20,6 @@ from popgen.encoders.arch import ArchTextEncoder
 from popgen.encoders.images import ImageEncoder
 from popgen.errors import BadInput
 from popgen.generator.model.conditions import arch_vectors
-from popgen.networks.forward import network_inputs
 from popgen.types import Images, Labels
 from popgen.weights import Scaling
 from popgen.zoo import Checkpoint, Zoo
@@ -129,7 +128,7 @@ class Tasks:
         pick = torch.randint(len(part), (count,), device="cpu")
         images, labels = part.inputs[pick].to(self.device), part.targets[pick].to(self.device)
         images = images if self.augment == "none" else flip_and_crop(images)
-        return network_inputs(self.archs[arch].spec.config, images), labels
+        return self.archs[arch].spec.config.inputs.prepare(images), labels
 
     def draw_features(self, data: str, per_class: int) -> Tensor:
         """Features of a new draw of images: (classes, per_class, dim)."""

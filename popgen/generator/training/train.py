@@ -23,7 +23,7 @@ from popgen.generator.training.resume import Unfinished
 from popgen.generator.training.tasks import Tasks
 from popgen.generator.training.tune import descriptions_stage, tuning_stage
 from popgen.generator.training.workers import Workers
-from popgen.networks.forward import accuracy
+from popgen.networks.forward import task_score
 from popgen.networks.threads import threads
 from popgen.types import Flat
 from popgen.zoo import Checkpoint, Zoo
@@ -209,7 +209,9 @@ def retrieval(generator: Generator, tasks: Tasks) -> dict[str, dict[str, float]]
 
 def _mean_accuracy(generator: Generator, tasks: Tasks, records: list[Checkpoint], weights: Flat) -> float:
     spec = generator.spec(records[0].arch)
-    scores = [accuracy(spec, flat, tasks.data[record.data].val) for record, flat in zip(records, weights, strict=True)]
+    scores = [
+        task_score(spec, flat, tasks.data[record.data].val) for record, flat in zip(records, weights, strict=True)
+    ]
     return sum(scores) / len(scores)
 
 

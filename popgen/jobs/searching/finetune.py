@@ -28,7 +28,7 @@ from popgen.errors import BrokenFile, brief
 from popgen.files import write_tensors, write_text
 from popgen.fitness import Score
 from popgen.jobs.searching.folder import RunFolder
-from popgen.networks.forward import accuracy
+from popgen.networks.forward import task_score
 from popgen.networks.threads import threads
 from popgen.networks.train import fit
 
@@ -145,7 +145,7 @@ def _train(
     """Train one row's network; the weights are written before their figures, so that figures never stand alone."""
     assert row.score is not None
     spec, flat = row.score.spec, tuning.train(row.score, epochs)
-    found = Finetuned(epochs, *(accuracy(spec, flat, part) for part in (tuning.data.val, tuning.data.test)))
+    found = Finetuned(epochs, *(task_score(spec, flat, part) for part in (tuning.data.val, tuning.data.test)))
     said = (
         "" if flat.isfinite().all() else ", and its weights are no finite numbers any more: try a lower --finetune-lr"
     )

@@ -68,7 +68,7 @@ def test_built_in_networks_have_their_published_sizes(name: str, count: int) -> 
 def test_a_network_gives_one_output_per_class(name: str) -> None:
     config = with_classes(arch_config(name), 7)
     net = build(config, seed=0).eval()
-    assert net(torch.rand(2, *config.input_shape)).shape == (2, 7)
+    assert net(torch.rand(2, *config.inputs.shape)).shape == (2, 7)
 
 
 def test_a_resnet_starts_from_its_shortcuts() -> None:
@@ -121,7 +121,7 @@ def test_seeds_make_networks_and_leave_the_global_generator_alone() -> None:
 def test_fingerprints_are_of_names_and_shapes() -> None:
     prints = {name: ArchSpec.from_config(name).fingerprint for name in NAMES}
     assert len(set(prints.values())) == len(prints)
-    renamed = replace(arch_config("cnn-s"), name="mine", mean=(0.5,))
+    renamed = arch_config("cnn-s", name="mine", mean=(0.5,))
     assert ArchSpec.from_config(renamed).fingerprint == prints["cnn-s"]
     assert ArchSpec.from_config(with_classes(renamed, 9)).fingerprint != prints["cnn-s"]
     assert all(len(p) == 16 and int(p, 16) >= 0 for p in prints.values())

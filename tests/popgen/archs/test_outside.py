@@ -93,8 +93,8 @@ def test_timm_says_what_images_its_networks_take(
     name: str, shape: tuple[int, ...], classes: int, mean: tuple[float, ...]
 ) -> None:
     config = arch_config(name)
-    assert (config.name, config.input_shape, config.classes, config.mean) == (name, shape, classes, mean)
-    assert len(config.std) == shape[0]
+    assert (config.name, config.inputs.shape, config.classes, config.inputs.mean) == (name, shape, classes, mean)
+    assert len(config.inputs.std) == shape[0]
     assert ArchConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
     if classes == 10:
         check_runs(config)
@@ -105,7 +105,7 @@ def test_what_a_spec_gives_becomes_an_option_of_timm() -> None:
     assert vit.options == {"num_classes": 7, "in_chans": 1, "img_size": 48, "depth": 1}
     check_runs(vit)
     net = arch_config("timm:resnet10t", input_shape=(3, 32, 32), classes=5, mean=(0.1, 0.2, 0.3))
-    assert net.options == {"num_classes": 5} and net.mean == (0.1, 0.2, 0.3)
+    assert net.options == {"num_classes": 5} and net.inputs.mean == (0.1, 0.2, 0.3)
     check_runs(net)
     assert ArchSpec.from_config(with_classes(net, 3)).tensors[-1].shape == (3,)
 
@@ -144,7 +144,7 @@ def test_options_look_like_what_they_are() -> None:
 def test_an_entry_of_a_folder(clone: Path) -> None:
     config = arch_config(f"hub:{clone}:small_net/num_classes:3/width:6", **IMAGES)
     assert (config.builder, config.options) == (f"hub:{clone}:small_net", {"num_classes": 3, "width": 6})
-    assert (config.classes, config.input_shape, config.std) == (3, (3, 16, 16), (0.25,))
+    assert (config.classes, config.inputs.shape, config.inputs.std) == (3, (3, 16, 16), (0.25,))
     check_runs(config)
     assert ArchSpec.from_config(with_classes(config, 5)).tensors[-1].shape == (5,)
     plain = arch_config(f"hub:{clone}:plain_net", name="plain", **IMAGES)  # takes no `pretrained`
@@ -187,7 +187,7 @@ def test_a_repository_does_not_say_what_images_it_takes(clone: Path) -> None:
         arch_config(f"hub:{clone}:small_net", mean=(0.5,))
     assert "--input-shape 3,32,32" in caught.value.todo
     wrong = arch_config(f"hub:{clone}:small_net", **IMAGES, classes=7)  # the option that sets it is the repository's
-    with pytest.raises(BadInput, match=r"makes \(1, 10\) of an image of 3x16x16\n\(1, 7\) was expected"):
+    with pytest.raises(BadInput, match=r"makes \(1, 10\) of images of 3x16x16\n\(1, 7\) was expected"):
         check_runs(wrong)
     with pytest.raises(BadInput, match="does not run on images of 1x16x16"):
         check_runs(arch_config(f"hub:{clone}:small_net", **{**IMAGES, "input_shape": (1, 16, 16)}))
@@ -205,11 +205,16 @@ def test_names_of_repositories() -> None:
 
 def test_a_function_carries_what_images_it_takes() -> None:
     config = arch_config(f"{__name__}:small")
-    assert (config.input_shape, config.mean, config.std, config.classes) == ((3, 2, 2), (0.1, 0.2, 0.3), (1, 2, 3), 4)
+    assert (config.inputs.shape, config.inputs.mean, config.inputs.std, config.classes) == (
+        (3, 2, 2),
+        (0.1, 0.2, 0.3),
+        (1, 2, 3),
+        4,
+    )
     assert class_names(config.builder, 4) == ("north", "east", "south", "west")
     assert class_names(config.builder, 5) == ()
     other = arch_config(f"{__name__}:small/classes:6", mean=(0.5,) * 3)
-    assert (other.mean, other.options) == ((0.5,) * 3, {"classes": 6})
+    assert (other.inputs.mean, other.options) == ((0.5,) * 3, {"classes": 6})
     check_runs(replace(other, classes=6))
 
 

@@ -13,7 +13,7 @@ from popgen.data import load_data
 from popgen.errors import BadInput, NotFound
 from popgen.generator import Generator
 from popgen.generator.refine import refine_codes
-from popgen.networks.forward import distillation_losses, network_inputs, network_outputs
+from popgen.networks.forward import distillation_losses, network_outputs
 from popgen.refs import ASSETS
 from popgen.weights.quantise import quantise
 from popgen.zoo import Zoo
@@ -56,7 +56,7 @@ def test_int8_variances_stay_positive() -> None:
 def test_distillation_is_zero_at_the_original_and_has_a_gradient() -> None:
     spec, part = ArchSpec.from_config("resnet-s"), load_data("digits").train.take(torch.arange(8))
     flat = spec.to_flat(build("resnet-s", seed=0).state_dict())
-    inputs = network_inputs(spec.config, part.inputs)
+    inputs = spec.config.inputs.prepare(part.inputs)
     batch = [(inputs, network_outputs(spec, flat, inputs), part.targets)]
     assert float(distillation_losses(spec, flat[None], batch)) == pytest.approx(0, abs=1e-6)
     moved = (flat * 1.1)[None].requires_grad_()
@@ -77,7 +77,7 @@ def test_refined_codes_are_closer_and_reproducible(generator: Generator, zoo: Zo
     spec = generator.spec(arch)
 
     def divergence(latents: torch.Tensor) -> torch.Tensor:
-        inputs = [network_inputs(spec.config, one.train.inputs) for one in data]
+        inputs = [spec.config.inputs.prepare(one.train.inputs) for one in data]
         batches = [
             (x, network_outputs(spec, w, x), one.train.targets) for x, w, one in zip(inputs, weights, data, strict=True)
         ]

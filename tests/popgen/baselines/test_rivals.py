@@ -14,7 +14,6 @@ from popgen.baselines.rivals import Rivals, Row, average, random_weights
 from popgen.data import DataSet, Part, load_data
 from popgen.fitness import make_fitness
 from popgen.generator import Generator
-from popgen.networks.forward import accuracy
 from popgen.zoo import Zoo
 
 CLASSES = tuple("0123456789")
@@ -37,7 +36,7 @@ def rows(rivals: Rivals) -> dict[str, Row]:
 def expected(rivals: Rivals, name: str, evaluations: int, flat: torch.Tensor) -> Row:
     """The row of one network, scored on its own."""
     score = rivals.fitness.score(flat)
-    test = accuracy(score.spec, score.flat, rivals.data.test)
+    test = task_score(score.spec, score.flat, rivals.data.test)
     return Row(name, evaluations, score.accuracy, test, score.loss)
 
 

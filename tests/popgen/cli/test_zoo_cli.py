@@ -95,7 +95,7 @@ def test_import_checks_and_reports(tmp_path: Path) -> None:
     assert "0 added, 1 networks" in again.stdout
     named = call(*arguments, "--as", "mlp-n", "--mean", "0.3", "--std", "0.2", "--json").stdout
     assert json.loads(named)["added"][0]["id"] == "mlp-n/digits/net"
-    assert Zoo.open(tmp_path / "zoo").spec("mlp-n").config.mean == (0.3,)
+    assert Zoo.open(tmp_path / "zoo").spec("mlp-n").config.inputs.mean == (0.3,)
 
 
 def test_an_index_names_the_architectures_and_an_option_the_classes(tmp_path: Path) -> None:

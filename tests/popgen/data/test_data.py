@@ -14,9 +14,10 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torch import Tensor
 
+from popgen.archs.inputs import fit_images
 from popgen.data import VARIANTS, DataSet, Part, load_data
 from popgen.data.images.variants import apply_variants, parse_variant
-from popgen.data.load import check_data_name, fit_images, from_arrays, split_name
+from popgen.data.load import check_data_name, from_arrays, split_name
 from popgen.errors import BadInput, BrokenFile, NotFound, PopgenError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, size=(40, 6, 5), dtype=np.uint8)

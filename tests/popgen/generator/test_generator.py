@@ -20,7 +20,7 @@ from popgen.generator import Generator, GeneratorConfig
 from popgen.generator.model.conditions import DataSetEncoder, Standardise
 from popgen.generator.model.prior import Mean, Prior
 from popgen.generator.model.vae import WeightVAE, kl_to_normal, sample_posterior
-from popgen.networks.forward import accuracy
+from popgen.networks.forward import task_score
 from popgen.weights import Scaling
 from popgen.zoo import Zoo
 
@@ -34,7 +34,7 @@ def digits() -> Generator:
 
 def mean_accuracy(generator: Generator, arch: str, latents: Tensor, data: str) -> float:
     weights, part = generator.decode(arch, latents), load_data(data).val
-    return sum(accuracy(generator.spec(arch), flat, part) for flat in weights) / len(weights)
+    return sum(task_score(generator.spec(arch), flat, part) for flat in weights) / len(weights)
 
 
 # The data set encoder
@@ -275,7 +275,7 @@ def test_checkpoints_keep_their_accuracy_through_the_latent(digits: Generator, a
         for data in ("digits/rotate:30", "digits/invert", "digits/rotate:180", "digits/rotate:0"):
             weights = zoo.matrix(zoo.select(arch, data, held_out)[:1])
             part = load_data(data).val
-            before = accuracy(digits.spec(arch), weights[0], part)
+            before = task_score(digits.spec(arch), weights[0], part)
             lost.append(before - mean_accuracy(digits, arch, digits.encode(arch, weights), data))
     assert sum(lost) / len(lost) < 0.05
     assert max(lost) < 0.15

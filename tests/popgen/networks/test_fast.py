@@ -106,7 +106,7 @@ def drawn(spec: ArchSpec, seed: int = 0) -> Tensor:
 
 
 def images(spec: ArchSpec, n: int = 7) -> Tensor:
-    return torch.rand(n, *spec.config.input_shape, generator=torch.Generator().manual_seed(1))
+    return torch.rand(n, *spec.config.inputs.shape, generator=torch.Generator().manual_seed(1))
 
 
 NETS = ["mlp-s", "cnn-s", "resnet-s", "resnet20", "make_plain_norms", "Branching", "ReadTwice", "Sequence"]

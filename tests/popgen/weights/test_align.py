@@ -34,7 +34,7 @@ def network(spec: ArchSpec, seed: int) -> Tensor:
 
 
 def images(spec: ArchSpec, count: int = 16) -> Tensor:
-    return torch.randn(count, *spec.config.input_shape, generator=torch.Generator().manual_seed(3))
+    return torch.randn(count, *spec.config.inputs.shape, generator=torch.Generator().manual_seed(3))
 
 
 @pytest.mark.parametrize("arch", ARCHS)
@@ -97,9 +97,11 @@ def test_modules_from_elsewhere() -> None:
     net = nn.Sequential(
         nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(24, 2)
     )
-    assert sizes(trace_streams(net, (3, 8, 8), "own")) == [6]
-    assert sizes(trace_streams(resnet18(), (3, 32, 32), "resnet18"))[:4] == [64, 64, 64, 128]
-    assert 1280 in sizes(trace_streams(mobilenet_v2(), (3, 32, 32), "mobilenet"))  # depthwise convolutions, relu6
+    assert sizes(trace_streams(net, torch.rand(1, 3, 8, 8), "own")) == [6]
+    assert sizes(trace_streams(resnet18(), torch.rand(1, 3, 32, 32), "resnet18"))[:4] == [64, 64, 64, 128]
+    assert 1280 in sizes(
+        trace_streams(mobilenet_v2(), torch.rand(1, 3, 32, 32), "mobilenet")
+    )  # depthwise convolutions, relu6
 
 
 class Concatenated(nn.Module):
@@ -135,7 +137,7 @@ class Positions(nn.Module):
 
 
 def test_joined_branches() -> None:
-    assert sizes(trace_streams(Concatenated(), (1, 4, 4), "joined")) == [3, 4]
+    assert sizes(trace_streams(Concatenated(), torch.rand(1, 1, 4, 4), "joined")) == [3, 4]
 
 
 @pytest.mark.parametrize(
@@ -145,13 +147,13 @@ def test_joined_branches() -> None:
         (Positions(), (1, 2, 2), "add with a tensor of its own of shape (4,)"),
         (nn.Sequential(nn.Conv2d(4, 8, 1), nn.Conv2d(8, 8, 1, groups=2), nn.Flatten()), (4, 2, 2), "in 2 groups"),
         (nn.Sequential(nn.Conv2d(4, 8, 1), nn.LayerNorm([8, 2, 2]), nn.Flatten()), (4, 2, 2), "native_layer_norm"),
-        (nn.Sequential(nn.Linear(3, 3)), (1, 2, 2), "it fails on an image of shape (1, 2, 2)"),
+        (nn.Sequential(nn.Linear(3, 3)), (1, 2, 2), "it fails on an example of shape (1, 2, 2)"),
         (nn.Sequential(nn.ConvTranspose2d(1, 4, 2), nn.Flatten()), (1, 2, 2), "a transposed convolution"),
     ],
 )  # fmt: skip
 def test_what_is_not_understood_is_refused(net: nn.Module, shape: tuple[int, ...], why: str) -> None:
     with pytest.raises(BadInput) as refused:
-        trace_streams(net, shape, "own")
+        trace_streams(net, torch.rand(1, *shape), "own")
     assert "networks of 'own' cannot be aligned, because" in refused.value.what and why in refused.value.what
     assert refused.value.todo == "Use them as they are."
 

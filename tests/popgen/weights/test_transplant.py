@@ -26,7 +26,7 @@ def net(arch: str, seed: int = 0) -> tuple[ArchSpec, Tensor]:
 
 
 def images(spec: ArchSpec, n: int = 9) -> Tensor:
-    return torch.rand(n, *spec.config.input_shape, generator=torch.Generator().manual_seed(1))
+    return torch.rand(n, *spec.config.inputs.shape, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize("spread", [0.0, 0.5])

@@ -12,16 +12,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from popgen.archs import ArchConfig, ArchSpec, arch_config, build
+from popgen.archs.inputs import fit_images
 from popgen.data import load_data
-from popgen.data.load import fit_images
 from popgen.networks.batchnorm import reestimate
 from popgen.networks.forward import (
     _differentiable,
-    accuracy,
     behaviour_loss,
     network_features,
-    network_inputs,
     network_outputs,
+    task_score,
 )
 from popgen.weights import Scaling, TokenLayout
 from popgen.weights.tokens import POSITION_FEATURES
@@ -145,24 +144,24 @@ def test_outputs_and_accuracy_are_those_of_the_module(arch: str) -> None:
     with torch.no_grad():
         expected = net(part.inputs)
     assert torch.allclose(network_outputs(spec, flat, part.inputs), expected, atol=1e-5)
-    assert accuracy(spec, flat, part) == float((expected.argmax(1) == part.targets).double().mean())
+    assert task_score(spec, flat, part) == float((expected.argmax(1) == part.targets).double().mean())
 
 
 def test_accuracy_over_several_batches() -> None:
     spec, data = ArchSpec.from_config("mlp-s"), load_data("digits")
     part = type(data.train)(data.train.inputs.repeat(2, 1, 1, 1)[:1999], data.train.targets.repeat(2)[:1999])
     right = module(spec, network(spec))(part.inputs).argmax(1) == part.targets
-    assert accuracy(spec, network(spec), part) == int(right.sum()) / 1999
+    assert task_score(spec, network(spec), part) == int(right.sum()) / 1999
 
 
 def test_inputs_are_fitted_and_normalised() -> None:
     config = arch_config("resnet20")
     images = load_data("digits").val.inputs
-    inputs = network_inputs(config, images)
+    inputs = config.inputs.prepare(images)
     assert inputs.shape == (300, 3, 32, 32)
-    back = inputs * torch.tensor(config.std).view(3, 1, 1) + torch.tensor(config.mean).view(3, 1, 1)
+    back = inputs * torch.tensor(config.inputs.std).view(3, 1, 1) + torch.tensor(config.inputs.mean).view(3, 1, 1)
     assert torch.allclose(back, fit_images(images, (3, 32, 32)), atol=1e-5)
-    assert torch.equal(network_inputs(arch_config("cnn-s"), images), images)
+    assert torch.equal(arch_config("cnn-s").inputs.prepare(images), images)
 
 
 @pytest.mark.parametrize("arch", ARCHS)

@@ -6,11 +6,11 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from popgen.archs import ArchConfig, ArchSpec, arch_config, build
+from popgen.archs import ArchConfig, ArchSpec, ImageInputs, arch_config, build
 from popgen.errors import BadInput, BrokenFile, CannotResume, NotFound
 from popgen.zoo import Checkpoint, Zoo
 
-TINY = ArchConfig("tiny", "mlp", {"hidden": [2]}, (1, 1, 2), 2)
+TINY = ArchConfig("tiny", "mlp", {"hidden": [2]}, ImageInputs((1, 1, 2)), 2)
 SPECS = {config.name: ArchSpec.from_config(config) for config in (TINY, arch_config("mlp-s"), arch_config("resnet-s"))}
 
 
@@ -178,7 +178,14 @@ def test_what_does_not_belong_is_refused(zoo: Zoo) -> None:
     with pytest.raises(BadInput, match="holds NaN or infinity"):
         zoo.add([(record(10), torch.full((12,), float("nan")))])
     with pytest.raises(BadInput, match="knows 'tiny' with another configuration"):
-        zoo.add([(record(10, arch_config=ArchConfig("tiny", "mlp", {"hidden": [3]}, (1, 1, 2), 2)), torch.zeros(17))])
+        zoo.add(
+            [
+                (
+                    record(10, arch_config=ArchConfig("tiny", "mlp", {"hidden": [3]}, ImageInputs((1, 1, 2)), 2)),
+                    torch.zeros(17),
+                )
+            ]
+        )
     with pytest.raises(BadInput, match=r"a matrix of 8 checkpoints of \['mlp-s', 'tiny'\]"):
         zoo.matrix(zoo.records)
     with pytest.raises(NotFound, match=r"no checkpoint called 'tiny/44'\nnearest known: tiny/4"):

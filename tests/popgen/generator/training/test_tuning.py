@@ -16,7 +16,7 @@ from popgen.generator import Generator, GeneratorConfig
 from popgen.generator.model.conditions import Description
 from popgen.generator.training import train_generator
 from popgen.generator.training.tasks import Tasks
-from popgen.networks.forward import accuracy
+from popgen.networks.forward import task_score
 from popgen.zoo import Zoo, build_zoo
 
 SPEC = ZooSpec(
@@ -73,7 +73,7 @@ def tuned(zoo: Zoo, tmp_path_factory: pytest.TempPathFactory) -> Generator:
 def generated(generator: Generator, data: str, condition: Any = None) -> float:
     part, spec = load_data(data).val, generator.spec("mlp-s")
     latents = generator.sample("mlp-s", condition or load_data(data), 4)
-    return sum(accuracy(spec, flat, part) for flat in generator.decode("mlp-s", latents)) / 4
+    return sum(task_score(spec, flat, part) for flat in generator.decode("mlp-s", latents)) / 4
 
 
 def test_a_task_without_checkpoints_is_learned(tuned: Generator) -> None:

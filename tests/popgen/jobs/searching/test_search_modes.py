@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from popgen.archs import ArchSpec
 from popgen.data import load_data
 from popgen.fitness.measures import MEASURES
-from popgen.networks.forward import accuracy, network_inputs, network_outputs
+from popgen.networks.forward import network_outputs, task_score
 from search import Population
 
 MLP = ("search", "--arch", "mlp-s", "--data", "digits/rotate:45", "--baselines", "none", "--json")
@@ -51,10 +51,10 @@ def test_a_front(popgen: Callable[..., Any], tmp_path: Path) -> None:
     assert len(front) >= 2 and found["details"]["best_index"] in [point["index"] for point in front]
     for point in front:
         flat = spec.to_flat(load_file(point["weights"]))
-        logits = network_outputs(spec, flat, network_inputs(spec.config, val.inputs))
+        logits = network_outputs(spec, flat, spec.config.inputs.prepare(val.inputs))
         for name, value in point["values"].items():
             assert MEASURES[name](logits, val.targets) == pytest.approx(value, abs=1e-5)
-        assert point["val_accuracy"] == pytest.approx(accuracy(spec, flat, val), abs=1e-6)
+        assert point["val_accuracy"] == pytest.approx(task_score(spec, flat, val), abs=1e-6)
         rivals = [other["values"] for other in front if other is not point]
         assert not any(all(rival[name] <= point["values"][name] for name in rival) for rival in rivals)
     shown = popgen("search", "--resume", out).out

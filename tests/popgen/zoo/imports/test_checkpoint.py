@@ -192,7 +192,7 @@ def test_an_index_describes_a_folder(tmp_path: Path) -> None:
     assert added[0].metrics["accuracy_stated"] == 0.915
     assert "test_accuracy" in added[0].metrics
     assert (added[0].licence, added[1].licence, added[0].source, added[1].lineage) == ("MIT", "unknown", "here", "run")
-    assert added[0].arch_config.mean == (0.5,)
+    assert added[0].arch_config.inputs.mean == (0.5,)
     assert added[0].classes == tuple("0123456789")
     assert import_many(zoo, files) == []
     assert len(zoo) == 2

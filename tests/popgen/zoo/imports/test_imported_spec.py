@@ -148,7 +148,11 @@ def test_files_and_an_index_become_a_zoo(files: Path) -> None:
     zoo = built(spec, files / "zoo")
     assert [r.id for r in zoo.records] == ["half/digits/n2", "resnet-s/digits/n1", "resnet-s/digits/third"]
     half, first, third = zoo.records
-    assert (half.arch_config.mean, half.arch_config.std, first.arch_config.mean) == ((0.5,), (0.25,), (0.0,))
+    assert (half.arch_config.inputs.mean, half.arch_config.inputs.std, first.arch_config.inputs.mean) == (
+        (0.5,),
+        (0.25,),
+        (0.0,),
+    )
     assert (first.lineage, first.source, first.licence, first.metrics) == (
         "run",
         "a friend",
@@ -381,7 +385,11 @@ def test_the_published_spec_is_whole() -> None:
     imports = plan(zoo, Path("/nowhere")).imports
     assert [f.id for f in imports][3:5] == ["resnet56-b/cifar10/cifar10_resnet56", "resnet20/cifar10/akamaster"]
     assert all(len(f.class_names) == 10 and f.licence.startswith("BSD") for f in imports)
-    assert imports[0].spec.config.options["shortcut"] == "B" and imports[0].spec.config.std == (0.2023, 0.1994, 0.2010)
+    assert imports[0].spec.config.options["shortcut"] == "B" and imports[0].spec.config.inputs.std == (
+        0.2023,
+        0.1994,
+        0.2010,
+    )
 
 
 def test_the_spec_of_shifts_starts_from_a_checkpoint_of_the_published_zoo() -> None:
