@@ -11,7 +11,7 @@ import popgen
 
 found = popgen.search("cnn-s", "digits/rotate:45", evaluations=300, seed=0)[0]
 for row in found.rows:
-    print(f"{row.name:15s} {row.evaluations:4d} evaluations, test accuracy {row.test_accuracy:.3f}")
+    print(f"{row.name:15s} {row.evaluations:4d} evaluations, test accuracy {row.test_score:.3f}")
 
 network = popgen.build("cnn-s")
 network.load_state_dict(safetensors.torch.load_file(found.weights))

@@ -66,10 +66,10 @@ def get_task(name: str) -> Task:
     return TASKS[name]
 
 
-def score_key(task: Task, split: str) -> str:
+def score_key(unit: str, split: str) -> str:
     """The key of a split's score in records and JSON: `val_accuracy` for an accuracy, else `val_score`.
 
-    >>> score_key(Classification(), "val")
-    'val_accuracy'
+    >>> score_key("accuracy", "val"), score_key("perplexity", "val")
+    ('val_accuracy', 'val_score')
     """
-    return f"{split}_accuracy" if task.unit == "accuracy" else f"{split}_score"
+    return f"{split}_accuracy" if unit == "accuracy" else f"{split}_score"

@@ -26,9 +26,9 @@ from torch.nn import functional as F
 
 from popgen.archs import ArchSpec, build
 from popgen.fitness import Fitness, fit_ridge_head
-from popgen.fitness.candidate import classification_loss
+from popgen.fitness.loss import classification_loss
 from popgen.types import Images, Labels
-from popgen.weights.mask import Parts
+from popgen.weights.mask import Mask
 from popgen.zoo.imports.tensors import fit_tensors, read_tensors
 
 
@@ -85,7 +85,7 @@ def _ways(spec: ArchSpec, flat: Tensor, train: tuple[Images, Labels], val: tuple
     names = ("layer3*", "linear*")
     varies = [any(fnmatchcase(tensor.name, name) for name in names) for tensor in spec.tensors]
     mask = torch.cat([torch.full((t.size,), one) for t, one in zip(spec.tensors, varies, strict=True)])
-    stage = replace(fitness, parts=Parts(mask, flat, ""))
+    stage = replace(fitness, mask=Mask(mask, flat, ""))
     refit = replace(fitness, head="refit")
     count, both = len(val[1]), len(val[1]) + len(train[1])
     return {

@@ -92,7 +92,7 @@ def main() -> None:
                         out=tempfile.mkdtemp(),
                     )
                     for row in found[0].rows:
-                        one.setdefault(row.name, []).append(row.test_accuracy)
+                        one.setdefault(row.name, []).append(row.test_score)
                 one |= {row: [value] * options.seeds for row, value in rivals.rows(arch, name, head).items()}
                 one["trained"] = trained[name]
                 if options.each:

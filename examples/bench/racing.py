@@ -28,7 +28,7 @@ from popgen.archs import ArchSpec
 from popgen.configs.search import SearchConfig
 from popgen.data.images.variants import noise
 from popgen.fitness import Fitness, LatentObjective, make_fitness
-from popgen.jobs.search import make_population
+from popgen.jobs.searching.population import make_population
 from popgen.zoo.imports.tensors import fit_tensors, read_tensors
 from search import Budget, Population, SearchResult, SearchSettings, run_search
 

@@ -20,7 +20,7 @@ import torch
 import popgen
 from popgen.configs.search import SearchConfig
 from popgen.fitness import LatentObjective, make_fitness
-from popgen.jobs.search import make_population
+from popgen.jobs.searching.population import make_population
 from search import Budget, SearchSettings, run_search
 
 SETTINGS: list[dict[str, Any]] = [

@@ -26,7 +26,7 @@ from popgen.baselines.rivals import average
 from popgen.configs.spec import Recipe
 from popgen.data import DataSet
 from popgen.generator import Generator
-from popgen.generator.generator import Control
+from popgen.generator.controls import Control
 from popgen.networks.forward import task_score
 from popgen.zoo import Zoo, train_network
 
@@ -117,7 +117,7 @@ def _searched(arch: str, data: str, options: argparse.Namespace, seed: int) -> f
         baselines="none",
         out=tempfile.mkdtemp(),
     )
-    return float(found[0].row("search").test_accuracy)
+    return float(found[0].row("search").test_score)
 
 
 if __name__ == "__main__":

@@ -1,150 +1,188 @@
-"""What a result is compared with, each finished (batch norm, head) and scored as the search's own candidates are.
+"""The rivals that a result is shown beside, each a function that gives candidates, under a name and with a cost.
 
-random: a freshly initialised network. best_zoo: the zoo's best checkpoint of the architecture by validation loss. average:
-the mean of the weights of the checkpoints on the data sets closest to this one, the best of two, three and four of them. ridge: ridge regression from the data set's
-embedding to the zoo's weights. noise: the zoo's best with noise of several sizes, the best of as many tries as the search had.
-Steps of SGD before a score are the rivals', too, and cost them what they cost the search.
+A rival's candidates are finished (batch norm, head, steps of SGD) and scored as the search's own are, and the best by validation loss makes
+its row. A further rival is one more function with the decorator `rival`: tables and benches take it from RIVALS.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import cycle, islice
-from typing import Any
 
 import torch
 from sklearn.linear_model import RidgeCV
 from torch import Tensor
 
 from popgen.archs import ArchSpec, build
+from popgen.baselines.row import Row
 from popgen.data import DataSet
-from popgen.fitness import Fitness, Score
-from popgen.generator.generator import Generator
-from popgen.networks.forward import task_score
+from popgen.fitness import Fitness, Scored
+from popgen.generator import Generator
+from popgen.generator.unseen import Target
 from popgen.types import Flat
 from popgen.zoo import Checkpoint, Zoo
 
-CLOSEST = (
-    2,
-    3,
-    4,
-)  # how many data sets' checkpoints are averaged: both neighbours on a line of tasks, or two on each side
-_NOISE = (0.02, 0.05, 0.1, 0.2, 0.4)  # standard deviations, in units of each tensor's own
+AVERAGED = (2, 3, 4)  # data sets or experts in an average: both neighbours on a line of tasks, or two on each side
+STANDARD = ("random", "best_zoo", "average", "ridge")
+WITH_EXPERTS = (
+    "random",
+    "best_zoo",
+    "average_of_best",
+)  # where candidates come from a zoo's experts, without a generator
+_NOISE = (0.02, 0.05, 0.1, 0.2, 0.4)  # standard deviations of noise, in units of each tensor's own
 
 
 @dataclass(frozen=True)
-class Row:
-    """A line of the table: how many evaluations it took, by their cost and rounded up, and accuracies 0 to 1.
+class RivalInputs:
+    """What rivals may use: all that a careful user has for one architecture on one data set, but the search."""
 
-    `score` is its network, None where the line is a mean over several. `finetuned` are accuracies of that network after
-    epochs of training, on the whole training split.
-    """
-
-    name: str
-    evaluations: int
-    val_accuracy: float
-    test_accuracy: float
-    val_loss: float
-    finetuned: list[Finetuned] = field(default_factory=list)
-    score: Score | None = field(default=None, compare=False, repr=False)
-
-    @classmethod
-    def of(cls, name: str, evaluations: float, score: Score, data: DataSet) -> Row:
-        """The row of one network; the only place where its test accuracy is looked at."""
-        loss = score.loss if math.isfinite(score.loss) else math.inf
-        return cls(name, whole(evaluations), score.accuracy, test_accuracy(score, data), loss, score=score)
-
-    def to_json(self) -> dict[str, Any]:
-        """The keys of a row in result.json: all but the network."""
-        content = asdict(replace(self, score=None))
-        del content["score"]
-        return content
-
-
-@dataclass(frozen=True)
-class Finetuned:
-    """Accuracies, 0 to 1, after so many epochs of fine-tuning."""
-
-    epochs: int
-    val_accuracy: float
-    test_accuracy: float
-
-
-def whole(evaluations: float) -> int:
-    """Evaluations by their cost, rounded up."""
-    return math.ceil(evaluations - 1e-9)
-
-
-def test_accuracy(score: Score, data: DataSet) -> float:
-    """Accuracy of a finished network on the test split. Only tables call this."""
-    return task_score(score.spec, score.flat, data.test)
-
-
-test_accuracy.__test__ = False  # type: ignore[attr-defined]  # not a test for pytest
-
-
-@dataclass(frozen=True)
-class Rivals:
-    """The baselines of one architecture on one data set."""
-
-    generator: Generator
-    zoo: Zoo | None
-    arch: str
+    spec: ArchSpec
     data: DataSet
     fitness: Fitness
     seed: int
-    closest: list[str]  # the zoo's data sets, closest first
+    evaluations: float = 1.0  # the search's, by their cost: what a rival with as many tries may spend
+    zoo: Zoo | None = None
+    records: Sequence[Checkpoint] = ()  # the zoo's checkpoints of the architecture
+    generator: Generator | None = None
+    closest: Sequence[str] = ()  # the generator's training data sets, closest to this one first
+    target: Target | None = None  # where the generator was not trained on the architecture: what it does for it
+    order: Sequence[int] | None = None  # indices of `records`, best first; None: by their validation loss
+    align: Callable[[list[str]], Flat] | None = None  # weights of checkpoints by id, aligned with the best one
 
-    def rows(self, evaluations: int, noise: bool) -> Iterator[Row]:
-        """All rows that can be made: without a zoo only `random`. `evaluations`: of the search, by their cost."""
-        spec = self.generator.spec(self.arch)
-        yield self._best("random", [random_weights(spec, self.seed)])
-        if self.zoo is None:
-            return
-        records = self.zoo.select(arch=self.arch, held_out=False)
-        if not records:
-            return
-        weights = self.zoo.matrix(records)
-        yield self._best("best_zoo", weights)
-        near = [name for name in self.closest if any(r.data == name for r in records)]
-        if near:
-            counts = [k for k in CLOSEST if k <= len(near)] or [len(near)]  # a zoo of one data set has one average
-            yield self._best("average", [average(records, weights, near[:k]) for k in counts])
-        ridge = self.ridge(records, weights)
-        if ridge is not None:
-            yield self._best("ridge", [ridge])
-        if noise:
-            start = min(weights, key=lambda flat: self._loss(self.fitness.score(flat)))
-            tries = max(1, int(evaluations / self.fitness.cost + 1e-9))
-            yield self._best("noise", islice(noisy(spec, start, self.seed), tries))
+    @cached_property
+    def weights(self) -> Flat:
+        """Weights (n, p) of the records."""
+        if self.zoo is None or not self.records:
+            return torch.zeros(0, self.spec.size)
+        return self.zoo.matrix(list(self.records))
 
-    def ridge(self, records: list[Checkpoint], weights: Flat) -> Tensor | None:
-        """Weights (p,) predicted from the data set's embedding by a ridge regression over the zoo."""
-        known = dict(zip(self.generator.provenance.data, self.generator.data_vectors, strict=True))
-        rows = [i for i, r in enumerate(records) if r.data in known]
-        if len(rows) < 3:
-            return None
-        scaling = self.generator.scalings[self.arch]
-        x = torch.stack([known[records[i].data] for i in rows]).numpy()
-        model = RidgeCV(alphas=[10.0**k for k in range(-4, 4)]).fit(x, scaling.normalise(weights[rows]).numpy())
-        here = self.generator.mean_embedding(self.arch, self.data).numpy()
-        return scaling.denormalise(torch.from_numpy(model.predict(here[None])).float())[0]
+    @cached_property
+    def ranked(self) -> list[int]:
+        """Indices of the records, best first."""
+        if self.order is not None:
+            return list(self.order)
+        losses = [self.fitness.score(flat).finite_loss for flat in self.weights]
+        return sorted(range(len(losses)), key=losses.__getitem__)
 
-    def _best(self, name: str, candidates: Iterable[Tensor]) -> Row:
-        """The row of the candidate with the lowest validation loss; only its test accuracy is looked at."""
-        count, best = 0, None
-        for flat in candidates:
-            score, count = self.fitness.score(flat), count + 1
-            if best is None or self._loss(score) < self._loss(best):
-                best = score
-        assert best is not None
-        return Row.of(name, count * self.fitness.cost, best, self.data)
 
-    @staticmethod
-    def _loss(score: Score) -> float:
-        return score.loss if math.isfinite(score.loss) else math.inf
+Candidates = Callable[[RivalInputs], Iterable[Tensor]]
+Cost = Callable[[RivalInputs, int], float]
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A named way to get weights (p,): its candidates, and the cost of scoring so many of them, in evaluations."""
+
+    row: str  # the row's name in tables
+    candidates: Candidates
+    cost: Cost
+
+
+RIVALS: dict[str, Rival] = {}
+
+
+def one_evaluation_each(given: RivalInputs, scored: int) -> float:
+    """The cost of a rival that only has candidates scored."""
+    return scored * given.fitness.cost
+
+
+def rival(name: str, *, row: str = "", cost: Cost = one_evaluation_each) -> Callable[[Candidates], Candidates]:
+    """Register a function as the rival `name`.
+
+    Args:
+        row: the row's name in tables, where it is another one.
+        cost: what `scored` candidates cost, in evaluations; rivals that train add their training.
+    """
+
+    def register(candidates: Candidates) -> Candidates:
+        assert name not in RIVALS, f"two rivals are called {name}"
+        RIVALS[name] = Rival(row or name, candidates, cost)
+        return candidates
+
+    return register
+
+
+def rival_row(name: str, given: RivalInputs, treatments: Sequence[Fitness] = ()) -> Row | None:
+    """The row of a rival's best candidate by validation loss; None where it has no candidates.
+
+    Args:
+        treatments: ways to finish each candidate; () is the given fitness alone.
+    """
+    one, count, best = RIVALS[name], 0, None
+    for flat in one.candidates(given):
+        for fitness in treatments or (given.fitness,):
+            scored: Scored = fitness.score(flat)
+            count += 1
+            if best is None or scored.finite_loss < best.finite_loss:
+                best = scored
+    return None if best is None else Row.of(one.row, one.cost(given, count), best, given.data)
+
+
+def rival_rows(names: Iterable[str], given: RivalInputs, treatments: Sequence[Fitness] = ()) -> Iterator[Row]:
+    """The rows of those rivals that have candidates."""
+    for name in names:
+        row = rival_row(name, given, treatments)
+        if row is not None:
+            yield row
+
+
+@rival("random")
+def random_network(given: RivalInputs) -> Iterator[Tensor]:
+    """A freshly initialised network."""
+    yield random_weights(given.spec, given.seed)
+
+
+@rival("best_zoo")
+def zoo_checkpoints(given: RivalInputs) -> Iterable[Tensor]:
+    """Every checkpoint of the zoo."""
+    return given.weights
+
+
+@rival("average")
+def averages_of_closest(given: RivalInputs) -> Iterator[Tensor]:
+    """Means of the checkpoints on the two, three and four closest data sets that have any."""
+    near = [name for name in given.closest if any(record.data == name for record in given.records)]
+    if near:
+        for k in [k for k in AVERAGED if k <= len(near)] or [len(near)]:  # a zoo of one data set has one average
+            yield average(given.records, given.weights, near[:k])
+
+
+@rival("average_of_best", row="average")
+def averages_of_best(given: RivalInputs) -> Iterator[Tensor]:
+    """Means of the two, three and four best checkpoints, aligned with the best."""
+    assert given.align is not None, "only searches around experts have this rival"
+    best = given.align([given.records[i].id for i in given.ranked[: max(AVERAGED)]])
+    for k in AVERAGED:
+        if k <= len(best):
+            yield best[:k].mean(0)
+
+
+@rival("ridge")
+def ridge(given: RivalInputs) -> Iterator[Tensor]:
+    """Weights predicted from the data set's embedding by a ridge regression over the zoo; from three checkpoints on."""
+    if given.generator is None:
+        return
+    generator, arch = given.generator, given.spec.name
+    known = dict(zip(generator.provenance.data, generator.data_vectors, strict=True))
+    index = [i for i, record in enumerate(given.records) if record.data in known]
+    if len(index) < 3:
+        return
+    scaling = generator.scalings[arch]
+    x = torch.stack([known[given.records[i].data] for i in index]).numpy()
+    y = scaling.normalise(given.weights[index]).numpy()
+    model = RidgeCV(alphas=[10.0**k for k in range(-4, 4)]).fit(x, y)
+    here = generator.mean_embedding(arch, given.data).numpy()
+    yield scaling.denormalise(torch.from_numpy(model.predict(here[None])).float())[0]
+
+
+@rival("noise")
+def noise_around_best(given: RivalInputs) -> Iterator[Tensor]:
+    """The zoo's best with noise of several sizes, as many tries as the search had evaluations."""
+    if given.records:
+        tries = max(1, int(given.evaluations / given.fitness.cost + 1e-9))
+        yield from islice(noisy(given.spec, given.weights[given.ranked[0]], given.seed), tries)
 
 
 def random_weights(spec: ArchSpec, seed: int) -> Tensor:
@@ -155,15 +193,14 @@ def random_weights(spec: ArchSpec, seed: int) -> Tensor:
 def noisy(spec: ArchSpec, flat: Tensor, seed: int) -> Iterator[Tensor]:
     """The network `flat` (p,) with normal noise of several sizes in turn, without end."""
     generator = torch.Generator().manual_seed(seed)
-    deviations = torch.cat(
-        [t.std(unbiased=False).expand(t.numel()) for t in flat.split([t.size for t in spec.tensors])]
-    )
+    tensors = flat.split([t.size for t in spec.tensors])
+    deviations = torch.cat([t.std(unbiased=False).expand(t.numel()) for t in tensors])
     is_variance = torch.cat([torch.full((t.size,), t.kind == "norm_var") for t in spec.tensors])
     for size in cycle(_NOISE):
         moved = flat + size * deviations * torch.randn(flat.shape, generator=generator)
         yield torch.where(is_variance, moved.clamp_min(1e-5), moved)
 
 
-def average(records: list[Checkpoint], weights: Flat, data: list[str]) -> Tensor:
-    """The mean of the rows of `weights` whose checkpoints belong to one of these data sets."""
-    return weights[[i for i, r in enumerate(records) if r.data in data]].mean(0)
+def average(records: Sequence[Checkpoint], weights: Flat, data: Sequence[str]) -> Tensor:
+    """The mean (p,) of the weights (n, p) of those records that belong to one of these data sets."""
+    return weights[[i for i, record in enumerate(records) if record.data in data]].mean(0)

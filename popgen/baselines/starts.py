@@ -11,20 +11,22 @@ re-estimated, whichever has the lower validation loss, for all of them alike, as
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from popgen.archs import ArchSpec
-from popgen.baselines.rivals import random_weights
+from popgen.baselines.rivals import RivalInputs, random_weights, rival
 from popgen.configs.spec import Recipe
 from popgen.data import DataSet
 from popgen.generator.unseen import Target
 from popgen.networks.batchnorm import reestimate
 from popgen.networks.forward import network_outputs, task_score
 from popgen.networks.train import train_network
-from popgen.tasks import get_task
+from popgen.tasks import get_task, score_key
 from popgen.types import Flat
 from popgen.weights.transplant import plan_transplant
 from popgen.weights.units import match_units, units_of
@@ -47,21 +49,43 @@ def make_starts(target: Target, zoo: Zoo | None, data: DataSet, closest: list[st
 
     Args:
         closest: the zoo's data sets, closest first.
-        seed: of the random start.
+        seed: draws the random start.
     """
-    starts = [Start("random", random_weights(target.spec, seed), f"seed {seed}")]
+    return [make_start(name, target, zoo, data, closest, seed) for name in STARTS]
+
+
+def make_start(name: str, target: Target, zoo: Zoo | None, data: DataSet, closest: list[str], seed: int) -> Start:
+    """One of STARTS for an architecture, with batch norm kept or re-estimated."""
+    if name == "random":
+        start = Start(name, random_weights(target.spec, seed), f"seed {seed}")
+        return start if zoo is None else _with_batch_norm(start, target.spec, data)
     if zoo is None:
-        return [*starts, *(Start(name, None, "the zoo was not found") for name in STARTS[1:])]
-    larger = smallest_larger(zoo, target.spec)
-    starts.append(_weight_selection(zoo, larger, target.spec, closest))
+        return Start(name, None, "the zoo was not found")
+    if name == "weight_selection":
+        start = _weight_selection(zoo, smallest_larger(zoo, target.spec), target.spec, closest)
+        return _with_batch_norm(start, target.spec, data)
     record = best_on_closest(zoo, target.source, closest)
     if record is None:
-        return [*starts, *(Start(name, None, f"the zoo has no {target.source}") for name in STARTS[2:])]
+        return Start(name, None, f"the zoo has no {target.source}")
     flat, source = zoo.matrix([record])[0], zoo.spec(target.source)
-    starts.append(Start("tile", tile(source, target.spec, flat), record.id))
-    whole = flat if target.transplant is None else target.transplant(flat[None])[0]
-    starts.append(Start("zoo_transplant", whole, record.id))
-    return [_with_batch_norm(start, target.spec, data) for start in starts]
+    if name == "tile":
+        flat = tile(source, target.spec, flat)
+    elif target.transplant is not None:
+        flat = target.transplant(flat[None])[0]
+    return _with_batch_norm(Start(name, flat, record.id), target.spec, data)
+
+
+def _candidates(name: str, given: RivalInputs) -> Iterator[Tensor]:
+    """A start as a rival's only candidate."""
+    assert given.target is not None, "starts are rivals of untrained architectures"
+    start = make_start(name, given.target, given.zoo, given.data, list(given.closest), given.seed)
+    if start.flat is not None:
+        yield start.flat
+
+
+UNTRAINED = tuple(f"start_{name}" for name in STARTS)  # the rivals of an architecture that no network of the zoo has
+for _name in STARTS:
+    rival(f"start_{_name}", row=_name)(partial(_candidates, _name))
 
 
 def best_on_closest(zoo: Zoo, arch: str, closest: list[str]) -> Checkpoint | None:
@@ -69,7 +93,7 @@ def best_on_closest(zoo: Zoo, arch: str, closest: list[str]) -> Checkpoint | Non
     for name in closest:
         records = zoo.select(arch=arch, data=name, held_out=False)
         if records:
-            return max(records, key=lambda r: r.metrics.get("val_accuracy", 0.0))
+            return max(records, key=lambda record: record.score("val") or 0.0)
     return None
 
 
@@ -158,5 +182,5 @@ def trained_accuracy(spec: ArchSpec, flat: Tensor, data: DataSet, recipe: Recipe
     """Test accuracy, 0 to 1, after so many epochs from these weights by the zoo's recipe (its schedule over these epochs)."""
     if epochs == 0:
         return task_score(spec, flat, data.test)
-    recipe = recipe.model_copy(update={"epochs": epochs})
-    return train_network(spec, data, recipe, start=spec.to_state(flat), seed=seed)[1]["test_accuracy"]
+    recipe, key = recipe.model_copy(update={"epochs": epochs}), score_key(get_task(spec.config.task).unit, "test")
+    return train_network(spec, data, recipe, start=spec.to_state(flat), seed=seed)[1][key]

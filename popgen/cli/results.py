@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from popgen.baselines.rivals import Row
+    from popgen.baselines.row import Row
     from popgen.jobs.search import Found
 
 
@@ -20,31 +20,32 @@ def print_found(found: list[Found], as_json: bool) -> None:
     from popgen.cli.output import table
 
     for one in found:
-        rows = [[r.name, str(r.evaluations), f"{r.val_accuracy:.3f}", f"{r.test_accuracy:.3f}"] for r in one.rows]
-        table(f"{one.arch} on {one.data}", ["", "evaluations", "val accuracy", "test accuracy"], rows, last_bold=True)
-        front = one.details.get("front", [])
+        unit = one.rows[-1].unit
+        rows = [[r.name, str(r.evaluations), f"{r.val_score:.3f}", f"{r.test_score:.3f}"] for r in one.rows]
+        table(f"{one.arch} on {one.data}", ["", "evaluations", f"val {unit}", f"test {unit}"], rows, last_bold=True)
+        front = one.details.front
         if front:
-            names = list(front[0]["values"])
+            names = list(front[0].values)
             points = [
                 [
-                    str(point["index"]),
-                    *(f"{point['values'][name]:.4f}" for name in names),
-                    f"{point['val_accuracy']:.3f}",
+                    str(point.index),
+                    *(f"{point.values[name]:.4f}" for name in names),
+                    f"{point.val_score:.3f}",
                 ]
-                for point in sorted(front, key=lambda point: point["values"][names[0]])
+                for point in sorted(front, key=lambda point: point.values[names[0]])
             ]
-            table(f"front of {one.arch}; its knee is shown above", ["evaluation", *names, "val accuracy"], points)
-            click.echo(f"front: {front[0]['weights'].rpartition('/')[0]}")
+            table(f"front of {one.arch}; its knee is shown above", ["evaluation", *names, f"val {unit}"], points)
+            click.echo(f"front: {front[0].weights.rpartition('/')[0]}")
         click.echo(f"weights: {one.weights}")
-        if "finetune" in one.details:
-            epochs = one.details["finetune"]["epochs"]
-            title = f"{one.arch} after epochs of fine-tuning: val / test accuracy"
+        if one.details.finetune is not None:
+            epochs, file = one.details.finetune["epochs"], one.details.finetune["weights"]
+            title = f"{one.arch} after epochs of fine-tuning: val / test {unit}"
             table(title, ["", *map(str, [0, *epochs])], [_cells(r) for r in one.rows if r.finetuned], last_bold=True)
-            click.echo(f"weights after {epochs[-1]} epochs: {one.details['finetune']['weights']}")
+            click.echo(f"weights after {epochs[-1]} epochs: {file}")
 
 
 def _cells(row: Row) -> list[str]:
     """A row before fine-tuning and after each number of epochs."""
-    before = (row.val_accuracy, row.test_accuracy)
-    after = [(one.val_accuracy, one.test_accuracy) for one in row.finetuned]
+    before = (row.val_score, row.test_score)
+    after = [(one.val_score, one.test_score) for one in row.finetuned]
     return [row.name, *(f"{val:.3f} / {test:.3f}" for val, test in (before, *after))]

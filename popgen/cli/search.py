@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +18,10 @@ from popgen.cli.options import (
     sampling_options,
 )
 from popgen.cli.results import print_found
+
+if TYPE_CHECKING:
+    from popgen.configs.search import SearchConfig
+    from popgen.jobs.searching.checks import Prepared
 
 _OPTIONS = [
     click.option(
@@ -166,7 +170,6 @@ def search_command(
       popgen search --arch cnn-s,mlp-s --data digits/rotate:45 --head refit --evaluations 500
       popgen search --resume runs/cnn-s-digits-rotate-45-s0 --evaluations 1000
     """
-    from popgen.audit.contamination import contamination
     from popgen.cli.output import SearchBars, remark
     from popgen.jobs.search import prepare
     from popgen.jobs.search import search as run_search
@@ -175,26 +178,34 @@ def search_command(
         raise click.UsageError("--resume continues in its own folder; leave --out away.")
     config = _search_config({"generator": generator, "zoo": zoo_name, **options}, resume)
     if dry_run:
-        jobs, made, found_zoo = prepare(config, remark)
-        facts = {
-            "archs": {j.arch: {"parameters": j.fitness.spec.size, "head": j.fitness.head} for j in jobs},
-            "data": jobs[0].data.name,
-            "images": {"train": len(jobs[0].data.train), "val": len(jobs[0].data.val), "test": len(jobs[0].data.test)},
-            "generator": None if made is None else made.provenance.zoo,
-            "zoo": None if found_zoo is None else found_zoo.name,
-            "evaluations": config.evaluations,
-            "data_remarks": list(jobs[0].data.remarks),
-            "contamination": contamination(jobs[0].data, made, found_zoo, config.data_dir),
-            "cost": jobs[0].fitness.cost,
-        }
-        click.echo(json.dumps(facts, indent=1))
+        prepared = prepare(config, remark)
+        click.echo(json.dumps(_plan(config, prepared), indent=1))
         return
     with SearchBars() as bars:
         found = run_search(config, out, resume, bars.report, remark)
     print_found(found, as_json)
 
 
-def _search_config(options: dict[str, Any], resume: str | None) -> Any:
+def _plan(config: SearchConfig, prepared: Prepared) -> dict[str, Any]:
+    """What `--dry-run` prints."""
+    from popgen.audit.contamination import contamination
+
+    data, generator, zoo = prepared.data, prepared.generator, prepared.zoo
+    searches = prepared.searches
+    return {
+        "archs": {s.arch: {"parameters": s.fitness.spec.size, "head": s.fitness.head} for s in searches},
+        "data": data.name,
+        "images": {"train": len(data.train), "val": len(data.val), "test": len(data.test)},
+        "generator": None if generator is None else generator.provenance.zoo,
+        "zoo": None if zoo is None else zoo.name,
+        "evaluations": config.evaluations,
+        "data_remarks": list(data.remarks),
+        "contamination": contamination(data, generator, zoo, config.data_dir),
+        "cost": searches[0].fitness.cost,
+    }
+
+
+def _search_config(options: dict[str, Any], resume: str | None) -> SearchConfig:
     from popgen.configs.load import parse
     from popgen.configs.search import SearchConfig, nested
     from popgen.jobs.searching.folder import RunFolder

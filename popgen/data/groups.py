@@ -25,15 +25,15 @@ from popgen.types import Labels
 
 @dataclass(frozen=True)
 class Groups:
-    """Names, sorted, and the group of each validation image as a row number of them, shape (n,)."""
+    """The names of all groups, sorted, and the group of each validation image, shape (n,)."""
 
     names: tuple[str, ...]
-    of: Labels
+    index: Labels  # the group of each image, as an index of `names`
 
     @property
     def counts(self) -> dict[str, int]:
         """How many images each has."""
-        return dict(zip(self.names, torch.bincount(self.of, minlength=len(self.names)).tolist(), strict=True))
+        return dict(zip(self.names, torch.bincount(self.index, minlength=len(self.names)).tolist(), strict=True))
 
 
 def load_groups(data: DataSet, file: str | None) -> Groups:

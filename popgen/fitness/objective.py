@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from popgen.fitness.candidate import Fitness, Score
+from popgen.fitness.candidate import Fitness, Scored
 from popgen.fitness.measures import measure
 from popgen.generator.decoder import WeightDecoder
 
@@ -37,28 +37,28 @@ class LatentObjective:
 
     def __call__(self, vector: np.ndarray) -> tuple[float, dict[str, float]]:
         decoder, fitness = self._placed
-        return self._worth(vector, fitness.score(decoder.weights(vector)))
+        return self._result(vector, fitness.score(decoder.weights(vector)))
 
     def many(self, vectors: np.ndarray) -> list[tuple[float, dict[str, float]]]:
-        """The worth of each of the latents (n, k * d), computed together."""
+        """The loss and metrics of each of the latents (n, k * d), computed together."""
         decoder, fitness = self._placed
         scores = fitness.score_many(decoder.weights_of_many(vectors))
-        return [self._worth(vector, score) for vector, score in zip(vectors, scores, strict=True)]
+        return [self._result(vector, score) for vector, score in zip(vectors, scores, strict=True)]
 
     def look(
         self, vector: np.ndarray, share: float, carry: np.ndarray | None
     ) -> tuple[float, dict[str, float], np.ndarray]:
-        """The loss on a share of the validation images, and their logits for the next look."""
+        """The loss on a share of the validation examples, and their outputs for the next look."""
         shares = [rung for rung in (*self.rungs, 1.0) if rung <= share]
         decoder, fitness = self._placed
         before = None if carry is None else torch.tensor(carry, device=self.device)
-        score = fitness.look(decoder.weights(vector), shares, before)
-        return *self._worth(vector, score), score.logits.cpu().numpy()
+        scored = fitness.look(decoder.weights(vector), shares, before)
+        return *self._result(vector, scored), scored.outputs.cpu().numpy()
 
     @cached_property
     def _placed(self) -> tuple[WeightDecoder, Fitness]:
         """On the device, which only the worker has: moved with its first candidate."""
-        fitness = replace(self.fitness, parts=getattr(self.decoder, "parts", None))
+        fitness = replace(self.fitness, mask=getattr(self.decoder, "mask", None))
         if self.device == "cpu":
             return self.decoder, fitness
         return self.decoder.to(self.device), fitness.to(self.device)
@@ -73,9 +73,10 @@ class LatentObjective:
         """The fields, without what was computed from them."""
         return {one.name: getattr(self, one.name) for one in fields(self)}
 
-    def _worth(self, vector: np.ndarray, score: Score) -> tuple[float, dict[str, float]]:
+    def _result(self, vector: np.ndarray, scored: Scored) -> tuple[float, dict[str, float]]:
         penalty = 0.0
         if self.centre is not None:
-            penalty = float(np.square(vector - self.centre).sum()) / (2 * self.width**2 * self.fitness.images)
-        named = {name: measure(name, score.logits, score.labels, score.groups) for name in self.measures}
-        return score.loss + penalty, {"accuracy": score.accuracy, "unpenalised_loss": score.loss, **named}
+            penalty = float(np.square(vector - self.centre).sum()) / (2 * self.width**2 * self.fitness.examples)
+        named = {name: measure(name, scored.outputs, scored.targets, scored.groups) for name in self.measures}
+        key = "accuracy" if self.fitness.task.unit == "accuracy" else "score"
+        return scored.loss + penalty, {key: scored.score, "unpenalised_loss": scored.loss, **named}

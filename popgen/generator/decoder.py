@@ -13,7 +13,7 @@ from torch import Tensor
 from popgen.archs import ArchSpec
 from popgen.generator.model.vae import WeightVAE
 from popgen.weights import Scaling
-from popgen.weights.mask import Parts
+from popgen.weights.mask import Mask
 from popgen.weights.transplant import Transplant
 
 
@@ -45,7 +45,7 @@ class Decoder:
     vae: WeightVAE
     mean: Tensor  # (k, d)
     std: Tensor
-    parts: Parts | None = None  # None: all tensors are decoded
+    mask: Mask | None = None  # None: all tensors are decoded
 
     def weights(self, vector: np.ndarray | Tensor) -> Tensor:
         """Weights (p,) of a latent (k * d,)."""
@@ -57,13 +57,13 @@ class Decoder:
         latents = torch.tensor(vectors) if isinstance(vectors, np.ndarray) else vectors
         latents = latents.to(self.mean).view(-1, *self.mean.shape)
         decoded = self.scaling.denormalise(self.vae.decode(self.spec, latents * self.std + self.mean))
-        return decoded if self.parts is None else self.parts.compose(decoded)
+        return decoded if self.mask is None else self.mask.compose(decoded)
 
     def to(self, device: str) -> Decoder:
         """The same on another device."""
         mean, std = self.mean.to(device), self.std.to(device)
-        parts = None if self.parts is None else self.parts.to(device)
-        return Decoder(self.spec, self.scaling.to(device), copy.deepcopy(self.vae).to(device), mean, std, parts)
+        mask = None if self.mask is None else self.mask.to(device)
+        return Decoder(self.spec, self.scaling.to(device), copy.deepcopy(self.vae).to(device), mean, std, mask)
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class TransplantDecoder:
 
     trained: Decoder
     transplant: Transplant
-    parts: Parts | None = None  # None: all tensors are made
+    mask: Mask | None = None  # None: all tensors are made
 
     @property
     def spec(self) -> ArchSpec:
@@ -85,9 +85,9 @@ class TransplantDecoder:
     def weights_of_many(self, vectors: np.ndarray | Tensor) -> Tensor:
         """Weights (n, q) of latents (n, k * d)."""
         made = self.transplant(self.trained.weights_of_many(vectors))
-        return made if self.parts is None else self.parts.compose(made)
+        return made if self.mask is None else self.mask.compose(made)
 
     def to(self, device: str) -> TransplantDecoder:
         """The same on another device."""
-        parts = None if self.parts is None else self.parts.to(device)
-        return TransplantDecoder(self.trained.to(device), self.transplant.to(device), parts)
+        mask = None if self.mask is None else self.mask.to(device)
+        return TransplantDecoder(self.trained.to(device), self.transplant.to(device), mask)

@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,7 @@ from popgen.encoders.arch import ArchTextEncoder
 from popgen.encoders.images import ImageEncoder
 from popgen.errors import BadInput, BrokenFile, NotFound, brief, unknown_name
 from popgen.files import write_tensors, write_text
+from popgen.generator.controls import Control
 from popgen.generator.decoder import Decoder
 from popgen.generator.draws import draw_features
 from popgen.generator.folder import FORMAT, generator_folder, read_folder
@@ -42,8 +43,6 @@ from popgen.types import Flat, Latents, StateDict
 from popgen.weights import Scaling
 
 PRIORS = ("network", "ridge", "kde")
-Control = Literal["shuffled", "empty"]
-CONTROLS: tuple[Control, ...] = ("shuffled", "empty")
 
 
 class Generator(nn.Module):

@@ -26,7 +26,7 @@ from popgen.jobs.searching.origin import open_zoo
 from popgen.networks.forward import task_score
 from popgen.networks.threads import threads
 from popgen.types import Flat
-from popgen.weights.mask import Parts, check_parts, read_parts
+from popgen.weights.mask import Mask, check_mask, read_mask
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ def _checked(config: GenerateConfig, folder: Path) -> tuple[_Sampler, dict[str, 
     if config.data is None and config.describe is None:
         raise BadInput("there is nothing to generate for", "neither a data set nor a description is given", "Give one.")
     generator.prior_name(config.sampling.prior)
-    check_parts(config.archs, config.parts, config.base)
-    mask = None if config.base is None else read_parts(targets[config.archs[0]].spec, config.parts, config.base)
+    check_mask(config.archs, config.parts, config.base)
+    mask = None if config.base is None else read_mask(targets[config.archs[0]].spec, config.parts, config.base)
     check_empty(folder, "a population")
     data = None if config.data is None else load_data(config.data, config.data_dir)
     if data is not None:
@@ -140,7 +140,7 @@ class _Sampler:
     condition: DataSet | Description
     data: DataSet | None  # the data set that networks are scored on
     config: GenerateConfig
-    mask: Parts | None = None
+    mask: Mask | None = None
 
     def __call__(self, arch: str) -> _Sampled:
         with threads(1):

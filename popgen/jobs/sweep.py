@@ -129,7 +129,7 @@ def plan(config: SweepConfig, say: Callable[[str], None] = print, data_dir: str 
     for data in config.data:
         of_data = [one for one in trials if one.data == data]
         # All architectures at once: what they share is loaded once.
-        _, _, zoo = prepare(of_data[0].model_copy(update={"archs": config.archs}))
+        zoo = prepare(of_data[0].model_copy(update={"archs": config.archs})).zoo
     if zoo is None and trials[0].baselines != "none":
         say("the generator's zoo was not found, so its column is empty; name its folder as search.zoo")
     names = [_name(one) for one in trials]

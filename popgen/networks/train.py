@@ -52,7 +52,7 @@ def train_network(
         task = get_task(spec.config.task)
         for split in ("train", "val", "test"):
             loss, reached = evaluate(net, None, getattr(data, split), spec.config)
-            metrics |= {f"{split}_loss": loss, score_key(task, split): reached}
+            metrics |= {f"{split}_loss": loss, score_key(task.unit, split): reached}
     state = spec.to_state(spec.to_flat(net.state_dict()))
     spec.check(state, f"the network trained as {spec.name} on {data.name} with seed {seed}")
     return state, metrics

@@ -19,33 +19,33 @@ from popgen.types import Flat, StateDict
 
 
 @dataclass(frozen=True)
-class Parts:
+class Mask:
     """Which values of one architecture are generated, and where the others come from."""
 
-    mask: Tensor  # (p,), True where a value is generated
+    generated: Tensor  # (p,), True where a value is generated
     base: Tensor  # (p,)
     sha256: str  # of the base's file
 
     def compose(self, weights: Flat) -> Flat:
         """The networks `weights` (n, p) with the base's values outside the mask.
 
-        >>> parts = Parts(torch.tensor([True, False]), torch.tensor([7.0, 7.0]), "")
-        >>> parts.compose(torch.tensor([[1.0, 2.0]])).tolist()
+        >>> mask = Mask(torch.tensor([True, False]), torch.tensor([7.0, 7.0]), "")
+        >>> mask.compose(torch.tensor([[1.0, 2.0]])).tolist()
         [[1.0, 7.0]]
         """
-        return torch.where(self.mask, weights, self.base)
+        return torch.where(self.generated, weights, self.base)
 
     def fixed(self, spec: ArchSpec) -> StateDict:
         """The tensors of which nothing is generated, by name."""
-        masks, base = (spec.to_state(one) for one in (self.mask, self.base))
+        masks, base = (spec.to_state(one) for one in (self.generated, self.base))
         return {tensor.name: base[tensor.name] for tensor in spec.tensors if not bool(masks[tensor.name].any())}
 
-    def to(self, device: str) -> Parts:
+    def to(self, device: str) -> Mask:
         """The same on another device."""
-        return replace(self, mask=self.mask.to(device), base=self.base.to(device))
+        return replace(self, generated=self.generated.to(device), base=self.base.to(device))
 
 
-def check_parts(archs: Sequence[str], patterns: Sequence[str], base: str | None) -> None:
+def check_mask(archs: Sequence[str], patterns: Sequence[str], base: str | None) -> None:
     """Refuse what does not go together, before anything is read.
 
     Raises:
@@ -71,7 +71,7 @@ def check_parts(archs: Sequence[str], patterns: Sequence[str], base: str | None)
         )
 
 
-def read_parts(spec: ArchSpec, patterns: Sequence[str], base: str) -> Parts:
+def read_mask(spec: ArchSpec, patterns: Sequence[str], base: str) -> Mask:
     """The parts of an architecture that match, over the checkpoint in the safetensors file `base`.
 
     Args:
@@ -107,4 +107,4 @@ def read_parts(spec: ArchSpec, patterns: Sequence[str], base: str) -> Parts:
         ) from error
     spec.check(state, base)
     mask = torch.cat([torch.full((tensor.size,), tensor.name in chosen) for tensor in spec.tensors])
-    return Parts(mask, spec.to_flat(state), hashlib.sha256(content).hexdigest())
+    return Mask(mask, spec.to_flat(state), hashlib.sha256(content).hexdigest())

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from popgen.archs import ArchSpec
 from popgen.types import Flat
-from popgen.weights.mask import Parts
+from popgen.weights.mask import Mask
 from popgen.weights.units import MATRICES, units_of
 
 MAX_GROUPS = (
@@ -84,7 +84,7 @@ class Around:
     directions: Tensor  # (n, p), those of all groups side by side
     group_of: Tensor  # (p,), number of each value's group
     groups: tuple[str, ...]
-    parts: Parts | None = None  # None: all tensors are moved
+    mask: Mask | None = None  # None: all tensors are moved
 
     @property
     def dim(self) -> int:
@@ -106,16 +106,16 @@ class Around:
         moved = self.base.repeat(len(vectors), 1)
         for step, direction in zip(steps.unbind(1), self.directions, strict=True):
             moved += step[:, self.group_of] * direction
-        return _finished(self.spec, moved, self.parts)
+        return _finished(self.spec, moved, self.mask)
 
     def to(self, device: str) -> Around:
         """The same on another device."""
-        parts = None if self.parts is None else self.parts.to(device)
+        mask = None if self.mask is None else self.mask.to(device)
         base, directions, group_of = (t.to(device) for t in (self.base, self.directions, self.group_of))
-        return replace(self, base=base, directions=directions, group_of=group_of, parts=parts)
+        return replace(self, base=base, directions=directions, group_of=group_of, mask=mask)
 
 
-def mixture(spec: ArchSpec, base: Tensor, experts: Flat, parts: Parts | None = None) -> Around:
+def mixture(spec: ArchSpec, base: Tensor, experts: Flat, mask: Mask | None = None) -> Around:
     """base + coefficients * (expert - base), around a base (p,) and other experts (n, p), whose units are aligned with it.
 
     >>> spec = ArchSpec.from_config("mlp-s")
@@ -124,10 +124,10 @@ def mixture(spec: ArchSpec, base: Tensor, experts: Flat, parts: Parts | None = N
     (True, ('1', 'head'))
     """
     groups, group_of = _numbered(spec)
-    return Around(spec, base, experts - base, group_of, groups, parts)
+    return Around(spec, base, experts - base, group_of, groups, mask)
 
 
-def low_rank(spec: ArchSpec, base: Tensor, rank: int, seed: int, parts: Parts | None = None) -> Around:
+def low_rank(spec: ArchSpec, base: Tensor, rank: int, seed: int, mask: Mask | None = None) -> Around:
     """An expert (p,) plus steps of rank one: `rank` random directions for each group of layers.
 
     Matrices move along an outer product of two normal vectors, biases and batch norm's weights along a normal vector, each
@@ -145,7 +145,7 @@ def low_rank(spec: ArchSpec, base: Tensor, rank: int, seed: int, parts: Parts | 
         for t, place, values in zip(spec.tensors, step.split(sizes), base.split(sizes), strict=True):
             if t.kind not in ("norm_mean", "norm_var"):
                 place.copy_(STEP * values.std(unbiased=False) * _rank_one(t.shape, t.kind, generator).flatten())
-    return Around(spec, base, directions, group_of, groups, parts)
+    return Around(spec, base, directions, group_of, groups, mask)
 
 
 def _numbered(spec: ArchSpec) -> tuple[tuple[str, ...], Tensor]:
@@ -162,9 +162,9 @@ def _rank_one(shape: tuple[int, ...], kind: str, generator: torch.Generator) -> 
     return rows * torch.randn(1, *shape[1:], generator=generator)
 
 
-def _finished(spec: ArchSpec, weights: Flat, parts: Parts | None) -> Flat:
+def _finished(spec: ArchSpec, weights: Flat, mask: Mask | None) -> Flat:
     """Running variances kept above zero; a base's tensors where only parts are searched."""
     for t, values in zip(spec.tensors, weights.split([t.size for t in spec.tensors], dim=1), strict=True):
         if t.kind == "norm_var":
             values.clamp_(min=_LEAST_VARIANCE)
-    return weights if parts is None else parts.compose(weights)
+    return weights if mask is None else mask.compose(weights)

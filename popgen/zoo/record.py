@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, 
 from torch import Tensor
 
 from popgen.archs import ArchConfig
+from popgen.tasks import get_task, score_key
 
 
 def _read_config(value: Any) -> Any:
@@ -61,6 +62,10 @@ class Checkpoint(BaseModel):
         A checkpoint that it starts from (ZOO#ID) may have seen more.
         """
         return self.source.startswith("popgen zoo build ") and "#" not in (self.parent or "")
+
+    def score(self, split: str) -> float | None:
+        """The recorded score on a split, in the unit of the network's task; None where none is recorded."""
+        return self.metrics.get(score_key(get_task(self.arch_config.task).unit, split))
 
     def content(self) -> str:
         """The record as JSON without its place in the shards: what two equal zoos share."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,69 +19,97 @@ from popgen.fitness.measures import OF_GROUPS, check_measure, check_on_outputs
 from popgen.generator import Generator
 from popgen.generator.unseen import Target
 from popgen.jobs.searching.folder import RunFolder
-from popgen.jobs.searching.origin import Origin, find_origin
+from popgen.jobs.searching.origin import Origin, expert_records, find_origin
 from popgen.refs import is_module_attr
-from popgen.weights.mask import Parts, check_parts, read_parts
-from popgen.zoo import Checkpoint, Zoo
+from popgen.tasks import CLASSIFICATION
+from popgen.weights.mask import Mask, check_mask, read_mask
+from popgen.zoo import Zoo
 from search import SPACES, Budget, SearchSettings, check_optimizer
 
 
 @dataclass(frozen=True)
-class Job:
-    """One architecture, checked."""
+class ArchSearch:
+    """One architecture of a search, checked."""
 
     arch: str
     data: DataSet
     fitness: Fitness
     target: Target  # the trained architecture that is searched for it: itself, or the nearest
-    parts: Parts | None = None  # of the candidates, where not all tensors are generated
-    groups: Groups | None = None  # of the validation images
+    mask: Mask | None = None  # which tensors are searched, where not all are
+    groups: Groups | None = None  # groups of the validation images
 
 
-def prepare(
-    config: SearchConfig, say: Callable[[str], None] = lambda _: None
-) -> tuple[list[Job], Generator | None, Zoo | None]:
-    """All checks, and what was loaded for them. Without a generator the zoo's experts are what is searched around.
+@dataclass(frozen=True)
+class Prepared:
+    """What all checks have loaded. Without a generator the zoo's experts are what is searched around."""
+
+    searches: list[ArchSearch]
+    generator: Generator | None
+    zoo: Zoo | None
+
+    @property
+    def data(self) -> DataSet:
+        """The data set, the same for all architectures."""
+        return self.searches[0].data
+
+
+def prepare(config: SearchConfig, say: Callable[[str], None] = lambda _: None) -> Prepared:
+    """Check everything that can be refused before anything long starts, and load what the search needs.
 
     Raises:
-        PopgenError: as `search`.
+        PopgenError: a name, shape or combination of settings that does not fit.
     """
     check_data_name(config.data)
     trust_named(config.archs)
     _check_space(config)
     origin = find_origin(config)
-    generator, zoo, targets = origin.generator, origin.zoo, origin.targets
-    if len(set(config.archs)) < len(config.archs):
-        raise BadInput(f"--arch names one architecture twice: {', '.join(config.archs)}", "", "Name each once.")
-    check_parts(config.archs, config.parts, config.base)
-    parts = None if config.base is None else read_parts(targets[config.archs[0]].spec, config.parts, config.base)
-    check_optimizer(config.optimizer)
-    _check_objectives(config)
-    settings(config)
-    if config.compute.workers == 0 and (config.compute.timeout is not None or config.compute.gpus):
-        raise BadInput(
-            f"--{'gpus' if config.compute.gpus else 'timeout'} needs workers",
-            "this process cannot stop its own evaluation, nor choose a GPU",
-            "Leave --workers out, or give the number of Ray actors.",
-        )
-    if config.warm_start is not None and generator is not None:
-        _check_warm(config.warm_start, config, generator)
+    generator, targets = origin.generator, origin.targets
+    mask = _check_settings(config, origin)
     data = load_data(config.data, config.data_dir)
     if generator is not None:
         generator.check_data(data)
         generator.load_encoders()
     groups = load_groups(data, config.groups) if OF_GROUPS in config.objectives else None
-    how = {"head": config.head, "batch_norm": config.batch_norm, "split": config.split, **_worth(config, groups)}
-    jobs = [
-        Job(arch, data, make_fitness(target.spec, data, _classes(origin, arch), **how), target, parts, groups)
-        for arch, target in targets.items()
-    ]
-    _check_worth(config, jobs)
-    if parts is not None:
-        _check_head_is_searched(jobs[0], parts)
+    finishing: dict[str, Any] = {
+        "head": config.head,
+        "batch_norm": config.batch_norm,
+        "split": config.split,
+        "sgd": _sgd_steps(config),
+        "groups": None if groups is None else groups.index,
+    }
+    searches = []
+    for arch, target in targets.items():
+        fitness = make_fitness(target.spec, data, _classes(origin, arch), **finishing)
+        searches.append(ArchSearch(arch, data, fitness, target, mask, groups))
+    _check_cost(config, searches)
+    _check_measures(config, searches)
+    if mask is not None:
+        _check_head_is_searched(searches[0], mask)
     for remark in origin.remarks:
         say(remark)
-    return jobs, generator, zoo
+    return Prepared(searches, generator, origin.zoo)
+
+
+def _check_settings(config: SearchConfig, origin: Origin) -> Mask | None:
+    """Refuse settings that do not go together, before data are read; returns the mask of --parts."""
+    if len(set(config.archs)) < len(config.archs):
+        raise BadInput(f"--arch names one architecture twice: {', '.join(config.archs)}", "", "Name each once.")
+    check_mask(config.archs, config.parts, config.base)
+    spec = origin.targets[config.archs[0]].spec
+    mask = None if config.base is None else read_mask(spec, config.parts, config.base)
+    check_optimizer(config.optimizer)
+    _check_objectives(config)
+    engine_settings(config)
+    how = config.compute
+    if how.workers == 0 and (how.timeout is not None or how.gpus):
+        raise BadInput(
+            f"--{'gpus' if how.gpus else 'timeout'} needs workers",
+            "this process cannot stop its own evaluation, nor choose a GPU",
+            "Leave --workers out, or give the number of Ray actors.",
+        )
+    if config.warm_start is not None and origin.generator is not None:
+        _check_warm_start(config.warm_start, config, origin.generator)
+    return mask
 
 
 def with_data_folder(config: SearchConfig, data_dir: str | None = None) -> SearchConfig:
@@ -102,21 +129,6 @@ def _classes(origin: Origin, arch: str) -> tuple[str, ...]:
     return expert_records(origin.zoo, arch)[0].classes
 
 
-def expert_records(zoo: Zoo, arch: str) -> list[Checkpoint]:
-    """The checkpoints of an architecture whose outputs mean the same: those of the most frequent class names.
-
-    Raises:
-        BadInput: all of them are held out.
-    """
-    records = zoo.select(arch=arch, held_out=False)
-    if not records:
-        raise BadInput(
-            f"the zoo {zoo.folder} holds out all networks of {arch!r}", "no search may use them", "Name another zoo."
-        )
-    [(classes, _)] = Counter(r.classes for r in records).most_common(1)
-    return [r for r in records if r.classes == classes]
-
-
 def _check_space(config: SearchConfig) -> None:
     if config.space is not None and config.space not in (*SPACES, *EXPERT_SPACES):
         near = near_matches(config.space, [*SPACES, *EXPERT_SPACES])
@@ -127,14 +139,14 @@ def _check_space(config: SearchConfig) -> None:
         )
 
 
-def _check_head_is_searched(job: Job, parts: Parts) -> None:
+def _check_head_is_searched(one: ArchSearch, mask: Mask) -> None:
     """A refitted head replaces the candidate's: something else must differ between candidates."""
-    spec = job.fitness.spec
+    spec = one.fitness.spec
     others = [t.name for t in spec.tensors if not t.name.startswith(f"{spec.head}.")]
-    searched = zip((t.name for t in spec.tensors), parts.mask.split([t.size for t in spec.tensors]), strict=True)
-    if job.fitness.head == "refit" and not any(bool(part.any()) for name, part in searched if name in others):
+    searched = zip((t.name for t in spec.tensors), mask.generated.split([t.size for t in spec.tensors]), strict=True)
+    if one.fitness.head == "refit" and not any(bool(values.any()) for name, values in searched if name in others):
         raise BadInput(
-            f"--parts name only the head of {spec.name!r}, and the head is refitted for {job.data.name!r}",
+            f"--parts name only the head of {spec.name!r}, and the head is refitted for {one.data.name!r}",
             "all candidates would be the same network",
             "Add other parts, or use --head keep or remap where the classes' names are known.",
         )
@@ -156,47 +168,63 @@ def _check_objectives(config: SearchConfig) -> None:
         )
 
 
-def _worth(config: SearchConfig, groups: Groups | None) -> dict[str, Any]:
-    """What a candidate is worth beside its head and batch norm: arguments of `make_fitness`."""
-    steps = SgdSteps(config.sgd.steps, config.sgd.lr, config.sgd.batch, seed=config.seed) if config.sgd.steps else None
-    return {"sgd": steps, "groups": None if groups is None else groups.of}
+def _sgd_steps(config: SearchConfig) -> SgdSteps | None:
+    if not config.sgd.steps:
+        return None
+    return SgdSteps(config.sgd.steps, config.sgd.lr, config.sgd.batch, seed=config.seed)
 
 
-def _check_worth(config: SearchConfig, jobs: list[Job]) -> None:
-    """What can be refused once data and heads are known: steps, races, a user's own measure on real outputs.
+def _check_cost(config: SearchConfig, searches: list[ArchSearch]) -> None:
+    """Refuse steps, races and budgets that do not go together, which can be said once data and heads are known.
 
     Raises:
-        BadInput: these do not go together, or the measure does not work.
+        BadInput: they do not.
     """
-    fitness = jobs[0].fitness
-    if config.rungs and (fitness.head == "refit" or config.sgd.steps):
+    fitness, steps = searches[0].fitness, config.sgd.steps
+    if config.rungs and (fitness.head == "refit" or steps):
         raise BadInput(
             f"a race over {config.rungs} of the validation images does not pay "
-            f"with {'steps of SGD' if config.sgd.steps else 'a refitted head'}",
-            f"each look would {'train the network' if config.sgd.steps else 'fit the head to all training images'} again",
-            f"Leave --rungs out, or use --{'sgd-steps 0' if config.sgd.steps else 'head keep'}.",
+            f"with {'steps of SGD' if steps else 'a refitted head'}",
+            f"each look would {'train the network' if steps else 'fit the head to all training images'} again",
+            f"Leave --rungs out, or use --{'sgd-steps 0' if steps else 'head keep'}.",
         )
-    if config.sgd.steps and jobs[0].parts is not None:
+    if steps and searches[0].mask is not None:
         raise BadInput(
-            f"--sgd-steps {config.sgd.steps} trains all tensors, --parts keeps those of --base",
+            f"--sgd-steps {steps} trains all tensors, --parts keeps those of --base",
             "the result would hold neither the parts that were searched nor the base's",
             "Leave one of them out; --finetune-epochs trains the result.",
         )
     if config.evaluations < fitness.cost:
         raise BadInput(
             f"--evaluations {config.evaluations} is less than one evaluation costs",
-            f"{config.sgd.steps} steps of SGD make it {fitness.cost:.2f} passes over the validation images",
+            f"{steps} steps of SGD make it {fitness.cost:.2f} passes over the validation images",
             f"Give --evaluations {math.ceil(fitness.cost)} or more, or fewer steps.",
         )
+
+
+def _check_measures(config: SearchConfig, searches: list[ArchSearch]) -> None:
+    """Refuse measures of another task, and try a user's own measure on the outputs of a fresh network of each architecture.
+
+    Raises:
+        BadInput: a measure does not go with the task, or does not work.
+    """
+    task = searches[0].fitness.task.name
     for name in config.objectives:
+        if task != CLASSIFICATION and name != "loss" and not is_module_attr(name):
+            raise BadInput(
+                f"the objective {name!r} is for classification",
+                f"the architectures do {task}",
+                "Use loss, or a function of your own as module:function.",
+            )
         if is_module_attr(name):
-            for job in jobs:
-                fresh = job.fitness.spec.to_flat(build(job.fitness.spec.config, seed=config.seed).state_dict())
-                score = replace(job.fitness, sgd=None).score(fresh)
-                check_on_outputs(name, score.logits, score.labels)
+            for one in searches:
+                spec = one.fitness.spec
+                fresh = spec.to_flat(build(spec.config, seed=config.seed).state_dict())
+                scored = replace(one.fitness, sgd=None).score(fresh)
+                check_on_outputs(name, scored.outputs, scored.targets)
 
 
-def _check_warm(path: str, config: SearchConfig, generator: Generator) -> None:
+def _check_warm_start(path: str, config: SearchConfig, generator: Generator) -> None:
     """Latents are comparable within one generator only."""
     folder = RunFolder.open(path)
     _, then = folder.config()
@@ -213,8 +241,16 @@ def _check_warm(path: str, config: SearchConfig, generator: Generator) -> None:
             )
 
 
-def settings(config: SearchConfig, coordinates: str = "identity", spent: int = 0, cost: float = 1.0) -> SearchSettings:
-    """The engine's settings; `spent` of the budget is gone already, and an evaluation takes `cost` of it. One there always is."""
+def engine_settings(
+    config: SearchConfig, coordinates: str = "identity", spent: int = 0, cost: float = 1.0
+) -> SearchSettings:
+    """The engine's settings.
+
+    Args:
+        coordinates: the space in which the optimizer moves, one of search.SPACES.
+        spent: what is gone of the budget already; one more evaluation is always made.
+        cost: what an evaluation takes of the budget.
+    """
     budget = Budget(
         evaluations=max(config.evaluations - spent, math.ceil(cost)),
         seconds=config.seconds,

@@ -20,13 +20,13 @@ from safetensors import safe_open
 from torch import Tensor
 
 from popgen.archs import build
-from popgen.baselines.rivals import Finetuned, Row
+from popgen.baselines.row import Finetuned, Row, unit_of
 from popgen.configs.search import SearchConfig
 from popgen.configs.spec import Recipe
 from popgen.data import DataSet, Part
 from popgen.errors import BrokenFile, brief
 from popgen.files import write_tensors, write_text
-from popgen.fitness import Score
+from popgen.fitness import Scored
 from popgen.jobs.searching.folder import RunFolder
 from popgen.networks.forward import task_score
 from popgen.networks.threads import threads
@@ -37,7 +37,7 @@ _TIMED = 3  # batches by which the time of all is estimated
 
 
 @dataclass(frozen=True)
-class Tuning:
+class FinetuneRun:
     """How the networks of one search are trained on."""
 
     arch: str
@@ -48,7 +48,7 @@ class Tuning:
     device: str
 
     @classmethod
-    def of(cls, arch: str, data: DataSet, config: SearchConfig) -> Tuning:
+    def of(cls, arch: str, data: DataSet, config: SearchConfig) -> FinetuneRun:
         recipe = Recipe(
             optimizer="sgd", momentum=0.9, weight_decay=5e-4, lr=config.finetune.lr, batch=config.finetune.batch
         )
@@ -56,19 +56,19 @@ class Tuning:
         device = "cuda" if config.compute.gpus and torch.cuda.is_available() else "cpu"
         return cls(arch, data, epochs, recipe, config.seed, device)
 
-    def key(self, score: Score, epochs: int) -> str:
+    def key(self, scored: Scored, epochs: int) -> str:
         """A hash of the network, the images and the recipe."""
-        how = [score.spec.config.to_json(), self.data.sha256, self.recipe.model_dump(), _CLIP, epochs, self.seed]
-        return hashlib.sha256(score.flat.cpu().numpy().tobytes() + json.dumps(how).encode()).hexdigest()
+        how = [scored.spec.config.to_json(), self.data.sha256, self.recipe.model_dump(), _CLIP, epochs, self.seed]
+        return hashlib.sha256(scored.flat.cpu().numpy().tobytes() + json.dumps(how).encode()).hexdigest()
 
-    def train(self, score: Score, epochs: int, batches: int | None = None) -> Tensor:
+    def train(self, scored: Scored, epochs: int, batches: int | None = None) -> Tensor:
         """The weights (p,) after so many epochs on the training split, or on its first `batches` batches."""
-        spec, part = score.spec, self.data.train
+        spec, part = scored.spec, self.data.train
         if batches is not None:
             part = part.take(torch.arange(min(len(part), batches * self.recipe.batch)))
         with threads(1):
             net = build(spec.config, seed=0)
-            net.load_state_dict(spec.to_state(score.flat.cpu()), strict=False)
+            net.load_state_dict(spec.to_state(scored.flat.cpu()), strict=False)
             fit(
                 net.to(self.device),
                 spec.config,
@@ -79,17 +79,17 @@ class Tuning:
             )
         return spec.to_flat(net.cpu().state_dict())
 
-    def seconds(self, score: Score) -> float:
+    def seconds(self, scored: Scored) -> float:
         """About how long an epoch takes."""
-        self.train(score, 1, batches=1)  # the first call pays for caches
+        self.train(scored, 1, batches=1)  # the first call pays for caches
         began = time.perf_counter()
-        self.train(score, 1, batches=_TIMED)
+        self.train(scored, 1, batches=_TIMED)
         images = min(len(self.data.train), _TIMED * self.recipe.batch)
         return (time.perf_counter() - began) * len(self.data.train) / images
 
 
 def finetune(
-    rows: list[Row], tuning: Tuning, folder: RunFolder, card: dict[str, str], say: Callable[[str], None]
+    rows: list[Row], run: FinetuneRun, folder: RunFolder, card: dict[str, str], say: Callable[[str], None]
 ) -> tuple[list[Row], dict[str, Any]]:
     """The rows with their accuracies after fine-tuning, and what result.json says of it.
 
@@ -99,62 +99,58 @@ def finetune(
     Raises:
         BrokenFile: the figures that are kept cannot be read.
     """
-    kept, most = _Kept(folder, tuning.arch), tuning.epochs[-1]
+    kept, most = _Kept(folder, run.arch), run.epochs[-1]
     wanted = {
-        tuning.key(row.score, epochs): (row, epochs)
-        for row in rows
-        if row.score is not None
-        for epochs in tuning.epochs
+        run.key(row.scored, epochs): (row, epochs) for row in rows if row.scored is not None for epochs in run.epochs
     }
     [winner] = [key for key, (row, epochs) in wanted.items() if row.name == "search" and epochs == most]
     todo = {key: one for key, one in wanted.items() if not kept.has(key, most if key == winner else None)}
     if todo:
-        _announce(list(todo.values()), tuning, say)
+        _announce(list(todo.values()), run, say)
     for key, (row, epochs) in todo.items():
-        kept.add(key, _train(row, epochs, key, tuning, folder if key == winner else None, card, say))
+        kept.add(key, _train(row, epochs, key, run, folder if key == winner else None, card, say))
     tuned = [
         row
-        if row.score is None
-        else replace(row, finetuned=[kept.figures[tuning.key(row.score, epochs)] for epochs in tuning.epochs])
+        if row.scored is None
+        else replace(row, finetuned=[kept.figures[run.key(row.scored, epochs)] for epochs in run.epochs])
         for row in rows
     ]
-    recipe = tuning.recipe.model_dump(exclude={"epochs"}) | {"clip": _CLIP}
-    weights = str(folder.finetuned_weights(tuning.arch, most))
-    return tuned, {"epochs": list(tuning.epochs), "recipe": recipe, "device": tuning.device, "weights": weights}
+    recipe = run.recipe.model_dump(exclude={"epochs"}) | {"clip": _CLIP}
+    weights = str(folder.finetuned_weights(run.arch, most))
+    return tuned, {"epochs": list(run.epochs), "recipe": recipe, "device": run.device, "weights": weights}
 
 
-def _announce(todo: list[tuple[Row, int]], tuning: Tuning, say: Callable[[str], None]) -> None:
-    epochs, images = sum(epochs for _, epochs in todo), len(tuning.data.train)
-    assert todo[0][0].score is not None
-    seconds = epochs * tuning.seconds(todo[0][0].score)
+def _announce(todo: list[tuple[Row, int]], run: FinetuneRun, say: Callable[[str], None]) -> None:
+    epochs, images = sum(epochs for _, epochs in todo), len(run.data.train)
+    assert todo[0][0].scored is not None
+    seconds = epochs * run.seconds(todo[0][0].scored)
     about = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-    say(
-        f"{tuning.arch}: fine-tuning, {len(todo)} trainings of together {epochs} epochs of {images} images, about {about}"
-    )
+    say(f"{run.arch}: fine-tuning, {len(todo)} trainings of together {epochs} epochs of {images} images, about {about}")
 
 
 def _train(
     row: Row,
     epochs: int,
     key: str,
-    tuning: Tuning,
+    run: FinetuneRun,
     folder: RunFolder | None,
     card: dict[str, str],
     say: Callable[[str], None],
 ) -> Finetuned:
     """Train one row's network; the weights are written before their figures, so that figures never stand alone."""
-    assert row.score is not None
-    spec, flat = row.score.spec, tuning.train(row.score, epochs)
-    found = Finetuned(epochs, *(task_score(spec, flat, part) for part in (tuning.data.val, tuning.data.test)))
+    assert row.scored is not None
+    spec, flat = row.scored.spec, run.train(row.scored, epochs)
+    scores = [task_score(spec, flat, part) for part in (run.data.val, run.data.test)]
+    found = Finetuned(epochs, scores[0], scores[1], unit_of(row.scored))
     said = (
         "" if flat.isfinite().all() else ", and its weights are no finite numbers any more: try a lower --finetune-lr"
     )
-    say(f"{tuning.arch}: {row.name} after {epochs} epochs: val accuracy {found.val_accuracy:.3f}{said}")
+    say(f"{run.arch}: {row.name} after {epochs} epochs: val {found.unit} {found.val_score:.3f}{said}")
     if folder is not None:
-        recipe = tuning.recipe.model_copy(update={"epochs": epochs}).model_dump_json()
+        recipe = run.recipe.model_copy(update={"epochs": epochs}).model_dump_json()
         state = spec.to_state(flat)
         write_tensors(
-            folder.finetuned_weights(tuning.arch, epochs), state, card | {"finetuned": recipe, "finetune_key": key}
+            folder.finetuned_weights(run.arch, epochs), state, card | {"finetuned": recipe, "finetune_key": key}
         )
     return found
 
@@ -169,8 +165,8 @@ class _Kept:
         if self._file.exists():
             try:
                 content = json.loads(self._file.read_text())
-                self.figures = {key: Finetuned(**one) for key, one in content.items()}
-            except (ValueError, TypeError, AttributeError) as error:
+                self.figures = {key: Finetuned.from_json(one) for key, one in content.items()}
+            except (ValueError, TypeError, AttributeError, KeyError) as error:
                 raise BrokenFile(
                     f"{self._file} cannot be read", brief(error), "Delete it; fine-tuning is then repeated."
                 ) from error
@@ -189,8 +185,5 @@ class _Kept:
 
     def add(self, key: str, figures: Finetuned) -> None:
         self.figures[key] = figures
-        content = {
-            key: {"epochs": one.epochs, "val_accuracy": one.val_accuracy, "test_accuracy": one.test_accuracy}
-            for key, one in self.figures.items()
-        }
+        content = {key: one.to_json() for key, one in self.figures.items()}
         write_text(self._file, json.dumps(content, indent=1) + "\n")

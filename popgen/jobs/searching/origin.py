@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from popgen.errors import BadInput, BrokenFile, NotFound, PopgenError
 from popgen.generator import Generator
 from popgen.generator.unseen import Target, find_target
 from popgen.refs import asset
-from popgen.zoo import Zoo
+from popgen.zoo import Checkpoint, Zoo
 
 BUILT_IN = "digits"
 
@@ -78,6 +79,21 @@ def open_zoo(name: str | None, generator: Generator) -> Zoo | None:
             if zoo.sha256 == generator.provenance.zoo_sha256:
                 return zoo
     return None
+
+
+def expert_records(zoo: Zoo, arch: str) -> list[Checkpoint]:
+    """The checkpoints of an architecture whose outputs mean the same: those of the most frequent class names.
+
+    Raises:
+        BadInput: all of them are held out.
+    """
+    records = zoo.select(arch=arch, held_out=False)
+    if not records:
+        raise BadInput(
+            f"the zoo {zoo.folder} holds out all networks of {arch!r}", "no search may use them", "Name another zoo."
+        )
+    [(classes, _)] = Counter(r.classes for r in records).most_common(1)
+    return [r for r in records if r.classes == classes]
 
 
 def _generated(config: SearchConfig, generator: Generator, remarks: tuple[str, ...]) -> Origin:

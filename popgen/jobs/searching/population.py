@@ -10,7 +10,7 @@ from popgen.configs.sampling import Sampling
 from popgen.configs.search import SearchConfig
 from popgen.data import DataSet
 from popgen.generator import Generator
-from popgen.generator.generator import Control
+from popgen.generator.controls import Control
 from popgen.generator.model.conditions import Description
 from popgen.jobs.searching.folder import RunFolder
 from search import Population, best_of

@@ -63,7 +63,7 @@ def test_a_head_is_remapped_by_synonyms() -> None:
     spec = ArchSpec.from_config("mlp-s")
     folder = named("aeroplane", "Bird", "car")
     fitness = make_fitness(spec, folder, classes)
-    assert (fitness.head, fitness.rows) == ("remap", (0, 2, 1))
+    assert (fitness.head, fitness.head_rows) == ("remap", (0, 2, 1))
     same_order = named("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "lorry")
     assert make_fitness(spec, same_order, classes).head == "keep"
 

@@ -58,7 +58,7 @@ def test_arrays_and_files_give_every_image_its_own(tmp_path: Path, splits: tuple
     data = load_data(save_npz(tmp_path / "x.npz", splits) + behind)
     groups = load_groups(data, None)
     who = [grey(1 - v if inverted else v) for v in data.val.inputs[:, 0, 0, 0].tolist()]
-    assert [groups.names[i] for i in groups.of] == [group_of(i) for i in who]
+    assert [groups.names[i] for i in groups.index] == [group_of(i) for i in who]
     assert sum(groups.counts.values()) == len(data.val)
     name, files = save_folder(tmp_path / "images", splits)
     data = load_data(name + behind)
@@ -66,7 +66,7 @@ def test_arrays_and_files_give_every_image_its_own(tmp_path: Path, splits: tuple
     table.write_text("file,group,note\n" + "".join(f"{file},{group_of(i)},\n" for file, i in files.items()))
     groups = load_groups(data, str(table))
     who = [grey(1 - v if inverted else v) for v in data.val.inputs[:, 0, 0, 0].tolist()]
-    assert [groups.names[i] for i in groups.of] == [group_of(i) for i in who]
+    assert [groups.names[i] for i in groups.index] == [group_of(i) for i in who]
 
 
 def test_a_folder_with_train_alone(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_a_folder_with_train_alone(tmp_path: Path) -> None:
     data, table = load_data(name), tmp_path / "groups.csv"
     table.write_text("group,file\n" + "".join(f"{group_of(i)},./{file}\n" for file, i in files.items()))
     groups = load_groups(data, str(table))
-    assert [groups.names[i] for i in groups.of] == [group_of(grey(v)) for v in data.val.inputs[:, 0, 0, 0].tolist()]
+    assert [groups.names[i] for i in groups.index] == [group_of(grey(v)) for v in data.val.inputs[:, 0, 0, 0].tolist()]
 
 
 def test_rows_of_any_data_set(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_rows_of_any_data_set(tmp_path: Path) -> None:
     rows = list(range(len(data.val)))
     table.write_text("index,group\n" + "".join(f"{i},{'odd' if i % 2 else 'even'}\n" for i in rows[::-1]))
     groups = load_groups(data, str(table))
-    assert groups.names == ("even", "odd") and groups.of.tolist() == [i % 2 for i in rows]
+    assert groups.names == ("even", "odd") and groups.index.tolist() == [i % 2 for i in rows]
 
 
 def test_what_is_refused(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 
 from popgen.archs import ArchSpec, build
 from popgen.data import Part, load_data
-from popgen.fitness import Fitness, LatentObjective, Score, SgdSteps, fit_ridge_head, make_fitness
-from popgen.fitness.candidate import classification_loss
+from popgen.fitness import Fitness, LatentObjective, Scored, SgdSteps, fit_ridge_head, make_fitness
+from popgen.fitness.loss import classification_loss
 from popgen.fitness.sgd import take_steps
 from popgen.generator import Generator
 from popgen.networks.forward import network_features
@@ -74,7 +74,7 @@ def test_batches_go_through_the_images() -> None:
     assert [len(rows) for rows in SgdSteps(steps=2, batch=50).batches(7)] == [7, 7]
 
 
-def plain(score: Score, part: Part) -> tuple[float, float]:
+def plain(score: Scored, part: Part) -> tuple[float, float]:
     """Loss and accuracy of the returned state dict in a plain module."""
     net = build(score.spec.config, seed=5).eval()
     net.load_state_dict(score.state(), strict=False)
@@ -92,7 +92,7 @@ def test_what_is_scored_is_what_is_returned(arch: str, batch_norm: str) -> None:
     score, before = fitness.score(flat), without.score(flat)
     assert torch.equal(score.flat, take_steps(spec, before.flat, data.train.inputs, data.train.targets, sgd))
     loss, accuracy = plain(score, data.val)
-    assert (score.loss, score.accuracy) == (pytest.approx(loss, rel=1e-4), pytest.approx(accuracy))
+    assert (score.loss, score.score) == (pytest.approx(loss, rel=1e-4), pytest.approx(accuracy))
     assert score.loss < before.loss - 0.05  # trained on another rotation, it learns this one
     weights = torch.stack([flat, flat + 0.01])
     assert [one.loss for one in fitness.score_many(weights)] == [fitness.score(one).loss for one in weights]
@@ -108,8 +108,8 @@ def test_a_refitted_head_is_trained_on_with_the_rest() -> None:
     score = fitness.score(flat)
     assert torch.allclose(score.flat, wanted, atol=1e-5)
     assert score.loss == pytest.approx(plain(score, data.val)[0], rel=1e-4)  # validation images alone
-    assert (fitness.images, replace(fitness, sgd=None).images) == (300, 1300)
-    assert score.accuracy >= replace(fitness, sgd=None).score(flat).accuracy - 0.02
+    assert (fitness.examples, replace(fitness, sgd=None).examples) == (300, 1300)
+    assert score.score >= replace(fitness, sgd=None).score(flat).score - 0.02
 
 
 def test_what_an_evaluation_costs() -> None:
@@ -129,7 +129,7 @@ def test_groups_follow_the_images_through_looks_and_measures() -> None:
     )
     vector = np.random.default_rng(3).normal(size=math.prod(generator.latent_shape))
     _, named = objective(vector)
-    right = fitness.score(generator.decoder("mlp-s").weights(vector)).logits.argmax(1) == data.val.targets
+    right = fitness.score(generator.decoder("mlp-s").weights(vector)).outputs.argmax(1) == data.val.targets
     assert named["worst_group_error"] == pytest.approx(max(1 - float(right[g::3].float().mean()) for g in range(3)))
     _, of_half, _ = objective.look(vector, 0.5, None)
     seen = fitness.racing_order[:150]
@@ -155,7 +155,7 @@ def test_a_published_resnet56_for_eight_classes() -> None:
     assert head.weight.shape == (8, 64) and head.bias.shape == (8,)
     with torch.no_grad():
         answers = torch.cat([net(part).argmax(1) for part in fitness.val[0].split(50)])
-    assert float((answers == val.targets).float().mean()) == pytest.approx(score.accuracy)
-    assert score.accuracy > 0.45  # of eight classes, with 96 training images
+    assert float((answers == val.targets).float().mean()) == pytest.approx(score.score)
+    assert score.score > 0.45  # of eight classes, with 96 training images
     body = [name for name in state if not name.startswith(spec.head) and state[name].is_floating_point()]
     assert all(torch.equal(score.state()[name], state[name]) for name in body)

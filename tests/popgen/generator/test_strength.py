@@ -127,7 +127,7 @@ def test_a_search_says_and_records_the_choice(generator: Generator, tmp_path: Pa
 
     def details(name: str, of: Path | str) -> dict[str, object]:
         config = SearchConfig(archs=["mlp-s"], data="digits/rotate:45", generator=str(of), **settings)
-        return search(config, str(tmp_path / name), say=said.append)[0].details
+        return search(config, str(tmp_path / name), say=said.append)[0].details.to_json()
 
     found = details("run", folder)
     information = found["mutual_information"]

@@ -25,7 +25,7 @@ from popgen.networks.folding import fold_batch_norm
 from popgen.networks.forward import network_features, network_outputs
 from popgen.networks.passes import Passes
 from popgen.networks.skeleton import skeleton
-from popgen.weights.mask import Parts
+from popgen.weights.mask import Mask
 
 
 class Branching(nn.Module):
@@ -190,9 +190,9 @@ def test_no_features_without_a_head() -> None:
 # Layers that all candidates share
 
 
-def parts_of(spec: ArchSpec, patterns: tuple[str, ...], base: Tensor) -> Parts:
+def parts_of(spec: ArchSpec, patterns: tuple[str, ...], base: Tensor) -> Mask:
     mask = [torch.full((t.size,), any(fnmatchcase(t.name, p) for p in patterns)) for t in spec.tensors]
-    return Parts(torch.cat(mask), base, "")
+    return Mask(torch.cat(mask), base, "")
 
 
 @pytest.mark.parametrize(
@@ -211,15 +211,15 @@ def parts_of(spec: ArchSpec, patterns: tuple[str, ...], base: Tensor) -> Parts:
 def test_shared_layers_are_run_once_and_change_nothing(name: str, patterns: tuple[str, ...], shared: int) -> None:
     spec = spec_of(name)
     base, inputs = drawn(spec), images(spec)
-    parts = parts_of(spec, patterns, base)
-    once, whole = Passes(spec, inputs, parts.fixed(spec)), Passes(spec, inputs)
+    mask = parts_of(spec, patterns, base)
+    once, whole = Passes(spec, inputs, mask.fixed(spec)), Passes(spec, inputs)
     calls = []
     first = once._cut.before if once._cut else None
     if first is not None:
         first.register_forward_hook(lambda *_: calls.append(1))
     said = f"the layers of {shared} shared tensors only once"
     assert once.text == whole.text + (f", {said}" if shared else "")
-    candidates = [parts.compose(drawn(spec, seed)) for seed in (1, 2)]
+    candidates = [mask.compose(drawn(spec, seed)) for seed in (1, 2)]
     strange = drawn(spec, 3)
     for flat in (candidates[0], strange, candidates[1]):
         assert torch.equal(once.outputs(flat), whole.outputs(flat))
@@ -249,9 +249,9 @@ def test_many_at_once(name: str) -> None:
     assert torch.equal(passes.outputs_of_many(weights), torch.stack([passes.outputs(flat) for flat in weights]))
     assert torch.allclose(passes._vectorised(weights), passes.outputs_of_many(weights), rtol=1e-4, atol=1e-4)
     head = spec.head + "*"
-    parts = parts_of(spec, (head,), weights[0])
-    weights = parts.compose(weights)
-    once = Passes(spec, inputs, parts.fixed(spec))
+    mask = parts_of(spec, (head,), weights[0])
+    weights = mask.compose(weights)
+    once = Passes(spec, inputs, mask.fixed(spec))
     assert torch.allclose(once._vectorised(weights), passes.outputs_of_many(weights), rtol=1e-4, atol=1e-4)
 
 
@@ -275,8 +275,8 @@ def test_an_objective_of_parts_is_worth_what_its_whole_networks_are(arch: str, h
     spec = generator.spec(arch)
     fitness = make_fitness(spec, data, data.classes, head)
     last = {"cnn-s": ("3.*", "6.*"), "resnet-s": ("layer2*", "linear*")}[arch]
-    parts = parts_of(spec, last, drawn(spec))
-    decoder = replace(generator.decoder(arch), parts=parts)
+    mask = parts_of(spec, last, drawn(spec))
+    decoder = replace(generator.decoder(arch), mask=mask)
     objective = LatentObjective(decoder, fitness, rungs=(0.5,))
     vector = np.random.default_rng(0).normal(size=generator.codes[0].numel())
     score = fitness.score(decoder.weights(vector))

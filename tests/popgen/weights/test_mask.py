@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from popgen.archs import ArchSpec, build
 from popgen.errors import PopgenError
 from popgen.generator import Generator
-from popgen.weights.mask import check_parts, read_parts
+from popgen.weights.mask import check_mask, read_mask
 
 
 @pytest.fixture
@@ -26,9 +26,9 @@ def base(tmp_path: Path) -> str:
 @pytest.mark.parametrize("patterns", [["head"], ["*running_*", "head"], ["*"]])
 def test_matching_tensors_are_generated_and_others_kept(base: str, patterns: list[str]) -> None:
     spec = ArchSpec.from_config("resnet-s")
-    parts = read_parts(spec, patterns, base)
-    assert parts.sha256 == hashlib.sha256(Path(base).read_bytes()).hexdigest()
-    states = [spec.to_state(flat) for flat in parts.compose(torch.full((2, spec.size), 9.0))]
+    mask = read_mask(spec, patterns, base)
+    assert mask.sha256 == hashlib.sha256(Path(base).read_bytes()).hexdigest()
+    states = [spec.to_state(flat) for flat in mask.compose(torch.full((2, spec.size), 9.0))]
     kept = build("resnet-s", seed=5).state_dict()
     for tensor in spec.tensors:
         chosen = "*" in patterns or tensor.name.startswith(spec.head + ".")
@@ -42,12 +42,12 @@ def test_matching_tensors_are_generated_and_others_kept(base: str, patterns: lis
 def test_a_decoder_composes_what_it_decodes(base: str) -> None:
     generator = Generator.from_pretrained("digits")
     decoder = generator.decoder("resnet-s")
-    parts = read_parts(generator.spec("resnet-s"), ["head"], base)
+    mask = read_mask(generator.spec("resnet-s"), ["head"], base)
     latents = torch.randn(3, 32, generator=torch.Generator().manual_seed(0))
-    some, every = replace(decoder, parts=parts).weights_of_many(latents), decoder.weights_of_many(latents)
-    assert torch.equal(some[:, parts.mask], every[:, parts.mask])
-    assert torch.equal(some[:, ~parts.mask], parts.base[~parts.mask].expand(3, -1))
-    assert torch.equal(replace(decoder, parts=parts).to("cpu").weights(latents[0]), some[0])
+    some, every = replace(decoder, mask=mask).weights_of_many(latents), decoder.weights_of_many(latents)
+    assert torch.equal(some[:, mask.generated], every[:, mask.generated])
+    assert torch.equal(some[:, ~mask.generated], mask.base[~mask.generated].expand(3, -1))
+    assert torch.equal(replace(decoder, mask=mask).to("cpu").weights(latents[0]), some[0])
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_options_that_do_not_go_together(
     archs: list[str], patterns: list[str], base: str | None, pieces: list[str]
 ) -> None:
     with pytest.raises(PopgenError) as caught:
-        check_parts(archs, patterns, base)
+        check_mask(archs, patterns, base)
     assert all(piece in str(caught.value) for piece in pieces), str(caught.value)
 
 
@@ -88,5 +88,5 @@ def test_files_and_globs_that_do_not_fit(
     elif isinstance(content, bytes):
         Path(base).write_bytes(content)
     with pytest.raises(PopgenError) as caught:
-        read_parts(ArchSpec.from_config(arch), [pattern], base)
+        read_mask(ArchSpec.from_config(arch), [pattern], base)
     assert all(piece in str(caught.value) for piece in pieces), str(caught.value)

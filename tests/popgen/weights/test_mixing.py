@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from popgen.archs import ArchSpec
-from popgen.weights.mask import Parts
+from popgen.weights.mask import Mask
 from popgen.weights.mixing import MAX_GROUPS, STEP, layer_groups, low_rank, mixture
 
 SPEC = ArchSpec.from_config("resnet-s")
@@ -87,8 +87,8 @@ def test_decoders_are_picklable_and_know_parts(kind: str) -> None:
     base, other = experts(2)
     kept = torch.zeros(SPEC.size, dtype=torch.bool)
     kept[-10:] = True
-    parts = Parts(kept, torch.full((SPEC.size,), 7.0), "")
-    decoder = mixture(SPEC, base, other[None], parts) if kind == "mix" else low_rank(SPEC, base, 2, 0, parts)
+    mask = Mask(kept, torch.full((SPEC.size,), 7.0), "")
+    decoder = mixture(SPEC, base, other[None], mask) if kind == "mix" else low_rank(SPEC, base, 2, 0, mask)
     vectors = np.random.default_rng(0).normal(size=(3, decoder.dim))
     made = decoder.weights_of_many(vectors)
     assert bool((made[:, :-10] == 7).all()) and not bool((made[:, -10:] == 7).any())

@@ -120,7 +120,7 @@ def test_experts_of_the_generators_own_zoo(popgen: Any, here: Path) -> None:
     [result] = called.results
     rows = {row["name"]: row for row in result["rows"]}
     assert rows["search"]["test_accuracy"] > rows["best_zoo"]["test_accuracy"] + 0.03
-    assert result["details"]["groups"] == ["0", "3", "head"] and len(result["details"]["experts"]) == 8
+    assert result["details"]["layer_groups"] == ["0", "3", "head"] and len(result["details"]["experts"]) == 8
 
 
 def test_a_generator_under_generators_is_taken(popgen: Any, here: Path) -> None:

@@ -1,0 +1,75 @@
+"""How a candidate is finished before it is scored: a list of functions from weights to weights, chosen before the run.
+
+Batch norm first, then the head, then steps of SGD on the whole network. A refitted head also gives its leave-one-out loss, because a head
+that is fitted to few examples flatters its own score on them; steps of SGD after it make that loss meaningless.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from popgen.archs import ArchSpec
+from popgen.fitness.heads import fit_ridge_head
+from popgen.fitness.sgd import SgdSteps, take_steps
+from popgen.networks.batchnorm import reestimate
+
+Examples = tuple[Tensor, Tensor]  # prepared inputs and targets
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """Weights (p,) on the way to being finished, and the leave-one-out loss of a head that is as it was refitted."""
+
+    flat: Tensor
+    loo_loss: float | None = None
+
+
+Finish = Callable[[Unfinished], Unfinished]
+
+
+def batch_norm_of(spec: ArchSpec, inputs: Tensor) -> Finish:
+    """Measure the running statistics of batch norm anew on training inputs."""
+    return lambda weights: Unfinished(reestimate(spec, weights.flat, inputs), weights.loo_loss)
+
+
+def remapped_head(spec: ArchSpec, finished: ArchSpec, rows: tuple[int, ...]) -> Finish:
+    """Keep the head's rows of the data set's classes, in their order; `finished` is the network with as many outputs."""
+
+    def finish(weights: Unfinished) -> Unfinished:
+        state = spec.to_state(weights.flat)
+        bias = state.get(f"{spec.head}.bias", torch.zeros(spec.config.classes))
+        chosen = list(rows)
+        head = state[f"{spec.head}.weight"][chosen], bias[chosen]
+        return Unfinished(_with_head(spec, finished, weights.flat, *head))
+
+    return finish
+
+
+def refitted_head(spec: ArchSpec, finished: ArchSpec, targets: Tensor, features: Callable[[Tensor], Tensor]) -> Finish:
+    """Fit the head in closed form to the training targets.
+
+    Args:
+        features: what enters the head (n, f) on the training inputs, for weights (p,).
+    """
+    intercept = any(tensor.name == f"{spec.head}.bias" for tensor in spec.tensors)
+
+    def finish(weights: Unfinished) -> Unfinished:
+        head = fit_ridge_head(features(weights.flat), targets, finished.config.classes, intercept)
+        flat = _with_head(spec, finished, weights.flat, head.weight, head.bias)
+        return Unfinished(flat, head.loss + 1 - head.accuracy)
+
+    return finish
+
+
+def steps_of_sgd(finished: ArchSpec, train: Examples, sgd: SgdSteps) -> Finish:
+    """Train the whole network for some steps."""
+    return lambda weights: Unfinished(take_steps(finished, weights.flat, *train, sgd))
+
+
+def _with_head(spec: ArchSpec, finished: ArchSpec, flat: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    state = {**spec.to_state(flat), f"{spec.head}.weight": weight, f"{spec.head}.bias": bias}
+    return finished.to_flat(state)  # which leaves the bias out where the head has none

@@ -1,0 +1,263 @@
+"""The search of one architecture: begin, evaluate, keep the best, make the table."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from popgen import __version__
+from popgen.baselines.row import Row
+from popgen.configs.search import SearchConfig
+from popgen.data.classes import renamed_classes
+from popgen.errors import BadInput
+from popgen.fitness import Fitness, LatentObjective, Scored
+from popgen.jobs.searching.checks import ArchSearch, Prepared, engine_settings
+from popgen.jobs.searching.details import FrontPoint, SearchDetails
+from popgen.jobs.searching.experts import ExpertSource
+from popgen.jobs.searching.finetune import FinetuneRun, finetune
+from popgen.jobs.searching.folder import RunFolder
+from popgen.jobs.searching.source import GeneratorSource, Source
+from popgen.tasks import score_key
+from search import LocalPool, Pool, Population, Progress, RayPool, RaySession, SearchResult, run_search
+
+OnEvaluation = Callable[[str, Progress], None]  # architecture, state of its search
+_RAY_PAYS = 20.0  # seconds of evaluations in one process from which starting Ray (about 8 s) is worth it
+
+
+@dataclass(frozen=True)
+class Found:
+    """The result of one architecture; `row("search").test_score` is the figure to quote."""
+
+    arch: str
+    data: str
+    run: str
+    weights: str  # path of a plain state dict
+    rows: list[Row]
+    details: SearchDetails
+
+    def row(self, name: str) -> Row:
+        """A row of the table by its name."""
+        return next(r for r in self.rows if r.name == name)
+
+    def to_json(self) -> dict[str, Any]:
+        """The keys of result.json and --json; they are stable."""
+        plain = {"arch": self.arch, "data": self.data, "run": self.run, "weights": self.weights}
+        return {**plain, "rows": [row.to_json() for row in self.rows], "details": self.details.to_json()}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the searches of all architectures of one run share."""
+
+    config: SearchConfig
+    prepared: Prepared
+    folder: RunFolder
+    session: RaySession
+    on_evaluation: OnEvaluation | None
+    say: Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A search that is ready to be evaluated."""
+
+    one: ArchSearch
+    source: Source
+    population: Population
+    objective: LatentObjective
+    spent: int  # evaluations of the budget that are gone already, by their cost
+
+    @property
+    def fitness(self) -> Fitness:
+        """How candidates are finished and scored."""
+        return self.objective.fitness
+
+
+def search_arch(run: Run, one: ArchSearch) -> Found:
+    """Search for weights of one architecture, and write its files into the run's folder.
+
+    Raises:
+        BadInput: every candidate failed.
+    """
+    begun = begin(run, one)
+    remarks = announce(run, begun)
+    result = evaluate(run, begun)
+    if result.best_vector is None:
+        raise BadInput(
+            f"every candidate for {one.arch} failed", f"see {run.folder.history}", "Check the data set and the head."
+        )
+    best = begun.fitness.score(begun.source.decoder.weights(result.best_vector))
+    card = make_card(one, begun.fitness)
+    weights = run.folder.write_best(one.arch, best.state(), card)
+    front = write_front(run, begun, result, card)
+    rows = make_table(run, begun, result, best)
+    rows, finetuned = _finetune(run, one, rows, card)
+    details = SearchDetails.of(
+        result,
+        begun.fitness,
+        begun.population,
+        begun.source.details(),
+        groups=None if one.groups is None else one.groups.counts,
+        front=front,
+        score_key=score_key(begun.fitness.task.unit, "val"),
+        finetune=finetuned,
+        **remarks,
+    )
+    return Found(one.arch, one.data.name, str(run.folder.path), str(weights), rows, details)
+
+
+def begin(run: Run, one: ArchSearch) -> Begun:
+    """The source of candidates, the population that the search starts from, and the objective."""
+    config = run.config
+    source = make_source(run, one)
+    file = run.folder.population(one.arch)
+    if file.exists():
+        population = Population.load(file)
+    else:
+        population = source.population()
+        population.save(file)
+    decoder, fitness, centre = source.decoder, source.fitness(population), source.centre(population)
+    objective = LatentObjective(
+        decoder,
+        fitness,
+        centre if config.prior_width else None,
+        config.prior_width,
+        measures=tuple(name for name in config.objectives if name != "loss"),
+        rungs=tuple(config.rungs),
+        device="cuda" if config.compute.gpus else "cpu",
+    )
+    return Begun(one, source, population, objective, math.ceil(source.spent * fitness.cost))
+
+
+def make_source(run: Run, one: ArchSearch) -> Source:
+    """A generator's latents where there is one, else the experts of the zoo."""
+    generator, zoo = run.prepared.generator, run.prepared.zoo
+    if generator is not None:
+        return GeneratorSource(generator, zoo, one, run.config, run.say)
+    assert zoo is not None
+    return ExpertSource(zoo, one, run.config, run.folder, run.say)
+
+
+def announce(run: Run, begun: Begun) -> dict[str, Any]:
+    """Say how candidates are treated; returns what result.json keeps of it."""
+    one, fitness, say = begun.one, begun.fitness, run.say
+    renamed = renamed_classes(one.data.classes, begun.source.classes) if fitness.head != "refit" else {}
+    fitted = fitness.spec.config.inputs.remark(one.data.shape)
+    if fitted:
+        say(f"{one.arch}: {fitted}")
+    if renamed:
+        say(f"{one.arch}: classes taken as the same: {', '.join(f'{a} = {b}' for a, b in renamed.items())}")
+    steps = "" if fitness.sgd is None else f", {fitness.sgd.steps} steps of SGD: an evaluation costs {fitness.cost:.2f}"
+    batch_norm = fitness.batch_norm if fitness.spec.has_batch_norm else "none"
+    say(f"{one.arch}: head {fitness.head}, batch norm {batch_norm}{steps}")
+    run_with = begun.objective.evaluation
+    say(f"{one.arch}: candidates are run with {run_with}")
+    if begun.spent >= run.config.evaluations:
+        say(
+            f"{one.arch}: the budget of {run.config.evaluations} evaluations is gone before the search, "
+            f"by {begun.spent}: one more is made"
+        )
+    return {"renamed_classes": renamed, "images": fitted, "run_with": run_with}
+
+
+def evaluate(run: Run, begun: Begun) -> SearchResult:
+    """Run the engine until the budget is spent; a run that was stopped goes on from its history."""
+    arch, report = begun.one.arch, run.on_evaluation
+    pool = make_pool(run, begun)
+    try:
+        return run_search(
+            None,
+            begun.population,
+            engine_settings(run.config, begun.source.coordinates, begun.spent, begun.fitness.cost),
+            history_path=run.folder.history,
+            key=arch,
+            pool=pool,
+            on_evaluation=None if report is None else lambda progress: report(arch, progress),
+        )
+    finally:
+        pool.close()
+
+
+def make_pool(run: Run, begun: Begun) -> Pool:
+    """Ray actors, or this process. `auto` times one candidate: the answer does not depend on where it is computed."""
+    how, address, objective = run.config.compute, cluster_address(run.config), begun.objective
+    options: dict[str, Any] = {"gpus": how.gpus, "at_once": how.at_once, "timeout": how.timeout}
+    workers = how.workers
+    if workers == "auto" and joins_cluster(run.config):
+        return RayPool(objective, None, address, **options)
+    if workers == "auto":
+        needs_workers = how.timeout is not None or how.gpus > 0
+        count = run.config.evaluations / objective.fitness.cost
+        in_process = not needs_workers and _seconds(objective, begun.population) * count < _RAY_PAYS
+        workers = 0 if in_process else (os.cpu_count() or 1)
+    if workers == 0:
+        return LocalPool(objective, at_once=how.at_once)
+    run.session.start(workers, address)
+    return RayPool(objective, workers, address, **options)
+
+
+def write_front(run: Run, begun: Begun, result: SearchResult, card: dict[str, str]) -> list[FrontPoint]:
+    """Write the weights of each point of a Pareto front."""
+    points, names = [], run.config.objectives
+    for point in result.front:
+        scored = begun.fitness.score(begun.source.decoder.weights(point.vector))
+        file = run.folder.write_front(begun.one.arch, point.index, scored.state(), card)
+        values = dict(zip(names, point.values, strict=True))
+        points.append(FrontPoint(point.index, values, scored.score, str(file)))
+    return points
+
+
+def make_table(run: Run, begun: Begun, result: SearchResult, best: Scored) -> list[Row]:
+    """All rows: the source's, and the search itself."""
+    evaluations = begun.spent + result.evaluations
+    rows = begun.source.rows(run.folder, begun.population, begun.fitness, evaluations)
+    return [*rows, Row.of("search", evaluations, best, begun.one.data)]
+
+
+def make_card(one: ArchSearch, fitness: Fitness) -> dict[str, str]:
+    """The metadata of a file of weights: how to build the network, what its outputs mean, how it was finished.
+
+    `classes` are the names of the first outputs, in their order; a head that is kept may have more.
+    """
+    steps = {} if fitness.sgd is None else {"sgd": json.dumps(asdict(fitness.sgd))}
+    return {
+        "format": "pt",
+        "popgen": __version__,
+        "arch": one.arch,
+        "data": one.data.name,
+        "arch_config": json.dumps(fitness.finished.config.to_json()),
+        "classes": json.dumps(one.data.classes),
+        "head": fitness.head,
+        "batch_norm": fitness.batch_norm if fitness.spec.has_batch_norm else "none",
+        **steps,
+    }
+
+
+def cluster_address(config: SearchConfig) -> str | None:
+    """The Ray cluster that the user names, or RAY_ADDRESS does."""
+    return config.compute.address or os.environ.get("RAY_ADDRESS") or None
+
+
+def joins_cluster(config: SearchConfig) -> bool:
+    """Whether candidates are evaluated on a cluster that runs already."""
+    return cluster_address(config) is not None and config.compute.workers != 0
+
+
+def _finetune(
+    run: Run, one: ArchSearch, rows: list[Row], card: dict[str, str]
+) -> tuple[list[Row], dict[str, Any] | None]:
+    """The rows with their scores after fine-tuning, where that was asked for."""
+    training = FinetuneRun.of(one.arch, one.data, run.config)
+    return finetune(rows, training, run.folder, card, run.say) if training.epochs else (rows, None)
+
+
+def _seconds(objective: LatentObjective, population: Population) -> float:
+    objective(population.mean())  # the first call pays for caches
+    began = time.perf_counter()
+    objective(population.mean())
+    return time.perf_counter() - began

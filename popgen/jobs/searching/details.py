@@ -1,0 +1,108 @@
+"""What result.json says of a search besides its table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from popgen.fitness import Fitness
+from search import Population, SearchResult
+
+
+@dataclass(frozen=True)
+class FrontPoint:
+    """A point of a Pareto front: the evaluation's index, the objectives' values, its score, its file of weights."""
+
+    index: int
+    values: dict[str, float]
+    val_score: float
+    weights: str
+
+
+@dataclass(frozen=True)
+class SourceDetails:
+    """Where the candidates came from. A field that does not apply is None, and left out of result.json."""
+
+    source: str
+    space: str | None = None  # around experts: mix or low-rank
+    space_reason: str | None = None
+    # a generator's latents
+    closest: list[str] | None = None  # the training data sets closest to this one
+    strength: float | None = None  # how far the condition was trusted
+    mutual_information: dict[str, float] | None = None  # by strength, where that chose it
+    untrained: dict[str, str] | None = None  # for an architecture that the generator was not trained on
+    # experts of a zoo
+    layer_groups: list[str] | None = None  # groups of layers with coefficients of their own
+    experts: list[str] | None = None
+    expert_losses: list[float] | None = None
+    barriers: dict[str, float] | None = None
+    evaluations_before: int | None = None
+
+
+@dataclass(frozen=True)
+class SearchDetails:
+    """How one architecture was searched. `to_json` has the keys of result.json; they are stable."""
+
+    head: str
+    batch_norm: str
+    space: str | None
+    space_reason: str | None
+    space_dim: int | None
+    best_index: int | None
+    best_origin: str | None
+    failures: int
+    seconds: float
+    stopped_by: str
+    looks: int
+    population: int
+    validation_images: int
+    cost: float  # of an evaluation, in passes over the validation examples
+    sgd: dict[str, Any] | None
+    groups: Mapping[str, int] | None  # validation examples in each group, where groups count
+    origin: SourceDetails
+    renamed_classes: dict[str, str]
+    images: str  # what was done to the examples for the network
+    run_with: str
+    front: list[FrontPoint] = field(default_factory=list)
+    score_key: str = "val_accuracy"  # the key of a front's scores
+    finetune: dict[str, Any] | None = None
+    contamination: dict[str, Any] | None = None
+
+    @classmethod
+    def of(
+        cls, result: SearchResult, fitness: Fitness, population: Population, origin: SourceDetails, **rest: Any
+    ) -> SearchDetails:
+        """The details of an engine's result."""
+        return cls(
+            head=fitness.head,
+            batch_norm=fitness.batch_norm,
+            space=origin.space or result.space_name,
+            space_reason=origin.space_reason or result.space_reason,
+            space_dim=result.space_dim,
+            best_index=result.best_index,
+            best_origin=result.best_origin,
+            failures=result.failures,
+            seconds=round(result.seconds, 3),
+            stopped_by=result.stopped_by,
+            looks=result.looks,
+            population=len(population),
+            validation_images=len(fitness.val[1]),
+            cost=fitness.cost,
+            sgd=None if fitness.sgd is None else asdict(fitness.sgd),
+            origin=origin,
+            **rest,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """A flat dict of JSON types, without what does not apply."""
+        nested = ("origin", "front", "score_key")
+        content = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in nested}
+        content |= {name: value for name, value in asdict(self.origin).items() if value is not None}
+        content["front"] = [
+            {"index": p.index, "values": p.values, self.score_key: p.val_score, "weights": p.weights}
+            for p in self.front
+        ]
+        optional = ("sgd", "groups", "finetune", "contamination")
+        left_out = {name for name in optional if content[name] is None} | ({"front"} if not self.front else set())
+        return {name: value for name, value in content.items() if name not in left_out}
