@@ -33,5 +33,5 @@ found = popgen.search(
     "cnn-s", "digits/rotate:15", generator=str(folder / "generator"), zoo=str(folder / "zoo"), out=str(folder / "run")
 )
 print(
-    f"test accuracy {found[0].row('search').test_accuracy:.3f}, best of the zoo {found[0].row('best_zoo').test_accuracy:.3f}"
+    f"test accuracy {found[0].row('search').test_score:.3f}, best of the zoo {found[0].row('best_zoo').test_score:.3f}"
 )

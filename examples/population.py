@@ -15,6 +15,4 @@ for weights in generator.decode("mlp-s", latents):
     print(f"generated: validation accuracy {task_score(generator.spec('mlp-s'), weights, data.val):.3f}")
 
 expert = popgen.retrieve("cnn-s", "digits/rotate:30", "runs/expert.safetensors")
-print(
-    f"retrieved {expert.id}: test accuracy {expert.test_accuracy:.3f}, the original's {expert.original_test_accuracy:.3f}"
-)
+print(f"retrieved {expert.id}: test accuracy {expert.test_score:.3f}, the original's {expert.original_test_score:.3f}")

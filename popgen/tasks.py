@@ -73,3 +73,13 @@ def score_key(unit: str, split: str) -> str:
     ('val_accuracy', 'val_score')
     """
     return f"{split}_accuracy" if unit == "accuracy" else f"{split}_score"
+
+
+def keyed_scores(unit: str, **scores: float | None) -> dict[str, float | str | None]:
+    """Scores under the keys of records and JSON; a unit other than accuracy stands beside them.
+
+    >>> keyed_scores("accuracy", val=0.5), keyed_scores("perplexity", val=0.5)
+    ({'val_accuracy': 0.5}, {'val_score': 0.5, 'unit': 'perplexity'})
+    """
+    keyed: dict[str, float | str | None] = {score_key(unit, split): value for split, value in scores.items()}
+    return keyed if unit == "accuracy" else {**keyed, "unit": unit}

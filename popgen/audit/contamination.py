@@ -31,6 +31,8 @@ def contamination(
         `checked` and `not_checked`: names of training sets, the latter not on this machine (nothing is downloaded for this).
     """
     shared, checked, not_checked = [], [], []
+    if not data.has_images:  # only images are compared
+        return {"shared": [], "checked": [], "not_checked": []}
     plain = _plain(data.name)
     own = data if plain == data.name else _local(plain, data_dir, required=True) or data
     for name, foreign in sorted(_trained_on(generator, zoo).items()):
@@ -47,8 +49,11 @@ def contamination(
     return {"shared": shared, "checked": checked, "not_checked": not_checked}
 
 
-def say_contamination(found: dict[str, Any], data: str, say: Callable[[str], None]) -> None:
-    """A line for every affected data set, and one for those that are not here."""
+def say_contamination(found: dict[str, Any], data_set: DataSet, say: Callable[[str], None]) -> None:
+    """A line for every affected data set, and one for those that were not compared."""
+    data = data_set.name
+    if not data_set.has_images:
+        say(f"{data}: its examples are not compared with those that checkpoints were trained on; only images are")
     for one in found["shared"]:
         texts = [
             f"{one[split]['exact'] + one[split]['near']} of {one[split]['of']} {name} images "

@@ -9,7 +9,7 @@ from typing import Any
 from popgen.data import DataSet
 from popgen.fitness import Scored
 from popgen.networks.forward import task_score
-from popgen.tasks import get_task, score_key
+from popgen.tasks import get_task, keyed_scores, score_key
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Finetuned:
 
     def to_json(self) -> dict[str, Any]:
         """The keys in result.json."""
-        return {"epochs": self.epochs, **_scores(self.val_score, self.test_score, self.unit)}
+        return {"epochs": self.epochs, **keyed_scores(self.unit, val=self.val_score, test=self.test_score)}
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Finetuned:
@@ -61,7 +61,7 @@ class Row:
         return {
             "name": self.name,
             "evaluations": self.evaluations,
-            **_scores(self.val_score, self.test_score, self.unit),
+            **keyed_scores(self.unit, val=self.val_score, test=self.test_score),
             "val_loss": self.val_loss,
             "finetuned": [one.to_json() for one in self.finetuned],
         }
@@ -87,9 +87,3 @@ def test_score(scored: Scored, data: DataSet) -> float:
 
 
 test_score.__test__ = False  # type: ignore[attr-defined]  # not a test for pytest
-
-
-def _scores(val: float, test: float, unit: str) -> dict[str, Any]:
-    """Scores under the keys of their unit; a unit other than accuracy stands beside them."""
-    scores: dict[str, Any] = {score_key(unit, "val"): val, score_key(unit, "test"): test}
-    return scores if unit == "accuracy" else {**scores, "unit": unit}

@@ -49,8 +49,8 @@ def generate_command(arch: list[str], out: str, as_json: bool, **options: Any) -
     if as_json:
         click.echo(json.dumps({"networks": [g.to_json() for g in made]}, indent=1))
         return
-    rows = [[g.weights, "-" if g.val_accuracy is None else f"{g.val_accuracy:.3f}"] for g in made]
-    table(f"generated for {config.describe or config.data}", ["weights", "val accuracy"], rows)
+    rows = [[g.weights, "-" if g.val_score is None else f"{g.val_score:.3f}"] for g in made]
+    table(f"generated for {config.describe or config.data}", ["weights", f"val {made[0].unit}"], rows)
 
 
 @click.command("retrieve")
@@ -78,8 +78,8 @@ def retrieve_command(
         click.echo(json.dumps(got.to_json(), indent=1))
         return
     rows = [
-        ["original", f"{got.original_val_accuracy:.3f}", f"{got.original_test_accuracy:.3f}"],
-        ["retrieved", f"{got.val_accuracy:.3f}", f"{got.test_accuracy:.3f}"],
+        ["original", f"{got.original_val_score:.3f}", f"{got.original_test_score:.3f}"],
+        ["retrieved", f"{got.val_score:.3f}", f"{got.test_score:.3f}"],
     ]
-    table(got.id, ["", "val accuracy", "test accuracy"], rows)
+    table(got.id, ["", f"val {got.unit}", f"test {got.unit}"], rows)
     click.echo(f"weights: {got.weights}")

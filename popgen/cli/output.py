@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -15,6 +16,7 @@ from search import Progress as SearchProgress
 if TYPE_CHECKING:
     from search.sweep.sweep import SweepProgress  # brings Ray
 
+_WIDEST = 1000  # characters of a table's row
 _PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
 
 
@@ -30,7 +32,11 @@ def table(title: str, columns: list[str], rows: list[list[str]], last_bold: bool
         shown.add_column(column, justify="left" if i == 0 else "right", no_wrap=True)
     for i, row in enumerate(rows):
         shown.add_row(*row, style="bold" if last_bold and i == len(rows) - 1 else None)
-    Console(soft_wrap=True).print(shown)
+    console = Console(soft_wrap=True)
+    wanted = Measurement.get(console, console.options.update(max_width=_WIDEST), shown).maximum
+    Console(soft_wrap=True, width=max(console.width, wanted)).print(
+        shown
+    )  # a narrow terminal wraps, and cuts nothing off
 
 
 class _Bars:

@@ -193,15 +193,15 @@ def list_command(folder: str, arch: str | None, data: str | None, each: bool, as
         click.echo(json.dumps({**_summary(found), "checkpoints": [_row(r) for r in records]}))
     elif each:
         _table(
-            ["id", "lineage", "held out", "test accuracy"],
-            [[r.id, r.lineage, "yes" if r.held_out else "", _accuracy([r])] for r in records],
+            ["id", "lineage", "held out", "test score"],
+            [[r.id, r.lineage, "yes" if r.held_out else "", _mean_score([r])] for r in records],
         )
     else:
         groups: dict[tuple[str, str], list[Checkpoint]] = {}
         for record in records:
             groups.setdefault((record.arch, record.data), []).append(record)
-        rows = [[a, d, str(len(g)), _seeds(g), _accuracy(g)] for (a, d), g in groups.items()]
-        _table(["architecture", "data", "networks", "seeds (held out)", "test accuracy"], rows)
+        rows = [[a, d, str(len(g)), _seeds(g), _mean_score(g)] for (a, d), g in groups.items()]
+        _table(["architecture", "data", "networks", "seeds (held out)", "test score"], rows)
 
 
 @zoo.command("show")
@@ -309,8 +309,8 @@ def _natural(record: Checkpoint) -> list[tuple[int, str]]:
     return [(int(part) if part.isdecimal() else -1, part) for part in parts]
 
 
-def _accuracy(group: list[Checkpoint]) -> str:
-    values = [r.metrics["test_accuracy"] for r in group if "test_accuracy" in r.metrics]
+def _mean_score(group: list[Checkpoint]) -> str:
+    values = [score for record in group if (score := record.score("test")) is not None]
     return f"{sum(values) / len(values):.3f}" if values else "-"
 
 

@@ -220,6 +220,12 @@ def _modified(data: DataSet, text: str) -> DataSet:
         kept = data.each(lambda part: part.take((label_of[part.targets] >= 0).nonzero().flatten()))
         renumbered = kept.each(lambda part: Part(part.inputs, label_of[part.targets]))
         return replace(renumbered, classes=tuple(data.classes[row] for row in rows))
+    if not data.has_images:
+        raise BadInput(
+            f"{text!r} cannot be applied to {data.name!r}",
+            f"variants are for images, its examples have the shape {data.shape}",
+            "Leave the variant out.",
+        )
     return data.each(lambda part: Part(apply_variants(part.inputs, [text]), part.targets))
 
 

@@ -7,13 +7,13 @@ from torch import Tensor
 
 from popgen.configs.generator import EncoderConfig
 from popgen.data import DataSet
-from popgen.encoders.images import ImageEncoder
+from popgen.encoders.examples import ExampleEncoder
 
 _POOL, _DRAWS = 40, 8  # images of each class that the encoder reads, and draws from them that are averaged
 _UNLABELLED = 500  # images that it reads where the condition does without labels
 
 
-def draw_features(data: DataSet, encoder: ImageEncoder, config: EncoderConfig, n: int, seed: int) -> Tensor:
+def draw_features(data: DataSet, encoder: ExampleEncoder, config: EncoderConfig, n: int, seed: int) -> Tensor:
     """Features (n, draws, classes, images, features): 8 draws for each of `n` embeddings, whose mean that embedding is.
 
     They are from 40 training images a class; without labels (`encoders.labels: false`) from 500 of any class, as one class.

@@ -24,7 +24,7 @@ from popgen.configs.sampling import Sampling
 from popgen.data import DataSet
 from popgen.data.classes import match_classes
 from popgen.encoders.arch import ArchTextEncoder
-from popgen.encoders.images import ImageEncoder
+from popgen.encoders.examples import ExampleEncoder, load_example_encoder
 from popgen.errors import BadInput, BrokenFile, NotFound, brief, unknown_name
 from popgen.files import write_tensors, write_text
 from popgen.generator.controls import Control
@@ -91,7 +91,7 @@ class Generator(nn.Module):
         self.register_buffer("latent_std", torch.ones(len(specs), *shape))
         self.register_buffer("codes", torch.zeros(0, *shape))
         self.register_buffer("data_vectors", torch.zeros(0, config.encoders.out))
-        self._images: ImageEncoder | None = None
+        self._images: ExampleEncoder | None = None
         self._texts: ArchTextEncoder | None = None
 
     @property
@@ -119,14 +119,14 @@ class Generator(nn.Module):
             )
         return self.specs[arch]
 
-    def load_encoders(self) -> tuple[ImageEncoder, ArchTextEncoder]:
+    def load_encoders(self) -> tuple[ExampleEncoder, ArchTextEncoder]:
         """The encoders named in its settings, loaded once.
 
         Raises:
             PopgenError: they are not here and cannot be fetched.
         """
         if self._images is None or self._texts is None:
-            self._images = ImageEncoder.load(self.config.encoders.images)
+            self._images = load_example_encoder(self.config.encoders.images)
             self._texts = ArchTextEncoder.load(self.config.encoders.text)
         return self._images, self._texts
 
@@ -250,7 +250,7 @@ class Generator(nn.Module):
         return CodeTable(
             self.codes[[r.row for r in records]],
             self.data_vectors[[place[r.data] for r in records]],
-            torch.tensor([r.val_accuracy for r in records]),
+            torch.tensor([r.val_score for r in records]),
         )
 
     def decoder(self, arch: str) -> Decoder:
@@ -309,7 +309,7 @@ class Generator(nn.Module):
     def stored(self, arch: str, data: str) -> list[tuple[Code, Tensor]]:
         """Records and latents (k, d) of the training checkpoints of an architecture and a data set, best first."""
         found = [(r, self.codes[r.row]) for r in self.records if r.arch == arch and r.data == data]
-        return sorted(found, key=lambda pair: -pair[0].val_accuracy)
+        return sorted(found, key=lambda pair: -pair[0].val_score)
 
     def to_cpu(self) -> None:
         """All of it on the CPU, where a generator is used."""
@@ -323,7 +323,7 @@ class Generator(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         tensors = pack(self.state_dict(), self.specs, self.scalings, self.config.storage)
         write_tensors(folder / "model.safetensors", tensors)
-        lines = ",\n".join(json.dumps(asdict(r)) for r in self.records)
+        lines = ",\n".join(json.dumps(r.to_json()) for r in self.records)
         write_text(folder / "codes.json", f"[\n{lines}\n]\n")
         self.save_config(folder)
         return folder
@@ -372,7 +372,7 @@ class Generator(nn.Module):
         for name in ("codes", "remainder_codes", "data_vectors"):
             setattr(generator, name, torch.empty_like(state[name]))
         generator.load_state_dict(state)
-        generator.records = [Code(**record) for record in records]
+        generator.records = [Code.from_json(record) for record in records]
         generator.provenance = Provenance(**config["provenance"])
         if len(generator.remainder_codes) != len(generator.codes):
             raise ValueError(f"{len(generator.codes)} codes, and the rest of {len(generator.remainder_codes)}")

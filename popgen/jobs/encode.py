@@ -98,11 +98,7 @@ def _add(
     def mean_accuracy(networks: Tensor) -> float:
         return statistics.fmean(task_score(spec, w, d.val) for w, d in zip(networks, data, strict=True))
 
-    for record in records:
-        metrics = {"val_accuracy": float("nan"), "test_accuracy": float("nan"), **record.metrics}
-        number = -1 if record.seed is None else record.seed
-        scores = metrics["val_accuracy"], metrics["test_accuracy"]
-        made.records.append(Code(record.id, arch, record.data, number, *scores, len(made.records)))
+    made.records += [Code.of(record, len(made.records) + i) for i, record in enumerate(records)]
     rest = made.remainder(arch, weights, codes)
     made.codes, made.remainder_codes = torch.cat([made.codes, codes]), torch.cat([made.remainder_codes, rest])
     return Encoded(arch, len(records), mean_accuracy(weights), mean_accuracy(made.restore(arch, codes, rest)))

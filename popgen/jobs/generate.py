@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,24 +25,28 @@ from popgen.generator.unseen import Target, find_target
 from popgen.jobs.searching.origin import open_zoo
 from popgen.networks.forward import task_score
 from popgen.networks.threads import threads
+from popgen.tasks import get_task, keyed_scores
 from popgen.types import Flat
 from popgen.weights.mask import Mask, check_mask, read_mask
 
 
 @dataclass(frozen=True)
 class Generated:
-    """One network that was written, with its accuracy (0 to 1) on the validation split where its head fits."""
+    """One network that was written, with its score on the validation split where its classes are those of the data set."""
 
     arch: str
     data: str
     index: int
     weights: str
-    val_accuracy: float | None
+    val_score: float | None
     untrained: Untrained | None = None  # where the generator was not trained on the architecture
+    unit: str = "accuracy"
 
     def to_json(self) -> dict[str, Any]:
         """The keys of --json; they are stable."""
-        return asdict(self) | {"untrained": None if self.untrained is None else self.untrained.to_json()}
+        plain = {"arch": self.arch, "data": self.data, "index": self.index, "weights": self.weights}
+        untrained = None if self.untrained is None else self.untrained.to_json()
+        return {**plain, **keyed_scores(self.unit, val=self.val_score), "untrained": untrained}
 
 
 def generate(config: GenerateConfig, out: str, say: Callable[[str], None] = lambda _: None) -> list[Generated]:
@@ -95,18 +99,19 @@ def _write(
 ) -> list[Generated]:
     """Write the networks of one architecture, and their latents beside them."""
     made, data = [], config.data or ""
+    unit = get_task(spec.config.task).unit
     card = {"format": "pt", "popgen": __version__, "data": data, "describe": config.describe or ""}
     card["arch"] = sampled.arch
-    for i, (flat, accuracy_of) in enumerate(zip(sampled.networks, sampled.val_accuracies, strict=True)):
+    for i, (flat, score) in enumerate(zip(sampled.networks, sampled.val_scores, strict=True)):
         file = write_tensors(folder / f"{i:02d}.safetensors", spec.to_state(flat), card)
-        made.append(Generated(sampled.arch, data, i, str(file), accuracy_of, evidence))
+        made.append(Generated(sampled.arch, data, i, str(file), score, evidence, unit))
     write_tensors(folder / "latents.safetensors", {"latents": sampled.latents})
     return made
 
 
 def _evidence(sampler: _Sampler, target: Target, sampled: _Sampled, seed: int) -> Untrained | None:
     """How good networks of an untrained architecture are beside other starts; None where they could not be scored."""
-    if sampler.data is None or sampled.val_accuracies[0] is None:
+    if sampler.data is None or sampled.val_scores[0] is None:
         return None
     generator, data = sampler.generator, sampler.data
     closest = generator.closest(target.source, data)
@@ -123,12 +128,12 @@ def _unscored(target: Target) -> str:
 
 @dataclass(frozen=True)
 class _Sampled:
-    """A population of one architecture: latents (n, k, d), flat weights (n, p), accuracies (n)."""
+    """A population of one architecture: latents (n, k, d), flat weights (n, p), scores (n)."""
 
     arch: str
     latents: Tensor
     networks: Tensor
-    val_accuracies: list[float | None]
+    val_scores: list[float | None]
     remark: str = ""
 
 
@@ -152,12 +157,12 @@ class _Sampler:
             if not target.is_trained and isinstance(self.condition, DataSet):
                 networks = repaired(target.spec, networks, self.condition)
             networks = networks if self.mask is None else self.mask.compose(networks)
-            accuracies = self._accuracies(target.spec, networks)
+            scores = self._scores(target.spec, networks)
         remark = f"{arch}: {strength.text()}" if strength.information else ""
-        return _Sampled(arch, torch.as_tensor(latents).contiguous(), torch.as_tensor(networks), accuracies, remark)
+        return _Sampled(arch, torch.as_tensor(latents).contiguous(), torch.as_tensor(networks), scores, remark)
 
-    def _accuracies(self, spec: ArchSpec, networks: Flat) -> list[float | None]:
-        """Validation accuracies; None where the networks' classes are not the data set's."""
+    def _scores(self, spec: ArchSpec, networks: Flat) -> list[float | None]:
+        """Validation scores; None where the networks' classes are not the data set's."""
         if self.data is None or list(self.data.classes) != self.generator.provenance.classes:
             return [None] * len(networks)
         return [task_score(spec, flat, self.data.val) for flat in networks]

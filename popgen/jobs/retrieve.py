@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +13,34 @@ from popgen.errors import BadInput, NotFound, near_matches
 from popgen.files import safe_name, write_tensors
 from popgen.generator import Generator
 from popgen.networks.forward import task_score
+from popgen.tasks import keyed_scores, score_key
 
 
 @dataclass(frozen=True)
 class Retrieved:
-    """A network decoded from a stored code; accuracies 0 to 1, the original's as the zoo recorded them."""
+    """A network decoded from a stored code, its scores in the unit of the task, and the original's as the zoo recorded them."""
 
     id: str
     arch: str
     data: str
     seed: int
     weights: str
-    val_accuracy: float
-    test_accuracy: float
-    original_val_accuracy: float
-    original_test_accuracy: float
+    val_score: float
+    test_score: float
+    original_val_score: float
+    original_test_score: float
+    unit: str = "accuracy"
 
     def to_json(self) -> dict[str, Any]:
         """The keys of --json; they are stable."""
-        return asdict(self)
+        plain = {"id": self.id, "arch": self.arch, "data": self.data, "seed": self.seed, "weights": self.weights}
+        scores = keyed_scores(self.unit, val=self.val_score, test=self.test_score)
+        return {
+            **plain,
+            **scores,
+            f"original_{score_key(self.unit, 'val')}": self.original_val_score,
+            f"original_{score_key(self.unit, 'test')}": self.original_test_score,
+        }
 
 
 def retrieve(
@@ -75,4 +84,4 @@ def retrieve(
     card = {"format": "pt", "popgen": __version__, "arch": arch, "data": data, "code": code.id}
     write_tensors(file, spec.to_state(flat), card)
     scores = task_score(spec, flat, data_set.val), task_score(spec, flat, data_set.test)
-    return Retrieved(code.id, arch, data, code.seed, str(file), *scores, code.val_accuracy, code.test_accuracy)
+    return Retrieved(code.id, arch, data, code.seed, str(file), *scores, code.val_score, code.test_score, code.unit)

@@ -44,7 +44,7 @@ def search(
     for text in prepared.data.remarks:
         say(f"{config.data}: {text}")
     seen = contamination(prepared.data, prepared.generator, prepared.zoo, config.data_dir)
-    say_contamination(seen, config.data, say)
+    say_contamination(seen, prepared.data, say)
     with RaySession() as session:
         if joins_cluster(config):
             session.start(None, cluster_address(config))  # refused before a folder is made

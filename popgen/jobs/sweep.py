@@ -44,7 +44,7 @@ class SweepRow:
 
     `search_std` is the standard deviation over seeds, None below two of them; `best_zoo` and `generated_best` are None
     where the baselines were left out or the zoo was not found. `searches` has an entry a seed: `seed`, `run`, and
-    `error` or `weights`, `val_accuracy`, `test_accuracy`.
+    `error` or `weights`, `val_accuracy`, `test_accuracy` (of another task than classification `val_score`, `test_score`).
     """
 
     arch: str
@@ -229,8 +229,7 @@ def _entry(config: SearchConfig, outcome: Outcome, folder: Path) -> dict[str, An
     weights = Path(entry["run"]) / Path(outcome.result["weights"]).name
     return entry | {
         "weights": str(weights),
-        "val_accuracy": row["val_accuracy"],
-        "test_accuracy": row["test_accuracy"],
+        **{key: row[key] for key in row if key.startswith(("val_", "test_")) and key != "val_loss"},
     }
 
 
@@ -252,7 +251,12 @@ def check_done(rows: Sequence[SweepRow]) -> None:
 
 def _tests(results: list[dict[str, Any]], name: str) -> list[float]:
     """Test accuracies of a row of the searches' tables."""
-    return [row["test_accuracy"] for result in results for row in result["rows"] if row["name"] == name]
+    return [
+        row.get("test_accuracy", row.get("test_score"))
+        for result in results
+        for row in result["rows"]
+        if row["name"] == name
+    ]
 
 
 def _mean(values: list[float]) -> float | None:

@@ -17,7 +17,7 @@ from popgen.configs.generator import EncoderConfig
 from popgen.data import DataSet, describe, load_data
 from popgen.data.images.augment import flip_and_crop
 from popgen.encoders.arch import ArchTextEncoder
-from popgen.encoders.images import ImageEncoder
+from popgen.encoders.examples import ExampleEncoder, load_example_encoder
 from popgen.errors import BadInput
 from popgen.generator.model.conditions import arch_vectors
 from popgen.types import Images, Labels
@@ -97,7 +97,7 @@ class Tasks:
         Raises:
             BadInput: a zoo without training checkpoints, an extra data set that is held out or has other classes.
         """
-        texts, images = ArchTextEncoder.load(config.text), ImageEncoder.load(config.images, device)
+        texts, images = ArchTextEncoder.load(config.text), load_example_encoder(config.images, device)
         fits = sum(4 * zoo.spec(record.arch).size for record in zoo.records) <= memory * 1e9
         archs = {}
         for name in zoo.archs:
@@ -153,7 +153,7 @@ def _check_extra(zoo: Zoo, archs: dict[str, ArchTask], data: dict[str, DataSet],
                 )
 
 
-def _features(data: DataSet, encoder: ImageEncoder, config: EncoderConfig) -> list[Tensor]:
+def _features(data: DataSet, encoder: ExampleEncoder, config: EncoderConfig) -> list[Tensor]:
     """Of each class, or of all classes together where the condition does without labels; at most `config.pool` each."""
     order = torch.arange(len(data.train), device="cpu")
     if config.pool is not None:

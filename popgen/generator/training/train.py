@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -100,7 +99,8 @@ def _train(
     torch.manual_seed(config.seed)
     generator.data_vectors = torch.stack([drawn.mean(0) for drawn in stages.embeddings(generator, tasks, 64).values()])
     store_remainders(generator, tasks)
-    generator.records = _records(generator, tasks)
+    trained = [record for task in tasks.archs.values() for record in task.records]
+    generator.records = [Code.of(record, row) for row, record in enumerate(trained)]
     metrics = {
         "seconds": round(unfinished.seconds + time.monotonic() - began, 1),
         "device": workers.device,
@@ -213,15 +213,3 @@ def _mean_accuracy(generator: Generator, tasks: Tasks, records: list[Checkpoint]
         task_score(spec, flat, tasks.data[record.data].val) for record, flat in zip(records, weights, strict=True)
     ]
     return sum(scores) / len(scores)
-
-
-def _records(generator: Generator, tasks: Tasks) -> list[Code]:
-    records: list[Code] = []
-    for task in tasks.archs.values():
-        for r in task.records:
-            metrics: dict[str, Any] = {"val_accuracy": float("nan"), "test_accuracy": float("nan"), **r.metrics}
-            seed = -1 if r.seed is None else r.seed
-            records.append(
-                Code(r.id, r.arch, r.data, seed, metrics["val_accuracy"], metrics["test_accuracy"], len(records))
-            )
-    return records

@@ -14,6 +14,7 @@ from popgen.data import DataSet
 from popgen.errors import BadInput, BrokenFile, NotFound
 from popgen.networks.train import evaluate
 from popgen.refs import inside
+from popgen.tasks import get_task, score_key
 from popgen.types import StateDict
 from popgen.zoo.imports.fetch import check_sha256, download, hub_tensors
 from popgen.zoo.imports.tensors import SUFFIXES, fit_tensors, read_tensors
@@ -184,8 +185,9 @@ def import_many(
                 report(zoo.record(record.id), False)
                 continue
             if check is not None:
-                loss, accuracy = evaluate(spec, state, check.test)
-                metrics = {**record.metrics, "test_loss": loss, "test_accuracy": accuracy}
+                loss, score = evaluate(spec, state, check.test)
+                task = get_task(spec.config.task)
+                metrics = {**record.metrics, "test_loss": loss, score_key(task.unit, "test"): score}
                 record = record.model_copy(update={"metrics": metrics})
             zoo.add([(record, state)])
             added.append(zoo.record(record.id))

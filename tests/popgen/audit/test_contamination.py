@@ -91,7 +91,7 @@ def test_without_a_zoo_the_generator_knows(tmp_path: Path, generator: Generator,
     assert (found["checked"], found["not_checked"]) == (["cifar10"], ["stl10"])  # which nothing downloads
     assert found["shared"][0]["val"]["exact"] == 20
     lines: list[str] = []
-    say_contamination(found, "cifar10", lines.append)
+    say_contamination(found, pictures, lines.append)
     assert lines == [
         "cifar10: 20 of 20 validation images (20 pixel for pixel, 0 as near copies) are among the images of cifar10 that "
         "checkpoints were trained on (train+val): accuracy on them is inflated",

@@ -290,7 +290,7 @@ def test_stored_codes_are_the_zoo(digits: Generator) -> None:
     assert torch.allclose(flat.mean(0), torch.zeros(flat.shape[1]), atol=0.01)
     assert torch.allclose(flat.std(0), torch.ones(flat.shape[1]), atol=0.01)
     found = digits.stored("cnn-s", "digits/rotate:30")
-    assert [c.val_accuracy for c, _ in found] == sorted((c.val_accuracy for c, _ in found), reverse=True)
+    assert [c.val_score for c, _ in found] == sorted((c.val_score for c, _ in found), reverse=True)
     assert {(c.arch, c.data) for c, _ in found} == {("cnn-s", "digits/rotate:30")}
     code, latent = found[0]
     assert torch.allclose(digits.encode("cnn-s", zoo.matrix([zoo.record(code.id)]))[0], latent, atol=0.05)
