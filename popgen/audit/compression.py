@@ -117,13 +117,13 @@ def measure_compression(
         spec, weights = generator.spec(arch), zoo.matrix(records)
         new = [i for i, r in enumerate(records) if not (same_zoo and r.id in held)]
         rows = [0 if i in new else held[r.id] for i, r in enumerate(records)]
-        latents, remainder = generator.codes[rows], generator.remainder_codes[rows]
+        latents, residual = generator.codes[rows], generator.residual_codes[rows]
         if new:
             chosen = [records[i] for i in new]
             latents[new] = (
                 generator.encode(arch, weights[new]) if refine is None else refine(arch, weights[new], chosen)
             )
-            remainder[new] = generator.remainder(arch, weights[new], latents[new])
+            residual[new] = generator.residual(arch, weights[new], latents[new])
         encoded += len(new)
         small = quantise(spec, weights)
         sizes["float32"] += 4 * weights.numel()
@@ -135,11 +135,11 @@ def measure_compression(
         forms = {"float16": weights.half().float(), "int8+zstd": small.weights(), "generator": None}
         lost["float32"][arch] = [0.0] * len(records)
         for name, networks in forms.items():
-            networks = generator.restore(arch, latents, remainder) if networks is None else networks
+            networks = generator.restore(arch, latents, residual) if networks is None else networks
             after = _accuracies(spec, networks, parts)
             lost[name][arch] = [a - b for a, b in zip(before, after, strict=True)]
     whole, part = generator_bytes(generator)
-    extra = 2 * encoded * (generator.latent_mean[0].numel() + generator.remainder_codes.shape[1])
+    extra = 2 * encoded * (generator.latent_mean[0].numel() + generator.residual_codes.shape[1])
     sizes["generator"] = whole + extra
     results = [_form(name, sizes[name], lost[name]) for name in lost]
     count = sum(len(values) for values in lost["float32"].values())

@@ -1,20 +1,80 @@
-"""A generator's folder: where it is, the one that a user names or a built-in one, and what its files hold."""
+"""A generator's folder: where it is, how it is written, and how it is read back.
+
+config.json holds settings, architectures, encoders' names and provenance; codes.json a line for each stored code; model.safetensors all
+tensors (popgen/generator/storage.py says in which precision).
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from popgen.errors import BrokenFile, NotFound, brief, unknown_name
+from popgen.archs import ArchConfig, ArchSpec
+from popgen.configs.generator import GeneratorConfig
+from popgen.errors import BadInput, BrokenFile, NotFound, brief, unknown_name
+from popgen.files import write_tensors, write_text
+from popgen.generator.records import Code, Provenance
+from popgen.generator.storage import pack, unpack, unpack_scalings
 from popgen.refs import asset, asset_names
 
+if TYPE_CHECKING:
+    from popgen.generator.generator import Generator
+
 FORMAT = 3  # 2 had the settings of sampling beside the others of the prior
-_EARLIER = {"sampler": "sampler", "sample_steps": "steps", "guidance": "guidance", "strength": "strength"}
+_SAMPLING_OF_2 = {"sampler": "sampler", "sample_steps": "steps", "guidance": "guidance", "strength": "strength"}
+_MISFITS = (KeyError, RuntimeError, TypeError, ValueError, AttributeError, NotFound, BadInput)
+
+
+def save_generator(generator: Generator, folder: Path) -> None:
+    """Write the folder."""
+    tensors = pack(generator.state_dict(), generator.specs, generator.scalings, generator.config.storage)
+    write_tensors(folder / "model.safetensors", tensors)
+    lines = ",\n".join(json.dumps(code.to_json()) for code in generator.records)
+    write_text(folder / "codes.json", f"[\n{lines}\n]\n")
+    save_config(generator, folder)
+
+
+def save_config(generator: Generator, folder: Path) -> None:
+    """Write config.json alone: for figures that are known only after the rest was saved."""
+    config = {
+        "format": FORMAT,
+        "generator": generator.config.model_dump(),
+        "archs": {name: spec.config.to_json() for name, spec in generator.specs.items()},
+        "feature_dim": generator.feature_dim,
+        "text_dim": generator.text_dim,
+        "provenance": asdict(generator.provenance),
+    }
+    write_text(folder / "config.json", json.dumps(config, indent=1) + "\n")
+
+
+def load_generator(kind: type[Generator], name: str | Path) -> Generator:
+    """Load a generator by the name of a built-in one or by its folder.
+
+    Args:
+        kind: the class to make.
+
+    Raises:
+        NotFound: neither a built-in generator nor a folder.
+        BrokenFile: a file is missing, truncated, or does not fit the others.
+    """
+    folder = generator_folder(name)
+    config, records, tensors = read_folder(folder)
+    try:
+        generator = _assemble(kind, config, records, tensors)
+    except _MISFITS as error:
+        raise BrokenFile(
+            f"the files of the generator in {folder} do not fit together", brief(error), "Train or copy it again."
+        ) from error
+    generator.sha256 = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    return generator.eval().requires_grad_(False)
 
 
 def generator_folder(name: str | Path) -> Path:
@@ -38,7 +98,7 @@ def generator_folder(name: str | Path) -> Path:
 
 
 def read_folder(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Tensor]]:
-    """What config.json, codes.json and model.safetensors of a generator hold.
+    """What config.json, codes.json and model.safetensors of a generator hold, in today's format.
 
     Raises:
         BrokenFile: a file is missing or truncated, or of another format.
@@ -48,15 +108,39 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]], dic
         records = json.loads((folder / "codes.json").read_text())
         tensors = load_file(folder / "model.safetensors")
         found = config["format"]
-    except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
+        if found == 2:
+            prior = config["generator"]["prior"]
+            prior["sampling"] = {new: prior.pop(old) for old, new in _SAMPLING_OF_2.items() if old in prior}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError) as error:
         raise BrokenFile(
             f"the generator in {folder} cannot be read", brief(error), "Train or copy it again."
         ) from error
-    if found == 2:
-        prior = config["generator"]["prior"]
-        prior["sampling"] = {new: prior.pop(old) for old, new in _EARLIER.items() if old in prior}
-    elif found != FORMAT:
+    if found not in (2, FORMAT):
         raise BrokenFile(
             f"the generator in {folder} has format {found}", f"this popgen reads format {FORMAT}", "Train it again."
         )
     return config, records, tensors
+
+
+def _assemble(
+    kind: type[Generator], config: dict[str, Any], records: list[dict[str, Any]], tensors: dict[str, Tensor]
+) -> Generator:
+    """A generator from what its files hold. Raises whatever does not fit."""
+    specs = {arch: ArchSpec.from_config(ArchConfig.from_json(c)) for arch, c in config["archs"].items()}
+    scalings = unpack_scalings(tensors, specs)
+    state = unpack(tensors, specs)
+    ranks = {arch: len(state[f"residuals.{spec.fingerprint}.basis"]) for arch, spec in specs.items()}
+    settings = GeneratorConfig(**config["generator"])
+    generator = kind(settings, specs, scalings, config["feature_dim"], config["text_dim"], ranks)
+    for name in ("codes", "residual_codes", "data_vectors"):
+        setattr(generator, name, torch.empty_like(state[name]))
+    generator.load_state_dict(state)
+    generator.records = [Code.from_json(record) for record in records]
+    generator.provenance = Provenance(**config["provenance"])
+    if len(generator.residual_codes) != len(generator.codes):
+        raise ValueError(f"{len(generator.codes)} codes, and the residuals of {len(generator.residual_codes)}")
+    if sorted(r.row for r in generator.records) != list(range(len(generator.codes))):
+        raise ValueError(f"codes.json lists {len(records)} codes, model.safetensors holds {len(generator.codes)}")
+    if len(generator.provenance.data) != len(generator.data_vectors):
+        raise ValueError("provenance.data does not list the data sets of data_vectors")
+    return generator

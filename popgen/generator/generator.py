@@ -2,18 +2,13 @@
 
 Latents that leave or enter it are standardised: over an architecture's training checkpoints every coordinate has mean 0 and
 variance 1.
-A folder holds config.json (settings, architectures, encoders' names, the zoo it came from), codes.json (one line of record
-for each training checkpoint) and model.safetensors.
+Its folder is written and read by popgen/generator/folder.py, conditions are made by conditioner.py, latents sampled by sampling.py.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,27 +17,22 @@ from popgen.archs import ArchConfig, ArchSpec
 from popgen.configs.generator import GeneratorConfig
 from popgen.configs.sampling import Sampling
 from popgen.data import DataSet
-from popgen.data.classes import match_classes
 from popgen.encoders.arch import ArchTextEncoder
-from popgen.encoders.examples import ExampleEncoder, load_example_encoder
-from popgen.errors import BadInput, BrokenFile, NotFound, brief, unknown_name
-from popgen.files import write_tensors, write_text
+from popgen.encoders.examples import ExampleEncoder
+from popgen.errors import unknown_name
+from popgen.generator.conditioner import Conditioner
 from popgen.generator.controls import Control
 from popgen.generator.decoder import Decoder
-from popgen.generator.draws import draw_features
-from popgen.generator.folder import FORMAT, generator_folder, read_folder
-from popgen.generator.model.closed_form_priors import CodeTable
-from popgen.generator.model.conditions import ARCH_NUMBERS, DataSetEncoder, Description, arch_vectors
+from popgen.generator.folder import load_generator, save_generator
+from popgen.generator.model.conditions import ARCH_NUMBERS, DataSetEncoder, Description
 from popgen.generator.model.prior import Prior
-from popgen.generator.model.residual import Remainder
+from popgen.generator.model.residual import Residual
 from popgen.generator.model.vae import WeightVAE
 from popgen.generator.records import Code, Condition, Provenance
-from popgen.generator.storage import pack, unpack, unpack_scalings
-from popgen.generator.strength import Strength, choose_strength
+from popgen.generator.sampling import prior_name, sample, strength_for
+from popgen.generator.strength import Strength
 from popgen.types import Flat, Latents, StateDict
 from popgen.weights import Scaling
-
-PRIORS = ("network", "ridge", "kde")
 
 
 class Generator(nn.Module):
@@ -59,7 +49,7 @@ class Generator(nn.Module):
     latent_mean: Tensor  # (architectures, k, d), over the codes of each trained architecture
     latent_std: Tensor
     codes: Tensor  # (n, k, d), latents of the training checkpoints
-    remainder_codes: Tensor  # (n, r), the rest of their codes
+    residual_codes: Tensor  # (n, r), low-rank residuals of their reconstructions
     data_vectors: Tensor  # (data sets, out), mean embeddings of the training data sets
 
     def __init__(
@@ -69,7 +59,7 @@ class Generator(nn.Module):
         scalings: Mapping[str, Scaling],
         feature_dim: int,
         text_dim: int,
-        ranks: Mapping[str, int] | None = None,  # of remainders, where fewer than `restore.rank`
+        ranks: Mapping[str, int] | None = None,  # of residuals, where fewer than `restore.rank`
     ) -> None:
         super().__init__()
         self.config, self.specs, self.scalings = config, dict(specs), dict(scalings)
@@ -83,16 +73,15 @@ class Generator(nn.Module):
         shape = (config.vae.latent_tokens, config.vae.latent_width)
         rank = config.restore.rank
         rank_of = {name: min(rank, (ranks or {}).get(name, rank)) for name in specs}
-        self.remainders = nn.ModuleDict(
-            {spec.fingerprint: Remainder(rank_of[name], spec.size, rank) for name, spec in specs.items()}
+        self.residuals = nn.ModuleDict(
+            {spec.fingerprint: Residual(rank_of[name], spec.size, rank) for name, spec in specs.items()}
         )
-        self.register_buffer("remainder_codes", torch.zeros(0, rank))
+        self.register_buffer("residual_codes", torch.zeros(0, rank))
         self.register_buffer("latent_mean", torch.zeros(len(specs), *shape))
         self.register_buffer("latent_std", torch.ones(len(specs), *shape))
         self.register_buffer("codes", torch.zeros(0, *shape))
         self.register_buffer("data_vectors", torch.zeros(0, config.encoders.out))
-        self._images: ExampleEncoder | None = None
-        self._texts: ArchTextEncoder | None = None
+        self._conditioner = Conditioner(config.encoders)
 
     @property
     def latent_shape(self) -> tuple[int, int]:
@@ -120,33 +109,25 @@ class Generator(nn.Module):
         return self.specs[arch]
 
     def load_encoders(self) -> tuple[ExampleEncoder, ArchTextEncoder]:
-        """The encoders named in its settings, loaded once.
+        """The encoders of conditions, loaded now, so that what is missing is said before anything long starts.
 
         Raises:
             PopgenError: they are not here and cannot be fetched.
         """
-        if self._images is None or self._texts is None:
-            self._images = load_example_encoder(self.config.encoders.images)
-            self._texts = ArchTextEncoder.load(self.config.encoders.text)
-        return self._images, self._texts
+        return self._conditioner.load()
 
-    @torch.no_grad()
+    def check_data(self, data: DataSet) -> None:
+        """Refuse a data set that cannot be a condition.
+
+        Raises:
+            BadInput: a class without training images, where the condition needs images of each.
+        """
+        self._conditioner.check_data(data)
+
     def condition(self, arch: str, data: DataSet | Description, n: int = 1, seed: int = 0) -> Condition:
-        """Both conditions, `n` times; that of the data set is the mean embedding of 8 draws of its own (`draw_features`)."""
-        image_encoder, text_encoder = self.load_encoders()
-        vector = arch_vectors([self.spec(arch)], text_encoder)
-        if isinstance(data, Description):
-            embedding = self.data_encoder.from_text(text_encoder.encode([data.text])).expand(n, -1)
-        else:
-            drawn = draw_features(data, image_encoder, self.config.encoders, n, seed)
-            embedding = self.data_encoder(drawn.flatten(0, 1), self._places(data)).unflatten(0, drawn.shape[:2]).mean(1)
-        return Condition(embedding, vector.expand(n, -1))
-
-    def _places(self, data: DataSet) -> Tensor | None:
-        """Which of the training classes a data set's classes are, where it has some of them under their names."""
-        known = self.provenance.classes if self.config.encoders.labels else []
-        rows = match_classes(data.classes, known)
-        return None if None in rows else torch.tensor(rows)
+        """The conditions of architecture and data set, `n` times; that of the data set is of other images each time."""
+        classes = self.provenance.classes
+        return self._conditioner.condition(self.data_encoder, self.spec(arch), data, classes, n, seed)
 
     def mean_embedding(self, arch: str, data: DataSet | Description, draws: int = 8) -> Tensor:
         """The data set's embedding (out,), averaged over draws of its images."""
@@ -157,7 +138,6 @@ class Generator(nn.Module):
         distance = (self.data_vectors - self.mean_embedding(arch, data)).norm(dim=1)
         return [self.provenance.data[i] for i in distance.argsort().tolist()]
 
-    @torch.no_grad()
     def sample(
         self,
         arch: str,
@@ -177,81 +157,26 @@ class Generator(nn.Module):
             condition: the data set's, where it is known already (`condition`, `n` times): the images are not read again.
 
         Raises:
-            NotFound: no such prior.
-            BadInput: a sampler that the prior was not trained for, or a cheap prior without a condition.
+            BadInput: a sampler that the prior was not trained for, or a prior in closed form without a condition.
         """
         how = sampling or Sampling()
-        prior = self.prior_name(how.prior)
-        strength = self.strength_for(arch, data, how, control).value
-        rng = torch.Generator().manual_seed(seed)
-        noise = torch.randn(n, *self.latent_shape, generator=rng)
+        self.prior_name(how.prior)
+        strength = strength_for(self, arch, data, how, control).value
         condition = condition or self.condition(arch, data, n, seed)
-        embedding = strength * condition.data
-        if control == "shuffled":
-            embedding = self.data_vectors[torch.randint(len(self.data_vectors), (n,), generator=rng)]
-        if prior == "network":
-            without = torch.tensor([[control == "empty", False]]).expand(n, -1)
-            raw = self.prior.sample(embedding, condition.arch, noise, how, without)
-            return self.standardise(arch, raw)
-        if control == "empty":
-            raise BadInput(f"the prior {prior!r} has no empty condition", "it is a function of the data set", "")
-        table = self.code_table(arch)
-        return table.ridge(embedding, noise) if prior == "ridge" else table.kde(embedding, noise, rng)
+        return sample(self, arch, condition, seed, how, strength, control)
 
-    def strength_for(
-        self,
-        arch: str,
-        data: DataSet | Description,
-        sampling: Sampling | None = None,
-        control: Control | None = None,
-    ) -> Strength:
-        """How far a condition is trusted: as `sampling` or the generator's settings say; see popgen/generator/strength.py.
-
-        `auto` chooses it for the networks that the prior of `sampling` makes; descriptions and controls are then followed all
-        the way.
-        """
-        given = Sampling() if sampling is None else sampling
-        wanted = given.over(self.config.prior.sampling).strength
-        if control is not None and given.strength is None:
-            wanted = 1.0
-        if wanted != "auto" or isinstance(data, Description):
-            return Strength(1.0 if wanted in ("auto", None) else float(wanted), {})
-        condition = self.condition(arch, data)
-
-        def network(strength: float) -> Tensor:
-            latents = self.sample(
-                arch, data, 1, sampling=Sampling(prior=given.prior, strength=strength), condition=condition
-            )
-            return self.decode(arch, latents)[0]
-
-        return choose_strength(self.spec(arch), data.val.inputs, network)
+    def strength_for(self, arch: str, data: DataSet | Description, sampling: Sampling | None = None) -> Strength:
+        """How far a condition is trusted: as `sampling` or the generator's settings say; `auto` chooses it without labels."""
+        return strength_for(self, arch, data, sampling or Sampling())
 
     def prior_name(self, prior: str | None) -> str:
-        """One of PRIORS; None is the one that was chosen in training.
+        """The prior that samples: network, ridge or kde; None is the one that was chosen in training.
 
         Raises:
             NotFound: no such prior.
             BadInput: the generator was trained without a network.
         """
-        prior = prior or self.provenance.prior
-        if prior not in PRIORS:
-            raise unknown_name("prior", prior, PRIORS)
-        kind = self.config.prior.kind
-        if prior == "network" and kind in PRIORS:
-            raise BadInput(
-                "the generator has no trained prior", f"its spec says prior: {kind}", "Choose --prior ridge or kde."
-            )
-        return prior
-
-    def code_table(self, arch: str) -> CodeTable:
-        """The codes of the training checkpoints of an architecture, as the cheap priors read them."""
-        place = {name: i for i, name in enumerate(self.provenance.data)}
-        records = [r for r in self.records if r.arch == arch and r.data in place]
-        return CodeTable(
-            self.codes[[r.row for r in records]],
-            self.data_vectors[[place[r.data] for r in records]],
-            torch.tensor([r.val_score for r in records]),
-        )
+        return prior_name(self, prior)
 
     def decoder(self, arch: str) -> Decoder:
         """The part that decodes one architecture."""
@@ -281,25 +206,25 @@ class Generator(nn.Module):
         return list(self.specs).index(arch)
 
     @torch.no_grad()
-    def remainder(self, arch: str, weights: Flat, latents: Latents) -> Tensor:
-        """The rest (n, r) of the codes of networks `weights` (n, p) whose latents are (n, k, d)."""
+    def residual(self, arch: str, weights: Flat, latents: Latents) -> Tensor:
+        """Residual codes (n, r) of networks `weights` (n, p) whose latents are (n, k, d)."""
         left = self._normalised(arch, latents)
-        code: Tensor = self.remainder_of(arch).code(self.scalings[arch].normalise(weights) - left)
+        code: Tensor = self.residual_of(arch).code(self.scalings[arch].normalise(weights) - left)
         return code
 
     @torch.no_grad()
-    def restore(self, arch: str, latents: Latents, remainder: Tensor) -> Flat:
-        """Weights (n, p) of whole codes: latents (n, k, d) and the rest (n, r)."""
-        return self.scalings[arch].denormalise(self._normalised(arch, latents) + self.remainder_of(arch)(remainder))
+    def restore(self, arch: str, latents: Latents, residual: Tensor) -> Flat:
+        """Weights (n, p) of whole codes: latents (n, k, d) and residual codes (n, r)."""
+        return self.scalings[arch].denormalise(self._normalised(arch, latents) + self.residual_of(arch)(residual))
 
     def _normalised(self, arch: str, latents: Latents) -> Flat:
         parts = [self.vae.decode(self.spec(arch), self.unstandardise(arch, z[None])) for z in latents]
         return torch.cat(parts) if parts else torch.zeros(0, self.spec(arch).size)
 
-    def remainder_of(self, arch: str) -> Remainder:
-        """The components that a stored checkpoint of an architecture has beside its latent."""
-        found = self.remainders[self.spec(arch).fingerprint]
-        assert isinstance(found, Remainder)
+    def residual_of(self, arch: str) -> Residual:
+        """The low-rank residual of an architecture's stored checkpoints."""
+        found = self.residuals[self.spec(arch).fingerprint]
+        assert isinstance(found, Residual)
         return found
 
     def state(self, arch: str, latent: Tensor) -> StateDict:
@@ -318,27 +243,9 @@ class Generator(nn.Module):
         self.scalings = {name: scaling.to("cpu") for name, scaling in self.scalings.items()}
 
     def save_pretrained(self, folder: str | Path) -> Path:
-        """Write the folder; popgen/generator/storage.py says in which precision."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        tensors = pack(self.state_dict(), self.specs, self.scalings, self.config.storage)
-        write_tensors(folder / "model.safetensors", tensors)
-        lines = ",\n".join(json.dumps(r.to_json()) for r in self.records)
-        write_text(folder / "codes.json", f"[\n{lines}\n]\n")
-        self.save_config(folder)
-        return folder
-
-    def save_config(self, folder: Path) -> None:
-        """Write config.json alone, whole or not at all: for figures that are known only after the rest was saved."""
-        config = {
-            "format": FORMAT,
-            "generator": self.config.model_dump(),
-            "archs": {name: spec.config.to_json() for name, spec in self.specs.items()},
-            "feature_dim": self.feature_dim,
-            "text_dim": self.text_dim,
-            "provenance": asdict(self.provenance),
-        }
-        write_text(folder / "config.json", json.dumps(config, indent=1) + "\n")
+        """Write the folder (popgen/generator/folder.py); returns its path."""
+        save_generator(self, Path(folder))
+        return Path(folder)
 
     @classmethod
     def from_pretrained(cls, name: str | Path) -> Generator:
@@ -348,49 +255,4 @@ class Generator(nn.Module):
             NotFound: neither a built-in generator nor a folder.
             BrokenFile: a file is missing, truncated, or does not fit the others.
         """
-        folder = generator_folder(name)
-        config, records, tensors = read_folder(folder)
-        try:
-            generator = cls._assemble(config, records, tensors)
-        except (KeyError, RuntimeError, TypeError, ValueError, AttributeError, NotFound, BadInput) as error:
-            raise BrokenFile(
-                f"the files of the generator in {folder} do not fit together", brief(error), "Train or copy it again."
-            ) from error
-        generator.sha256 = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-        return generator.eval().requires_grad_(False)
-
-    @classmethod
-    def _assemble(cls, config: dict[str, Any], records: list[dict[str, Any]], tensors: dict[str, Tensor]) -> Generator:
-        """A generator from what its files hold. Raises whatever does not fit."""
-        specs = {arch: ArchSpec.from_config(ArchConfig.from_json(c)) for arch, c in config["archs"].items()}
-        scalings = unpack_scalings(tensors, specs)
-        state = unpack(tensors, specs)
-        ranks = {arch: len(state[f"remainders.{spec.fingerprint}.basis"]) for arch, spec in specs.items()}
-        generator = cls(
-            GeneratorConfig(**config["generator"]), specs, scalings, config["feature_dim"], config["text_dim"], ranks
-        )
-        for name in ("codes", "remainder_codes", "data_vectors"):
-            setattr(generator, name, torch.empty_like(state[name]))
-        generator.load_state_dict(state)
-        generator.records = [Code.from_json(record) for record in records]
-        generator.provenance = Provenance(**config["provenance"])
-        if len(generator.remainder_codes) != len(generator.codes):
-            raise ValueError(f"{len(generator.codes)} codes, and the rest of {len(generator.remainder_codes)}")
-        if sorted(r.row for r in generator.records) != list(range(len(generator.codes))):
-            raise ValueError(f"codes.json lists {len(records)} codes, model.safetensors holds {len(generator.codes)}")
-        if len(generator.provenance.data) != len(generator.data_vectors):
-            raise ValueError("provenance.data does not list the data sets of data_vectors")
-        return generator
-
-    def check_data(self, data: DataSet) -> None:
-        """Refuse a data set without training images in one of its classes, where the condition needs them."""
-        if not self.config.encoders.labels:
-            return
-        counts = data.train.targets.bincount(minlength=len(data.classes))
-        empty = [data.classes[i] for i in (counts == 0).nonzero().flatten().tolist()]
-        if empty:
-            raise BadInput(
-                f"data set {data.name!r} has classes without training images: {', '.join(empty)}",
-                "the condition needs images of each",
-                "",
-            )
+        return load_generator(cls, name)

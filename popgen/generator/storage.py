@@ -18,9 +18,15 @@ from popgen.weights.quantise import Quantised, channel_counts, quantise
 
 _BASES = (
     "vae.linear.{}.basis",
-    "remainders.{}.basis",
-    "remainders.{}.read",
+    "residuals.{}.basis",
+    "residuals.{}.read",
 )  # rows (r, p), by an architecture's fingerprint
+
+
+_IN_FILES = {
+    "residuals.": "remainders.",
+    "residual_codes": "remainder_codes",
+}  # beginnings of names, and those in files
 
 
 def pack(
@@ -29,7 +35,7 @@ def pack(
     """The tensors to write, of a generator's state dict, its architectures and their scalings."""
     tensors = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
     for spec in {spec.fingerprint: spec for spec in specs.values()}.values():
-        basis, read = (f"remainders.{spec.fingerprint}.{leaf}" for leaf in ("basis", "read"))
+        basis, read = (f"residuals.{spec.fingerprint}.{leaf}" for leaf in ("basis", "read"))
         if torch.equal(state[basis], state[read]):
             del tensors[read]  # principal components that were not trained are read as they are written
         for base in (pattern.format(spec.fingerprint) for pattern in _BASES) if storage == "int8" else ():
@@ -40,7 +46,7 @@ def pack(
     for name, scaling in scalings.items():
         first = [part[0] for part in scaling.scale.split([t.size for t in specs[name].tensors])]
         tensors |= {f"scaling.{name}.reference": scaling.reference, f"scaling.{name}.scale": torch.stack(first)}
-    return {name: tensor.contiguous() for name, tensor in tensors.items()}
+    return {_renamed(name, _IN_FILES): tensor.contiguous() for name, tensor in tensors.items()}
 
 
 def unpack_scalings(tensors: dict[str, Tensor], specs: Mapping[str, ArchSpec]) -> dict[str, Scaling]:
@@ -68,12 +74,21 @@ def unpack(tensors: Mapping[str, Tensor], specs: Mapping[str, ArchSpec]) -> dict
     Raises:
         KeyError, ValueError, RuntimeError: what stands there does not fit together.
     """
-    state = {name: t.float() if t.is_floating_point() else t for name, t in tensors.items()}
+    here = {in_file: name for name, in_file in _IN_FILES.items()}
+    state = {_renamed(name, here): t.float() if t.is_floating_point() else t for name, t in tensors.items()}
     for spec in {spec.fingerprint: spec for spec in specs.values()}.values():
         for base in (pattern.format(spec.fingerprint) for pattern in _BASES):
             if f"{base}.int8" in state:
                 values, scales = state.pop(f"{base}.int8"), state.pop(f"{base}.scales")
                 state[base] = Quantised(values, scales, channel_counts(spec)).weights()
-        basis = state[f"remainders.{spec.fingerprint}.basis"]
-        state.setdefault(f"remainders.{spec.fingerprint}.read", basis.clone())
+        basis = state[f"residuals.{spec.fingerprint}.basis"]
+        state.setdefault(f"residuals.{spec.fingerprint}.read", basis.clone())
     return state
+
+
+def _renamed(name: str, beginnings: Mapping[str, str]) -> str:
+    """A tensor's name with another beginning, where it has one of these."""
+    for old, new in beginnings.items():
+        if name.startswith(old):
+            return new + name.removeprefix(old)
+    return name

@@ -99,6 +99,6 @@ def _add(
         return statistics.fmean(task_score(spec, w, d.val) for w, d in zip(networks, data, strict=True))
 
     made.records += [Code.of(record, len(made.records) + i) for i, record in enumerate(records)]
-    rest = made.remainder(arch, weights, codes)
-    made.codes, made.remainder_codes = torch.cat([made.codes, codes]), torch.cat([made.remainder_codes, rest])
+    rest = made.residual(arch, weights, codes)
+    made.codes, made.residual_codes = torch.cat([made.codes, codes]), torch.cat([made.residual_codes, rest])
     return Encoded(arch, len(records), mean_accuracy(weights), mean_accuracy(made.restore(arch, codes, rest)))

@@ -74,7 +74,7 @@ def retrieve(
             f"`popgen search --arch {arch} --data {data}` finds weights for data it was not trained on.",
         )
     code, latent = found[0]
-    flat = made.restore(arch, latent[None], made.remainder_codes[code.row][None])[0]
+    flat = made.restore(arch, latent[None], made.residual_codes[code.row][None])[0]
     data_set = load_data(data, data_dir)
     file = Path(out or safe_name(f"{arch}-{data}.safetensors"))
     if file.is_dir():

@@ -11,6 +11,7 @@ from popgen.configs.load import load, parse
 from popgen.configs.spec import SpecFile
 from popgen.errors import BadInput
 from popgen.generator import Generator, GeneratorConfig
+from popgen.generator.folder import save_config
 from popgen.generator.training import train_generator
 from popgen.generator.training.loop import Report
 from popgen.generator.training.workers import check_workers
@@ -70,7 +71,7 @@ def train(
     )
     made = _train(found, config, folder, report or (lambda *_: None), train_workers, address, data_dir)
     made.provenance.metrics["compression"] = measure_compression(made, found, data_dir=data_dir).to_json()
-    made.save_config(folder)
+    save_config(made, folder)
     return made
 
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from popgen.types import Flat
 
 
-class Remainder(nn.Module):
+class Residual(nn.Module):
     """Components `basis` (r, p) of normalised weights, and the rows `read` (r, p) that coordinates are read with.
 
     An architecture with few checkpoints has fewer components than others; codes have the same length for all, `width`.

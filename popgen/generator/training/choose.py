@@ -6,7 +6,8 @@ import statistics
 
 from popgen.configs.sampling import Sampling
 from popgen.data import load_data
-from popgen.generator.generator import PRIORS, Generator
+from popgen.generator.generator import Generator
+from popgen.generator.sampling import PRIORS
 from popgen.generator.training.tasks import Tasks
 from popgen.networks.forward import task_score
 

@@ -27,7 +27,7 @@ def restoring_stage(generator: Generator, tasks: Tasks) -> Stage:
         every = -(-len(task.records) // _FITTED)
         rows = range(0, len(task.records), every)
         left = torch.cat([what_is_left(generator, name, task.x[[i]])[1] for i in rows])
-        generator.remainder_of(name).fit(left)
+        generator.residual_of(name).fit(left)
     turns = Turns(list(tasks.archs))
 
     def losses(_: int) -> dict[str, Tensor]:
@@ -35,7 +35,7 @@ def restoring_stage(generator: Generator, tasks: Tasks) -> Stage:
         pick = torch.randperm(len(task.records))[: config.networks].tolist()
         x = task.x[pick]
         decoded, left = what_is_left(generator, task.spec.name, x)
-        part = generator.remainder_of(task.spec.name)
+        part = generator.residual_of(task.spec.name)
         restored = decoded + part(part.code(left))
         outputs = _outputs(tasks, task, x, [task.records[i].data for i in pick], config.images)
         behaviour = distillation_losses(
@@ -47,7 +47,7 @@ def restoring_stage(generator: Generator, tasks: Tasks) -> Stage:
     return Stage(
         config.steps,
         config.learning_rate,
-        list(generator.remainders.parameters()),
+        list(generator.residuals.parameters()),
         losses,
         extra=turns,
         followed=[turns],

@@ -18,7 +18,7 @@ from popgen.files import write_tensors, write_text
 
 _NOT_TRAINED = (
     "codes",
-    "remainder_codes",
+    "residual_codes",
     "data_vectors",
     "latent_mean",
     "latent_std",

@@ -98,7 +98,7 @@ def _train(
     generator.eval().requires_grad_(False)
     torch.manual_seed(config.seed)
     generator.data_vectors = torch.stack([drawn.mean(0) for drawn in stages.embeddings(generator, tasks, 64).values()])
-    store_remainders(generator, tasks)
+    store_residuals(generator, tasks)
     trained = [record for task in tasks.archs.values() for record in task.records]
     generator.records = [Code.of(record, row) for row, record in enumerate(trained)]
     metrics = {
@@ -144,7 +144,7 @@ def held_out_watch(generator: Generator, tasks: Tasks) -> Callable[[], dict[str,
         scores = []
         for name, (records, weights) in chosen.items():
             latents = generator.encode(name, weights)
-            decoded = generator.restore(name, latents, generator.remainder(name, weights, latents))
+            decoded = generator.restore(name, latents, generator.residual(name, weights, latents))
             scores.append(_mean_accuracy(generator, tasks, records, decoded))
         return {"held-out accuracy": sum(scores) / len(scores)}
 
@@ -152,17 +152,17 @@ def held_out_watch(generator: Generator, tasks: Tasks) -> Callable[[], dict[str,
 
 
 @torch.no_grad()
-def store_remainders(generator: Generator, tasks: Tasks) -> None:
+def store_residuals(generator: Generator, tasks: Tasks) -> None:
     """Keep each training checkpoint's coordinates on the components of what the decoder leaves, with its code."""
     rows, rest = 0, []
     for name, task in tasks.archs.items():
         latents = generator.codes[rows : rows + len(task.records)]
         rows += len(task.records)
         rest += [
-            generator.remainder(name, task.scaling.denormalise(task.x[[i]]), latents[i : i + 1])
+            generator.residual(name, task.scaling.denormalise(task.x[[i]]), latents[i : i + 1])
             for i in range(len(task.records))
         ]
-    generator.remainder_codes = torch.cat(rest)
+    generator.residual_codes = torch.cat(rest)
 
 
 def check_gate(generator: Generator, tasks: Tasks) -> None:
@@ -198,7 +198,7 @@ def retrieval(generator: Generator, tasks: Tasks) -> dict[str, dict[str, float]]
                 rows = known[first : first + _TOGETHER]
                 chosen, weights = [records[i] for i in rows], task.scaling.denormalise(x[rows])
                 latents = generator.encode(name, weights)
-                decoded = generator.restore(name, latents, generator.remainder(name, weights, latents))
+                decoded = generator.restore(name, latents, generator.residual(name, weights, latents))
                 before += len(rows) * _mean_accuracy(generator, tasks, chosen, weights)
                 after += len(rows) * _mean_accuracy(generator, tasks, chosen, decoded)
             if known:

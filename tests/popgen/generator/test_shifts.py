@@ -166,13 +166,13 @@ def test_a_condition_without_labels_does_not_look_at_them(generator: Generator) 
 
 
 def test_no_more_components_than_checkpoints(generator: Generator, zoo: Zoo) -> None:
-    components = generator.remainder_of("resnet-s")
+    components = generator.residual_of("resnet-s")
     assert components.basis.shape[0] == components.read.shape[0] == 2
-    assert generator.remainder_codes.shape == (2, 8)
-    assert generator.remainder_codes[:, 2:].eq(0).all()
+    assert generator.residual_codes.shape == (2, 8)
+    assert generator.residual_codes[:, 2:].eq(0).all()
     weights = zoo.matrix(zoo.select("resnet-s"))
     latents = generator.encode("resnet-s", weights)
-    restored = generator.restore("resnet-s", latents, generator.remainder("resnet-s", weights, latents))
+    restored = generator.restore("resnet-s", latents, generator.residual("resnet-s", weights, latents))
     assert (restored - weights).abs().max() < 0.2 * (generator.decode("resnet-s", latents) - weights).abs().max()
 
 
@@ -191,7 +191,7 @@ def test_bases_of_one_byte_a_number(generator: Generator, zoo: Zoo, tmp_path: Pa
     sizes = [(tmp_path / kind / "model.safetensors").stat().st_size for kind in ("half", "int8")]
     bases = (
         2 * generator.spec("resnet-s").size * (4 + 2 + 2)
-    )  # bytes as half: the linear path's and two of the remainder
+    )  # bytes as half: the linear path's and two of the residual
     assert sizes[0] - sizes[1] > 0.4 * bases
     path = generator.spec("resnet-s").fingerprint
     z = torch.randn(5, 2, 2, generator=torch.Generator().manual_seed(0))
@@ -204,7 +204,7 @@ def test_bases_of_one_byte_a_number(generator: Generator, zoo: Zoo, tmp_path: Pa
 def test_components_that_were_not_trained_are_kept_once(zoo: Zoo, tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"restore": CONFIG.restore.model_copy(update={"steps": 0})})
     made = train_generator(zoo, config, tmp_path / "g", lambda *_: None)
-    found = Generator.from_pretrained(tmp_path / "g").remainder_of("resnet-s")
+    found = Generator.from_pretrained(tmp_path / "g").residual_of("resnet-s")
     assert torch.equal(found.basis, found.read)
-    assert torch.allclose(found.basis, made.remainder_of("resnet-s").basis, atol=1e-3)
+    assert torch.allclose(found.basis, made.residual_of("resnet-s").basis, atol=1e-3)
     assert found.basis.abs().max() > 0

@@ -96,7 +96,7 @@ def lost(generator: Generator, zoo: Zoo, arch: str, records: list[Checkpoint]) -
     """Test accuracy that being given back from a code costs, on the mean over these checkpoints, in points."""
     spec, weights = generator.spec(arch), zoo.matrix(records)
     latents = generator.encode(arch, weights)
-    decoded = generator.restore(arch, latents, generator.remainder(arch, weights, latents))
+    decoded = generator.restore(arch, latents, generator.residual(arch, weights, latents))
     assert not torch.equal(decoded, weights)
     tests = [load_data(record.data).test for record in records]
     before, after = ([task_score(spec, w, t) for w, t in zip(rows, tests, strict=True)] for rows in (weights, decoded))

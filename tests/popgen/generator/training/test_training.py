@@ -127,7 +127,7 @@ def test_restored_checkpoints_are_closer_than_decoded_ones(zoo: Zoo, trained: tu
     for arch in generator.specs:
         weights = zoo.matrix(zoo.select(arch, held_out=False))
         latents = generator.encode(arch, weights)
-        rest = generator.remainder(arch, weights, latents)
+        rest = generator.residual(arch, weights, latents)
         assert rest.shape == (4, 2)
         x, decoded, restored = (
             generator.scalings[arch].normalise(w)
@@ -137,7 +137,7 @@ def test_restored_checkpoints_are_closer_than_decoded_ones(zoo: Zoo, trained: tu
         rows = [code.row for code in generator.records if code.arch == arch]
         ids = {r.id: i for i, r in enumerate(zoo.select(arch, held_out=False))}
         order = [ids[code.id] for code in generator.records if code.arch == arch]
-        assert torch.allclose(generator.remainder_codes[rows], rest[order], atol=1e-3)
+        assert torch.allclose(generator.residual_codes[rows], rest[order], atol=1e-3)
 
 
 def test_what_is_generated_is_better_than_chance(trained: tuple[Generator, Path, Seen]) -> None:

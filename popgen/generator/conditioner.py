@@ -1,0 +1,84 @@
+"""Makes the condition of a sampling from a data set or a description, with the encoders that a generator's settings name."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from popgen.archs import ArchSpec
+from popgen.configs.generator import EncoderConfig
+from popgen.data import DataSet
+from popgen.data.classes import match_classes
+from popgen.encoders.arch import ArchTextEncoder
+from popgen.encoders.examples import ExampleEncoder, load_example_encoder
+from popgen.errors import BadInput
+from popgen.generator.draws import draw_features
+from popgen.generator.model.conditions import DataSetEncoder, Description, arch_vectors
+from popgen.generator.records import Condition
+
+
+class Conditioner:
+    """Holds the encoders, which are loaded once, when they are first needed."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        self._config = config
+        self._examples: ExampleEncoder | None = None
+        self._texts: ArchTextEncoder | None = None
+
+    def load(self) -> tuple[ExampleEncoder, ArchTextEncoder]:
+        """The encoder of examples and the encoder of texts.
+
+        Raises:
+            PopgenError: they are not here and cannot be fetched.
+        """
+        if self._examples is None or self._texts is None:
+            self._examples = load_example_encoder(self._config.images)
+            self._texts = ArchTextEncoder.load(self._config.text)
+        return self._examples, self._texts
+
+    @torch.no_grad()
+    def condition(
+        self,
+        data_encoder: DataSetEncoder,
+        spec: ArchSpec,
+        data: DataSet | Description,
+        classes: list[str],
+        n: int,
+        seed: int,
+    ) -> Condition:
+        """The condition `n` times; a data set's is the mean embedding of 8 draws of its own each time (`draw_features`).
+
+        Args:
+            classes: names of the training classes; the data set's classes are matched with them.
+        """
+        examples, texts = self.load()
+        vector = arch_vectors([spec], texts)
+        if isinstance(data, Description):
+            embedding = data_encoder.from_text(texts.encode([data.text])).expand(n, -1)
+        else:
+            drawn = draw_features(data, examples, self._config, n, seed)
+            places = self._class_index(data, classes)
+            embedding = data_encoder(drawn.flatten(0, 1), places).unflatten(0, drawn.shape[:2]).mean(1)
+        return Condition(embedding, vector.expand(n, -1))
+
+    def check_data(self, data: DataSet) -> None:
+        """Refuse a data set without training images in one of its classes, where the condition needs them.
+
+        Raises:
+            BadInput: names the classes.
+        """
+        if not self._config.labels:
+            return
+        counts = data.train.targets.bincount(minlength=len(data.classes))
+        empty = [data.classes[i] for i in (counts == 0).nonzero().flatten().tolist()]
+        if empty:
+            raise BadInput(
+                f"data set {data.name!r} has classes without training images: {', '.join(empty)}",
+                "the condition needs images of each",
+                "",
+            )
+
+    def _class_index(self, data: DataSet, classes: list[str]) -> Tensor | None:
+        """Index of each class among the training classes, or None if any is unknown."""
+        index = match_classes(data.classes, classes if self._config.labels else [])
+        return None if None in index else torch.tensor(index)

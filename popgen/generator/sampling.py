@@ -1,0 +1,105 @@
+"""Samples latents of a generator: the prior, how far the condition is trusted, and the controls of the condition."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from popgen.configs.sampling import Sampling
+from popgen.data import DataSet
+from popgen.errors import BadInput, unknown_name
+from popgen.generator.controls import Control
+from popgen.generator.model.closed_form_priors import CodeTable
+from popgen.generator.model.conditions import Description
+from popgen.generator.records import Condition
+from popgen.generator.strength import Strength, choose_strength
+from popgen.types import Latents
+
+if TYPE_CHECKING:
+    from popgen.generator.generator import Generator
+
+PRIORS = ("network", "ridge", "kde")
+
+
+@torch.no_grad()
+def sample(
+    generator: Generator,
+    arch: str,
+    condition: Condition,
+    seed: int,
+    sampling: Sampling,
+    strength: float,
+    control: Control | None,
+) -> Latents:
+    """Standardised latents (n, k, d), one for each row of the condition.
+
+    Raises:
+        NotFound: no such prior.
+        BadInput: a sampler that the prior was not trained for, or a prior in closed form without a condition.
+    """
+    prior, n = prior_name(generator, sampling.prior), len(condition.data)
+    rng = torch.Generator().manual_seed(seed)
+    noise = torch.randn(n, *generator.latent_shape, generator=rng)
+    embedding = strength * condition.data
+    if control == "shuffled":
+        embedding = generator.data_vectors[torch.randint(len(generator.data_vectors), (n,), generator=rng)]
+    if prior == "network":
+        without = torch.tensor([[control == "empty", False]]).expand(n, -1)
+        raw = generator.prior.sample(embedding, condition.arch, noise, sampling, without)
+        return generator.standardise(arch, raw)
+    if control == "empty":
+        raise BadInput(f"the prior {prior!r} has no empty condition", "it is a function of the data set", "")
+    table = code_table(generator, arch)
+    return table.ridge(embedding, noise) if prior == "ridge" else table.kde(embedding, noise, rng)
+
+
+def strength_for(
+    generator: Generator, arch: str, data: DataSet | Description, sampling: Sampling, control: Control | None = None
+) -> Strength:
+    """How far a condition is trusted: as `sampling` or the generator's settings say; see popgen/generator/strength.py.
+
+    `auto` chooses it for the networks that the prior of `sampling` makes. Descriptions and controls are then followed all the way.
+    """
+    wanted = sampling.over(generator.config.prior.sampling).strength
+    if control is not None and sampling.strength is None:
+        wanted = 1.0
+    if wanted != "auto" or isinstance(data, Description):
+        return Strength(1.0 if wanted in ("auto", None) else float(wanted), {})
+    condition = generator.condition(arch, data)
+
+    def network(strength: float) -> Tensor:
+        how = Sampling(prior=sampling.prior, strength=strength)
+        return generator.decode(arch, generator.sample(arch, data, 1, sampling=how, condition=condition))[0]
+
+    return choose_strength(generator.spec(arch), data.val.inputs, network)
+
+
+def prior_name(generator: Generator, prior: str | None) -> str:
+    """One of PRIORS; None is the one that was chosen in training.
+
+    Raises:
+        NotFound: no such prior.
+        BadInput: the generator was trained without a network.
+    """
+    prior = prior or generator.provenance.prior
+    if prior not in PRIORS:
+        raise unknown_name("prior", prior, PRIORS)
+    kind = generator.config.prior.kind
+    if prior == "network" and kind in PRIORS:
+        raise BadInput(
+            "the generator has no trained prior", f"its spec says prior: {kind}", "Choose --prior ridge or kde."
+        )
+    return prior
+
+
+def code_table(generator: Generator, arch: str) -> CodeTable:
+    """The codes of the training checkpoints of an architecture, as the priors in closed form read them."""
+    index = {name: i for i, name in enumerate(generator.provenance.data)}
+    records = [code for code in generator.records if code.arch == arch and code.data in index]
+    return CodeTable(
+        generator.codes[[code.row for code in records]],
+        generator.data_vectors[[index[code.data] for code in records]],
+        torch.tensor([code.val_score for code in records]),
+    )
