@@ -1,1 +1,1 @@
-"""What a user should know of a result: compression against its cost, images that were seen in training."""
+"""Checks of what a generator and a result are: compression against its cost in accuracy, images seen in training."""

@@ -1,6 +1,6 @@
-"""What a generator weighs beside its zoo, and what each smaller form of the zoo costs in accuracy.
+"""Measures the size of a generator beside its zoo, and the accuracy that each smaller form of the zoo costs.
 
-Forms: the checkpoints as float32, as float16, as int8 (popgen/weights/quantise.py) under zstd, and as codes of the generator.
+The forms are the checkpoints as float32, as float16, as int8 (popgen/weights/quantise.py) under zstd, and as codes of the generator.
 Every network of every form is evaluated. Points are hundredths of accuracy; a negative loss is a gain.
 """
 
@@ -26,16 +26,19 @@ from popgen.weights.quantise import quantise
 from popgen.zoo import Checkpoint, Zoo
 
 SPLITS = ("train", "val", "test")
-# Tensors that only encode, sample or read data sets: a stored code is decoded without them.
+FORMS = ("float32", "float16", "int8+zstd", "generator")
+# Beginnings of the names of tensors that only encode, sample or read data sets. A stored code is decoded without them.
 _NOT_FOR_RETRIEVAL = (
     *(f"vae.{name}" for name in ("queries", "read_token", "read_position", "encoder", "to_posterior")),
     *("data_encoder", "data_vectors", "prior"),
 )
 
+EncodeNew = Callable[[str, Flat, list[Checkpoint]], Tensor]  # architecture, weights (n, p), records -> codes (n, k, d)
+
 
 @dataclass(frozen=True)
 class Lost:
-    """Accuracy lost (0 to 1) over checkpoints: on average, and by the one that loses most."""
+    """Accuracy (0 to 1) that checkpoints lose: their mean loss, and the loss of the one that loses most."""
 
     mean: float
     worst: float
@@ -43,7 +46,7 @@ class Lost:
 
 @dataclass(frozen=True)
 class Form:
-    """One way to keep the checkpoints: its size in bytes and what it loses, in all and by architecture."""
+    """One way to keep the checkpoints: its size in bytes, and the accuracy it loses, in all and by architecture."""
 
     name: str
     bytes: int
@@ -55,12 +58,12 @@ class Form:
 class Compression:
     """Sizes and losses of all forms; `original` is the checkpoints' mean accuracy by architecture."""
 
-    split: str
+    split: str  # the split that networks are evaluated on
     checkpoints: int
-    encoded: int  # of them were no codes of the generator and were encoded for this report
+    encoded: int  # checkpoints that had no code in the generator and were encoded for this comparison
     original: dict[str, float]
     forms: list[Form]
-    retrieval_bytes: int  # decoder, codes and their records alone
+    retrieval_bytes: int  # bytes of the decoder, the codes and their records alone
 
     def form(self, name: str) -> Form:
         """A form by its name: float32, float16, int8+zstd or generator."""
@@ -86,19 +89,18 @@ def measure_compression(
     split: str = "val",
     *,
     held_out: bool | None = False,
-    refine: Callable[[str, Flat, list[Checkpoint]], Tensor] | None = None,
+    refine: EncodeNew | None = None,
     data_dir: str | None = None,
 ) -> Compression:
     """Measure a generator against a zoo, which need not be the one that it was trained on.
 
-    The generator's bytes include codes of all networks that are compared: those that it does not hold are added, two bytes
-    a number, their records left out.
+    The generator's bytes include codes of all networks that are compared. A code that it does not hold counts two bytes a number,
+    without a record.
 
     Args:
-        split: that networks are evaluated on. `test` is for benches and final tables.
-        held_out: which checkpoints: False: those of training, True: the others, None: all.
-        refine: (architecture, weights (n, p), records) to codes (n, k, d), for checkpoints that the generator does not
-            hold; None: its encoder.
+        split: the split that networks are evaluated on; `test` is for benches and final tables.
+        held_out: False compares the training checkpoints, True the held-out ones, None all of them.
+        refine: makes codes for checkpoints that the generator does not hold; None: its encoder does.
         data_dir: the folder of named data sets; None: POPGEN_DATA, else ./data.
 
     Raises:
@@ -107,43 +109,83 @@ def measure_compression(
     """
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
-    held = {code.id: code.row for code in generator.records}
-    more = [str(entry["zoo_sha256"]) for entry in generator.provenance.metrics.get("encoded", [])]  # by `popgen encode`
-    same_zoo = zoo.sha256 in (generator.provenance.zoo_sha256, *more)
-    sizes = {"float32": 0, "float16": 0, "int8+zstd": 0}
-    lost: dict[str, dict[str, list[float]]] = {name: {} for name in (*sizes, "generator")}
-    original, encoded = {}, 0
-    for arch, records in comparable(generator, zoo, held_out).items():
-        spec, weights = generator.spec(arch), zoo.matrix(records)
-        new = [i for i, r in enumerate(records) if not (same_zoo and r.id in held)]
-        rows = [0 if i in new else held[r.id] for i, r in enumerate(records)]
-        latents, residual = generator.codes[rows], generator.residual_codes[rows]
-        if new:
-            chosen = [records[i] for i in new]
-            latents[new] = (
-                generator.encode(arch, weights[new]) if refine is None else refine(arch, weights[new], chosen)
-            )
-            residual[new] = generator.residual(arch, weights[new], latents[new])
-        encoded += len(new)
-        small = quantise(spec, weights)
-        sizes["float32"] += 4 * weights.numel()
-        sizes["float16"] += 2 * weights.numel()
-        sizes["int8+zstd"] += small.compressed()
-        parts = [getattr(load_data(record.data, data_dir), split) for record in records]
-        before = _accuracies(spec, weights, parts)
-        original[arch] = statistics.fmean(before)
-        forms = {"float16": weights.half().float(), "int8+zstd": small.weights(), "generator": None}
-        lost["float32"][arch] = [0.0] * len(records)
-        for name, networks in forms.items():
-            networks = generator.restore(arch, latents, residual) if networks is None else networks
-            after = _accuracies(spec, networks, parts)
-            lost[name][arch] = [a - b for a, b in zip(before, after, strict=True)]
-    whole, part = generator_bytes(generator)
+    chosen = comparable(generator, zoo, held_out)
+    measured = {
+        arch: _measure_arch(generator, zoo, arch, records, split, refine, data_dir) for arch, records in chosen.items()
+    }
+    encoded = sum(one.encoded for one in measured.values())
+    whole, decoding = generator_bytes(generator)
     extra = 2 * encoded * (generator.latent_mean[0].numel() + generator.residual_codes.shape[1])
-    sizes["generator"] = whole + extra
-    results = [_form(name, sizes[name], lost[name]) for name in lost]
-    count = sum(len(values) for values in lost["float32"].values())
-    return Compression(split, count, encoded, original, results, part + extra)
+    forms = []
+    for name in FORMS:
+        size = whole + extra if name == "generator" else sum(one.bytes[name] for one in measured.values())
+        forms.append(_form(name, size, {arch: one.lost[name] for arch, one in measured.items()}))
+    return Compression(
+        split=split,
+        checkpoints=sum(map(len, chosen.values())),
+        encoded=encoded,
+        original={arch: one.accuracy for arch, one in measured.items()},
+        forms=forms,
+        retrieval_bytes=decoding + extra,
+    )
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """The checkpoints of one architecture: bytes of each stored form, accuracy lost by each checkpoint in each form."""
+
+    accuracy: float
+    bytes: dict[str, int]
+    lost: dict[str, list[float]]
+    encoded: int
+
+
+def _measure_arch(
+    generator: Generator,
+    zoo: Zoo,
+    arch: str,
+    records: list[Checkpoint],
+    split: str,
+    refine: EncodeNew | None,
+    data_dir: str | None,
+) -> _Measured:
+    """Evaluate all checkpoints of an architecture in every form."""
+    spec, weights = generator.spec(arch), zoo.matrix(records)
+    parts = [getattr(load_data(record.data, data_dir), split) for record in records]
+    latents, residuals, encoded = _codes(generator, zoo, arch, records, weights, refine)
+    small = quantise(spec, weights)
+    networks = {
+        "float16": weights.half().float(),
+        "int8+zstd": small.weights(),
+        "generator": generator.restore(arch, latents, residuals),
+    }
+    before = _accuracies(spec, weights, parts)
+    lost = {"float32": [0.0] * len(records)}
+    for name, decoded in networks.items():
+        lost[name] = [a - b for a, b in zip(before, _accuracies(spec, decoded, parts), strict=True)]
+    sizes = {"float32": 4 * weights.numel(), "float16": 2 * weights.numel(), "int8+zstd": small.compressed()}
+    return _Measured(statistics.fmean(before), sizes, lost, encoded)
+
+
+def _codes(
+    generator: Generator, zoo: Zoo, arch: str, records: list[Checkpoint], weights: Flat, refine: EncodeNew | None
+) -> tuple[Tensor, Tensor, int]:
+    """Latents (n, k, d) and residual codes (n, r) of the checkpoints, and how many of them were encoded now."""
+    held = {code.id: code.row for code in generator.records}
+    added = [
+        str(entry["zoo_sha256"]) for entry in generator.provenance.metrics.get("encoded", [])
+    ]  # by `popgen encode`
+    same_zoo = zoo.sha256 in (generator.provenance.zoo_sha256, *added)
+    new = [i for i, record in enumerate(records) if not (same_zoo and record.id in held)]
+    rows = [0 if i in new else held[record.id] for i, record in enumerate(records)]
+    latents, residuals = generator.codes[rows], generator.residual_codes[rows]
+    if new:
+        chosen = weights[new]
+        latents[new] = (
+            generator.encode(arch, chosen) if refine is None else refine(arch, chosen, [records[i] for i in new])
+        )
+        residuals[new] = generator.residual(arch, chosen, latents[new])
+    return latents, residuals, len(new)
 
 
 def generator_bytes(generator: Generator) -> tuple[int, int]:
@@ -161,22 +203,22 @@ def generator_bytes(generator: Generator) -> tuple[int, int]:
     return whole, whole - spared
 
 
-def compression_rows(report: Compression) -> tuple[list[str], list[list[str]]]:
+def compression_rows(measured: Compression) -> tuple[list[str], list[list[str]]]:
     """Column titles and rows of the table of forms: size, how much smaller than float32, mean and worst loss in points."""
-    full, rows = report.form("float32").bytes, []
-    for form in report.forms:
+    full, rows = measured.form("float32").bytes, []
+    for form in measured.forms:
         size, losses = [f"{form.bytes / 1e6:.2f}", f"{full / form.bytes:.1f}x"], [form.loss.mean, form.loss.worst]
         rows.append([form.name, *size, *map(_points, losses)])
-    bare = report.retrieval_bytes
+    bare = measured.retrieval_bytes
     rows.append(["decoder + codes", f"{bare / 1e6:.2f}", f"{full / bare:.1f}x", *rows[-1][3:]])
     return ["", "MB", "smaller", "points lost", "worst"], rows
 
 
-def arch_rows(report: Compression) -> tuple[list[str], list[list[str]]]:
+def arch_rows(measured: Compression) -> tuple[list[str], list[list[str]]]:
     """Column titles and rows of the table of architectures: accuracy, points lost by each form, the generator's worst."""
-    lossy = [form for form in report.forms if form.name != "float32"]
+    lossy = [form for form in measured.forms if form.name != "float32"]
     rows = []
-    for arch, original in report.original.items():
+    for arch, original in measured.original.items():
         lost = [_points(form.archs[arch].mean) for form in lossy]
         rows.append([arch, f"{original:.4f}", *lost, _points(lossy[-1].archs[arch].worst)])
     return ["", "accuracy", *(form.name for form in lossy), "worst"], rows

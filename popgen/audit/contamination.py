@@ -1,8 +1,8 @@
-"""Whether images that a search chooses on are among those that its checkpoints were trained on.
+"""Finds images that a search chooses on and that its checkpoints were trained on.
 
-A network knows its training images by heart, so accuracy on them promises what test images do not keep. Variants are put aside on
-both sides: a rotated image is the same image. Checkpoints that `popgen zoo build` trained have seen the training split alone; foreign
-ones all but the test split, because what popgen calls validation is cut from what the rest of the world trains on.
+A network has memorised its training images, so its accuracy on them is too high. Variants are removed from the names on both sides, because
+a rotated image is the same image. Checkpoints that `popgen zoo build` trained have seen the training split alone. Foreign checkpoints have
+seen all but the test split, because popgen cuts its validation split from the images that everybody else trains on.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ from popgen.zoo import Zoo
 def contamination(
     data: DataSet, generator: Generator | None, zoo: Zoo | None, data_dir: str | None = None
 ) -> dict[str, Any]:
-    """Counts for each training set that shares images with the validation or test split.
+    """Count the images that each training set shares with the validation and the test split.
 
     Returns:
         `shared`: a list of {data, seen, val: {exact, near, of}, test: ...}, where `seen` is `train` or `train+val`;
-        `checked` and `not_checked`: names of training sets, the latter not on this machine (nothing is downloaded for this).
+        `checked` and `not_checked`: names of training sets; those that are not on this machine are not checked (nothing is
+        downloaded for this).
     """
     shared, checked, not_checked = [], [], []
     if not data.has_images:  # only images are compared
@@ -50,7 +51,7 @@ def contamination(
 
 
 def say_contamination(found: dict[str, Any], data_set: DataSet, say: Callable[[str], None]) -> None:
-    """A line for every affected data set, and one for those that were not compared."""
+    """Say a line for every affected training set, and one for those that were not compared."""
     data = data_set.name
     if not data_set.has_images:
         say(f"{data}: its examples are not compared with those that checkpoints were trained on; only images are")
@@ -70,7 +71,7 @@ def say_contamination(found: dict[str, Any], data_set: DataSet, say: Callable[[s
 
 
 def _trained_on(generator: Generator | None, zoo: Zoo | None) -> dict[str, bool]:
-    """The plain names of all training sets, and whether a foreign checkpoint is among their networks."""
+    """Plain names of all training sets, each with whether a foreign checkpoint was trained on it."""
     seen: dict[str, bool] = {}
     for name in () if generator is None else generator.provenance.data:
         foreign = generator is not None and name in generator.provenance.foreign
@@ -81,7 +82,7 @@ def _trained_on(generator: Generator | None, zoo: Zoo | None) -> dict[str, bool]
 
 
 def _plain(name: str) -> str:
-    """The name without variants; subsets stay, because what they leave out was not seen."""
+    """The name without variants. Subsets stay in it, because the images that they leave out were not seen."""
     source, modifiers = split_name(name)
     return "/".join([source, *(m for m in modifiers if m.partition(":")[0] in SUBSETS)])
 

@@ -30,24 +30,24 @@ WITH_EXPERTS = (
     "random",
     "best_zoo",
     "average_of_best",
-)  # where candidates come from a zoo's experts, without a generator
+)  # the rivals of a search around experts, without a generator
 _NOISE = (0.02, 0.05, 0.1, 0.2, 0.4)  # standard deviations of noise, in units of each tensor's own
 
 
 @dataclass(frozen=True)
 class RivalInputs:
-    """What rivals may use: all that a careful user has for one architecture on one data set, but the search."""
+    """Everything that a careful user has for one architecture on one data set, except the search."""
 
     spec: ArchSpec
     data: DataSet
     fitness: Fitness
     seed: int
-    evaluations: float = 1.0  # the search's, by their cost: what a rival with as many tries may spend
+    evaluations: float = 1.0  # cost of the search, which a rival with as many tries may spend
     zoo: Zoo | None = None
     records: Sequence[Checkpoint] = ()  # the zoo's checkpoints of the architecture
     generator: Generator | None = None
     closest: Sequence[str] = ()  # the generator's training data sets, closest to this one first
-    target: Target | None = None  # where the generator was not trained on the architecture: what it does for it
+    target: Target | None = None  # the generator's target, for an architecture that it was not trained on
     order: Sequence[int] | None = None  # indices of `records`, best first; None: by their validation loss
     align: Callable[[list[str]], Flat] | None = None  # weights of checkpoints by id, aligned with the best one
 

@@ -1,12 +1,12 @@
-"""Rivals of a network generated for an architecture that nobody trained on: other ways to fill it with weights.
+"""Other ways to fill an untrained architecture with weights: the rivals of a network that is generated for it.
 
-random: a fresh network. weight_selection: Xu et al., ICLR 2024 (arXiv 2311.18823): evenly spaced units of a larger trained
-network, the first layers of each kind. tile: as D2NWG does for sizes it was not trained on (arXiv 2402.18153): each tensor
-of a trained network repeated along its axes, and cropped. zoo_transplant: the generator's own transplant, of the zoo's
-network instead of a generated one, which says what the generator adds.
+random: a fresh network. weight_selection (Xu et al., ICLR 2024, arXiv 2311.18823): evenly spaced units of a larger trained
+network, and the first layers of each kind. tile: each tensor of a trained network is repeated along its axes and cropped, as D2NWG
+does for sizes that it was not trained on (arXiv 2402.18153). zoo_transplant: the transplant that the generator uses, applied to
+the zoo's network instead of a generated one; the difference is what the generator adds.
 
-The trained network is always the zoo's best by validation accuracy on the closest data set that has one. Batch norm is kept or
-re-estimated, whichever has the lower validation loss, for all of them alike, as it is for generated networks.
+The trained network is always the zoo's best by validation score on the closest data set that has one. Batch norm is kept or
+re-estimated, whichever has the lower validation loss, for all starts alike, as it is for generated networks.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ STARTS = ("random", "weight_selection", "tile", "zoo_transplant")
 
 @dataclass(frozen=True)
 class Start:
-    """Weights (p,) to begin from, and where they came from; None where there are none, and then why."""
+    """Weights (p,) to begin from, and their origin. Without weights `flat` is None, and `origin` says why."""
 
     name: str
     flat: Tensor | None
@@ -45,7 +45,7 @@ class Start:
 
 
 def make_starts(target: Target, zoo: Zoo | None, data: DataSet, closest: list[str], seed: int) -> list[Start]:
-    """All of STARTS for an architecture; those that need a zoo say so where there is none.
+    """Make all of STARTS for an architecture. Where there is no zoo, those that need one have no weights and say why.
 
     Args:
         closest: the zoo's data sets, closest first.
@@ -89,7 +89,7 @@ for _name in STARTS:
 
 
 def best_on_closest(zoo: Zoo, arch: str, closest: list[str]) -> Checkpoint | None:
-    """The best network of an architecture, by validation accuracy, on the closest data set that has one."""
+    """The best network of an architecture, by validation score, on the closest data set that has one."""
     for name in closest:
         records = zoo.select(arch=arch, data=name, held_out=False)
         if records:
@@ -98,7 +98,7 @@ def best_on_closest(zoo: Zoo, arch: str, closest: list[str]) -> Checkpoint | Non
 
 
 def smallest_larger(zoo: Zoo, target: ArchSpec) -> str | None:
-    """The zoo's smallest architecture from which the target can be cut: as deep and as wide everywhere, one of them more."""
+    """The zoo's smallest architecture that the target can be cut from: at least as deep and as wide everywhere, and larger."""
     found = []
     for name in zoo.archs:
         source = zoo.spec(name)
@@ -126,7 +126,7 @@ def _weight_selection(zoo: Zoo, larger: str | None, target: ArchSpec, closest: l
 def tile(source: ArchSpec, target: ArchSpec, flat: Tensor) -> Tensor:
     """Weights (q,) of the target: each tensor repeated along its axes and cropped.
 
-    A place that the source has not takes the last tensor of that kind and number of axes before it.
+    Where the source has no such tensor, the last tensor before it of the same kind and number of axes is taken.
 
     >>> small, large = ArchSpec.from_config("mlp-s"), ArchSpec.from_config("mlp-s/hidden:96")
     >>> tile(small, large, torch.ones(small.size)).equal(torch.ones(large.size))
@@ -162,9 +162,10 @@ def _with_batch_norm(start: Start, spec: ArchSpec, data: DataSet) -> Start:
 
 
 def repaired(spec: ArchSpec, weights: Flat, data: DataSet) -> Flat:
-    """The weights (n, p), each with batch norm re-estimated on training images where that has the lower validation loss.
+    """The weights (n, p), each with batch norm re-estimated on training images where that lowers the validation loss.
 
-    Neither is always right: re-estimation mends sliced networks, and costs generated ones of a trained architecture 11 points.
+    Neither treatment is always right: re-estimation repairs sliced networks, and costs generated networks of a trained architecture
+    11 points.
     """
     if not spec.has_batch_norm:
         return weights
@@ -179,7 +180,7 @@ def _val_loss(spec: ArchSpec, flat: Tensor, data: DataSet) -> float:
 
 
 def trained_accuracy(spec: ArchSpec, flat: Tensor, data: DataSet, recipe: Recipe, epochs: int, seed: int) -> float:
-    """Test accuracy, 0 to 1, after so many epochs from these weights by the zoo's recipe (its schedule over these epochs)."""
+    """Test score after so many epochs from these weights by the zoo's recipe, with its schedule over these epochs."""
     if epochs == 0:
         return task_score(spec, flat, data.test)
     recipe, key = recipe.model_copy(update={"epochs": epochs}), score_key(get_task(spec.config.task).unit, "test")

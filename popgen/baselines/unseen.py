@@ -1,6 +1,6 @@
-"""The evidence that stands beside networks of an architecture that the generator was not trained on.
+"""Compares networks that are generated for an untrained architecture with the other ways to fill it with weights.
 
-Their validation accuracy, next to that of the other ways to fill the architecture with weights, none of them trained.
+All of them are scored on the validation split without any training.
 """
 
 from __future__ import annotations
@@ -19,19 +19,21 @@ from popgen.zoo import Zoo
 
 @dataclass(frozen=True)
 class Untrained:
-    """What was done for an untrained architecture, and how good it is before any training (validation accuracy, 0 to 1)."""
+    """An untrained architecture: how it was generated, and validation scores before any training, in the unit of the task."""
 
     arch: str
     source: str  # the trained architecture that was generated
     changes: str
-    batch_norm: bool  # whether there is any: kept or re-estimated by validation loss
-    generated: float  # mean over the networks
-    rivals: dict[str, float | None]  # by the names of popgen.baselines.starts.STARTS; None: there is none
-    origins: dict[str, str]  # which checkpoint each came from, or why there is none
+    batch_norm: bool  # whether the architecture has batch norm; it is then kept or re-estimated by validation loss
+    generated: float  # mean over the generated networks
+    rivals: dict[
+        str, float | None
+    ]  # score of each start in popgen.baselines.starts.STARTS; None for a start without weights
+    origins: dict[str, str]  # the checkpoint that each start came from, or the reason why there is none
 
     @property
     def best_rival(self) -> str:
-        """The rival with the highest accuracy; `random` is always one."""
+        """The rival with the highest score; `random` always has one."""
         return max(
             (name for name, value in self.rivals.items() if value is not None), key=lambda n: self.rivals[n] or 0.0
         )
@@ -65,7 +67,7 @@ class Untrained:
 def untrained(
     target: Target, weights: Flat, zoo: Zoo | None, data: DataSet, closest: list[str], seed: int
 ) -> Untrained:
-    """Compare generated networks (n, p) of an architecture that is not trained with its rivals."""
+    """Compare generated networks (n, p) of an untrained architecture with the other starts."""
     starts = make_starts(target, zoo, data, closest, seed)
     rivals = {s.name: None if s.flat is None else task_score(target.spec, s.flat, data.val) for s in starts}
     return Untrained(

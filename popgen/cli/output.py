@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from search.sweep.sweep import SweepProgress  # brings Ray
 
 _WIDEST = 1000  # characters of a table's row
-_PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
+_PLAIN_EVERY = 10.0  # seconds between lines of progress where there is no terminal
 
 
 def remark(text: str) -> None:
@@ -34,9 +34,8 @@ def table(title: str, columns: list[str], rows: list[list[str]], last_bold: bool
         shown.add_row(*row, style="bold" if last_bold and i == len(rows) - 1 else None)
     console = Console(soft_wrap=True)
     wanted = Measurement.get(console, console.options.update(max_width=_WIDEST), shown).maximum
-    Console(soft_wrap=True, width=max(console.width, wanted)).print(
-        shown
-    )  # a narrow terminal wraps, and cuts nothing off
+    wide = Console(soft_wrap=True, width=max(console.width, wanted))  # a narrow terminal wraps, and cuts nothing off
+    wide.print(shown)
 
 
 class _Bars:

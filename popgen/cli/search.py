@@ -187,7 +187,7 @@ def search_command(
 
 
 def _plan(config: SearchConfig, prepared: Prepared) -> dict[str, Any]:
-    """What `--dry-run` prints."""
+    """The facts that `--dry-run` prints."""
     from popgen.audit.contamination import contamination
 
     data, generator, zoo = prepared.data, prepared.generator, prepared.zoo

@@ -9,7 +9,7 @@ from popgen.configs.sampling import Sampling
 
 
 class GenerateConfig(Strict):
-    """Which networks are generated, and for what."""
+    """The networks to generate and the data set or description they are for."""
 
     archs: list[str] = Field(min_length=1)
     data: str | None = None  # the data set whose training images are the condition, and on which networks are scored
@@ -21,4 +21,4 @@ class GenerateConfig(Strict):
     parts: list[str] = []  # `head` or globs of tensors' names: only these are generated
     base: str | None = None  # a .safetensors file, whose tensors all others are
     seed: int = Field(0, ge=0, lt=2**31)
-    address: str | None = None  # of a Ray cluster, on which each architecture is sampled on one CPU
+    address: str | None = None  # a Ray cluster that samples each architecture on one of its CPUs

@@ -1,4 +1,4 @@
-"""How latents are sampled from a generator: the same five settings in a spec, a search, `popgen generate` and Generator.sample."""
+"""Settings of sampling latents from a generator, the same in a spec, a search, `popgen generate` and Generator.sample."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Sampling(Strict):
     Sampling(prior=None, sampler=None, steps=8, guidance=1.0, strength=None)
     """
 
-    prior: PriorName | None = None  # what samples: the trained network, or a prior in closed form
+    prior: PriorName | None = None  # the trained network, or a prior in closed form
     sampler: Sampler | None = None  # euler or heun for a flow, ddim or ddpm for a DDPM
     steps: int | None = Field(None, ge=1)  # steps of the sampler
     guidance: float | None = Field(None, ge=0, allow_inf_nan=False)  # 1 is the plain conditional model

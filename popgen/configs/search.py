@@ -31,30 +31,32 @@ class Sgd(Strict):
     """Steps of SGD on training images before a candidate is scored. They cost budget."""
 
     steps: int = Field(0, ge=0, le=10_000)
-    lr: float = Field(0.01, gt=0, allow_inf_nan=False)  # of the first step; it falls to zero along half a cosine
-    batch: int = Field(50, ge=2)  # images of a step
+    lr: float = Field(
+        0.01, gt=0, allow_inf_nan=False
+    )  # learning rate of the first step; it falls to zero along half a cosine
+    batch: int = Field(50, ge=2)  # images in each step
 
 
 class Finetune(Strict):
-    """What the rows of the table reach after more training, all of them by one recipe."""
+    """Training of the rows' networks after the search, all of them by one recipe, to compare the rows after it."""
 
-    epochs: list[Epochs] = []  # numbers of epochs to compare, each a training of its own
-    lr: float = Field(0.03, gt=0, allow_inf_nan=False)  # the peak of one cycle over the epochs
-    batch: int = Field(50, ge=2)
+    epochs: list[Epochs] = []  # the numbers of epochs to compare; each is a training of its own
+    lr: float = Field(0.03, gt=0, allow_inf_nan=False)  # peak learning rate of one cycle over the epochs
+    batch: int = Field(50, ge=2)  # images in each step
 
 
 class Compute(Strict):
-    """Where candidates are evaluated. It changes the time and not the result, but for `gpus` and `at_once`."""
+    """The machines that evaluate candidates. They change the time and not the result, except for `gpus` and `at_once`."""
 
     workers: int | Literal["auto"] = "auto"  # 0: this process; auto: Ray where the search takes longer than starting it
-    address: str | None = None  # of a Ray cluster; None: RAY_ADDRESS, else this machine
-    timeout: float | None = Field(None, gt=0, allow_inf_nan=False)  # seconds for one candidate; needs workers
+    address: str | None = None  # address of a Ray cluster; None: RAY_ADDRESS, else this machine
+    timeout: float | None = Field(None, gt=0, allow_inf_nan=False)  # seconds that one candidate may take; needs workers
     gpus: float = Field(0, ge=0, allow_inf_nan=False)  # share of a GPU for each worker
     at_once: int = Field(1, ge=1)  # candidates that a worker with a GPU evaluates in one pass
 
 
 class SearchConfig(BaseModel):
-    """What is searched for, how, and for how long.
+    """The architectures, the data set, the method and the budget of a search.
 
     The defaults of the search are those that did best in examples/bench/search_settings.py.
     """
@@ -65,20 +67,24 @@ class SearchConfig(BaseModel):
     data: str
     data_dir: str | None = None  # folder of named data sets; None: POPGEN_DATA, else ./data
     generator: str | None = None  # None: the built-in one where it knows the architecture, else what is found here
-    zoo: str | None = None  # for the baselines: a folder or built-in name; None: the generator's own, where it is found
-    parts: list[str] = []  # `head` or globs of tensors' names: only these are generated
-    base: str | None = None  # a .safetensors file, whose tensors all others are
+    zoo: str | None = (
+        None  # a folder or built-in name, whose networks are baselines; None: the generator's own zoo, where it is found
+    )
+    parts: list[str] = []  # `head` or globs of tensors' names: only these tensors are generated
+    base: str | None = None  # the .safetensors file that all other tensors are taken from
     head: Literal["auto", "keep", "remap", "refit"] = "auto"
     batch_norm: Literal["auto", "keep", "reestimate"] = "auto"
     split: str = "val"  # the split that candidates are scored on; `test` is refused
     sgd: Sgd = Sgd()
-    evaluations: int = Field(300, ge=1)  # for each architecture, seeds included; in passes over the validation images
-    seconds: float | None = Field(None, gt=0, allow_inf_nan=False)  # for each architecture
-    target: float | None = Field(None, allow_inf_nan=False)  # stop at this loss
-    patience: int | None = Field(None, ge=1)  # stop after so many evaluations without a better one
+    evaluations: int = Field(
+        300, ge=1
+    )  # budget of each architecture, seeds included, in passes over the validation images
+    seconds: float | None = Field(None, gt=0, allow_inf_nan=False)  # time for each architecture
+    target: float | None = Field(None, allow_inf_nan=False)  # the search stops at this loss
+    patience: int | None = Field(None, ge=1)  # the search stops after so many evaluations without a better one
     optimizer: str = "CMA"
-    # Coordinates of a generator's latent: identity (its own, which have variance 1 over the zoo), std or pca. Around experts of
-    # a zoo: mix or low-rank. auto: whichever suits. None: identity, or auto without a generator.
+    # The space that the optimizer moves in. For a generator's latents it is identity (their own coordinates, which have variance 1
+    # over the zoo), std or pca; around experts of a zoo it is mix or low-rank; auto chooses. None: identity, or auto without a generator.
     space: str | None = None
     sigma: float | None = Field(None, gt=0, allow_inf_nan=False)  # first step, in units of the population's spread
     batch: int = Field(12, ge=1)  # candidates asked at a time; part of the algorithm, not of the machine
@@ -86,16 +92,18 @@ class SearchConfig(BaseModel):
     rungs: list[float] = []  # shares of the validation images at which the worse half of a batch drops out
     # `loss`, measures of popgen.fitness.measures, or module:function; several of them give a Pareto front.
     objectives: list[str] = Field(["loss"], min_length=1)
-    weights: list[float] | None = None  # of the objectives: their sum is searched instead of a front
+    weights: list[float] | None = (
+        None  # weights of the objectives; their weighted sum is minimised instead of searching a front
+    )
     groups: str | None = None  # a CSV file with the group of each validation image, for worst_group_error
     population: int = Field(16, ge=1)  # latents sampled from the generator
-    # Checkpoints of the zoo among the seeds: codes of those on the data sets closest to this one, or, without a generator, the best
-    # by validation loss.
+    # How many checkpoints of the zoo are seeds: codes of those on the closest data sets, or, without a generator, the best by
+    # validation loss.
     experts: int = Field(8, ge=0)
     warm_start: str | None = None  # the folder of an earlier run, whose best candidates join the population
-    warm_best: int = Field(8, ge=1)  # how many of them
-    # How far from the sampled population's mean the best latent is believed to lie (standard deviation, latent units).
-    # 0: anywhere, the validation loss alone counts.
+    warm_best: int = Field(8, ge=1)  # how many of its best candidates join
+    # Standard deviation, in latent units, of the best latent around the sampled population's mean, as it is believed beforehand.
+    # 0 believes nothing: the validation loss alone counts.
     prior_width: float = Field(0.5, ge=0, allow_inf_nan=False)
     describe: str | None = Field(None, min_length=1)  # the condition in words; None: images of the training split
     sampling: Sampling = Sampling()
@@ -105,7 +113,7 @@ class SearchConfig(BaseModel):
     seed: int = Field(0, ge=0, lt=2**31)
 
     def frozen_fields(self) -> dict[str, object]:
-        """What may not change when a run is resumed, sections written out as `section.field`.
+        """The settings that may not change when a run is resumed, with the fields of sections as `section.field`.
 
         Budgets, workers and what is only reported may change. The base may lie elsewhere: its hash counts.
         """

@@ -1,4 +1,4 @@
-"""What a spec file may hold: the zoo to build or import, and the settings of the generator to train on it.
+"""Models of a spec file: the zoo to build or import, and the generator to train on it.
 
 Nothing here imports torch. Names of architectures and data sets are checked where they are used.
 """
@@ -25,12 +25,14 @@ from popgen.errors import near_matches
 
 
 class Recipe(Strict):
-    """How one network of a zoo is trained; the defaults train digits networks to .97 in a second or two."""
+    """The training of one network of a zoo; the defaults train digits networks to .97 in a second or two."""
 
     epochs: int = Field(default=30, ge=0, le=10_000)
     batch: int = Field(default=50, ge=1)
-    lr: float = Field(default=5e-3, gt=0)  # the peak, where the schedule moves it
-    weight_decay: float = Field(default=1e-2, ge=0)  # keeps the weights of one design at one scale
+    lr: float = Field(default=5e-3, gt=0)  # learning rate; its peak, where the schedule changes it
+    weight_decay: float = Field(
+        default=1e-2, ge=0
+    )  # keeps the weights of all networks of one architecture at one scale
     optimizer: Literal["adamw", "sgd"] = "adamw"
     momentum: float = Field(default=0.9, ge=0, lt=1)  # sgd only
     schedule: Literal["one-cycle", "constant"] = (
@@ -41,7 +43,7 @@ class Recipe(Strict):
 
 
 class ArchEntry(Strict):
-    """An architecture of a zoo: a known name, or a new `name` that is `like` a known one with some fields replaced."""
+    """An architecture of a zoo: a known name, or a new name for an architecture that is `like` a known one but for some fields."""
 
     name: str = Field(min_length=1)
     like: str | None = None
@@ -58,7 +60,7 @@ class ArchEntry(Strict):
 
 
 class Rotations(Strict):
-    """Every angle from 0 below 360 degrees, in steps, but for some."""
+    """All angles from 0 to below 360 degrees in equal steps, except for some."""
 
     every: float = Field(gt=0, le=180)
     except_: list[float] = Field(default=[], alias="except")
@@ -70,7 +72,7 @@ class Rotations(Strict):
 
 
 class Mixtures(Strict):
-    """Variants applied one after the other, each combination of different kinds once, but for some pairs of kinds."""
+    """Combinations of variants that are applied one after the other; each combination of different kinds occurs once."""
 
     of: int = Field(default=2, ge=2, le=4)
     except_: list[tuple[str, str]] = Field(default=[], alias="except")
@@ -93,7 +95,7 @@ class Mixtures(Strict):
 
 
 class DataGrid(Strict):
-    """A data set; or with `rotate` or `variants` one data set for each of them, with `mixtures` for their combinations too."""
+    """One data set; or, with `rotate` or `variants`, a data set for each of these, and with `mixtures` for their combinations, too."""
 
     source: str = Field(min_length=1)
     rotate: Rotations | None = None
@@ -111,31 +113,33 @@ class DataGrid(Strict):
 
 
 class HeldOut(Strict):
-    """Networks that are in the zoo and marked, and that no generator trains on: of these seeds, data sets, lineages."""
+    """Seeds, data sets and lineages whose networks are in the zoo, marked as held out, and that no generator trains on."""
 
     seeds: list[int] = []
     data: list[str] = []
-    lineages: list[str] = []  # of imported networks
+    lineages: list[str] = []  # lineages of imported networks
 
 
 class CheckpointEntry(Strict):
-    """Networks to import: what they are, and where their weights lie, which is one of file, index, hub and url."""
+    """Networks to import: their description, and one place of their weights: file, index, hub or url."""
 
-    arch: ArchEntry | None = None  # a name, of the spec's archs or any other, or an entry as there
-    data: str = ""  # the data set that it was trained on
-    file: str | None = None  # in the spec's root
+    arch: ArchEntry | None = None  # a name, of the spec's `archs` or any other, or an entry as in `archs`
+    data: str = ""  # the data set that the networks were trained on
+    file: str | None = None  # a file in the spec's root
     index: str | None = None  # a CSV in the spec's root, one file a row; what a row does not say is taken from here
     hub: str | None = None  # OWNER/REPO:ENTRY or FOLDER:ENTRY of torch.hub, called with pretrained=True: runs its code
     url: str | None = Field(None, pattern=r"^https?://\S+/[\w.%+-]+$")
-    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{8,64}$")  # of the file, all of it or how it begins
-    name: str | None = Field(None, pattern=r"^[\w][\w.-]*$")  # in the zoo; else that of the file or entry
-    key: str = ""  # where the state dict lies in the file
-    class_names: list[str] = []  # of the outputs, in order
-    lineage: str = ""  # the run or base that it comes from; else its name
+    sha256: str | None = Field(None, pattern=r"^[0-9a-f]{8,64}$")  # the file's sha256, or its first digits
+    name: str | None = Field(
+        None, pattern=r"^[\w][\w.-]*$"
+    )  # the name in the zoo; without it the file's or entry's name
+    key: str = ""  # key of the state dict in the file
+    class_names: list[str] = []  # names of the outputs, in order
+    lineage: str = ""  # the training run or base that the networks come from; without it their name
     parent: str = ""
     source: str = ""
     licence: str | None = None  # else the zoo's
-    metrics: dict[str, float] = {}  # as stated by the source, accuracies from 0 to 1
+    metrics: dict[str, float] = {}  # metrics that the source states; accuracies are 0 to 1
 
     @field_validator("arch", mode="before")
     @classmethod
@@ -161,12 +165,12 @@ class CheckpointEntry(Strict):
 
     @property
     def place(self) -> str:
-        """Where the weights lie, as it is written here."""
+        """The place of the weights, as the spec writes it."""
         return self.file or self.index or self.hub or self.url or ""
 
     @property
     def digest(self) -> str:
-        """How the file's sha256 begins: as given, or as torch.hub writes it into a name (resnet20-12fca82f.th); "" if not known."""
+        """First digits of the file's sha256: as given, or from a name in torch.hub's style (resnet20-12fca82f.th); "" if unknown."""
         in_name = re.search(r"-([0-9a-f]{8,64})\.\w+$", self.url or "")
         return self.sha256 or (in_name[1] if in_name else "")
 
@@ -178,7 +182,7 @@ class ZooSpec(Strict):
     archs: list[ArchEntry] = []
     data: list[DataGrid] = []
     checkpoints: list[CheckpointEntry] = []
-    root: str = "."  # where files to import lie, from the spec's folder
+    root: str = "."  # folder of the files to import, relative to the spec's folder
     seeds: list[int] = Field([0], min_length=1)
     start: int | str | None = (
         0  # seed of the start that all networks of an architecture share; null: each starts from its own; a text: the zoo's
@@ -190,7 +194,7 @@ class ZooSpec(Strict):
     workers: int | None = Field(
         None, ge=0
     )  # null: one a CPU core; 0: in this process. Changes the time, never the weights
-    _folder: Path = PrivateAttr(Path())  # of the spec's file
+    _folder: Path = PrivateAttr(Path())  # the folder of the spec's file
 
     @field_validator("archs", mode="before")
     @classmethod
@@ -232,26 +236,26 @@ class ZooSpec(Strict):
 
     @property
     def data_names(self) -> list[str]:
-        """Every data set, variants written out."""
+        """The names of all data sets, with their variants written out."""
         return [name for grid in self.data for name in grid.names]
 
     @property
     def root_folder(self) -> Path:
-        """The folder that files to import lie in."""
+        """The folder of the files to import."""
         return self._folder / Path(self.root).expanduser()
 
     def is_held_out(self, data: str, seed: int | None = None, lineage: str = "") -> bool:
-        """Whether a network of this data set, seed and lineage is kept from the generator."""
+        """Whether a network of this data set, seed or lineage is held out from training a generator."""
         held = self.held_out
         return data in held.data or seed in held.seeds or lineage in held.lineages
 
     def content(self) -> dict[str, Any]:
-        """What decides the zoo: all but how many work at it and where its files lie."""
+        """The fields that decide the zoo's content: all but the number of workers and the place of the files."""
         return self.model_dump(mode="json", by_alias=True, exclude={"workers", "root"})
 
 
 class SpecFile(Strict):
-    """A YAML file: the zoo to build, and optionally the generator to train on it."""
+    """The content of a spec file: the zoo to build, and optionally the generator to train on it."""
 
     zoo: ZooSpec
     generator: dict[str, Any] | None = None

@@ -1,4 +1,4 @@
-"""What a candidate is worth: finish it (batch norm, head, steps of SGD), score it on the validation split."""
+"""Finishes a candidate (batch norm, head, steps of SGD) and scores it on the validation split."""
 
 from popgen.fitness.candidate import Fitness, Scored
 from popgen.fitness.heads import fit_ridge_head

@@ -61,10 +61,10 @@ class Scored:
 
 @dataclass(frozen=True)
 class Fitness:
-    """How candidates of one architecture are finished and scored on one data set."""
+    """Finishes and scores candidates of one architecture on one data set."""
 
-    spec: ArchSpec  # the candidates' architecture
-    finished: ArchSpec  # the results' architecture: another head where the number of classes differs
+    spec: ArchSpec  # architecture of the candidates
+    finished: ArchSpec  # architecture of the finished networks; it has another head where the number of classes differs
     head: str  # keep, remap or refit
     batch_norm: str  # keep or reestimate
     head_rows: tuple[int, ...]  # remap: the head's row for each class of the data set
@@ -72,7 +72,7 @@ class Fitness:
     val: Examples
     sgd: SgdSteps | None = None  # steps before a candidate is scored
     groups: Labels | None = None  # the group of each validation example
-    mask: Mask | None = None  # which tensors candidates share, so that the layers before the others run once
+    mask: Mask | None = None  # the tensors that candidates share; layers before the first other tensor then run once
 
     def __getstate__(self) -> dict[str, Any]:
         """The fields, without what was computed from them; examples as numpy arrays, which Ray's workers read in place."""
@@ -85,12 +85,12 @@ class Fitness:
 
     @property
     def task(self) -> Task:
-        """What the networks are scored at."""
+        """The task that networks are scored at."""
         return get_task(self.spec.config.task)
 
     @property
     def examples(self) -> int:
-        """How many examples a loss is averaged over."""
+        """Number of examples that a loss is averaged over."""
         return len(self.val[1]) + (len(self.train[1]) if self.head == "refit" and self.sgd is None else 0)
 
     @property
@@ -168,7 +168,7 @@ class Fitness:
 
     @property
     def evaluation(self) -> str:
-        """How networks are run (see `popgen.networks.fast`)."""
+        """The way networks are run, in words (see `popgen.networks.fast`)."""
         return self._on_val.text
 
     @cached_property

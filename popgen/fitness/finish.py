@@ -1,7 +1,7 @@
-"""How a candidate is finished before it is scored: a list of functions from weights to weights, chosen before the run.
+"""Functions that finish a candidate before it is scored, each from weights to weights; a run chooses them before it starts.
 
-Batch norm first, then the head, then steps of SGD on the whole network. A refitted head also gives its leave-one-out loss, because a head
-that is fitted to few examples flatters its own score on them; steps of SGD after it make that loss meaningless.
+Batch norm comes first, then the head, then steps of SGD on the whole network. A refitted head also gives its leave-one-out loss, because
+a head that is fitted to few examples scores too well on them; steps of SGD after it make that loss meaningless.
 """
 
 from __future__ import annotations
@@ -72,4 +72,4 @@ def steps_of_sgd(finished: ArchSpec, train: Examples, sgd: SgdSteps) -> Finish:
 
 def _with_head(spec: ArchSpec, finished: ArchSpec, flat: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     state = {**spec.to_state(flat), f"{spec.head}.weight": weight, f"{spec.head}.bias": bias}
-    return finished.to_flat(state)  # which leaves the bias out where the head has none
+    return finished.to_flat(state)  # to_flat leaves the bias out where the head has none

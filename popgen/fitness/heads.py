@@ -1,4 +1,4 @@
-"""A linear head refitted in closed form: ridge regression to the classes, its penalty chosen by leave-one-out residuals.
+"""Refits a linear head in closed form: ridge regression to the classes, with a penalty chosen by leave-one-out residuals.
 
 With X the centred features and X'X = V S V', the leave-one-out residual of example i is (y_i - f_i) / (1 - h_i), where h_i is
 the i-th diagonal entry of the hat matrix (Hastie et al., The Elements of Statistical Learning, section 7.10). The scores
@@ -14,22 +14,24 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _PENALTIES = torch.logspace(-5, 1, 7, dtype=torch.float64)  # in units of the mean squared singular value
-_FACTORS = torch.logspace(-0.5, 2, 26, dtype=torch.float64)  # of regression scores, which lie about in [-0.2, 1.2]
+_FACTORS = torch.logspace(
+    -0.5, 2, 26, dtype=torch.float64
+)  # factors of regression scores, most of which lie in [-0.2, 1.2]
 
 
 @dataclass(frozen=True)
 class RidgeHead:
-    """Weight (classes, features), bias (classes,), and what leave-one-out says of it."""
+    """A head: weight (classes, features) and bias (classes,), with its leave-one-out loss and accuracy."""
 
     weight: Tensor
     bias: Tensor
     loss: float  # leave-one-out cross-entropy on the training images
-    accuracy: float
-    penalty: float
+    accuracy: float  # leave-one-out accuracy on the training images, 0 to 1
+    penalty: float  # the chosen penalty
 
 
 def fit_ridge_head(features: Tensor, labels: Tensor, classes: int, intercept: bool = True) -> RidgeHead:
-    """Fit on features (n, f) and labels (n,); without an `intercept` the bias is zero.
+    """Fit a head on features (n, f) and labels (n,); without an `intercept` the bias is zero.
 
     >>> x = torch.eye(3).repeat(20, 1)
     >>> head = fit_ridge_head(x, torch.arange(3).repeat(20), 3)
@@ -47,7 +49,9 @@ def fit_ridge_head(features: Tensor, labels: Tensor, classes: int, intercept: bo
     best: tuple[Tensor, Tensor, float, Tensor] | None = None
     for penalty in _PENALTIES * unit:
         shrink = 1 / (s + penalty)
-        leverage = (rotated.square() @ shrink + intercept / n).clamp_max(1 - 1e-6)  # 1 / n: the mean is fitted, too
+        leverage = (rotated.square() @ shrink + intercept / n).clamp_max(
+            1 - 1e-6
+        )  # 1 / n because the mean is fitted, too
         residual = (y - rotated @ (shrink[:, None] * target)) / (1 - leverage)[:, None]
         error = residual.square().mean()
         if best is None or error < best[0]:

@@ -1,4 +1,4 @@
-"""What a search minimises: for classifiers a loss that rewards right answers more than modest ones, else the task's own loss."""
+"""The loss that a search minimises: cross-entropy at the best temperature plus errors for classifiers, else the task's loss."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What can be measured of a network's outputs beside the loss; lower is better in all of them.
+"""Measures of a classifier's outputs that a search can minimise beside the loss; lower is better in all of them.
 
-By name, or by a function of the user's own, `module:function`, of logits (n, classes) and labels (n,), which is minimised.
+A measure is called by its name, or is a function of the user's own, `module:function`, of logits (n, classes) and labels (n,).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from popgen.errors import BadInput, brief, unknown_name
 from popgen.refs import is_module_attr, load_attr
 from popgen.types import Labels
 
-_BINS = 15  # as in Guo et al.
+_BINS = 15  # bins of confidence, as in Guo et al.
 
 
 def error(logits: Tensor, labels: Labels) -> float:
@@ -39,7 +39,7 @@ def calibration_error(logits: Tensor, labels: Labels) -> float:
     confidence, answer = logits.softmax(1).max(1)
     right = (answer == labels).float()
     bins = (confidence * _BINS).long().clamp(max=_BINS - 1)
-    gaps = logits.new_zeros(_BINS).index_add(0, bins, confidence - right)  # of each bin: its share times its mean gap
+    gaps = logits.new_zeros(_BINS).index_add(0, bins, confidence - right)  # share of a bin times its mean gap
     return float(gaps.abs().sum() / len(labels))
 
 
@@ -101,7 +101,7 @@ OF_GROUPS = "worst_group_error"
 
 
 def check_measure(name: str) -> None:
-    """Refuse a name that nothing answers to.
+    """Refuse a name that is neither a measure nor a function.
 
     Raises:
         NotFound: no such measure, module, or function in it.

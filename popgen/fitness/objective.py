@@ -1,6 +1,6 @@
-"""What a search minimises: the loss of the network of a latent, with what is believed of latents beforehand.
+"""The objective of a search: the loss of a latent's network, plus a penalty for latents that are far from the population.
 
-Picklable, so that workers hold one; it moves itself to their device with its first candidate.
+An objective is picklable, so that workers hold one; with its first candidate it moves to the worker's device.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from popgen.generator.decoder import WeightDecoder
 
 @dataclass(frozen=True)
 class LatentObjective:
-    """The objective that a search minimises: a flat latent to its loss, with accuracy and unpenalised loss beside it.
+    """Maps a flat latent to its loss; score and unpenalised loss come with it as metrics.
 
     A few hundred validation images do not determine the latent: a search that trusts them alone ends, for the residual
-    net on the digits' held-out rotations, below the population that it started from. So the loss is that of a maximum a
-    posteriori estimate: the best latent is believed to be near `centre`, normally distributed with standard deviation
+    net on the digits' held-out rotations, below the population that it started from. The loss is therefore that of a maximum a
+    posteriori estimate: the prior of the best latent is normal around `centre` with standard deviation
     `width` in each coordinate, which adds |z - centre|^2 / (2 width^2 n) to a loss averaged over n images.
     """
 
     decoder: WeightDecoder
     fitness: Fitness
-    centre: np.ndarray | None = None  # (k * d,); None: no penalty
-    width: float = 0.5
-    measures: tuple[str, ...] = ()  # of popgen.fitness.measures, to be returned beside the loss
-    rungs: tuple[float, ...] = ()  # of a race: the shares at which `look` is called, before 1
+    centre: np.ndarray | None = None  # (k * d,); None leaves the penalty out
+    width: float = 0.5  # standard deviation of the prior, in latent units
+    measures: tuple[str, ...] = ()  # names of popgen.fitness.measures, returned beside the loss
+    rungs: tuple[float, ...] = ()  # shares of the validation examples, below 1, at which a race calls `look`
     device: str = "cpu"
 
     def __call__(self, vector: np.ndarray) -> tuple[float, dict[str, float]]:
-        decoder, fitness = self._placed
+        decoder, fitness = self._on_device
         return self._result(vector, fitness.score(decoder.weights(vector)))
 
     def many(self, vectors: np.ndarray) -> list[tuple[float, dict[str, float]]]:
         """The loss and metrics of each of the latents (n, k * d), computed together."""
-        decoder, fitness = self._placed
+        decoder, fitness = self._on_device
         scores = fitness.score_many(decoder.weights_of_many(vectors))
         return [self._result(vector, score) for vector, score in zip(vectors, scores, strict=True)]
 
@@ -50,14 +50,14 @@ class LatentObjective:
     ) -> tuple[float, dict[str, float], np.ndarray]:
         """The loss on a share of the validation examples, and their outputs for the next look."""
         shares = [rung for rung in (*self.rungs, 1.0) if rung <= share]
-        decoder, fitness = self._placed
+        decoder, fitness = self._on_device
         before = None if carry is None else torch.tensor(carry, device=self.device)
         scored = fitness.look(decoder.weights(vector), shares, before)
         return *self._result(vector, scored), scored.outputs.cpu().numpy()
 
     @cached_property
-    def _placed(self) -> tuple[WeightDecoder, Fitness]:
-        """On the device, which only the worker has: moved with its first candidate."""
+    def _on_device(self) -> tuple[WeightDecoder, Fitness]:
+        """Decoder and fitness on the device, which only the worker has; they are moved when they are first needed."""
         fitness = replace(self.fitness, mask=getattr(self.decoder, "mask", None))
         if self.device == "cpu":
             return self.decoder, fitness
@@ -65,8 +65,8 @@ class LatentObjective:
 
     @property
     def evaluation(self) -> str:
-        """How candidates are run, for people and records."""
-        fitness = self._placed[1] if self.device == "cpu" else self.fitness
+        """The way networks are run, in words for people and records."""
+        fitness = self._on_device[1] if self.device == "cpu" else self.fitness
         return fitness.evaluation + ("" if self.device == "cpu" else "; on a GPU bfloat16 where it has that")
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,11 +1,11 @@
-"""A few steps of SGD on training images before a network is scored: what it is worth a little later, not as it was born.
+"""Takes a few steps of SGD on training images before a network is scored, so that a search prefers networks that train well.
 
-Momentum SGD on the mean loss of the task, no augmentation, its rate falling to zero along half a cosine. The batches are a
-function of the seed and the size of the training split, so that all candidates see the same ones and are compared in pairs.
-Gradients are clipped: a head refitted in closed form has so sharp a loss that plain steps at .01 throw it from .97 to .25
-(cnn-s, inverted digits). Batch norm keeps the statistics that it has: a head fitted to them is worth little under others.
-The search's coordinates stay those of the network before the steps, and the file that it writes holds the weights after
-them: Baldwin's effect in the search, Lamarck's in the result (Hinton and Nowlan, How learning can guide evolution, 1987).
+The steps are momentum SGD on the mean loss of the task, without augmentation; the learning rate falls to zero along half a cosine. The
+batches depend on the seed and the size of the training split alone, so that all candidates see the same batches. Gradients are clipped,
+because the loss of a head that was refitted in closed form is so sharp that plain steps at .01 take its accuracy from .97 to .25 (cnn-s,
+inverted digits). Batch norm keeps its statistics, because a head that was fitted to them fails under others.
+The search's coordinates stay those of the network before the steps, as in Baldwin's effect, while the file that it writes holds the weights
+after them, as in Lamarck's (Hinton and Nowlan, How learning can guide evolution, 1987).
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from popgen.networks.forward import skeleton
 from popgen.networks.threads import threads
 from popgen.tasks import get_task
 
-_FORWARD_AND_BACKWARD = 3  # passes: the gradient costs about two forward passes
+_FORWARD_AND_BACKWARD = 3  # cost of a training step in forward passes: the gradient costs about two
 
 
 @dataclass(frozen=True)
 class SgdSteps:
-    """`steps` steps on batches of `batch` images at a first rate `lr`, gradients of a norm of at most `clip`."""
+    """`steps` steps on batches of `batch` images, with a first learning rate `lr` and gradients clipped to the norm `clip`."""
 
     steps: int
     lr: float = 0.01
     batch: int = 50
     momentum: float = 0.9
     clip: float = 1.0
-    seed: int = 0  # of the order of the images
+    seed: int = 0  # decides the order of the images
 
     def passes(self, images: int) -> int:
-        """What the steps cost with so many training images, in forward passes of one image.
+        """The cost of all steps with so many training images, in forward passes of one image.
 
         >>> SgdSteps(steps=10, batch=50).passes(1000), SgdSteps(steps=10, batch=50).passes(20)
         (1500, 600)
@@ -46,7 +46,7 @@ class SgdSteps:
         return _FORWARD_AND_BACKWARD * self.steps * min(self.batch, images)
 
     def batches(self, images: int) -> Iterator[Tensor]:
-        """Row numbers of each step's images: all once in a random order, then in another; a rest is left out."""
+        """Indices of each step's images. Every image is used once before any is used again; images that fill no batch are left out."""
         generator, size = torch.Generator().manual_seed(self.seed), min(self.batch, images)
         left: list[Tensor] = []
         for _ in range(self.steps):
@@ -56,7 +56,7 @@ class SgdSteps:
 
 
 def take_steps(spec: ArchSpec, flat: Tensor, inputs: Tensor, targets: Tensor, sgd: SgdSteps) -> Tensor:
-    """The weights (p,) after the steps, from `flat` (p,), on prepared inputs; the same to the last digit every time.
+    """Take the steps from the weights `flat` (p,) on prepared inputs; returns the weights (p,), the same to the last digit each time.
 
     >>> spec = ArchSpec.from_config("mlp-s")
     >>> flat = torch.zeros(spec.size)

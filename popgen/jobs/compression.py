@@ -1,4 +1,4 @@
-"""`popgen compression`: what a generator weighs beside its zoo, and what each smaller form of the zoo loses."""
+"""`popgen compression`: measures the size of a generator beside its zoo, and the accuracy that smaller forms lose."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from popgen.networks.threads import threads
 def compression(
     generator: str, zoo: str | None = None, split: str = "val", *, held_out: bool = False, data_dir: str | None = None
 ) -> Compression:
-    """Sizes and losses of a generator and a zoo, by default the one that it was trained on.
+    """Measure a generator against a zoo, by default the one that it was trained on.
 
     Raises:
         NotFound: an unknown name, or the generator's own zoo is nowhere.

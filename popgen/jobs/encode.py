@@ -1,4 +1,4 @@
-"""`popgen encode`: a generator that also holds codes of checkpoints it was not trained on, for `popgen retrieve`."""
+"""`popgen encode`: adds codes of further checkpoints to a generator, so that `popgen retrieve` gives these back, too."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from popgen.zoo import Checkpoint, Zoo
 
 @dataclass(frozen=True)
 class Encoded:
-    """The new codes of one architecture: how many, and mean accuracies (0 to 1) on the validation split."""
+    """The new codes of one architecture: their number, and mean validation scores of the originals and of the decoded networks."""
 
     arch: str
     codes: int
@@ -89,7 +89,7 @@ def _add(
     steps: int,
     seed: int,
 ) -> Encoded:
-    """Codes and records of checkpoints, at the end of the generator's."""
+    """Add codes and records of checkpoints at the end of the generator's."""
     codes = made.encode(arch, weights)
     if steps:
         codes = refine_codes(made, arch, weights, data, codes, steps=steps, seed=seed)

@@ -1,4 +1,4 @@
-"""`popgen generate`: a population of networks for an architecture and a data set, without a search."""
+"""`popgen generate`: samples networks for an architecture and a data set, without a search."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from popgen.weights.mask import Mask, check_mask, read_mask
 
 @dataclass(frozen=True)
 class Generated:
-    """One network that was written, with its score on the validation split where its classes are those of the data set."""
+    """A network that was written; its validation score is None where its classes are not those of the data set."""
 
     arch: str
     data: str
     index: int
     weights: str
     val_score: float | None
-    untrained: Untrained | None = None  # where the generator was not trained on the architecture
+    untrained: Untrained | None = None  # the comparison for an architecture that the generator was not trained on
     unit: str = "accuracy"
 
     def to_json(self) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def generate(config: GenerateConfig, out: str, say: Callable[[str], None] = lamb
 
 
 def _checked(config: GenerateConfig, folder: Path) -> tuple[_Sampler, dict[str, Target]]:
-    """Refuse what can be refused, and load what sampling needs."""
+    """Refuse settings that do not fit, and load what sampling needs."""
     trust_named(config.archs)
     generator = Generator.from_pretrained(config.generator)
     targets = {arch: find_target(generator, arch) for arch in config.archs}
@@ -110,7 +110,7 @@ def _write(
 
 
 def _evidence(sampler: _Sampler, target: Target, sampled: _Sampled, seed: int) -> Untrained | None:
-    """How good networks of an untrained architecture are beside other starts; None where they could not be scored."""
+    """Compare networks of an untrained architecture with other starts; None where they could not be scored."""
     if sampler.data is None or sampled.val_scores[0] is None:
         return None
     generator, data = sampler.generator, sampler.data

@@ -1,4 +1,4 @@
-"""`popgen retrieve`: a checkpoint of the zoo, given back by the generator without the zoo."""
+"""`popgen retrieve`: gives a checkpoint of the zoo back from the generator, without the zoo."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from popgen.tasks import keyed_scores, score_key
 
 @dataclass(frozen=True)
 class Retrieved:
-    """A network decoded from a stored code, its scores in the unit of the task, and the original's as the zoo recorded them."""
+    """A network decoded from a stored code; scores are in the unit of the task, the original's as the zoo recorded them."""
 
     id: str
     arch: str

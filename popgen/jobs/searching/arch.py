@@ -52,7 +52,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Run:
-    """What the searches of all architectures of one run share."""
+    """State that the searches of all architectures of one run share."""
 
     config: SearchConfig
     prepared: Prepared
@@ -74,7 +74,7 @@ class Begun:
 
     @property
     def fitness(self) -> Fitness:
-        """How candidates are finished and scored."""
+        """The fitness that finishes and scores candidates."""
         return self.objective.fitness
 
 
@@ -213,7 +213,7 @@ def write_front(run: Run, begun: Begun, result: SearchResult, card: dict[str, st
 
 
 def make_table(run: Run, begun: Begun, result: SearchResult, best: Scored) -> list[Row]:
-    """All rows: the source's, and the search itself."""
+    """The rows of the source, and behind them that of the search."""
     evaluations = begun.spent + result.evaluations
     rows = begun.source.rows(run.folder, begun.population, begun.fitness, evaluations)
     return [*rows, Row.of("search", evaluations, best, begun.one.data)]
@@ -257,7 +257,7 @@ def _finetune(
 
 
 def _seconds(objective: LatentObjective, population: Population) -> float:
-    objective(population.mean())  # the first call pays for caches
+    objective(population.mean())  # the first call fills caches
     began = time.perf_counter()
     objective(population.mean())
     return time.perf_counter() - began

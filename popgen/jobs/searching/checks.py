@@ -1,4 +1,4 @@
-"""What `popgen search` checks before anything long starts: names, shapes, settings that do not go together."""
+"""Checks names, shapes and combinations of settings before `popgen search` starts anything long."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class ArchSearch:
     data: DataSet
     fitness: Fitness
     target: Target  # the trained architecture that is searched for it: itself, or the nearest
-    mask: Mask | None = None  # which tensors are searched, where not all are
-    groups: Groups | None = None  # groups of the validation images
+    mask: Mask | None = None  # the tensors that are searched, where not all are
+    groups: Groups | None = None  # the groups of the validation images, where an objective uses them
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """What all checks have loaded. Without a generator the zoo's experts are what is searched around."""
+    """A checked run. Without a generator the search moves around the experts of the zoo."""
 
     searches: list[ArchSearch]
     generator: Generator | None
@@ -122,7 +122,7 @@ def with_data_folder(config: SearchConfig, data_dir: str | None = None) -> Searc
 
 
 def _classes(origin: Origin, arch: str) -> tuple[str, ...]:
-    """Names of the outputs of what is generated, or of the zoo's experts."""
+    """Class names of the generator, or of the zoo's experts."""
     if origin.generator is not None:
         return tuple(origin.generator.provenance.classes)
     assert origin.zoo is not None
@@ -140,7 +140,7 @@ def _check_space(config: SearchConfig) -> None:
 
 
 def _check_head_is_searched(one: ArchSearch, mask: Mask) -> None:
-    """A refitted head replaces the candidate's: something else must differ between candidates."""
+    """Refuse to search the head alone where it is refitted: all candidates would be one network."""
     spec = one.fitness.spec
     others = [t.name for t in spec.tensors if not t.name.startswith(f"{spec.head}.")]
     searched = zip((t.name for t in spec.tensors), mask.generated.split([t.size for t in spec.tensors]), strict=True)
@@ -225,7 +225,7 @@ def _check_measures(config: SearchConfig, searches: list[ArchSearch]) -> None:
 
 
 def _check_warm_start(path: str, config: SearchConfig, generator: Generator) -> None:
-    """Latents are comparable within one generator only."""
+    """Refuse a warm start from another generator's run, because latents are comparable within one generator only."""
     folder = RunFolder.open(path)
     _, then = folder.config()
     if then.get("generator_sha256") != generator.sha256:

@@ -29,7 +29,7 @@ Align = Callable[[list[str]], Flat]  # ids of checkpoints to their weights (n, p
 
 
 class SpaceDecision(BaseModel):
-    """What was decided before a search around experts; it is kept in the run's folder."""
+    """The decisions before a search around experts; they are kept in the run's folder."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -39,7 +39,7 @@ class SpaceDecision(BaseModel):
     batch_norm: str
     spent: int  # evaluations
     losses: dict[str, float]  # validation loss of every checkpoint alone, by id
-    barriers: dict[str, float] = {}  # of the midpoints with the base: 0 as the ends, 1 as guessing
+    barriers: dict[str, float] = {}  # barrier between each expert and the base: 0 is the ends' loss, 1 that of guessing
 
 
 def decide_space(
@@ -88,9 +88,9 @@ def decide_space(
 
 
 def barrier(base: str, other: str, losses: dict[str, float], fitness: Fitness, align: Align, classes: int) -> float:
-    """How far the midpoint's loss is on the way from the ends' mean loss to that of guessing."""
+    """Loss of the midpoint on a scale where 0 is the mean loss of both ends, and 1 that of guessing."""
     ends = (losses[base] + losses[other]) / 2
-    guessing = math.log(classes) + 1 - 1 / classes  # as `classification_loss` has it
+    guessing = math.log(classes) + 1 - 1 / classes  # the loss of a uniform answer in `classification_loss`
     middle = fitness.score(align([base, other]).mean(0)).finite_loss
     if not math.isfinite(middle) or not ends < guessing:
         return 0.0 if middle <= ends else 1.0

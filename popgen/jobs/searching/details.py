@@ -1,4 +1,4 @@
-"""What result.json says of a search besides its table."""
+"""The details that result.json keeps of a search besides its table."""
 
 from __future__ import annotations
 
@@ -22,16 +22,18 @@ class FrontPoint:
 
 @dataclass(frozen=True)
 class SourceDetails:
-    """Where the candidates came from. A field that does not apply is None, and left out of result.json."""
+    """Details of the candidates' source. A field that does not apply is None and left out of result.json."""
 
     source: str
     space: str | None = None  # around experts: mix or low-rank
     space_reason: str | None = None
     # a generator's latents
     closest: list[str] | None = None  # the training data sets closest to this one
-    strength: float | None = None  # how far the condition was trusted
-    mutual_information: dict[str, float] | None = None  # by strength, where that chose it
-    untrained: dict[str, str] | None = None  # for an architecture that the generator was not trained on
+    strength: float | None = None  # strength of the condition, 0 to 1
+    mutual_information: dict[str, float] | None = None  # mutual information by strength, where it chose the strength
+    untrained: dict[str, str] | None = (
+        None  # source and changes of an architecture that the generator was not trained on
+    )
     # experts of a zoo
     layer_groups: list[str] | None = None  # groups of layers with coefficients of their own
     experts: list[str] | None = None
@@ -42,7 +44,7 @@ class SourceDetails:
 
 @dataclass(frozen=True)
 class SearchDetails:
-    """How one architecture was searched. `to_json` has the keys of result.json; they are stable."""
+    """Details of the search of one architecture."""
 
     head: str
     batch_norm: str
@@ -57,12 +59,12 @@ class SearchDetails:
     looks: int
     population: int
     validation_images: int
-    cost: float  # of an evaluation, in passes over the validation examples
+    cost: float  # cost of an evaluation, in passes over the validation examples
     sgd: dict[str, Any] | None
-    groups: Mapping[str, int] | None  # validation examples in each group, where groups count
+    groups: Mapping[str, int] | None  # number of validation examples in each group, where an objective uses groups
     origin: SourceDetails
     renamed_classes: dict[str, str]
-    images: str  # what was done to the examples for the network
+    images: str  # how the examples were fitted to the network, in words
     run_with: str
     front: list[FrontPoint] = field(default_factory=list)
     score_key: str = "val_accuracy"  # the key of a front's scores
@@ -95,7 +97,7 @@ class SearchDetails:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """A flat dict of JSON types, without what does not apply."""
+        """The keys of result.json, which are stable; what does not apply is left out."""
         nested = ("origin", "front", "score_key")
         content = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in nested}
         content |= {name: value for name, value in asdict(self.origin).items() if value is not None}

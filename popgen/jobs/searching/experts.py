@@ -110,12 +110,12 @@ class ExpertSource:
             align=self._align,
         )
         rows = list(rival_rows(WITH_EXPERTS, given, self._treatments()))
-        if self.config.baselines == "all":  # as many tries as the search had, treated as it was
+        if self.config.baselines == "all":  # noise has as many tries as the search, and its treatment of batch norm
             rows += rival_rows(["noise"], replace(given, fitness=fitness))
         return rows
 
     def details(self) -> SourceDetails:
-        """What was decided, and the measurements behind it."""
+        """The decision, and the measurements behind it."""
         decided = self.decision
         return SourceDetails(
             f"experts of the zoo {self.zoo.name}",

@@ -1,9 +1,9 @@
-"""What the rows of a search's table are worth after more training: all of them with one recipe, from where they are.
+"""Fine-tunes the network of every row of a search's table with one recipe, so that the rows can be compared after training, too.
 
-Every network gets the same images in the same order, on the whole training split, for the same epochs; each number of
-epochs is a training of its own with its own learning rate schedule, and rows of one network share it. Gradients are
-clipped, or the first steps would throw a head that was refitted in closed form away. No figure chooses anything. What is
-finished is kept in the run's folder under a hash of all that it depends on, so that a resumed run does not train it again.
+Every network sees the same images of the whole training split in the same order. Each number of epochs is a training of its own, because
+the learning rate schedule depends on it; rows that hold the same network share the training. Gradients are clipped, because the first
+steps would otherwise destroy a head that was refitted in closed form. No figure chooses anything. Finished trainings are kept in the run's
+folder under a hash of all that they depend on, so that a resumed run does not repeat them.
 """
 
 from __future__ import annotations
@@ -33,22 +33,23 @@ from popgen.networks.threads import threads
 from popgen.networks.train import fit
 
 _CLIP = 1.0  # the largest norm of a gradient
-_TIMED = 3  # batches by which the time of all is estimated
+_TIMED = 3  # batches that are timed to estimate the time of all
 
 
 @dataclass(frozen=True)
 class FinetuneRun:
-    """How the networks of one search are trained on."""
+    """How the networks of one search are fine-tuned."""
 
     arch: str
     data: DataSet
-    epochs: tuple[int, ...]  # growing, above 0
+    epochs: tuple[int, ...]  # the numbers of epochs to compare, in growing order, each above 0
     recipe: Recipe
     seed: int
     device: str
 
     @classmethod
     def of(cls, arch: str, data: DataSet, config: SearchConfig) -> FinetuneRun:
+        """The fine-tuning that the settings of a search ask for; `epochs` is empty where they ask for none."""
         recipe = Recipe(
             optimizer="sgd", momentum=0.9, weight_decay=5e-4, lr=config.finetune.lr, batch=config.finetune.batch
         )
@@ -62,7 +63,7 @@ class FinetuneRun:
         return hashlib.sha256(scored.flat.cpu().numpy().tobytes() + json.dumps(how).encode()).hexdigest()
 
     def train(self, scored: Scored, epochs: int, batches: int | None = None) -> Tensor:
-        """The weights (p,) after so many epochs on the training split, or on its first `batches` batches."""
+        """Weights (p,) after so many epochs on the training split, or on its first `batches` batches."""
         spec, part = scored.spec, self.data.train
         if batches is not None:
             part = part.take(torch.arange(min(len(part), batches * self.recipe.batch)))
@@ -80,8 +81,8 @@ class FinetuneRun:
         return spec.to_flat(net.cpu().state_dict())
 
     def seconds(self, scored: Scored) -> float:
-        """About how long an epoch takes."""
-        self.train(scored, 1, batches=1)  # the first call pays for caches
+        """An estimate of the seconds that an epoch takes."""
+        self.train(scored, 1, batches=1)  # the first call fills caches
         began = time.perf_counter()
         self.train(scored, 1, batches=_TIMED)
         images = min(len(self.data.train), _TIMED * self.recipe.batch)
@@ -91,13 +92,13 @@ class FinetuneRun:
 def finetune(
     rows: list[Row], run: FinetuneRun, folder: RunFolder, card: dict[str, str], say: Callable[[str], None]
 ) -> tuple[list[Row], dict[str, Any]]:
-    """The rows with their accuracies after fine-tuning, and what result.json says of it.
+    """Fine-tune the rows' networks; returns the rows with their scores after it, and the record for result.json.
 
-    Rows that are means over networks stay as they are. The weights of the row `search` after the most epochs are written
-    to the run's folder with `card` in their metadata.
+    Rows that are means over several networks stay as they are. The weights of the row `search` after the largest number of epochs
+    are written to the run's folder with `card` in their metadata.
 
     Raises:
-        BrokenFile: the figures that are kept cannot be read.
+        BrokenFile: the file of finished trainings cannot be read.
     """
     kept, most = _Kept(folder, run.arch), run.epochs[-1]
     wanted = {
@@ -137,14 +138,12 @@ def _train(
     card: dict[str, str],
     say: Callable[[str], None],
 ) -> Finetuned:
-    """Train one row's network; the weights are written before their figures, so that figures never stand alone."""
+    """Train one row's network. Its weights are written before its figures, so that figures are never without weights."""
     assert row.scored is not None
     spec, flat = row.scored.spec, run.train(row.scored, epochs)
     scores = [task_score(spec, flat, part) for part in (run.data.val, run.data.test)]
     found = Finetuned(epochs, scores[0], scores[1], unit_of(row.scored))
-    said = (
-        "" if flat.isfinite().all() else ", and its weights are no finite numbers any more: try a lower --finetune-lr"
-    )
+    said = "" if flat.isfinite().all() else ", and its weights are not finite any more: try a lower --finetune-lr"
     say(f"{run.arch}: {row.name} after {epochs} epochs: val {found.unit} {found.val_score:.3f}{said}")
     if folder is not None:
         recipe = run.recipe.model_copy(update={"epochs": epochs}).model_dump_json()
@@ -156,7 +155,7 @@ def _train(
 
 
 class _Kept:
-    """Figures of finished trainings, by their keys, in a file that is written after each."""
+    """The figures of finished trainings by their keys, in a file that is written after each of them."""
 
     def __init__(self, folder: RunFolder, arch: str) -> None:
         self._folder, self._arch = folder, arch
@@ -172,7 +171,7 @@ class _Kept:
                 ) from error
 
     def has(self, key: str, weights_after: int | None) -> bool:
-        """Whether a training is finished, and its weights (after so many epochs) are there where they are wanted."""
+        """Whether a training is finished, and its weights file (after so many epochs) exists where one is wanted."""
         if key not in self.figures:
             return False
         if weights_after is None:

@@ -1,5 +1,13 @@
-"""A run's folder: config.yaml, population-ARCH.safetensors, history.jsonl, best-ARCH.safetensors, result.json;
-a Pareto search adds front-ARCH/, fine-tuning finetuned-ARCH.json and finetuned-ARCH-eEPOCHS.safetensors."""
+"""A run's folder, and the names of the files in it.
+
+config.yaml                            the settings, and hashes of what they were applied to
+population-ARCH.safetensors            the vectors that the search started from
+history.jsonl                          every evaluation of all architectures
+best-ARCH.safetensors                  the best weights
+front-ARCH/INDEX.safetensors           the points of a Pareto front
+finetuned-ARCH.json, -eN.safetensors   scores after fine-tuning, and the winner's weights after N epochs
+result.json                            the tables
+"""
 
 from __future__ import annotations
 
@@ -37,7 +45,7 @@ class RunFolder:
         return self.path / f"front-{safe_name(arch)}"
 
     def finetuned(self, arch: str) -> Path:
-        """Figures of what is fine-tuned already."""
+        """Scores of finished fine-tunings."""
         return self.path / f"finetuned-{safe_name(arch)}.json"
 
     def finetuned_weights(self, arch: str, epochs: int) -> Path:
@@ -45,7 +53,7 @@ class RunFolder:
 
     @classmethod
     def create(cls, config: SearchConfig, out: str | None) -> RunFolder:
-        """A new folder: `out`, or a name made of the run's settings under ./runs.
+        """Make a new folder: `out`, or one under ./runs that is named after the settings.
 
         Raises:
             BadInput: `out` holds a run or other files already.
@@ -56,7 +64,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str) -> RunFolder:
-        """An existing run.
+        """Open the folder of an existing run.
 
         Raises:
             NotFound: no run there.
@@ -70,7 +78,7 @@ class RunFolder:
         return cls(Path(path))
 
     def config(self) -> tuple[SearchConfig, dict[str, Any]]:
-        """The settings, and what was recorded beside them (versions, data, decisions).
+        """The settings, and the record beside them (versions, hashes, decisions).
 
         Raises:
             BrokenFile: config.yaml is not what popgen wrote.
@@ -84,12 +92,12 @@ class RunFolder:
         return parse(settings, SearchConfig, str(file)), recorded
 
     def write_config(self, config: SearchConfig, recorded: dict[str, Any]) -> None:
-        """Keep the settings with what was decided and read: hashes of data and generator, batch norm, head."""
+        """Write the settings with the record of what they were applied to: hashes of data and generator, the heads."""
         content = {"search": config.model_dump(mode="json"), "recorded": {"popgen": __version__, **recorded}}
         write_text(self.path / "config.yaml", yaml.safe_dump(content, sort_keys=False))
 
     def check_same(self, recorded: dict[str, Any], now: dict[str, Any]) -> None:
-        """Refuse to resume on something else.
+        """Refuse to resume where settings or files have changed.
 
         Raises:
             CannotResume: names what changed.
@@ -103,13 +111,13 @@ class RunFolder:
             )
 
     def write_best(self, arch: str, state: StateDict, card: dict[str, str]) -> Path:
-        """The best weights as a plain state dict; `card` stands in the file's metadata."""
+        """Write the best weights as a plain state dict with `card` as the file's metadata; returns the path."""
         return write_tensors(self.best(arch), state, card)
 
     def write_front(self, arch: str, index: int, state: StateDict, card: dict[str, str]) -> Path:
-        """The weights of one point of a Pareto front, by the index of its evaluation."""
+        """Write the weights of one point of a Pareto front, named by the index of its evaluation; returns the path."""
         return write_tensors(self.front(arch) / f"{index:05d}.safetensors", state, card)
 
     def write_result(self, result: dict[str, Any]) -> None:
-        """result.json."""
+        """Write result.json."""
         write_text(self.path / "result.json", json.dumps(result, indent=1) + "\n")

@@ -1,4 +1,4 @@
-"""Which generator or zoo a search takes its candidates from, where the user names none."""
+"""Finds the generator or zoo that a search takes its candidates from."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BUILT_IN = "digits"
 
 @dataclass(frozen=True)
 class Origin:
-    """A generator and what it does for each architecture, or a zoo alone; `remarks` say how it was found."""
+    """A generator with its target for each architecture, or a zoo without a generator; `remarks` say how it was found."""
 
     generator: Generator | None
     zoo: Zoo | None
@@ -32,8 +32,8 @@ def find_origin(config: SearchConfig) -> Origin:
     """The named generator or zoo; else the built-in generator, one under ./generators, or a zoo under ./zoos.
 
     Raises:
-        NotFound: a name that nothing answers to, or nothing here knows the architectures.
-        BadInput: settings that need a generator, and there is none.
+        NotFound: no generator or zoo of that name, or none here that knows the architectures.
+        BadInput: settings that need a generator where there is none.
     """
     if config.space in EXPERT_SPACES:
         return _experts(config, _zoo_of_experts(config), ())
@@ -46,7 +46,7 @@ def find_origin(config: SearchConfig) -> Origin:
         try:
             generator = Generator.from_pretrained(name)
             if named is not None and _has_all(named, config) and named.sha256 != generator.provenance.zoo_sha256:
-                continue  # the user's own zoo has the very architectures
+                continue  # the user's own zoo has these architectures, and this generator was trained on another one
             origin = _generated(config, generator, ())
         except PopgenError as error:
             if isinstance(error, BrokenFile) and name == BUILT_IN:
@@ -82,7 +82,7 @@ def open_zoo(name: str | None, generator: Generator) -> Zoo | None:
 
 
 def expert_records(zoo: Zoo, arch: str) -> list[Checkpoint]:
-    """The checkpoints of an architecture whose outputs mean the same: those of the most frequent class names.
+    """The checkpoints of an architecture with the most frequent class names, so that their outputs mean the same.
 
     Raises:
         BadInput: all of them are held out.
@@ -148,7 +148,7 @@ def _nothing(config: SearchConfig, skipped: list[str]) -> PopgenError:
     for arch in config.archs:
         try:
             arch_config(arch)
-        except PopgenError as error:  # no name of an architecture at all, or not the options of one
+        except PopgenError as error:  # the name is not that of an architecture, or its options do not fit
             return error
     return NotFound(
         f"no generator and no zoo here knows {', '.join(config.archs)}",

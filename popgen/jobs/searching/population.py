@@ -1,4 +1,4 @@
-"""The population that a search starts from."""
+"""Makes the population that a search in a generator's latent space starts from."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def make_population(
     source: str | None = None,
     strength: float | None = None,
 ) -> Population:
-    """Latents sampled for the condition, codes of the zoo's checkpoints on the closest data sets, the best of a run.
+    """Latents sampled for the condition, stored codes of checkpoints on the closest data sets, and the best of an earlier run.
 
     Args:
-        source: the trained architecture that is searched for `arch`; None: itself.
-        strength: of the condition; None: as the generator decides.
+        source: the trained architecture whose latents are searched for `arch`; None: `arch` itself.
+        strength: how far the condition is trusted, 0 to 1; None: the generator decides.
     """
     trained = source or arch
     sampled = sample(generator, trained, data, config, config.population, strength=strength).flatten(1)
@@ -55,7 +55,7 @@ def sample(
     control: Control | None = None,
     strength: float | None = None,
 ) -> Tensor:
-    """Latents (n, k, d) under the run's condition, or under a control's."""
+    """Latents (n, k, d) under the run's condition, or under a control."""
     return generator.sample(
         arch,
         condition_of(data, config),
@@ -67,5 +67,5 @@ def sample(
 
 
 def condition_of(data: DataSet, config: SearchConfig) -> DataSet | Description:
-    """What the generator is conditioned on: the data set's images, or the run's description."""
+    """The run's condition: its description where it has one, else the images of the data set."""
     return data if config.describe is None else Description(config.describe)

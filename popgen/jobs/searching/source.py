@@ -1,4 +1,4 @@
-"""Where the candidates of a search come from, and the source that samples them from a generator."""
+"""The interface of a source of candidates, and the source that samples them from a generator."""
 
 from __future__ import annotations
 
@@ -60,15 +60,15 @@ class Source(Protocol):
         ...
 
     def centre(self, population: Population) -> np.ndarray:
-        """Where the best vector is believed to lie, before any evaluation."""
+        """The centre of the prior over vectors, as it is believed before any evaluation."""
         ...
 
     def rows(self, folder: RunFolder, population: Population, fitness: Fitness, evaluations: int) -> list[Row]:
-        """What stands beside the search in its table."""
+        """The rows that stand beside the search in its table."""
         ...
 
     def details(self) -> SourceDetails:
-        """What result.json says of it."""
+        """The details for result.json."""
         ...
 
 
@@ -104,7 +104,7 @@ class GeneratorSource:
 
     @cached_property
     def strength(self) -> Strength:
-        """How far the condition is trusted."""
+        """The strength of the condition, and the measurements that chose it."""
         condition = condition_of(self.one.data, self.config)
         return self.generator.strength_for(self.target.source, condition, self.config.sampling)
 
@@ -138,7 +138,7 @@ class GeneratorSource:
         return population.vectors[[o == "generated" for o in population.origins]].mean(0)
 
     def rows(self, folder: RunFolder, population: Population, fitness: Fitness, evaluations: int) -> list[Row]:
-        """Rivals, controls, and the population before the search."""
+        """The rows of rivals, of controls, and of the population before the search."""
         finished = replace(self.one, fitness=fitness)
         rows = generated_rows(folder, population, self.decoder, finished)
         if self.config.baselines == "none":
