@@ -26,6 +26,7 @@ from popgen.generator import Generator, GeneratorConfig
 from popgen.generator.model.prior import Prior
 from popgen.generator.training import train_generator
 from popgen.jobs.train import read_spec
+from popgen.networks.forward import task_score
 from popgen.types import Flat
 from popgen.weights import Scaling, TokenLayout
 from popgen.zoo import Zoo
@@ -88,7 +89,7 @@ def _score(made: Generator, arch: str, name: str, control: Any) -> float:
 
 
 def _mean_accuracy(spec: ArchSpec, flats: Flat, data: DataSet) -> float:
-    return statistics.mean(accuracy(spec, flat, data.test) for flat in flats)
+    return statistics.mean(task_score(spec, flat, data.test) for flat in flats)
 
 
 def _raw(zoo: Zoo, base: dict[str, Any]) -> list[float]:
@@ -123,7 +124,7 @@ def _raw(zoo: Zoo, base: dict[str, Any]) -> list[float]:
     @torch.no_grad()
     def accuracy(name: str, shown: str) -> float:
         noise = torch.randn(5, len(layout), _TOKEN)
-        tokens = prior.sample(condition[shown].expand(5, -1), torch.zeros(5, 1), noise, 20)
+        tokens = prior.sample(condition[shown].expand(5, -1), torch.zeros(5, 1), noise, popgen.Sampling(steps=20))
         return _mean_accuracy(spec, scaling.denormalise(layout.to_flat(tokens)), popgen.load_data(name))
 
     others = [KNOWN[(i + 2) % 4] for i in range(4)]

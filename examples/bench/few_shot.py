@@ -23,7 +23,7 @@ from popgen.archs import ArchSpec
 from popgen.baselines.rivals import random_weights
 from popgen.data import DataSet
 from popgen.fitness import make_fitness
-from popgen.networks.forward import network_features
+from popgen.networks.forward import network_features, task_score
 
 ROTATIONS = (45, 135, 225, 315)
 
@@ -65,10 +65,10 @@ def episode(
     right = {}
     for kind, flat in networks.items():
         score = refit.score(flat)
-        right[f"{kind}, ridge"] = score(score.spec, score.flat, data.test)
+        right[f"{kind}, ridge"] = task_score(score.spec, score.flat, data.test)
         right[f"{kind}, nearest mean"] = nearest_mean(spec, flat, data)
         score = remap.score(flat)
-        right[f"{kind}, own rows"] = score(score.spec, score.flat, data.test)
+        right[f"{kind}, own rows"] = task_score(score.spec, score.flat, data.test)
     return right
 
 

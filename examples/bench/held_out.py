@@ -30,6 +30,7 @@ from popgen.configs.spec import SpecFile
 from popgen.data import describe
 from popgen.encoders.images import ImageEncoder
 from popgen.fitness import make_fitness
+from popgen.networks.forward import task_score
 from popgen.weights import Scaling
 from popgen.zoo import train_network
 
@@ -124,7 +125,7 @@ class Rivals:
         data, spec = popgen.load_data(name), self.generator.spec(arch)
         fitness = make_fitness(spec, data, tuple(self.generator.provenance.classes), head)
         scores = {row: fitness.score(flat) for row, flat in made.items()}
-        return {row: score(score.spec, score.flat, data.test) for row, score in scores.items()}
+        return {row: task_score(score.spec, score.flat, data.test) for row, score in scores.items()}
 
     def _ridge(self, scaling: Scaling, weights: Tensor, embeddings: list[Tensor], name: str) -> Tensor:
         x = torch.stack(embeddings).numpy()

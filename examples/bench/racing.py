@@ -85,7 +85,7 @@ def _digits_runs(archs: list[str], seeds: int) -> list[Run]:
             population = make_population(generator, arch, data, generator.closest(arch, data), config)
             fitness = make_fitness(generator.spec(arch), data, data.classes, "keep")
             centre = population.vectors[: config.population].mean(0)
-            settings = SearchSettings(space=config.space, seed=seed, rungs=rungs, budget=Budget(budget))
+            settings = SearchSettings(space=config.space or "identity", seed=seed, rungs=rungs, budget=Budget(budget))
             return _search(
                 population,
                 settings,
@@ -155,7 +155,7 @@ def _search(
     path = Path(tempfile.mkdtemp()) / "history.jsonl"
     result = run_search(on_seen, population, settings, history_path=path, key="race")
     assert result.best_vector is not None
-    return result, halves[1].score(on_seen.decoder.weights(result.best_vector)).accuracy
+    return result, halves[1].score(on_seen.decoder.weights(result.best_vector)).score
 
 
 if __name__ == "__main__":

@@ -46,10 +46,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arch", default="cnn-s,cnn-m,mlp-s,resnet-s")
     parser.add_argument("--generator", default="digits")
+    parser.add_argument("--settings", type=int, default=len(SETTINGS), help="only the first so many of the list above")
     options = parser.parse_args()
     torch.set_num_threads(1)
     generator = popgen.Generator.from_pretrained(options.generator)
-    for setting in SETTINGS:
+    for setting in SETTINGS[: options.settings]:
         by_arch = {
             arch: statistics.mean(
                 _held_out_accuracy(generator, arch, rotation, half, setting)
@@ -77,12 +78,14 @@ def _held_out_accuracy(
     result = run_search(
         LatentObjective(decoder, on_seen, centre, config.prior_width),
         population,
-        SearchSettings(config.optimizer, config.space, config.batch, config.seed, config.sigma, Budget(300)),
+        SearchSettings(
+            config.optimizer, config.space or "identity", config.batch, config.seed, config.sigma, Budget(300)
+        ),
         history_path=Path(tempfile.mkdtemp()) / "history.jsonl",
         key=arch,
     )
     assert result.best_vector is not None
-    return on_unseen.score(decoder.weights(result.best_vector)).accuracy
+    return on_unseen.score(decoder.weights(result.best_vector)).score
 
 
 if __name__ == "__main__":

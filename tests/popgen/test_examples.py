@@ -22,7 +22,7 @@ ARGUMENTS = {
     "own_zoo.py": ["mine"],
     "plot_run.py": ["{run}", "--out", "images"],
     "bench/held_out.py": ["--arch", "mlp-s", "--head", "keep", "--seeds", "1", "--evaluations", "40", "--spec", SPEC],
-    "bench/search_settings.py": ["--arch", "mlp-s", "--seeds", "1"],
+    "bench/search_settings.py": ["--arch", "mlp-s", "--settings", "2"],
     "bench/optimizers.py": ["--sizes", "16", "--runs", "1", "--evaluations", "90", "--toys", "ellipsoid"],
     "bench/racing.py": ["--arch", "mlp-s", "--seeds", "1", "--evaluations", "80"],
     "bench/few_shot.py": ["--ways", "3", "--shots", "1", "--episodes", "1"],

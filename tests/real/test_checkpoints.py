@@ -109,7 +109,8 @@ def test_networks_of_one_zoo_see_images_as_they_were_trained(zoo: Zoo, cifar: Da
     }
     for name, other in exchanged.items():
         spec, wrong = zoo.spec(zoo.record(name).arch), zoo.spec(other).config
-        config = replace(spec.config, mean=wrong.mean, std=wrong.std)
+        inputs = replace(spec.config.inputs, mean=wrong.inputs.mean, std=wrong.inputs.std)
+        config = replace(spec.config, inputs=inputs)
         _, accuracy = evaluate(spec, zoo.state(zoo.record(name)), cifar.test, config)
         assert accuracy < scored(zoo, name, cifar) - 0.1
 
