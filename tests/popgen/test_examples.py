@@ -79,6 +79,9 @@ PRINTED = {
 }
 SLOW = {
     "own_zoo.py",
+    "find_weights.py",  # the documents' tests run such a search, too
+    "population.py",
+    "bench/novelty.py",
     "bench/alignment.py",
     "bench/shifts.py",
     "bench/unseen_archs.py",

@@ -66,6 +66,7 @@ def test_a_cheap_prior_can_be_asked_for(popgen: Any, here: Path, prior: str) -> 
     assert not any(torch.equal(a[name], b[name]) for name in a)
 
 
+@pytest.mark.slow  # workers import torch
 def test_a_cluster_makes_the_same_files(popgen: Any, here: Path, own_generator: Path, ray_cluster: str) -> None:
     command = ("generate", "--arch", "cnn-s,mlp-s", *DATA, "-n", 3, "--generator", own_generator.name, "--json")
     alone = popgen(*command, "--out", "alone").json["networks"]

@@ -110,6 +110,7 @@ def test_a_failed_search_is_shown_and_stops_no_other(swept: tuple[Path, Any]) ->
     assert "searches: 8 of 8, 0 running, 4 failed" in called.err
 
 
+@pytest.mark.slow  # eight searches, twice
 def test_a_broken_sweep_goes_on_to_the_same_end(
     popgen: Any, swept: tuple[Path, Any], undisturbed: Callable[..., Any], timeless: Timeless, tmp_path: Path
 ) -> None:

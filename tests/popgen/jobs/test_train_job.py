@@ -105,7 +105,12 @@ def test_a_search_runs_on_it(popgen: Any, trained: tuple[Path, dict[str, Any]], 
     assert rows["search"]["test_accuracy"] > 0.6
 
 
-@pytest.mark.parametrize("stage", STAGES)
+QUICK = ("vae", "tuning")  # of the six stages, each of which takes eight seconds
+
+
+@pytest.mark.parametrize(
+    "stage", [stage if stage in QUICK else pytest.param(stage, marks=pytest.mark.slow) for stage in STAGES]
+)
 def test_an_interrupted_training_gives_the_same_tensors(
     trained: tuple[Path, dict[str, Any]], zoo: Zoo, tmp_path: Path, stage: str
 ) -> None:

@@ -42,6 +42,7 @@ def folder(popgen: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow  # Ray Train starts its workers twice
 def test_two_workers_make_what_one_makes(popgen: Any, folder: Path, ray_cluster: str) -> None:
     called = popgen("train", "spec.yaml", "--zoo", "zoo", "--out", "two", "--train-workers", 2, "--json", cwd=folder)
     assert (called.json["workers"], called.json["device"]) == (2, "cpu")

@@ -46,7 +46,10 @@ def start_and_signal(folder: Path, sent: signal.Signals, at_line: int) -> tuple[
     return it.returncode, text
 
 
-@pytest.mark.parametrize(("sent", "at_line"), [(signal.SIGKILL, 80), (signal.SIGINT, 40)], ids=["kill", "int"])
+@pytest.mark.parametrize(
+    ("sent", "at_line"),
+    [pytest.param(signal.SIGKILL, 80, id="kill", marks=pytest.mark.slow), pytest.param(signal.SIGINT, 40, id="int")],
+)
 def test_an_interrupted_run_ends_as_an_undisturbed_one(
     popgen: Any,
     tmp_path: Path,
