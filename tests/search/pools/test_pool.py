@@ -299,29 +299,35 @@ def test_a_result_that_cannot_travel(ray_cluster):
 
 
 def test_in_a_placement_group(ray_cluster):
-    """As in a trial of Ray Tune: the workers are placed with the trial, in what it has reserved."""
+    """Workers of a pool inside a trial of Ray Tune are placed in the resources that the trial has reserved.
+
+    The trial is an actor, as Tune's are. A plain Ray task would not do: Ray lends out the CPU of a task while the task
+    waits for a result, so that a second worker may come up on it.
+    """
 
     @ray.remote(num_cpus=1)
-    def trial(*asked: int | None) -> list[Any]:
-        said: list[Any] = []
-        for workers in asked:
-            try:
-                with opened(lambda vector: float(vector[0]), workers=workers) as pool:
-                    said.append(([one.loss for one in evaluate(pool, numbers(1.0, 2.0))], pool.size))
-            except SearchError as error:
-                said.append(str(error))
-        return said
+    class Trial:
+        def run(self, *asked: int | None) -> list[Any]:
+            answers: list[Any] = []
+            for workers in asked:
+                try:
+                    with opened(lambda vector: float(vector[0]), workers=workers) as pool:
+                        answers.append(([one.loss for one in evaluate(pool, numbers(1.0, 2.0))], pool.size))
+                except SearchError as error:
+                    answers.append(str(error))
+            return answers
 
     def run(bundles: list[dict[str, float]], *asked: int | None) -> list[Any]:
         group = ray.util.placement_group(bundles)
         placed = ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy(
             group, placement_group_bundle_index=0, placement_group_capture_child_tasks=True
         )
+        environment = {"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}}  # the trial must import this file
         try:
-            found = {"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}}  # it must import this file
-            return ray.get(trial.options(scheduling_strategy=placed, runtime_env=found).remote(*asked), timeout=60)
+            trial = Trial.options(scheduling_strategy=placed, runtime_env=environment).remote()
+            return ray.get(trial.run.remote(*asked), timeout=240)
         finally:
-            ray.util.remove_placement_group(group)
+            ray.util.remove_placement_group(group)  # ends the trial, too
 
     assert run([{"CPU": 1}, {"CPU": 1}], 3, None) == [([1.0, 2.0], 1)] * 2
     assert run([{"CPU": 1}], 3) == [
