@@ -24,7 +24,7 @@ from .loop.result import FrontPoint, SearchResult
 from .loop.settings import SearchSettings
 from .loop.space import SPACES, Space, make_space
 from .pools.local import LocalPool
-from .pools.pool import Evaluation, Objective, Pool, Task, evaluate, in_order
+from .pools.pool import Evaluation, Objective, Pool, Request, evaluate, in_order
 
 if TYPE_CHECKING:
     from .loop.run import run_search
@@ -61,13 +61,13 @@ __all__ = [
     "RayPool",
     "RaySession",
     "Record",
+    "Request",
     "ResumeMismatch",
     "RunLocked",
     "SearchError",
     "SearchResult",
     "SearchSettings",
     "Space",
-    "Task",
     "TooManyFailures",
     "UnknownName",
     "UnknownOptimizer",

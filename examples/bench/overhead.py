@@ -26,7 +26,7 @@ from ray import tune  # noqa: E402
 from ray.tune.search.nevergrad import NevergradSearch  # noqa: E402
 
 from search import Budget, LocalPool, Population, RayPool, SearchSettings, run_search  # noqa: E402
-from search.pools.pool import Pool, Task, evaluate  # noqa: E402
+from search.pools.pool import Pool, Request, evaluate  # noqa: E402
 
 DIM, EVALUATIONS, TRIALS = 64, 600, 20
 
@@ -113,7 +113,7 @@ def batches(pool: Pool) -> None:
 
 
 def lazily(pool: Pool) -> None:
-    for _ in pool.completed(Task(np.zeros(DIM)) for _ in range(EVALUATIONS)):
+    for _ in pool.completed(Request(np.zeros(DIM)) for _ in range(EVALUATIONS)):
         pass
 
 

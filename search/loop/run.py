@@ -15,7 +15,7 @@ from typing import Any
 from ..errors import SearchError
 from ..optimizers.optimizer import check_optimizer
 from ..pools.local import LocalPool
-from ..pools.pool import Objective, Pool, Task, in_order
+from ..pools.pool import Objective, Pool, Request, in_order
 from .history import History
 from .plan import Batch, Plan, Told
 from .population import Population
@@ -122,8 +122,8 @@ def _complete(batch: Batch, begun_at: int, session: Session, pool: Pool, carried
     if stopped is not None:
         return stopped
     started = missing[: session.affordable(batch.cost)]
-    tasks = [Task(one.vector, batch.share, carried.get(one.number)) for one in started]
-    with closing(in_order(pool, tasks)) as evaluations:
+    requests = [Request(one.vector, batch.share, carried.get(one.number)) for one in started]
+    with closing(in_order(pool, requests)) as evaluations:
         for candidate, evaluation in zip(started, evaluations, strict=True):
             session.record(batch, candidate, evaluation)
             carried[candidate.number] = evaluation.carry

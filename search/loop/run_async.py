@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Generator
 from contextlib import closing
 
-from ..pools.pool import Pool, Task
+from ..pools.pool import Pool, Request
 from .plan import Batch, Candidate, Plan
 from .replay import check_replay
 from .session import Session
@@ -23,13 +23,13 @@ def run_async(plan: Plan, session: Session, pool: Pool) -> str:
     started: list[Candidate] = []
     done = 0
 
-    def tasks() -> Generator[Task, None, None]:
+    def requests() -> Generator[Request, None, None]:
         while session.stopped() is None and session.affordable(session.cost, running=len(started) - done) != 0:
             candidate = lost.popleft() if lost else plan.ask()
             started.append(candidate)
-            yield Task(candidate.vector)
+            yield Request(candidate.vector)
 
-    with closing(pool.completed(tasks(), ahead=0)) as finished:
+    with closing(pool.completed(requests(), ahead=0)) as finished:
         for number, evaluation in finished:
             candidate = started[number]
             batch = Batch(candidate.number, "search", [candidate], cost=session.cost)

@@ -20,7 +20,7 @@ import ray
 from ray import tune
 
 from ..errors import SearchError
-from ..pools.ray_map import hold
+from ..pools.ray_map import put_function
 from ..pools.ray_session import RaySession
 from ..pools.shared_folder import check_shared
 from ._tune import Outcome, SweepProgress, Trainable, Trial, Watch, aloud, loads, quiet
@@ -87,7 +87,7 @@ class _Run:
     ) -> None:
         self._folder, self._parallel, self._report, self._total = folder, parallel, report, len(trials)
         self._session = uuid.uuid4().hex
-        self._held = hold(trial)  # kept as long as it is needed
+        self._held = put_function(trial)  # kept as long as it is needed
         started = tune.with_parameters(
             Trainable,
             held=self._held,

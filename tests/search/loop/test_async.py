@@ -19,15 +19,15 @@ class Shuffled(LocalPool):
 
     size = 3
 
-    def completed(self, tasks, ahead=0):
-        rng, running, numbered = np.random.default_rng(8), [], iter(enumerate(tasks))
+    def completed(self, requests, ahead=0):
+        rng, running, numbered = np.random.default_rng(8), [], iter(enumerate(requests))
         while True:
             while len(running) < self.size and (one := next(numbered, None)) is not None:
                 running.append(one)
             if not running:
                 return
-            number, task = running.pop(rng.integers(len(running)))
-            yield number, next(super().completed([task]))[1]
+            number, request = running.pop(rng.integers(len(running)))
+            yield number, next(super().completed([request]))[1]
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
