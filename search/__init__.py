@@ -1,7 +1,7 @@
-"""Seeded black-box search: vectors, losses, budgets, Nevergrad and Ray.
+"""Seeded black-box search over vectors, with the optimizers of Nevergrad, on one machine or a Ray cluster.
 
-`import search` is cheap: Nevergrad is imported with the first use of `run_search` or of an optimizer's name, Ray with
-the first use of `RayPool`.
+`import search` is cheap: Nevergrad is imported at the first use of `run_search` or of a name from the optimizers, Ray
+at the first use of `RayPool` or `RaySession`.
 """
 
 import importlib

@@ -12,7 +12,9 @@ from .pool import Evaluation, Objective, Request
 
 
 class LocalPool:
-    """Evaluates in this process: one candidate after another, or `at_once` of them in one call of the objective's `many`.
+    """Evaluates in this process, one candidate after another.
+
+    If the objective has `many`, `at_once` candidates are evaluated in one call of it.
 
     Example:
         >>> import numpy as np

@@ -1,7 +1,7 @@
 """Evaluation of several candidates in one call of the objective's `many(vectors)`.
 
-Every call gets the same number of vectors: missing ones are filled with copies of the last. Otherwise the last digits of
-a candidate's loss would depend on how many candidates share its call.
+Every call gets the same number of vectors: missing ones are filled with copies of the last. Otherwise the last digits
+of a candidate's loss would depend on how many candidates share its call.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from .pool import Evaluation, Objective, Request, evaluate_one
 def evaluate_many(objective: Objective, requests: Sequence[Request], at_once: int) -> list[Evaluation]:
     """Return one evaluation for each request, in their order.
 
-    If the objective has `many`, full evaluations are made by it in groups of `at_once`; looks at a share are made one by
-    one. If `many` fails for a group, each of its candidates is tried again in a group of its own, so that only the
+    If the objective has `many`, full evaluations are made by it in groups of `at_once`; looks at a share are made one
+    by one. If `many` fails for a group, each of its candidates is tried again in a group of its own, so that only the
     candidate that causes the failure fails.
 
     Example:

@@ -1,7 +1,7 @@
 """What an objective and a pool are, and how one candidate is evaluated.
 
-There are two pools: LocalPool evaluates in this process, RayPool on Ray actors. Both evaluate with single-threaded math,
-because a sum taken by several threads differs in its last digits from the same sum taken by one.
+There are two pools: LocalPool evaluates in this process, RayPool on Ray actors. Both evaluate with single-threaded
+math, because a sum taken by several threads differs in its last digits from the same sum taken by one.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-# An objective is a picklable callable. It takes a vector (dim,) and returns the loss, lower is better, or a tuple of the
-# loss and a dictionary of metrics, which are recorded. It may have two methods as well:
-#   look(vector, share, carry) returns (loss, metrics, carry): the loss on the first `share` of its examples, above 0 and
-#     at most 1. These examples are the same for all candidates. `carry` is what the candidate's look at a smaller share
-#     returned, so that its examples need no second pass; it is None if there was no such look, or if it was lost.
+# An objective is a picklable callable. It takes a vector (dim,) and returns the loss, lower is better, or a tuple of
+# the loss and a dictionary of metrics, which are recorded. It may have two methods as well:
+#   look(vector, share, carry) returns (loss, metrics, carry): the loss on the first `share` of its examples, above 0
+#     and at most 1. These examples are the same for all candidates. `carry` is what the candidate's look at a smaller
+#     share returned, so that its examples need no second pass; it is None if there was no such look, or if it was lost.
 #   many(vectors) takes vectors (n, dim) and returns a list with what the call would return for each. It suits a GPU,
 #     which evaluates several candidates at once.
 Objective = Callable[[np.ndarray], float | tuple[float, dict[str, float]]]
@@ -44,7 +44,8 @@ class Evaluation:
     """The result of one request.
 
     If the evaluation failed, `loss` is None and `error` says why. `seconds` is the time spent in the objective, `carry`
-    is for the candidate's next look. `out_of_memory` marks a failure that may not recur when less runs at the same time.
+    is for the candidate's next look. `out_of_memory` marks a failure that may not recur when less runs at the same
+    time.
     """
 
     loss: float | None

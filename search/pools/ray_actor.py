@@ -23,8 +23,8 @@ from .pool import Evaluation, Objective, Request
 class PendingRequest:
     """A request whose evaluation has not been yielded yet.
 
-    An `exclusive` one is sent to a worker with nothing else to do, and nothing is queued behind it, so that the death of
-    that worker can be traced to it.
+    An `exclusive` one is sent to a worker with nothing else to do, and nothing is queued behind it, so that the death
+    of that worker can be traced to it.
     """
 
     index: int

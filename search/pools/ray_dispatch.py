@@ -1,7 +1,7 @@
 """Dispatch of one stream of requests to the workers of a RayPool, and attribution of failures to candidates.
 
-A candidate is counted as failed only when it is certain to be the cause. If a call with several candidates died or timed
-out, or a worker died while calls were queued, it is not known which candidate is to blame: each is sent again
+A candidate is counted as failed only when it is certain to be the cause. If a call with several candidates died or
+timed out, or a worker died while calls were queued, it is not known which candidate is to blame: each is sent again
 exclusively, that is to a worker with nothing else to do. The death of a whole node is not attributed to a candidate.
 """
 
@@ -105,7 +105,7 @@ class Dispatch:
             min(up, key=lambda worker: len(worker.queue)).send(pending, self._limits.at_once)
 
     def _next_requests(self, workers: int) -> list[PendingRequest]:
-        """Return the requests of the next call: those to be sent again first, then new ones. Empty if there are none."""
+        """Return the requests of the next call: those to be sent again first, then new ones; [] if there are none."""
         pending: list[PendingRequest] = []
         for _ in range(self._call_size(workers)):
             if self._retries:

@@ -1,7 +1,7 @@
 """Evaluation on Ray actors, each of which holds the objective; they are restarted when they die.
 
-Ray's own retries of calls are off: this process sends a call that died with its actor again itself, so that it knows how
-often a candidate has been tried.
+Ray's own retries of calls are off: this process sends a call that died with its actor again itself, so that it knows
+how often a candidate has been tried.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ class RayPool:
 
     Args:
         objective: is sent to every worker once; it must be picklable.
-        workers: their number. It may be more than the cluster has room for now: the others come up when nodes join. None
-            means one worker for each CPU of the cluster, now and after nodes have joined.
+        workers: their number. It may be more than the cluster has room for now: the others come up when nodes join.
+            None means one worker for each CPU of the cluster, now and after nodes have joined.
         address: of a running cluster; None means the one that RAY_ADDRESS in the environment names, or else a Ray of
             this machine's own.
         gpus: share of a GPU that each worker takes.
         attempts: how often a candidate is evaluated before the death of its worker, or a lack of memory, counts as the
             candidate's own failure.
-        timeout: seconds that a candidate may take; a call of `many` may take `at_once` times as long. Then the worker is
-            restarted, and the candidate has failed. None means no limit.
+        timeout: seconds that a candidate may take; a call of `many` may take `at_once` times as long. Then the worker
+            is restarted, and the candidate has failed. None means no limit.
         at_once: number of candidates in one call of the objective's `many`, if it has that method.
 
     Raises:

@@ -23,8 +23,8 @@ class RaySession:
     def start(self, workers: int | None, address: str | None = None) -> None:
         """Join the cluster at `address`, or at RAY_ADDRESS, or else start Ray on this machine.
 
-        RAY_ADDRESS is set in the environment of a job that was submitted to a cluster. If Ray is running in this process
-        already, as in a trial of Ray Tune, nothing is done.
+        RAY_ADDRESS is set in the environment of a job that was submitted to a cluster. If Ray is running in this
+        process already, as in a trial of Ray Tune, nothing is done.
 
         Args:
             workers: lower bound on the number of CPUs of a Ray that is started on this machine.

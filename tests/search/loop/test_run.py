@@ -1,4 +1,4 @@
-"""The loop: resume, stops, failures, and the same history for any number of workers."""
+"""The search loop: resume, limits, failures, and the same history for any number of workers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ from search import (
     UnknownOptimizer,
     run_search,
 )
-from search.loop.judge import failure
 
 
 def settings(evaluations: int | None = 40, optimizer: str = "CMA", **limits) -> SearchSettings:
@@ -35,7 +34,7 @@ def settings(evaluations: int | None = 40, optimizer: str = "CMA", **limits) -> 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_n_and_then_m_is_n_plus_m(optimizer, tmp_path, seeds, quadratic, timeless):
-    """Breaks fall within the seeds, within a batch, and between two batches."""
+    """The search is broken off within the seeds, within a batch, and between two batches."""
     whole, broken = tmp_path / "whole.jsonl", tmp_path / "broken.jsonl"
     np.random.seed(1)
     once = run_search(quadratic(6), seeds(), settings(90, optimizer), history_path=whole, key="net")
@@ -196,13 +195,6 @@ def test_failures_are_survived(bad, tmp_path, seeds, quadratic, timeless):
     assert found.best_loss < found.best_seed_loss
 
 
-def test_failure_ranks_last():
-    assert failure([1.0, 3.0, None]) == 3.3
-    assert failure([None]) == 1.0
-    assert failure([-2.0, -2.0]) > -2.0
-    assert failure([(1.0, -2.0), None, (3.0, -2.0)]) == pytest.approx((3.3, -1.8))
-
-
 def test_ten_failures_in_a_row(tmp_path, seeds, quadratic):
     calls = iter(range(1000))
 
@@ -303,7 +295,7 @@ def test_bad_settings(make, message):
 
 
 def test_an_evaluation_may_cost_more_than_one(tmp_path, seeds, quadratic, timeless):
-    """The same candidates as at cost 1, as many as the budget holds, wherever it is broken off."""
+    """The candidates are those of cost 1, as many as fit into the budget, wherever the search is broken off."""
     path, broken = tmp_path / "dear.jsonl", tmp_path / "broken.jsonl"
     dear = replace(settings(60), cost=2.5)
     found = run_search(quadratic(6), seeds(), dear, history_path=path, key="net")
@@ -342,7 +334,7 @@ def test_a_race_pays_shares_of_the_cost(tmp_path, seeds, quadratic, timeless):
     ("cost", "message"),
     [(0.0, "cost is 0.0\nan evaluation takes"), (float("nan"), "cost is nan"), (50.0, "below the cost of one, 50\n")],
 )
-def test_costs_that_cannot_be_paid(cost, message):
+def test_bad_costs(cost, message):
     with pytest.raises(SearchError, match=message):
         replace(settings(40), cost=cost)
 

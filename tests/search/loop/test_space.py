@@ -14,7 +14,7 @@ from search import Population, SearchError, make_space
 
 
 def sheet(dim: int, rank: int, count: int, rng: int = 0) -> Population:
-    """Seeds on a plane of `rank` dimensions."""
+    """Seeds in a random affine subspace of `rank` dimensions."""
     draw = np.random.default_rng(rng)
     return Population(draw.normal(size=(count, rank)) @ draw.normal(size=(rank, dim)) + 3.0, ["drawn"] * count)
 
@@ -78,7 +78,7 @@ def test_centre_is_the_weighted_better_half():
     assert make_space("identity", population, [None] * 6).centre == pytest.approx(population.mean())
 
 
-def test_a_still_coordinate_may_move():
+def test_a_coordinate_without_spread_may_move():
     population = Population(np.array([[0.0, 7.0], [2.0, 7.0]]), ["a", "b"])
     assert make_space("std", population).basis == pytest.approx([np.sqrt(2), 0.1])
     assert make_space("pca", Population(np.ones((3, 4)), ["a", "b", "c"])).reason.startswith(

@@ -1,4 +1,4 @@
-"""Twenty SIGKILLs at random moments of one search, of workers and of the driver, leave the history of an undisturbed run."""
+"""A search whose workers and driver are killed twenty times ends with the history of an undisturbed one."""
 
 from __future__ import annotations
 
