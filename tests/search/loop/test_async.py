@@ -83,5 +83,5 @@ def test_no_worker_waits_for_a_slow_candidate(ray_cluster, tmp_path, seeds, quad
     finally:
         pool.close()
     order = [line["candidate"] for line in timeless(tmp_path / "h.jsonl")[1:]]
-    slow = next(place for place, number in enumerate(order) if place > number)
+    slow = next(position for position, number in enumerate(order) if position > number)
     assert order[slow] < 8 and slow > order[slow] + 20

@@ -137,7 +137,7 @@ def test_interrupted_and_resumed(tmp_path, seeds, quadratic, timeless):
     assert timeless(path) == timeless(tmp_path / "whole.jsonl")
 
 
-def test_seeds_come_first_and_the_mean_before_them(tmp_path, seeds, quadratic, timeless):
+def test_the_mean_and_the_seeds_are_evaluated_first(tmp_path, seeds, quadratic, timeless):
     population, seen = seeds(), []
     path = tmp_path / "history.jsonl"
     found = run_search(quadratic(6), population, settings(30), history_path=path, key="net", on_evaluation=seen.append)
