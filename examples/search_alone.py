@@ -1,8 +1,9 @@
-"""The search engine by itself: a seeded search over a plain Python function, resumed if it is run again.
+"""The search engine without networks: a seeded search over a plain Python function, resumed if it is run again.
 
     python examples/search_alone.py
 
-Five seconds on one CPU core. `pool=RayPool(rosenbrock, workers=4)` spreads it over processes, or over a cluster.
+It takes five seconds on one CPU core. With `pool=RayPool(rosenbrock, workers=4)` it runs in several processes, or on a
+cluster.
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
-"""Seeded black-box search: vectors, losses, budgets, Nevergrad and Ray.
+"""Seeded black-box search over vectors, with the optimizers of Nevergrad, on one machine or a Ray cluster.
 
-`import search` is cheap: Nevergrad is imported with the first use of `run_search` or of an optimizer's name, Ray with
-the first use of `RayPool`.
+`import search` is cheap: Nevergrad is imported at the first use of `run_search` or of a name from the optimizers, Ray
+at the first use of `RayPool` or `RaySession`.
 """
 
 import importlib
@@ -24,7 +24,7 @@ from .loop.result import FrontPoint, SearchResult
 from .loop.settings import SearchSettings
 from .loop.space import SPACES, Space, make_space
 from .pools.local import LocalPool
-from .pools.pool import Evaluation, Objective, Pool, Task, evaluate, in_order
+from .pools.pool import Evaluation, Objective, Pool, Request, evaluate, in_order
 
 if TYPE_CHECKING:
     from .loop.run import run_search
@@ -61,13 +61,13 @@ __all__ = [
     "RayPool",
     "RaySession",
     "Record",
+    "Request",
     "ResumeMismatch",
     "RunLocked",
     "SearchError",
     "SearchResult",
     "SearchSettings",
     "Space",
-    "Task",
     "TooManyFailures",
     "UnknownName",
     "UnknownOptimizer",

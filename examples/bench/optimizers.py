@@ -1,18 +1,24 @@
-"""Every optimizer on toys of known optimum: the best seed, plain Nevergrad with `suggest`, and this search, at equal evaluations.
+"""Every optimizer on toys with known optimum: the best seed, plain Nevergrad with `suggest`, and this search.
 
     python examples/bench/optimizers.py
 
-About 12 minutes on one CPU core. Two toys, whose optimum has loss 0, in 16, 64 and 512 coordinates:
+It takes about 12 minutes on one CPU core. All columns are at equal numbers of evaluations. There are two toys, whose
+optimum has loss 0, in 16, 64 and 512 coordinates:
 
-* `ellipsoid`: a randomly rotated quadratic whose k-th axis weighs 1 / k, so that its condition is the number of coordinates;
-* `valley`: the same, bent: every second axis is shifted by the square of its neighbour, as in Rosenbrock's function.
+* `ellipsoid` is a randomly rotated quadratic whose k-th axis weighs 1 / k, so that its condition number is the number
+  of coordinates;
+* `valley` is the same, but bent: every second axis is shifted by the square of its neighbour, as in Rosenbrock's
+  function.
 
-The seeds are 40 draws around a point half a spread away from the optimum, per coordinate. Their spread is 0.3 (`--spread`;
-at 1 Nevergrad's default step happens to be the seeds' spread, which is where it does best). In the size `512 on 12` seeds and optimum lie on a sheet of 12 dimensions. All columns are medians of the best loss over the runs, each
-run with its own rotation, optimum and seeds. `best seed` is the best of the 40, `mean` their mean, which is evaluated too;
-`to beat` is the median of the better of the two. `plain` is Nevergrad from the seeds' mean with every seed and the mean
-suggested, its own defaults, the same number of workers and the budget passed. `ours / to beat` and `ours / plain` are ratios
-of medians: below 1 is better.
+The seeds are 40 draws around a point that is half a spread away from the optimum in each coordinate. Their spread is
+0.3 (`--spread`; at 1 Nevergrad's default step happens to be the seeds' spread, which is where it does best). In the
+size `512 on 12` seeds and optimum lie in a subspace of 12 dimensions.
+
+All columns are medians of the best loss over the runs, each of which has its own rotation, optimum and seeds. `best
+seed` is the best of the 40, `mean` is their mean, which is evaluated too, and `to beat` is the median of the better of
+the two. `plain` is Nevergrad from the seeds' mean with every seed and the mean suggested, with its own defaults, the
+same number of workers, and the budget passed. `ours / to beat` and `ours / plain` are ratios of medians: below 1 is
+better.
 """
 
 from __future__ import annotations
@@ -58,16 +64,19 @@ def main() -> None:
 
 
 def make_toy(toy: str, size: str, run: int, spread: float = 0.3) -> tuple[Objective, Population]:
-    """The objective and the seeds of one run; `size` is "512", or "512on12" for seeds on a sheet of 12 dimensions."""
+    """Make the objective and the seeds of one run.
+
+    `size` is "512", or "512on12" for seeds in a subspace of 12 dimensions.
+    """
     dim, _, rank = size.partition("on")
     draw = np.random.default_rng([run, int(dim), int(rank or 0)])
     rotation = np.linalg.qr(draw.normal(size=(int(dim), int(dim))))[0]
     weights = 1.0 / np.arange(1, int(dim) + 1)
-    # On a sheet, its directions are of the length that gives each coordinate the same spread as a full-rank draw.
-    sheet = draw.normal(size=(int(rank), int(dim))) / np.sqrt(int(rank)) if rank else np.eye(int(dim))
-    optimum = draw.normal(size=len(sheet)) @ sheet
-    centre = optimum + 0.5 * draw.normal(size=len(sheet)) @ sheet
-    seeds = Population(spread * (centre + draw.normal(size=(SEEDS, len(sheet))) @ sheet), ["drawn"] * SEEDS)
+    # The basis of a subspace is scaled so that each coordinate has the same spread as in a draw of full rank.
+    basis = draw.normal(size=(int(rank), int(dim))) / np.sqrt(int(rank)) if rank else np.eye(int(dim))
+    optimum = draw.normal(size=len(basis)) @ basis
+    centre = optimum + 0.5 * draw.normal(size=len(basis)) @ basis
+    seeds = Population(spread * (centre + draw.normal(size=(SEEDS, len(basis))) @ basis), ["drawn"] * SEEDS)
 
     def objective(vector: np.ndarray) -> float:
         offset = (vector - spread * optimum) / spread @ rotation
@@ -79,11 +88,11 @@ def make_toy(toy: str, size: str, run: int, spread: float = 0.3) -> tuple[Object
 
 
 def plain(name: str, objective: Objective, seeds: Population, evaluations: int, run: int) -> float:
-    """The best loss of Nevergrad itself, told of the seeds in its own way."""
+    """Return the best loss of Nevergrad itself, which gets the seeds by `suggest`."""
     try:
         return _plain(name, objective, seeds, evaluations, run, budget=evaluations)
     except TypeError:
-        # With numpy 2.4 the metamodel that NGOpt picks for a small budget fails; for a larger one it picks CMA.
+        # With numpy 2.4 the metamodel that NGOpt chooses for a small budget fails; for a larger one it chooses CMA.
         return _plain(name, objective, seeds, evaluations, run, budget=10_000)
 
 
@@ -104,7 +113,7 @@ def _plain(name: str, objective: Objective, seeds: Population, evaluations: int,
 
 
 def ours(name: str, objective: Objective, seeds: Population, evaluations: int, run: int, space: str) -> float:
-    """The best loss of this search."""
+    """Return the best loss of this search."""
     settings = SearchSettings(name, space, BATCH, run, budget=Budget(evaluations=evaluations))
     with tempfile.TemporaryDirectory() as folder:
         found = run_search(objective, seeds, settings, history_path=Path(folder) / "history.jsonl", key="toy")
@@ -121,19 +130,19 @@ def _row(
         mean.append(objective(seeds.mean()))
         rival.append(plain(name, objective, seeds, evaluations, run))
         own.append(ours(name, objective, seeds, evaluations, run, space))
-    middle = statistics.median
-    to_beat = middle(map(min, seed, mean))
+    median = statistics.median
+    to_beat = median(map(min, seed, mean))
     return {
         "toy": toy,
         "size": size.replace("on", " on "),
         "optimizer": name,
-        "best seed": middle(seed),
-        "mean": middle(mean),
+        "best seed": median(seed),
+        "mean": median(mean),
         "to beat": to_beat,
-        "plain": middle(rival),
-        "ours": middle(own),
-        "ours / to beat": middle(own) / to_beat,
-        "ours / plain": middle(own) / middle(rival),
+        "plain": median(rival),
+        "ours": median(own),
+        "ours / to beat": median(own) / to_beat,
+        "ours / plain": median(own) / median(rival),
     }
 
 

@@ -1,8 +1,9 @@
-"""What an evaluation costs beside the objective, and how far two workers are from twice as fast.
+"""Overhead of the search engine: milliseconds per evaluation beside the objective, and the speed-up of two workers.
 
     python examples/bench/overhead.py
 
-Two minutes on two busy cores, most of it in Ray Tune. The machine should have nothing else to do: compare rows of one run.
+It takes two minutes on two cores, most of them in Ray Tune. The machine should have nothing else to do, and only rows
+of one run should be compared.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from ray import tune  # noqa: E402
 from ray.tune.search.nevergrad import NevergradSearch  # noqa: E402
 
 from search import Budget, LocalPool, Population, RayPool, SearchSettings, run_search  # noqa: E402
-from search.pools.pool import Pool, Task, evaluate  # noqa: E402
+from search.pools.pool import Pool, Request, evaluate  # noqa: E402
 
 DIM, EVALUATIONS, TRIALS = 64, 600, 20
 
@@ -41,7 +42,7 @@ def sleeping(vector: np.ndarray) -> float:
 
 
 def busy(vector: np.ndarray) -> float:
-    """About 50 ms of one core, in numpy."""
+    """Take about 50 ms of one core, in numpy."""
     matrix = np.full((192, 192), 1.0 / 192.0)
     begun = time.thread_time()
     while time.thread_time() - begun < 0.05:
@@ -53,15 +54,15 @@ def main() -> None:
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     print(f"{'what':<58}{'ms an evaluation':>18}")
     local = LocalPool(trivial)
-    search(local)  # the first one loads what it needs
+    search(local)  # the first search imports what it needs
     row("search with CMA, in this process", per_evaluation(lambda: search(local), EVALUATIONS))
     with_pool("search with CMA, two workers", trivial, 2, search, EVALUATIONS)
     with_pool("the pool alone, two workers, a batch of 600", trivial, 2, batch, EVALUATIONS)
     with_pool("the pool alone, two workers, batches of 16", trivial, 2, batches, 37 * 16)
-    with_pool("the pool alone, two workers, one by one from an iterator", trivial, 2, lazily, EVALUATIONS)
+    with_pool("the pool alone, two workers, one by one from an iterator", trivial, 2, one_by_one, EVALUATIONS)
     row("LocalPool alone", per_evaluation(lambda: batch(local), EVALUATIONS))
-    row(f"Ray Tune + Nevergrad, {TRIALS} function trials", per_evaluation(lambda: tuned(of_tune), TRIALS))
-    row(f"Ray Tune + Nevergrad, {TRIALS} trials, actors reused", per_evaluation(lambda: tuned(OfTune), TRIALS))
+    row(f"Ray Tune + Nevergrad, {TRIALS} function trials", per_evaluation(lambda: tuned(function_trial), TRIALS))
+    row(f"Ray Tune + Nevergrad, {TRIALS} trials, actors reused", per_evaluation(lambda: tuned(ReusedTrial), TRIALS))
     for name, objective in (("50 ms asleep", sleeping), ("50 ms busy", busy)):
         one, two = (rate(objective, workers) for workers in (1, 2))
         print(f"{name + ': two workers against one':<58}{two / one:>16.2f} x   ({one:.1f}, {two:.1f} a second)")
@@ -73,10 +74,10 @@ def row(name: str, milliseconds: float) -> None:
 
 
 def per_evaluation(call: Callable[[], object], count: int) -> float:
-    """Milliseconds, start and all: a pool is handed over running."""
-    begun = time.perf_counter()
+    """Return the milliseconds that each of `count` evaluations in `call` takes; pools are started before."""
+    started = time.perf_counter()
     call()
-    return (time.perf_counter() - begun) / count * 1e3
+    return (time.perf_counter() - started) / count * 1e3
 
 
 def with_pool(
@@ -88,7 +89,7 @@ def with_pool(
 
 
 def opened(objective: Callable[[np.ndarray], float], workers: int) -> RayPool:
-    """With all workers up and warm."""
+    """Open a pool, and use it until all workers are up."""
     pool = RayPool(objective, workers)
     while pool.size < workers:
         evaluate(pool, [np.zeros(DIM)] * 4)
@@ -112,13 +113,13 @@ def batches(pool: Pool) -> None:
         evaluate(pool, [np.zeros(DIM)] * 16)
 
 
-def lazily(pool: Pool) -> None:
-    for _ in pool.completed(Task(np.zeros(DIM)) for _ in range(EVALUATIONS)):
+def one_by_one(pool: Pool) -> None:
+    for _ in pool.completed(Request(np.zeros(DIM)) for _ in range(EVALUATIONS)):
         pass
 
 
 def rate(objective: Callable[[np.ndarray], float], workers: int) -> float:
-    """Evaluations a second."""
+    """Return the evaluations per second."""
     pool = opened(objective, workers)
     count = 60 * workers
     seconds = per_evaluation(lambda: evaluate(pool, [np.zeros(DIM)] * count), count) / 1e3
@@ -126,11 +127,11 @@ def rate(objective: Callable[[np.ndarray], float], workers: int) -> float:
     return 1.0 / seconds
 
 
-def of_tune(config: dict[str, float]) -> None:
+def function_trial(config: dict[str, float]) -> None:
     tune.report({"loss": trivial(np.array([config[f"x{i}"] for i in range(DIM)]))})
 
 
-class OfTune(tune.Trainable):
+class ReusedTrial(tune.Trainable):
     def setup(self, config: dict[str, float]) -> None:
         self.reset_config(config)
 
@@ -142,7 +143,7 @@ class OfTune(tune.Trainable):
         return {"loss": trivial(self._vector), "done": True}
 
     def save_checkpoint(self, folder: str) -> None:
-        """Tune wants one at the end of a trial; there is nothing to keep."""
+        """Save nothing: Tune asks for a checkpoint at the end of a trial."""
 
 
 def tuned(trainable: Callable[[dict[str, float]], None] | type[tune.Trainable]) -> None:

@@ -1,11 +1,12 @@
-"""What racing saves: searches that give every candidate the full set beside searches that look at a part of it first.
+"""Racing: searches that evaluate every candidate on all images, beside searches that first look at a part of them.
 
     python examples/bench/racing.py                         # the digits' latents, about 6 minutes on one core
     python examples/bench/racing.py --resnet resnet20.th --images cifar10.npz     # a CIFAR-10 ResNet20, about 40 minutes
 
-Each search sees one half of the images; the loss is the one it minimised, on all images of its half, the accuracy that
-on the other half. Digits: the held-out rotations, the mean over architectures. ResNet20: noisy images (sigma 0.08), a
-scale and a shift of each batch norm, 38 coordinates around the checkpoint as it is.
+Each search sees one half of the images. `loss` is the one that it minimised, on all images of its half, and the
+accuracy is that on the other half. With the digits the data are the held-out rotations, and numbers are means over
+architectures. With the ResNet20 the images are noisy (sigma 0.08), and the 38 coordinates are a scale and a shift for
+each batch norm around the checkpoint.
 """
 
 from __future__ import annotations
@@ -33,9 +34,8 @@ from popgen.zoo.imports.tensors import fit_tensors, read_tensors
 from search import Budget, Population, SearchResult, SearchSettings, run_search
 
 RUNGS = {"full set": (), "1/2": (0.5,), "1/4, 1/2": (0.25, 0.5), "1/8, 1/4, 1/2": (0.125, 0.25, 0.5)}
-Run = Callable[
-    [tuple[float, ...], int], tuple[SearchResult, float]
-]  # rungs, budget -> result, accuracy on other images
+# Takes rungs and a budget; returns the result and the accuracy on the other half of the images.
+Run = Callable[[tuple[float, ...], int], tuple[SearchResult, float]]
 
 
 def main() -> None:
@@ -67,11 +67,11 @@ def main() -> None:
 
 
 def _candidates(result: SearchResult, rungs: tuple[float, ...]) -> float:
-    """How many candidates were looked at at all, from the looks that a batch of 12 takes."""
-    looks, left = 12, 12
+    """Return the number of different candidates, computed from the looks that a batch of 12 takes."""
+    looks, racing = 12, 12
     for _ in rungs:
-        left = (left + 1) // 2
-        looks += left
+        racing = (racing + 1) // 2
+        looks += racing
     return result.seeds + (result.looks - result.seeds) * 12 / looks
 
 
@@ -100,13 +100,16 @@ def _digits_runs(archs: list[str], seeds: int) -> list[Run]:
 
 @dataclass(frozen=True)
 class NormScales:
-    """A network around a checkpoint: of each batch norm one factor of all weights and one shift of all biases."""
+    """Networks around a checkpoint, with one factor for all weights and one shift for all biases of each batch norm."""
 
     spec: ArchSpec
     flat: Tensor
 
     def weights(self, vector: np.ndarray) -> Tensor:
-        """Weights (p,) at (2 * norms,): log factors, and shifts in units of the biases' standard deviation."""
+        """Return the weights (p,) at `vector` (2 * norms,).
+
+        The vector has a log factor for each norm, then a shift for each, in units of its biases' standard deviation.
+        """
         state = self.spec.to_state(self.flat)
         names = [name.removesuffix(".running_mean") for name in state if name.endswith("running_mean")]
         for name, factor, shift in zip(names, *np.split(vector, 2), strict=True):
@@ -130,7 +133,7 @@ def _resnet_runs(checkpoint: Path, images: Path, seeds: int) -> list[Run]:
         def run(rungs: tuple[float, ...], budget: int) -> tuple[SearchResult, float]:
             dim = 2 * sum(name.endswith("running_mean") for name in state)
             vectors = 0.1 * np.random.default_rng(seed).normal(size=(16, dim))
-            vectors[0] = 0.0  # the checkpoint as it is
+            vectors[0] = 0.0  # the unchanged checkpoint
             settings = SearchSettings(space="std", seed=seed, rungs=rungs, budget=Budget(budget))
             population = Population(vectors, ["checkpoint"] + ["drawn"] * 15)
             return _search(
@@ -148,7 +151,7 @@ def _resnet_runs(checkpoint: Path, images: Path, seeds: int) -> list[Run]:
 def _search(
     population: Population, settings: SearchSettings, fitness: Fitness, objective: Callable[[Fitness], Any]
 ) -> tuple[SearchResult, float]:
-    """Search on one half of the images of `fitness`, and the accuracy on the other half."""
+    """Search on one half of the images of `fitness`; return the result and its accuracy on the other half."""
     shuffled = torch.randperm(len(fitness.val[1]), generator=torch.Generator().manual_seed(0))
     halves = [replace(fitness, val=(fitness.val[0][rows], fitness.val[1][rows])) for rows in shuffled.chunk(2)]
     on_seen = objective(halves[0])

@@ -27,7 +27,7 @@ from popgen.files import new_folder, safe_name, write_text
 from popgen.jobs.search import prepare, search
 from popgen.jobs.searching.checks import with_data_folder
 from popgen.jobs.searching.folder import RunFolder
-from search.sweep.sweep import Outcome, SweepProgress, run_trials
+from search.sweep.sweep import SweepProgress, TrialResources, TrialResult, run_trials
 
 Report = Callable[[SweepProgress], None]
 
@@ -103,12 +103,11 @@ def sweep(
             partial(_run_search, str((folder / "runs").absolute())),
             {_name(one): one.model_dump(mode="json") for one in trials},
             folder,
-            workers=int(first.compute.workers),
-            gpus=first.compute.gpus,
+            resources=TrialResources(int(first.compute.workers), first.compute.gpus),
             parallel=parallel,
             address=address,
             resume=resume is not None,
-            report=report,
+            on_progress=report,
         )
     except KeyboardInterrupt:
         say(f"what was evaluated is kept; continue with: popgen sweep --resume {folder}")
@@ -197,7 +196,7 @@ def _run_search(runs: str, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rows(
-    config: SweepConfig, trials: list[SearchConfig], outcomes: dict[str, Outcome], folder: Path
+    config: SweepConfig, trials: list[SearchConfig], outcomes: dict[str, TrialResult], folder: Path
 ) -> list[SweepRow]:
     rows = []
     for arch in config.archs:
@@ -221,7 +220,7 @@ def _rows(
     return rows
 
 
-def _entry(config: SearchConfig, outcome: Outcome, folder: Path) -> dict[str, Any]:
+def _entry(config: SearchConfig, outcome: TrialResult, folder: Path) -> dict[str, Any]:
     entry: dict[str, Any] = {"seed": config.seed, "run": str(folder / "runs" / _name(config))}
     if outcome.result is None:
         return entry | {"error": outcome.error}

@@ -1,1 +1,1 @@
-"""The search itself: which candidates are asked and told, the budget, the history from which a search is resumed."""
+"""The search loop: settings and budget, the plan of candidates, the history from which a search is resumed."""

@@ -1,4 +1,4 @@
-"""When a search stops: evaluations, seconds, a target loss, patience, or any of them together."""
+"""The budget of a search: a limit on evaluations, seconds, loss or patience, or several of them together."""
 
 from __future__ import annotations
 
@@ -10,19 +10,22 @@ from ..errors import SearchError
 
 @dataclass(frozen=True)
 class Budget:
-    """Limits of a search; None is no limit. Seeds count as evaluations, and failures do too.
-    Each counts by its `cost` in the settings, 1 where nothing else is said.
+    """Limits of a search, which stops at the first that is reached; None means no limit.
 
-    `seconds` is the time of all sessions of a resumed run. `target` stops at a loss of at most this. `patience` stops
-    after that many evaluations without a new best, or, of several objectives, without one that adds to their front by more
-    than a hundredth of its width.
+    `evaluations` counts seeds and failed evaluations, too. Each counts by the `cost` of the settings, 1 by default, and
+    a look by its share of the examples. `seconds` is the time of all sessions of a resumed search. The search stops
+    when the loss is at most `target`, and after `patience` evaluations without a new best. In a Pareto search
+    `patience` counts the evaluations since the last one that extended the front by more than a hundredth of its width.
+
+    Raises:
+        SearchError: a limit is not above zero, `target` is NaN, or there is no limit at all.
 
     Example:
         >>> Budget(evaluations=100, target=0.1).stopped_by(40, 3.0, best_loss=0.09, since_best=2)
         'target'
     """
 
-    evaluations: int | None = 300  # the largest at which the cheap baselines of a search are still quick to repeat
+    evaluations: int | None = 300  # the largest number at which the cheap baselines of a search are quick to repeat
     seconds: float | None = None
     target: float | None = None
     patience: int | None = None
@@ -42,7 +45,11 @@ class Budget:
             )
 
     def stopped_by(self, evaluations: float, seconds: float, best_loss: float | None, since_best: float) -> str | None:
-        """The name of the limit that is reached, or None. Looks at a share of the examples count by their share."""
+        """Return the name of the limit that is reached, or None.
+
+        `evaluations` is the number of evaluations so far, and `since_best` the number since the last improvement; looks
+        count by their share of the examples.
+        """
         if self.target is not None and best_loss is not None and best_loss <= self.target:
             return "target"
         if self.evaluations is not None and evaluations >= self.evaluations:

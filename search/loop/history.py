@@ -1,9 +1,9 @@
-"""The append-only record of a run: one JSON object a line, written before the search goes on.
+"""The history of a search: an append-only file with one JSON object a line, each written before the search goes on.
 
-A file may hold several searches; each record names its own under "search", and a `History` sees one of them. The first
-record of a search is its header (settings and versions), all others are evaluations in the order in which they were
-asked. A last line torn by a crash is cut off at opening. Python writes the shortest decimal that reads back as the same
-float, so losses and coordinates round-trip exactly.
+A file may hold several searches. Every line names its search under "search", and a `History` sees the lines of one. The
+first line of a search is its header (settings and versions); each of the others is an evaluation, in the order in which
+they were recorded. A last line that a crash left incomplete is cut off when the file is opened. Losses and coordinates
+are read back exactly, because Python writes the shortest decimal that reads back as the same float.
 """
 
 from __future__ import annotations
@@ -19,22 +19,24 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from ..errors import BrokenRecord, RunLocked
-from .judge import Worth
+from ..optimizers.feedback import Feedback
 
 SCHEMA = 2
-SYNC_SECONDS = 0.1  # a power cut costs at most this much work; a killed process costs none
+SYNC_SECONDS = 0.1  # least time between two writes through to the disk; a power cut costs about that much work
 
 
 @dataclass(frozen=True)
 class Record:
-    """One evaluation, or one look of a race.
+    """One evaluation, or one look of a race; the fields are the keys of a line.
 
-    `candidate` counts the candidates in ask order, `asked` those that were asked before this was recorded: with it the
-    optimizer of an asynchronous search is rebuilt. `coordinates` is None for a seed, which is a row of the saved
-    population. `share` of the examples was looked at (1 but in a race), at a `cost` in units of the budget's evaluations.
+    `index` counts the records, `candidate` the candidates in ask order. `asked` is the number of candidates that had
+    been asked when this was recorded; the optimizer of an asynchronous search is rebuilt from it. `coordinates` (dim,)
+    is None for a seed, whose vector is in the saved population. `share` is the share of the examples that was
+    evaluated, 1 except in a race, and `cost` what it takes of the budget, in evaluations.
 
-    `loss` is None, and `error` says why, where the evaluation failed; `values` are those of the objectives in a Pareto
-    search. `elapsed` is the run's time in seconds, over all sessions, at which it was recorded; `seconds` its own.
+    If the evaluation failed, `loss` is None and `error` says why. `values` are those of the objectives in a Pareto
+    search, otherwise None. `seconds` is the time of the evaluation, `elapsed` the time of the whole search over all
+    sessions, in seconds, at which it was recorded.
     """
 
     index: int
@@ -54,22 +56,22 @@ class Record:
     error: str | None
 
     @property
-    def worth(self) -> Worth | None:
-        """What the optimizer is told: the values of several objectives, or the loss."""
+    def feedback(self) -> Feedback | None:
+        """The feedback for the optimizer: the values in a Pareto search, else the loss; None for a failure."""
         return self.loss if self.values is None else tuple(self.values)
 
     @property
     def full(self) -> bool:
-        """Whether all examples were looked at."""
+        """Whether all examples were evaluated."""
         return self.share == 1.0
 
 
 class History:
-    """The records of one search, open for appending and locked against other processes.
+    """The records of one search in a file, open for appending and locked against other processes.
 
     Raises:
         RunLocked: another process has the file open.
-        BrokenRecord: the file holds something else, or a newer schema.
+        BrokenRecord: a line is not a record of a search, has another schema, or is out of order.
     """
 
     def __init__(self, path: str | Path, key: str) -> None:
@@ -77,7 +79,7 @@ class History:
         self.key = key
         self.header: dict[str, Any] | None = None
         self.records: list[Record] = []
-        self._synced = 0.0
+        self._synced_at = 0.0
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(self.path.with_name(self.path.name + ".lock"), self.path)
         try:
@@ -86,7 +88,7 @@ class History:
             self._lock.close()
             raise
         try:
-            _cut_torn_line(self._file)
+            _cut_incomplete_line(self._file)
             self._read()
         except BaseException:
             self.close()
@@ -98,13 +100,16 @@ class History:
         self.header = header
 
     def append(self, record: Record) -> None:
-        """Write one record. It is the system's when this returns, and on the disk if the last was longer ago."""
+        """Write one record. It then survives the end of this process.
+
+        It is also written through to the disk if that was last done SYNC_SECONDS ago.
+        """
         body = asdict(record)
         self._write({name: body[name] for name in body if name != "metrics"} | {"metrics": _finite(record.metrics)})
         self.records.append(record)
 
     def close(self) -> None:
-        """Write everything through to the disk, and give the file and its lock back."""
+        """Write everything through to the disk, close the file and release its lock."""
         self._sync()
         self._file.close()
         self._lock.close()
@@ -120,25 +125,25 @@ class History:
     def _write(self, body: dict[str, Any]) -> None:
         line = json.dumps({"v": SCHEMA, "search": self.key} | body, allow_nan=False, separators=(",", ":"))
         self._file.write(line.encode() + b"\n")
-        self._file.flush()  # now it survives the end of this process; after fsync, of the machine
-        if time.monotonic() - self._synced >= SYNC_SECONDS:
+        self._file.flush()  # survives the end of this process; only fsync survives the end of the machine
+        if time.monotonic() - self._synced_at >= SYNC_SECONDS:
             self._sync()
 
     def _sync(self) -> None:
         os.fsync(self._file.fileno())
-        self._synced = time.monotonic()
+        self._synced_at = time.monotonic()
 
     def _read(self) -> None:
         self._file.seek(0)
         for number, line in enumerate(self._file, start=1):
             where = f"{self.path}, line {number}"
-            entry = _parse(line, where)
+            entry = _parse_line(line, where)
             if entry["search"] != self.key:
                 continue
             if "header" in entry:
                 self.header = entry["header"]
                 continue
-            record = _record(entry, where)
+            record = _make_record(entry, where)
             if self.header is None or record.index != len(self.records):
                 raise BrokenRecord(
                     f"{where}: evaluation {record.index} stands where "
@@ -149,7 +154,7 @@ class History:
             self.records.append(record)
 
 
-def _parse(line: bytes, where: str) -> dict[str, Any]:
+def _parse_line(line: bytes, where: str) -> dict[str, Any]:
     try:
         entry = json.loads(line)
         schema = entry["v"]
@@ -169,7 +174,7 @@ def _parse(line: bytes, where: str) -> dict[str, Any]:
     return dict(entry)
 
 
-def _record(entry: dict[str, Any], where: str) -> Record:
+def _make_record(entry: dict[str, Any], where: str) -> Record:
     body = {name: value for name, value in entry.items() if name not in ("v", "search")}
     try:
         return Record(**body)
@@ -180,21 +185,23 @@ def _record(entry: dict[str, Any], where: str) -> Record:
 
 
 def _finite(metrics: dict[str, float | None]) -> dict[str, float | None]:
-    """JSON has no NaN and no infinity: such a metric is written as null."""
+    """Replace NaN and infinity by None: JSON has no numbers for them."""
     return {name: value if value is not None and math.isfinite(value) else None for name, value in metrics.items()}
 
 
-def _cut_torn_line(file: BinaryIO) -> None:
+def _cut_incomplete_line(file: BinaryIO) -> None:
+    """Cut off what follows the last line break."""
     file.seek(0)
     content = file.read()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        file.truncate(whole)
+    complete = content.rfind(b"\n") + 1
+    if complete < len(content):
+        file.truncate(complete)
         os.fsync(file.fileno())
 
 
 def _lock(lock_path: Path, path: Path) -> BinaryIO:
-    file = open(lock_path, "ab")  # noqa: SIM115 - the lock lives as long as the file is open
+    """Lock the history at `path`; the lock is held until the returned file is closed."""
+    file = open(lock_path, "ab")  # noqa: SIM115 - closing it would release the lock
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:

@@ -1,6 +1,6 @@
-"""The vectors that a search starts from, with a word on where each came from.
+"""The population that a search starts from: its seeds, each a vector with an origin.
 
-Stored as one safetensors file: the tensor `vectors`, and the origins as JSON in the metadata.
+It is stored as one safetensors file: the tensor `vectors`, and the origins as JSON in the metadata.
 """
 
 from __future__ import annotations
@@ -21,7 +21,11 @@ from ..errors import BrokenRecord, SearchError
 class Population:
     """Seeds of a search.
 
-    `vectors` is (n, dim), float64 and finite; `origins` has one name a row, such as "sampled" or a checkpoint's name.
+    `vectors` is (n, dim), float64 and finite. `origins` has one name for each row, such as "sampled" or the name of a
+    checkpoint.
+
+    Raises:
+        SearchError: the shape is wrong, a number is not finite, or the numbers of vectors and origins differ.
 
     Example:
         >>> population = Population(np.array([[0.0, 2.0], [2.0, 4.0]]), ["sampled", "zoo/a"])
@@ -61,7 +65,7 @@ class Population:
 
     @property
     def dim(self) -> int:
-        """Coordinates of one vector."""
+        """Length of each vector."""
         return int(self.vectors.shape[1])
 
     def mean(self) -> np.ndarray:
@@ -69,23 +73,23 @@ class Population:
         return np.asarray(self.vectors.mean(axis=0))
 
     def digest(self) -> str:
-        """SHA-256 of the vectors: two populations with the same digest start the same search."""
+        """SHA-256 of the vectors as a hexadecimal string; populations with the same digest start the same search."""
         little_endian = np.ascontiguousarray(self.vectors, dtype="<f8")
         return hashlib.sha256(repr(little_endian.shape).encode() + little_endian.tobytes()).hexdigest()
 
     def save(self, path: str | Path) -> None:
-        """Write a safetensors file, whole or not at all; `load` gives back the same bits."""
+        """Write a safetensors file; a crash leaves no incomplete one. `load` returns the same bits."""
         part = Path(f"{path}.part")
         content = save({"vectors": np.ascontiguousarray(self.vectors)}, {"origins": json.dumps(self.origins)})
-        part.write_bytes(content)  # not save_file, whose files nobody else may read
+        part.write_bytes(content)  # not with `save_file`, whose files other users may not read
         part.replace(path)
 
     @classmethod
     def load(cls, path: str | Path) -> Population:
-        """Read what `save` wrote.
+        """Read a file that `save` wrote.
 
         Raises:
-            SearchError: the file is missing, not safetensors, or not a population.
+            BrokenRecord: the file is missing, or is not a saved population.
         """
         try:
             with safe_open(path, framework="np") as file:

@@ -1,4 +1,4 @@
-"""What a progress bar needs to know after each evaluation."""
+"""The state of a running search, as a progress bar shows it after each evaluation."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from dataclasses import dataclass
 class Progress:
     """State of a running search.
 
-    `done` counts evaluations by their cost, looks at a share of the examples by their share of it; `total` and `eta`
-    (seconds) are None where the budget does not limit evaluations. `rate` is in the same units a second of this session,
-    `busy` the share of the workers' time (0 to 1) that the objective took, `front` the size of the Pareto front, 0 where
-    none is sought.
+    `done` is the number of evaluations, each counted by its cost and a look by its share of the examples. `total` is
+    the budget's limit on it, and `eta` the seconds until it is reached; both are None if the budget has no such limit.
+    `best_loss` is None before the first success. `failures` is the number of failed evaluations, `seconds` the time of
+    all sessions, and `rate` the evaluations per second of this session. `busy` is the share of the workers' time, 0 to
+    1, that was spent in the objective. `front` is the size of the Pareto front, 0 if the search has none.
     """
 
     done: float

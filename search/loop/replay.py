@@ -1,4 +1,4 @@
-"""Whether a plan asks again what a history has recorded."""
+"""Check, on resuming, that a plan asks for the candidates that the history has recorded."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from .history import Record
 from .plan import Candidate
 from .settings import versions
 
-TOLERANCE = 1e-12
+TOLERANCE = 1e-12  # relative and absolute difference up to which two coordinates count as the same
 
 
 def check_replay(candidate: Candidate, record: Record, header: dict[str, Any] | None, where: str) -> None:
-    """Compare a candidate with its record.
+    """Compare a candidate with its record; `where` names the history and the search in messages.
 
     Raises:
-        ResumeMismatch: another one was recorded.
+        ResumeMismatch: the record is of a candidate with another number or other coordinates.
     """
     if candidate.number != record.candidate or not _same(candidate.coordinates, record.coordinates):
         raise ResumeMismatch(

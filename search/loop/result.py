@@ -1,4 +1,4 @@
-"""What a search found. The best is the best of the history, never an optimizer's recommendation."""
+"""The result of a search. Its best candidate is the best of the history, never an optimizer's recommendation."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from ..optimizers.pareto import knee, nondominated
 from .history import Record
 
 if TYPE_CHECKING:
-    from .plan import Plan  # brings Nevergrad, which `import search` does without
+    from .plan import Plan  # imports Nevergrad, which would slow `import search` down
     from .settings import SearchSettings
 
 
 @dataclass(frozen=True)
 class FrontPoint:
-    """A candidate that no other one beats in all objectives; `values` in the order of the settings' objectives."""
+    """A point of the Pareto front: no candidate is at least as good in all objectives and better in one.
+
+    `vector` is (dim,), `values` are in the order of the objectives in the settings, and `index` is that of the record.
+    """
 
     index: int
     vector: np.ndarray
@@ -29,13 +32,14 @@ class FrontPoint:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The outcome of all sessions of one search.
+    """The result of all sessions of one search.
 
-    `best_vector` (dim,), `best_loss` and `best_index` are None where every evaluation failed. In a Pareto search the
-    best is the knee of `front`, and `best_loss` its first objective. `evaluations` are in units of the budget (each by
-    its cost, looks at a share by their share of it), rounded up; `looks` are all records. `seeds` counts the evaluated
-    seeds, the population's mean included. `stopped_by` names the limit of the budget that was reached. `resumed` is the
-    number of records of earlier sessions.
+    `best_vector` (dim,), `best_loss` and `best_index` (that of the record) are None if every evaluation failed. In a
+    Pareto search the best is the knee of `front`, and `best_loss` is its first objective. `evaluations` is what was
+    spent of the budget, rounded up: each evaluation counts by its cost, and a look by its share of it. `looks` is the
+    number of records. `seeds` is the number of evaluated seeds, including the population's mean. `seconds` is the time
+    of all sessions. `stopped_by` is the name of the limit of the budget that was reached. `resumed` is the number of
+    records of earlier sessions. `front` is empty unless the search is a Pareto search.
     """
 
     best_vector: np.ndarray | None
@@ -58,14 +62,14 @@ class SearchResult:
 
 
 def best_record(records: Sequence[Record]) -> Record | None:
-    """The first record of the lowest loss on all examples; None where all failed."""
+    """Return the first record with the lowest loss on all examples, None if all of them failed."""
     return min((record for record in records if record.loss is not None and record.full), key=_loss, default=None)
 
 
 def make_result(
     records: Sequence[Record], plan: Plan, settings: SearchSettings, seconds: float, stopped_by: str, resumed: int
 ) -> SearchResult:
-    """Sum up the history of a search."""
+    """Summarise the history of a search."""
     best, space = best_record(records), plan.space
     best_seed = best_record([record for record in records if record.phase == "seed"])
     front: list[Record] = []
@@ -107,6 +111,7 @@ def _metrics(record: Record) -> dict[str, float]:
 
 
 def _vector(record: Record, plan: Plan) -> np.ndarray:
+    """The vector (dim,) of a recorded candidate: a seed, or the point of the space at its coordinates."""
     if record.coordinates is None or plan.space is None:
         return np.array(plan.seeds.vectors[record.candidate])
     return plan.space.to_vector(np.array(record.coordinates))

@@ -1,8 +1,8 @@
-"""`mode: async`: a worker that is free gets the optimizer's next candidate at once, and every loss is told at once.
+"""The search loop of `mode: async`: a free worker gets the next candidate at once, and every loss is told at once.
 
-The history then depends on which worker was faster. It can be resumed all the same: each record says how many
-candidates had been asked before it, which fixes the order of all asks and tells; candidates that were asked and not
-recorded are evaluated first.
+The history then depends on which worker was faster, but the search can still be resumed: each record says how many
+candidates had been asked before it, which determines the order of all asks and tells. Candidates that had been asked
+but have no record are evaluated first.
 """
 
 from __future__ import annotations
@@ -11,30 +11,30 @@ from collections import deque
 from collections.abc import Generator
 from contextlib import closing
 
-from ..pools.pool import Pool, Task
+from ..pools.pool import Pool, Request
 from .plan import Batch, Candidate, Plan
 from .replay import check_replay
 from .session import Session
 
 
 def run_async(plan: Plan, session: Session, pool: Pool) -> str:
-    """Search on from the evaluated seeds. Returns the limit that was reached."""
-    lost = _replay(plan, session)
+    """Search from the evaluated seeds until the budget is spent; return the limit that was reached."""
+    unrecorded = _replay(plan, session)
     started: list[Candidate] = []
     done = 0
 
-    def tasks() -> Generator[Task, None, None]:
+    def requests() -> Generator[Request, None, None]:
         while session.stopped() is None and session.affordable(session.cost, running=len(started) - done) != 0:
-            candidate = lost.popleft() if lost else plan.ask()
+            candidate = unrecorded.popleft() if unrecorded else plan.ask()
             started.append(candidate)
-            yield Task(candidate.vector)
+            yield Request(candidate.vector)
 
-    with closing(pool.completed(tasks(), ahead=0)) as finished:
-        for number, evaluation in finished:
-            candidate = started[number]
+    with closing(pool.completed(requests(), ahead=0)) as finished:
+        for index, evaluation in finished:
+            candidate = started[index]
             batch = Batch(candidate.number, "search", [candidate], cost=session.cost)
             record = session.record(batch, candidate, evaluation)
-            plan.tell(candidate, record.worth)
+            plan.tell(candidate, record.feedback)
             done += 1
             stopped = session.stopped()
             if stopped is not None:
@@ -43,7 +43,7 @@ def run_async(plan: Plan, session: Session, pool: Pool) -> str:
 
 
 def _replay(plan: Plan, session: Session) -> deque[Candidate]:
-    """Ask and tell as recorded; returns the candidates that were asked and have no record, in ask order."""
+    """Ask and tell as recorded; return the candidates that were asked but have no record, in ask order."""
     asked: dict[int, Candidate] = {}
     for record in session.history.records[session.replayed :]:
         while plan.asked < record.asked:
@@ -51,5 +51,5 @@ def _replay(plan: Plan, session: Session) -> deque[Candidate]:
             asked[candidate.number] = candidate
         candidate = asked.pop(record.candidate)
         check_replay(candidate, record, session.history.header, session.where)
-        plan.tell(candidate, record.worth)
+        plan.tell(candidate, record.feedback)
     return deque(asked.values())

@@ -1,4 +1,4 @@
-"""One session of a search: its open history, what is spent of the budget, the best so far, and when to stop."""
+"""One session of a search: it records evaluations, and keeps account of the budget and of the best so far."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from .plan import Batch, Candidate, Plan
 from .progress import Progress
 from .settings import SearchSettings
 
-FAILURES_IN_A_ROW = 10
-_ROUNDING = 1e-9  # of sums of shares
-_WORTH_IT = (
-    0.01  # of the front's width in an objective, by which a new point must beat each one there (epsilon dominance)
-)
+FAILURES_IN_A_ROW = 10  # that stop a search
+_ROUNDING = 1e-9  # largest rounding error of a sum of shares
+# A new point of the front counts as an improvement only if it beats each of the others in some objective by more than
+# this share of the front's width there (epsilon dominance).
+_FRONT_EPSILON = 0.01
 
 
 class Session:
-    """Records evaluations and keeps account of them.
+    """Records the evaluations of one process and keeps account of them, those of earlier sessions included.
 
-    Raises:
-        TooManyFailures: from `record`, after ten failures in a row.
+    `resumed` is the number of records of earlier sessions, `replayed` the number of records that the plan has gone
+    through, and `cost` that of one evaluation. `where` names the history and the search in messages.
     """
 
     def __init__(
@@ -38,47 +38,51 @@ class Session:
         self.history = history
         self.where = f"{history.path}, search {history.key!r},"
         self.resumed = len(history.records)
-        self.replayed = 0  # records that the plan has been through
-        self.cost = settings.cost  # of one evaluation
+        self.replayed = 0
+        self.cost = settings.cost
         self._plan = plan
         self._settings = settings
         self._budget = settings.budget
         self._pool = pool
         self._on_evaluation = on_evaluation
-        self._earlier = history.records[-1].elapsed if history.records else 0.0
-        self._begun = time.monotonic()
+        self._earlier_seconds = history.records[-1].elapsed if history.records else 0.0
+        self._started_at = time.monotonic()
         self._spent = sum(record.cost for record in history.records)
-        self._spent_before = self._spent
-        self._busy = 0.0
+        self._spent_earlier = self._spent
+        self._busy_seconds = 0.0
         self._failures = 0
         self._best: Record | None = None
         self._front: list[list[float]] = []
-        self._improved_at = 0.0
+        self._improved_at = 0.0  # what was spent at the last improvement
         spent = 0.0
         for record in history.records:
             spent += record.cost
-            self._note(record, spent)
+            self._update_best(record, spent)
 
     @property
     def elapsed(self) -> float:
-        """Seconds of all sessions."""
-        return self._earlier + time.monotonic() - self._begun
+        """Time of all sessions in seconds."""
+        return self._earlier_seconds + time.monotonic() - self._started_at
 
     def affordable(self, cost: float, running: int = 0) -> int | None:
-        """How many more evaluations of `cost` may be started beside those that run; None without a limit."""
+        """Number of evaluations of `cost` that may be started beside the `running` ones; None without a limit."""
         if self._budget.evaluations is None:
             return None
         return max(0, int((self._budget.evaluations - self._spent) / cost + _ROUNDING) - running)
 
     def stopped(self) -> str | None:
-        """The limit that is reached, if any."""
+        """Name of the limit that is reached, None if there is none."""
         best = None if self._best is None else self._best.loss
-        # Patience begins when the seeds are evaluated: they are no search yet.
+        # Patience begins when all seeds are evaluated, because until then nothing has been searched.
         since = self._spent - max(len(self._plan.seeds) * self.cost, self._improved_at)
         return self._budget.stopped_by(self._spent + _ROUNDING, self.elapsed, best, since + _ROUNDING)
 
     def record(self, batch: Batch, candidate: Candidate, evaluation: Evaluation) -> Record:
-        """Judge an evaluation and append it to the history."""
+        """Judge an evaluation and append it to the history.
+
+        Raises:
+            TooManyFailures: ten evaluations in a row failed.
+        """
         judged, values = judge(evaluation, self._settings)
         record = Record(
             index=len(self.history.records),
@@ -99,17 +103,17 @@ class Session:
         )
         self.history.append(record)
         self._spent += record.cost
-        self._busy += record.seconds
-        self._note(record, self._spent)
+        self._busy_seconds += record.seconds
+        self._update_best(record, self._spent)
         if self._on_evaluation is not None:
             self._on_evaluation(self.progress())
         self._check_failures()
         return record
 
     def progress(self) -> Progress:
-        """The state of the search now."""
-        seconds = max(time.monotonic() - self._begun, 1e-9)
-        rate = (self._spent - self._spent_before) / seconds
+        """Return the state of the search at this moment."""
+        seconds = max(time.monotonic() - self._started_at, 1e-9)
+        rate = (self._spent - self._spent_earlier) / seconds
         limit = self._budget.evaluations
         return Progress(
             done=self._spent,
@@ -120,12 +124,12 @@ class Session:
             eta=None if limit is None or not rate else max(0.0, limit - self._spent) / rate,
             rate=rate,
             workers=self._pool.size,
-            busy=min(1.0, self._busy / (seconds * self._pool.size)),
+            busy=min(1.0, self._busy_seconds / (seconds * self._pool.size)),
             front=len(self._front),
         )
 
-    def _note(self, record: Record, spent: float) -> None:
-        """Count `record`, and whether it improves on what there is."""
+    def _update_best(self, record: Record, spent: float) -> None:
+        """Update the number of failures, the best record, the front, and the time of the last improvement."""
         self._failures += record.error is not None
         if record.loss is None or not record.full:
             return
@@ -134,13 +138,13 @@ class Session:
             if record.values is None:
                 self._improved_at = spent
         values = record.values
-        if values is None or any(_covers(one, values) for one in self._front):
+        if values is None or any(_weakly_dominates(one, values) for one in self._front):
             return
-        # A front may grow for ever by points between its points: only those that are worth it keep patience waiting.
-        slack = [_WORTH_IT * (max(column) - min(column)) for column in zip(*self._front, strict=True)]
-        if not any(_covers(one, values, slack) for one in self._front):
+        # A front can grow endlessly by points between its points, so that only points at some distance count.
+        slack = [_FRONT_EPSILON * (max(column) - min(column)) for column in zip(*self._front, strict=True)]
+        if not any(_weakly_dominates(one, values, slack) for one in self._front):
             self._improved_at = spent
-        self._front = [one for one in self._front if not _covers(values, one)] + [values]
+        self._front = [one for one in self._front if not _weakly_dominates(values, one)] + [values]
 
     def _check_failures(self) -> None:
         last = self.history.records[self.resumed :][-FAILURES_IN_A_ROW:]
@@ -152,6 +156,6 @@ class Session:
             )
 
 
-def _covers(one: list[float], other: list[float], slack: Sequence[float] | None = None) -> bool:
-    """Whether `one` is nowhere worse than `other` by more than `slack`."""
+def _weakly_dominates(one: list[float], other: list[float], slack: Sequence[float] | None = None) -> bool:
+    """Whether `one` is in no objective worse than `other` by more than `slack`, which is zero by default."""
     return all(a <= b + s for a, b, s in zip(one, other, slack or [0.0] * len(one), strict=True))

@@ -1,4 +1,4 @@
-"""The settings of a search, and which of them may not change when it is resumed."""
+"""The settings of a search, and the check that a resumed search has the settings that it was begun with."""
 
 from __future__ import annotations
 
@@ -17,22 +17,27 @@ MODES = ("exact", "async")
 
 @dataclass(frozen=True)
 class SearchSettings:
-    """How to search.
+    """Settings of a search.
 
-    `batch` is the number of candidates asked at a time: it is part of the algorithm and has nothing to do with the
-    number of workers. `sigma` is the first step in units of the seeds' spread; None takes the optimizer's default.
+    Args:
+        optimizer: a name among `OPTIMIZERS`, or MODULE:NAME for one of the user's own.
+        space: a name among `SPACES`: the coordinates in which the optimizer moves.
+        batch: number of candidates asked at a time. It is part of the algorithm, whatever the number of workers is.
+        seed: of the optimizer's random numbers, 0 to 2**32 - 1.
+        sigma: first step in units of the seeds' spread; None means the optimizer's default.
+        mode: "exact", where the history is the same for any number of workers, or "async", where no worker waits for
+            another and the history depends on which of them are faster.
+        rungs: growing shares of the examples, above 0 and below 1, on which a batch is evaluated first; at each of them
+            the worse half drops out. The objective must have `look`. Without rungs all examples are used at once.
+        objectives: names of what is minimised, each "loss" or a metric that the objective returns.
+        weights: of the objectives in their sum, which is minimised. None with several objectives means a search for
+            their Pareto front.
+        cost: what one evaluation takes of `budget.evaluations`; above 1 if a candidate is trained before it is
+            evaluated, for example.
 
-    `mode` is "exact" (one history for any number of workers) or "async" (a worker never waits for the others; the
-    history depends on which of them is faster).
-
-    `rungs` are the shares of the examples, above 0 and below 1 and growing, at which a batch is looked at first: at each
-    the worse half drops out. The objective must have `look`. () gives every candidate the full set.
-
-    `objectives` names what is minimised: "loss", or a metric that the objective returns. Several of them are added up
-    with `weights`, or, where `weights` is None, searched for their Pareto front.
-
-    `cost` is that of one evaluation in units of `budget.evaluations`: above 1 where a candidate is trained before it is
-    looked at, for example.
+    Raises:
+        SearchError: a setting is out of its range, or two of them do not go together.
+        UnknownName: there is no such space.
 
     Example:
         >>> SearchSettings(optimizer="DE", budget=Budget(evaluations=500)).batch
@@ -79,7 +84,7 @@ class SearchSettings:
 
     @property
     def pareto(self) -> bool:
-        """Whether the front of several objectives is searched for."""
+        """Whether the search is for the Pareto front of several objectives."""
         return len(self.objectives) > 1 and self.weights is None
 
     def _check_rungs(self) -> None:
@@ -120,7 +125,7 @@ class SearchSettings:
 
 
 def fingerprint(settings: SearchSettings, population: Population) -> dict[str, Any]:
-    """Everything that decides which candidates are asked; the budget does not."""
+    """Return the settings that determine which candidates are asked. The budget is not among them."""
     return {
         "optimizer": settings.optimizer,
         "space": settings.space,
@@ -138,15 +143,15 @@ def fingerprint(settings: SearchSettings, population: Population) -> dict[str, A
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that decide which candidates are asked."""
+    """Return the versions of the packages that determine which candidates are asked."""
     return {name: version(name) for name in ("nevergrad", "cma", "numpy")}
 
 
 def check_same(recorded: dict[str, Any], now: dict[str, Any], where: str) -> None:
-    """Refuse to go on with other settings than the history was begun with.
+    """Refuse to resume a search with other settings than it was begun with; both are from `fingerprint`.
 
     Raises:
-        ResumeMismatch: names each setting with its old and new value.
+        ResumeMismatch: the settings differ; the message has the old and the new value of each.
     """
     names = [name for name in {**recorded, **now} if recorded.get(name) != now.get(name)]
     if names:

@@ -1,9 +1,9 @@
-"""Coordinates in which the optimizer moves: an affine map u -> centre + u @ basis around the seeds.
+"""The space of a search: coordinates u in which the optimizer moves, with the vector centre + u @ basis.
 
-In these coordinates the seeds have unit spread, so that an optimizer needs no scale of its own. `identity` keeps the
-vector's own axes and units; `std` scales each coordinate by the seeds' spread; `pca` keeps only the seeds' principal
-components; `auto` takes pca where these are fewer than half the coordinates, and components learned on one half of the
-seeds explain the other half, else std.
+In the spaces `std` and `pca` the seeds have unit spread, so that an optimizer needs no scale of its own. `identity`
+keeps the axes and units of the vectors. `std` scales each coordinate by the seeds' standard deviation. `pca` keeps only
+the principal components of the seeds. `auto` is pca if the components are at most half as many as the coordinates, and
+those of one half of the seeds explain the other half; otherwise it is std.
 """
 
 from __future__ import annotations
@@ -18,22 +18,26 @@ from ..errors import UnknownName
 from .population import Population
 
 SPACES = ("identity", "std", "pca", "auto")
-# A budget of a few hundred evaluations is about 25 generations of CMA, which is what 32 coordinates can use.
+# Most principal components. A few hundred evaluations are about 25 generations of CMA, enough for 32 coordinates.
 MAX_DIM = 32
-VARIANCE_KEPT = 0.99
-# On seeds that fill all directions, half of them explain about n / 2 dim of the rest; on a sheet nearly everything.
+VARIANCE_KEPT = 0.99  # share of the seeds' variance that the principal components explain
+# Share of one half's variance that the components of the other half must explain. If the seeds fill all directions it
+# is about n / (2 dim) for n seeds; if they lie in a subspace of few dimensions it is nearly 1.
 AUTO_EXPLAINED = 0.8
-AUTO_MIN_SEEDS = 8
-# As many components as coordinates leave nothing out, and their lengths are half chance: on 16 coordinates and 40 seeds
-# CMA ends two times worse than with std.
+AUTO_MIN_SEEDS = 8  # fewer seeds do not show whether components generalise
+# Most components as a share of the coordinates. As many components as coordinates leave nothing out, and their lengths
+# are half chance: with 16 coordinates and 40 seeds CMA ends with twice the loss that it reaches with std.
 AUTO_MAX_SHARE = 0.5
-# A coordinate on which all seeds agree may still move, at a tenth of the typical spread.
+# Least spread of a coordinate, as a share of the typical one: a coordinate in which all seeds agree may still move.
 SPREAD_FLOOR = 0.1
 
 
 @dataclass(frozen=True)
 class Space:
-    """An affine map. `basis` is (dim, vector_dim), or (dim,) where it is diagonal.
+    """An affine map from coordinates (dim,) to vectors (vector_dim,).
+
+    `centre` is (vector_dim,); `basis` is (dim, vector_dim), or (dim,) if it is diagonal. `reason` says why the space
+    was chosen.
 
     Example:
         >>> space = Space("std", "given", np.array([1.0, 1.0]), np.array([2.0, 4.0]))
@@ -52,13 +56,13 @@ class Space:
         return int(self.basis.shape[0])
 
     def to_vector(self, coordinates: np.ndarray) -> np.ndarray:
-        """The vector (vector_dim,) at `coordinates` (dim,)."""
+        """Return the vector (vector_dim,) at `coordinates` (dim,)."""
         if self.basis.ndim == 1:
             return np.asarray(self.centre + coordinates * self.basis)
         return np.asarray(self.centre + coordinates @ self.basis)
 
     def to_coordinates(self, vector: np.ndarray) -> np.ndarray:
-        """The coordinates (dim,) nearest to `vector` in least squares."""
+        """Return the coordinates (dim,) of the point nearest to `vector` in least squares."""
         if self.basis.ndim == 1:
             return np.asarray((vector - self.centre) / self.basis)
         return np.asarray(np.linalg.lstsq(self.basis.T, vector - self.centre, rcond=None)[0])
@@ -69,11 +73,13 @@ def make_space(
 ) -> Space:
     """Build the named space around a population.
 
-    With `losses` (one a row, None or non-finite for a failure) the centre is the rank-weighted mean of the better half,
-    else the plain mean. `max_dim` bounds the components of pca.
+    Args:
+        losses: one for each row, None or not finite for a failure. With them the centre is the rank-weighted mean of
+            the better half of the population, without them the plain mean.
+        max_dim: most components of pca.
 
     Raises:
-        UnknownName: unknown name.
+        UnknownName: there is no such space.
 
     Example:
         >>> seeds = Population(np.array([[0.0, 0.0], [2.0, 4.0]]), ["a", "b"])
@@ -96,10 +102,10 @@ def make_space(
 
 
 def check_space(name: str) -> None:
-    """Refuse a name that `make_space` does not know.
+    """Refuse a name that is not among `SPACES`.
 
     Raises:
-        UnknownName: unknown name.
+        UnknownName: there is no such space.
     """
     if name not in SPACES:
         near = get_close_matches(name, SPACES, n=3) or list(SPACES)
@@ -111,40 +117,43 @@ def check_space(name: str) -> None:
 
 
 def rank_weights(count: int) -> np.ndarray:
-    """The weights (count,) that CMA gives to its parents, best first; they sum to 1."""
+    """Return the weights (count,) that CMA-ES gives to its parents, best first; they sum to 1."""
     weights = np.log(count + 0.5) - np.log(np.arange(1, count + 1))
     return np.asarray(weights / weights.sum())
 
 
 def _better_half_mean(vectors: np.ndarray, losses: Sequence[float | None] | None) -> np.ndarray:
+    """Rank-weighted mean (vector_dim,) of the better half of the rows; the plain mean if there are no losses."""
     if losses is None:
         return np.asarray(vectors.mean(axis=0))
-    worth = np.array([np.inf if loss is None or not np.isfinite(loss) else loss for loss in losses])
-    order = np.argsort(worth, kind="stable")[: int(np.isfinite(worth).sum())]
+    known = np.array([np.inf if loss is None or not np.isfinite(loss) else loss for loss in losses])
+    order = np.argsort(known, kind="stable")[: int(np.isfinite(known).sum())]
     if not len(order):
         return np.asarray(vectors.mean(axis=0))
     better = order[: (len(order) + 1) // 2]
-    # A product by hand: its result does not depend on the number of threads of the linear algebra library.
+    # Not a matrix product, whose last digits depend on the number of threads of the linear algebra library.
     return np.asarray((rank_weights(len(better))[:, None] * vectors[better]).sum(axis=0))
 
 
 def _floored_spread(vectors: np.ndarray) -> np.ndarray:
+    """Standard deviation of each coordinate, but at least SPREAD_FLOOR of the root mean square of all of them."""
     spread = vectors.std(axis=0, ddof=1)
     return np.asarray(np.maximum(spread, SPREAD_FLOOR * np.sqrt(np.mean(spread**2))))
 
 
 def _components(vectors: np.ndarray, max_dim: int) -> np.ndarray:
-    """Principal directions times the seeds' standard deviation along them, (components, dim)."""
+    """Principal directions, each times the seeds' standard deviation along it: (components, vector_dim)."""
     _, singular, directions = np.linalg.svd(vectors - vectors.mean(axis=0), full_matrices=False)
     share = np.cumsum(singular**2) / np.sum(singular**2)
     keep = min(int(np.searchsorted(share, VARIANCE_KEPT)) + 1, max_dim, len(singular))
     directions = directions[:keep]
     largest = np.abs(directions).argmax(axis=1)
-    signs = np.sign(directions[np.arange(keep), largest])  # the library is free to flip a direction; we are not
+    signs = np.sign(directions[np.arange(keep), largest])  # the sign of a direction differs between libraries
     return np.asarray(directions * (signs * singular[:keep] / np.sqrt(len(vectors) - 1))[:, None])
 
 
 def _choose(vectors: np.ndarray, max_dim: int) -> tuple[str, str]:
+    """Choose between std and pca; return the name and the reason."""
     if len(vectors) < AUTO_MIN_SEEDS:
         return "std", f"{len(vectors)} seeds are too few to tell principal components from chance"
     halves = (vectors[0::2], vectors[1::2])
@@ -157,6 +166,7 @@ def _choose(vectors: np.ndarray, max_dim: int) -> tuple[str, str]:
 
 
 def _explained(train: np.ndarray, held_out: np.ndarray, max_dim: int) -> float:
+    """Share of the variance of `held_out` that the principal components of `train` explain, 0 to 1."""
     centred = held_out - held_out.mean(axis=0)
     total = float(np.sum(centred**2))
     if total == 0 or not np.ptp(train, axis=0).any():

@@ -1,26 +1,30 @@
-"""The best of a finished search as seeds of another, which may have other settings: a warm start."""
+"""Warm start: the best candidates of a finished search as seeds of another, which may have other settings."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..errors import SearchError
 from ..optimizers.pareto import order
-from .history import History
+from .history import History, Record
 from .plan import seeded_space, with_mean
 from .population import Population
 
 
 def best_of(history_path: str | Path, key: str, population: Population, count: int) -> Population:
-    """The `count` best vectors of a recorded search, best first, each with the origin "best:INDEX".
+    """Return the `count` best vectors of a recorded search, best first, with the origins "best:INDEX" (of the record).
 
-    `population` is the one that the search was started from: coordinates are relative to it. Any number of vectors is
-    given up to the number of those that were evaluated in full.
+    These are fewer if fewer candidates were evaluated in full. With several objectives the order is that of the fronts.
+
+    Args:
+        key: name of the search in the history file.
+        population: that from which the search was started; recorded coordinates are relative to it.
 
     Raises:
-        SearchError: no such search in this file, another population, or nothing in it that did not fail.
+        SearchError: the file has no such search, the population is another one, or every evaluation failed.
 
     Example:
         >>> import tempfile
@@ -32,6 +36,34 @@ def best_of(history_path: str | Path, key: str, population: Population, count: i
         True
     """
     path = Path(history_path)
+    header, records = _read_search(path, key, population)
+    seeds = with_mean(population)
+    full = [record for record in records if record.full and record.loss is not None]
+    if not full:
+        raise SearchError(
+            f"{path}, search {key!r}, has no evaluation that succeeded\n"
+            "there is no best one to start from\nstart from the population itself"
+        )
+    seed_feedback = [record.feedback for record in records if record.phase == "seed"]
+    space = None  # as long as there are only seeds
+    if len(seed_feedback) == len(seeds):
+        space = seeded_space(header["settings"]["space"], seeds, seed_feedback)
+    vectors, origins = [], []
+    for record in _best_first(full)[:count]:
+        if record.coordinates is None or space is None:
+            vectors.append(seeds.vectors[record.candidate])
+        else:
+            vectors.append(space.to_vector(np.array(record.coordinates)))
+        origins.append(f"best:{record.index}")
+    return Population(np.array(vectors), origins)
+
+
+def _read_search(path: Path, key: str, population: Population) -> tuple[dict[str, Any], list[Record]]:
+    """Read the header and the records of a search.
+
+    Raises:
+        SearchError: the file has no such search, or it was started from another population.
+    """
     header, records = None, []
     if path.exists():
         with History(path, key) as history:
@@ -45,26 +77,11 @@ def best_of(history_path: str | Path, key: str, population: Population, count: i
             f"{path}, search {key!r}, was started from another population\n"
             "its coordinates are relative to its own seeds\npass the population that was saved with it"
         )
-    seeds = with_mean(population)
-    seed_worths = [record.worth for record in records if record.phase == "seed"]
-    full = [record for record in records if record.full and record.loss is not None]
-    if not full:
-        raise SearchError(
-            f"{path}, search {key!r}, has no evaluation that succeeded\n"
-            "there is no best one to start from\nstart from the population itself"
-        )
-    if full[0].values is None:
-        ranked = sorted(full, key=lambda record: float("inf") if record.loss is None else record.loss)
-    else:
-        ranked = [full[row] for row in order(np.array([record.values for record in full]))]
-    space = None
-    if len(seed_worths) == len(seeds):
-        space = seeded_space(header["settings"]["space"], seeds, seed_worths)
-    vectors, origins = [], []
-    for record in ranked[:count]:
-        if record.coordinates is None or space is None:
-            vectors.append(seeds.vectors[record.candidate])
-        else:
-            vectors.append(space.to_vector(np.array(record.coordinates)))
-        origins.append(f"best:{record.index}")
-    return Population(np.array(vectors), origins)
+    return header, records
+
+
+def _best_first(records: list[Record]) -> list[Record]:
+    """Sort successful records by loss, or in a Pareto search by the order of their fronts."""
+    if records[0].values is None:
+        return sorted(records, key=lambda record: float("inf") if record.loss is None else record.loss)
+    return [records[row] for row in order(np.array([record.values for record in records]))]

@@ -1,1 +1,1 @@
-"""Optimizers behind ask and tell, each with its seeds where it reads them; Pareto fronts."""
+"""Optimizers with `ask` and `tell`, each of which gets the seeds in the way that it uses them; Pareto fronts."""

@@ -1,7 +1,8 @@
-"""Nevergrad's optimizers as `search` uses them: seeded, and never restarted behind our back.
+"""The optimizers of Nevergrad, each set up with the seeds of the search.
 
-Differs from calling Nevergrad: the seeds enter each algorithm at the place that it reads (`suggest` is mostly ignored),
-pycma's own stops are off, and an update that Nevergrad would swallow is an error.
+This differs from calling Nevergrad directly in three points. The seeds enter each algorithm in the way that it uses
+them, because most algorithms ignore `suggest`. The stopping criteria of pycma are off, so that it is never restarted
+silently. And a failed update, which Nevergrad would ignore, is an error.
 """
 
 from __future__ import annotations
@@ -21,13 +22,16 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="Could not import matplotlib")
     from cma.sigma_adaptation import CMAAdaptSigmaCSA  # type: ignore[import-untyped]
 
-# Smaller than Nevergrad's 30 and 40, which a budget of 300 moves only ten and seven times.
+# Population sizes, smaller than Nevergrad's 30 and 40: a budget of 300 evaluations is only ten and seven generations of
+# those.
 DE_POPSIZE = 16
 PSO_POPSIZE = 24
-# NGOpt picks its algorithm by a budget. A fixed one keeps the choice when a search is resumed for longer.
+# NGOpt chooses its algorithm by the budget. With a fixed one the choice stays the same when a search is resumed with a
+# larger budget.
 NGOPT_BUDGET = 10_000
-# Every one of these makes pycma stop, at which Nevergrad silently begins anew at the origin. `mindx` keeps steps above
-# the precision of float64, where the two stops without an option (noeffectaxis, noeffectcoord) would come in.
+# Options that switch off the stopping criteria of pycma: when it stops, Nevergrad silently starts it anew at the
+# origin. Two criteria (noeffectaxis, noeffectcoord) have no option; `mindx` keeps steps above the precision of float64,
+# so that they are never met.
 NEVER_STOP: dict[str, Any] = {
     "tolfun": 0,
     "tolfunhist": 0,
@@ -42,18 +46,21 @@ NEVER_STOP: dict[str, Any] = {
     "maxiter": np.inf,
     "mindx": 1e-9,
     "minstd": 1e-9,
-    "verbose": -10,  # at Nevergrad's -9 pycma reads new options from a file in the working directory
+    "verbose": -10,  # with Nevergrad's -9, pycma reads new options from a file in the working directory
 }
 
 
 def cma(dim: int, batch: int, seed: int, sigma: float, seeds: Seeds, *, diagonal: bool) -> NevergradOptimizer:
-    """CMA-ES. Its population is the multiple of the batch next to 4 + 3 ln dim, so that no batch straddles two."""
+    """Make CMA-ES with its mean at the origin.
+
+    Its population is the multiple of the batch that is nearest to 4 + 3 ln dim, so that no batch spans two populations.
+    """
     check_cma(dim)
     popsize = batch * max(1, round((4 + 3 * log(dim)) / batch))
     if popsize < 4:
         popsize = batch * -(-4 // batch)
-    # From 300 coordinates on, pycma would adapt its step by two points of each population, which it misses as soon as
-    # candidates are asked ahead of the losses. With a first step that fits so many coordinates this rule is as good.
+    # From 300 coordinates on, pycma would adapt its step size by two-point adaptation, which fails as soon as
+    # candidates are asked ahead of their losses. With an initial step that suits so many coordinates, CSA is as good.
     options = {**NEVER_STOP, "AdaptSigma": CMAAdaptSigmaCSA}
     config = ng.optimizers.ParametrizedCMA(scale=sigma, popsize=popsize, diagonal=diagonal, inopts=options)
     optimizer: Any = config(_parametrization(dim, seed, 1.0), num_workers=batch)
@@ -62,12 +69,13 @@ def cma(dim: int, batch: int, seed: int, sigma: float, seeds: Seeds, *, diagonal
         strategy = optimizer.es
 
     def before(told: int) -> None:
-        # pycma takes one population per ask. Where candidates were asked ahead, it may have had no ask since the last.
+        # pycma accepts one population per ask. If candidates were asked ahead, there may have been no ask since the
+        # last.
         if (told + 1) % popsize == 0 and strategy.number_of_solutions_asked == 0:
             strategy.ask(1)
 
     def check(told: int) -> None:
-        # Nevergrad swallows errors of pycma's update and restarts it when it stops: both must be seen.
+        # Nevergrad ignores errors of pycma's update, and replaces pycma by a new one when it stops: detect both.
         if optimizer.es is not strategy or strategy.countiter != told // popsize:
             raise SearchError(
                 f"CMA lost its state after {told} evaluations\n"
@@ -79,10 +87,10 @@ def cma(dim: int, batch: int, seed: int, sigma: float, seeds: Seeds, *, diagonal
 
 
 def check_cma(dim: int) -> None:
-    """Refuse one coordinate.
+    """Refuse a single coordinate, which CMA cannot search.
 
     Raises:
-        UnknownOptimizer: there is one coordinate.
+        UnknownOptimizer: `dim` is below 2.
     """
     if dim < 2:
         raise UnknownOptimizer(
@@ -95,31 +103,36 @@ def check_cma(dim: int) -> None:
 def differential_evolution(
     dim: int, batch: int, seed: int, sigma: float, seeds: Seeds, *, two_points: bool
 ) -> NevergradOptimizer:
-    """Differential evolution that starts on the better seeds and on normal draws of `sigma` around the origin."""
+    """Make differential evolution; its first population is the better seeds and normal draws of width `sigma`."""
     popsize = max(DE_POPSIZE, batch)
     config = ng.optimizers.DifferentialEvolution(popsize=popsize, crossover="twopoints" if two_points else 0.5)
     optimizer = config(_parametrization(dim, seed, sigma), num_workers=batch)
-    return NevergradOptimizer(optimizer, seeds, told=_first_population(seeds, popsize))
+    return NevergradOptimizer(optimizer, seeds, told=_seeds_in_population(seeds, popsize))
 
 
-def _first_population(seeds: Seeds, popsize: int) -> int:
-    """How many seeds enter a first population: the better half of the seeds, in at most half of the places; the others are drawn around the origin.
+def _seeds_in_population(seeds: Seeds, popsize: int) -> int:
+    """Number of seeds in a first population: the better half of the seeds, but at most half of the population.
 
-    In many coordinates the seeds are far apart and their better half's mean beats each of them: measured on a quadratic
-    of 64, a population of all seeds finds nothing better than that mean in 300 evaluations, this one does.
+    The other members are drawn around the origin, the mean of the better half. In many coordinates the seeds are far
+    apart, and that mean is better than each of them. On a quadratic in 64 coordinates a first population of seeds alone
+    finds nothing better than the mean in 300 evaluations; this one does.
     """
     return min((len(seeds) + 1) // 2, popsize // 2)
 
 
 def pso(dim: int, batch: int, seed: int, sigma: float, seeds: Seeds) -> NevergradOptimizer:
-    """Particle swarm that starts on the better seeds and on normal draws. In real space: Nevergrad's own PSO overflows in its arctan space."""
+    """Make particle swarm optimization; its first swarm is the better seeds and normal draws of width `sigma`.
+
+    It moves in real space: the arctan space of Nevergrad's own PSO overflows.
+    """
     popsize = max(PSO_POPSIZE, batch)
     config = ng.optimizers.ConfPSO(popsize=popsize)
     optimizer = config(_parametrization(dim, seed, sigma), num_workers=batch)
-    first = _first_population(seeds, popsize)
+    first = _seeds_in_population(seeds, popsize)
 
     def enter(particle: ng.p.Parameter, row: int) -> None:
-        # A told particle has no personal best in Nevergrad, and a speed that knows nothing of the swarm.
+        # Nevergrad gives a particle that it has not asked no personal best, and a speed unrelated to the swarm. Here
+        # the speed is half of the difference to another seed of the swarm, in units of sigma.
         particle.heritage["best_parent"] = particle
         particle.heritage["speed"] = (seeds[(row or first) - 1][0] - seeds[row][0]) / (2 * sigma)
 
@@ -127,35 +140,39 @@ def pso(dim: int, batch: int, seed: int, sigma: float, seeds: Seeds) -> Nevergra
 
 
 def one_plus_one(dim: int, batch: int, seed: int, sigma: float, seeds: Seeds) -> NevergradOptimizer:
-    """(1+1) with the one-fifth rule. Its parent is the best seed, until the origin, its first question, or a child is better.
+    """Make the (1+1) evolution strategy with the one-fifth rule.
 
-    Of several objectives its parent is drawn from the front.
+    Its first parent is the best seed, and its first candidate the origin. With several objectives its parents are drawn
+    from the front.
     """
-    config = ng.optimizers.ParametrizedOnePlusOne(use_pareto=True)  # without effect on a single loss
+    config = ng.optimizers.ParametrizedOnePlusOne(use_pareto=True)  # has no effect with a single objective
     optimizer: Any = config(_parametrization(dim, seed, sigma), num_workers=batch)
     adapter = NevergradOptimizer(optimizer, seeds, told=1)
-    optimizer._sigma = 1.0  # it took the first loss that it was ever told for a success, and doubled its step
+    optimizer._sigma = 1.0  # undoes the doubling of the step: the first loss ever told counted as a success
     return adapter
 
 
 def tbpsa(dim: int, batch: int, seed: int, sigma: float, seeds: Seeds) -> NevergradOptimizer:
-    """Test-based population-size adaptation from the origin, with a first population of one batch, not of 4 x dim."""
+    """Make TBPSA (test-based population size adaptation) with its mean at the origin.
+
+    Its first population has about the size of a batch, instead of 4 x dim.
+    """
     config = ng.optimizers.ParametrizedTBPSA(naive=True, initial_popsize=max(2, batch // 4))
     return NevergradOptimizer(config(_parametrization(dim, seed, sigma), num_workers=batch), seeds, gains=True)
 
 
 def random_search(dim: int, batch: int, seed: int, sigma: float, seeds: Seeds) -> NevergradOptimizer:
-    """The origin, then normal draws around it: the control for every other optimizer."""
+    """Make random search: the origin, then normal draws around it. It is the control for the other optimizers."""
     config = ng.optimizers.RandomSearchMaker(middle_point=True)
     return NevergradOptimizer(config(_parametrization(dim, seed, sigma), num_workers=batch), seeds)
 
 
 def ngopt_choice(dim: int, batch: int) -> str:
-    """The algorithm that Nevergrad's NGOpt chooses for this dimension and batch: CMA, DE or OnePlusOne.
+    """Return the algorithm that NGOpt chooses for this dimension and batch: CMA, DE or OnePlusOne.
 
     Raises:
-        UnknownOptimizer: it is another one, such as a metamodel, whose inner search runs unseeded against the clock, and
-            fails outright in some versions.
+        UnknownOptimizer: NGOpt chooses another one, such as a metamodel, whose inner search is unseeded and limited by
+            time, and which fails in some versions.
     """
     optimizer: Any = ng.optimizers.NGOpt(_parametrization(dim, 0, 1.0), NGOPT_BUDGET, batch)
     with warnings.catch_warnings():
@@ -172,7 +189,7 @@ def ngopt_choice(dim: int, batch: int) -> str:
 
 
 def _metamodel_state() -> str:
-    """What is wrong with metamodels in the installed versions, found by running one on eight points."""
+    """Say why the metamodels of the installed versions cannot be used, after trying one."""
     installed = f"Nevergrad {version('nevergrad')} with numpy {version('numpy')}"
     probe = ng.optimizers.MetaModel(ng.p.Array(init=np.zeros(1)), budget=50, num_workers=1)
     try:
@@ -185,6 +202,7 @@ def _metamodel_state() -> str:
 
 
 def _parametrization(dim: int, seed: int, sigma: float) -> ng.p.Array:
+    """Parametrization of `dim` coordinates around the origin, with its own random numbers from `seed`."""
     array = ng.p.Array(init=np.zeros(dim)).set_mutation(sigma=sigma)
     array.random_state = np.random.RandomState(seed)
     return array

@@ -1,23 +1,25 @@
-"""Ask/tell optimizers over Nevergrad, each given the seeds in the way that it really uses them.
+"""Ask/tell optimizers over Nevergrad, each of which gets the seeds in the way that it uses them.
 
-Coordinates are those of a `Space`: the seeds have unit spread and the better half of them is at the origin.
+Coordinates are those of a `Space`: the seeds have unit spread, and the mean of their better half is at the origin.
 
-| optimizer          | what it takes from the seeds                                                    |
-| CMA, DiagonalCMA   | the space: it starts at the origin with `sigma`                                 |
-| DE, TwoPointsDE    | half of its first population, with their losses                                 |
-| PSO                | half of its first swarm, with their losses as personal bests                    |
-| OnePlusOne         | the best seed as its first parent; its first question is the origin             |
-| TBPSA              | the space: it starts at the origin with `sigma`                                 |
-| NGOpt              | as the one of these that Nevergrad chooses for the dimension and the batch      |
-| RandomSearch       | the space: it draws around the origin with `sigma`, as a control                |
+| optimizer          | how the seeds are used                                                          |
+| CMA, DiagonalCMA   | through the space: the search starts at the origin with step `sigma`            |
+| DE, TwoPointsDE    | as half of the first population, with their losses                              |
+| PSO                | as half of the first swarm, with their losses as personal bests                 |
+| OnePlusOne         | the best seed is the first parent; the first candidate is the origin            |
+| TBPSA              | through the space: the search starts at the origin with step `sigma`            |
+| NGOpt              | as in the one of these that Nevergrad chooses for the dimension and the batch   |
+| RandomSearch       | through the space: draws around the origin with `sigma`, as a control           |
 
-Nevergrad's budget is never passed on (NGOpt takes a fixed one): it would make a resumed search differ from one that was
-longer from the start. Its `num_workers` is the batch, never the number of workers, because it changes the algorithms.
+The budget is never passed on to Nevergrad (NGOpt gets a fixed one): otherwise a resumed search would differ from one
+that had the larger budget from the start. Nevergrad's `num_workers` is the batch, not the number of workers, because it
+changes the algorithms.
 
-Losses may be told in any order; the same asks and tells in the same order give the same coordinates. With several
-objectives a loss is a tuple of K floats. CMA and TBPSA are then told the volume that a candidate adds to the front of all
-seeds and candidates so far, PSO and OnePlusOne the volume of that front, from which OnePlusOne draws its parents; DE
-replaces by the number of objectives that got better, and takes its differences between members of the front.
+Feedback may be told in any order; the same asks and tells in the same order give the same coordinates. With several
+objectives the feedback is a tuple of K floats. CMA and TBPSA then minimise minus the hypervolume that a candidate adds
+to the front of all seeds and candidates so far. PSO and OnePlusOne minimise minus the hypervolume of that front, from
+which OnePlusOne draws its parents. DE replaces a candidate by the number of objectives that got better, and takes its
+differences between members of the front.
 """
 
 from __future__ import annotations
@@ -31,21 +33,22 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..errors import SearchError, UnknownOptimizer
-from ._adapter import Loss, Seeds
+from ._adapter import Seeds
 from ._nevergrad import check_cma, cma, differential_evolution, ngopt_choice, one_plus_one, pso, random_search, tbpsa
+from .feedback import Feedback
 from .pareto import order
 
 OPTIMIZERS = ("CMA", "DiagonalCMA", "DE", "TwoPointsDE", "PSO", "OnePlusOne", "TBPSA", "NGOpt", "RandomSearch")
 
 
 class Optimizer(Protocol):
-    """What the loop needs. Losses may be told in another order than their coordinates were asked."""
+    """Interface between the search loop and an optimizer; feedback may be told in another order than was asked."""
 
     def ask(self) -> np.ndarray:
-        """The next coordinates (dim,)."""
+        """Return the next coordinates (dim,)."""
 
-    def tell(self, coordinates: np.ndarray, loss: Loss) -> None:
-        """The loss of asked coordinates, or the K losses of several objectives; lower is better, always finite."""
+    def tell(self, coordinates: np.ndarray, feedback: Feedback) -> None:
+        """Tell the feedback for coordinates that `ask` returned: the loss, or a tuple of K losses; all are finite."""
 
 
 def make_optimizer(
@@ -58,15 +61,20 @@ def make_optimizer(
     seeds: Seeds = (),
     objectives: int = 1,
 ) -> Optimizer:
-    """The named optimizer, deterministic from `seed`.
+    """Make the named optimizer; its candidates are determined by `seed` and the feedback.
 
-    `name` is one of `OPTIMIZERS`, or `module:attr` for a callable (dim, batch, seed, seeds) that returns an object with
-    `ask` and `tell`: it gets the seeds best first, is told floats, or tuples of floats where there are several
-    `objectives`, and in an asynchronous search out of order. `seeds` are (coordinates, loss) of the evaluated seeds, the
-    loss a tuple of K floats where there are several objectives.
+    Args:
+        name: one of `OPTIMIZERS`, or MODULE:NAME for a callable (dim, batch, seed, seeds) that returns an object with
+            `ask` and `tell`. It gets the seeds best first. Its `tell` gets floats, or tuples of floats if there are
+            several objectives, and in an asynchronous search not in the order of the asks.
+        batch: number of candidates that are asked before the first of them is told.
+        sigma: first step in units of the seeds' spread; None means `default_sigma`.
+        seeds: (coordinates, feedback) of the evaluated seeds, in any order.
+        objectives: K, the number of objectives.
 
     Raises:
-        UnknownOptimizer: no such name, or it cannot search so many coordinates in such batches.
+        UnknownOptimizer: there is no such optimizer, or it cannot search so many coordinates in such batches.
+        SearchError: the feedback for a seed does not have as many losses as there are objectives.
 
     Example:
         >>> optimizer = make_optimizer("CMA", 4, batch=8, seed=0)
@@ -76,7 +84,7 @@ def make_optimizer(
     check_optimizer(name, dim, batch, objectives)
     seeds = _best_first(seeds, objectives)
     if ":" in name:
-        return _Own(name, resolve(name)(dim, batch, seed, seeds), dim)
+        return _CheckedOptimizer(name, import_optimizer(name)(dim, batch, seed, seeds), dim)
     if name == "NGOpt":
         name = ngopt_choice(dim, batch)
     sigma = default_sigma(name, dim) if sigma is None else sigma
@@ -89,32 +97,36 @@ def make_optimizer(
 
 
 def default_sigma(name: str, dim: int) -> float:
-    """The first step, or the spread of first draws, in units of the seeds' spread.
+    """Return the first step, or the standard deviation of the first draws, in units of the seeds' spread.
 
     Example:
         >>> default_sigma("CMA", 16), round(default_sigma("CMA", 64), 2), default_sigma("CMA", 512)
         (0.3, 0.21, 0.1)
     """
     if name == "OnePlusOne":
-        return 0.2  # its steps double at each success and fall only by a sixth at each failure: 0.1 to 0.3 are alike
-    # The more coordinates, the farther a draw of the same spread lies from the centre, which the seeds put near the
-    # optimum. On quadratics and bent valleys of 16, 64 and 512 coordinates these are the best or near it for every
-    # algorithm; 0.3 in 64 and 512 is up to 1.5 times worse, 1 up to 8 times worse in 16.
+        return 0.2  # steps double at each success and shrink by a sixth at each failure, so 0.1 to 0.3 are alike
+    # The more coordinates there are, the farther a draw of the same standard deviation lies from the centre, which is
+    # near the optimum thanks to the seeds. On quadratics and bent valleys in 16, 64 and 512 coordinates these values
+    # are the best or near the best for every algorithm. A step of 0.3 in 64 and 512 coordinates ends up to 1.5 times
+    # worse, and a step of 1 in 16 coordinates up to 8 times worse.
     return min(0.3, max(0.1, 1.7 / sqrt(dim)))
 
 
 def check_optimizer(name: str, dim: int | None = None, batch: int | None = None, objectives: int = 1) -> None:
-    """Refuse what `make_optimizer` cannot make, before anything is evaluated; `dim` and `batch` as far as known.
+    """Refuse an optimizer that `make_optimizer` cannot make, before anything is evaluated.
+
+    `dim` and `batch` are None as long as they are not known.
 
     Raises:
-        UnknownOptimizer: no such name, or it cannot search so many coordinates in such batches.
+        UnknownOptimizer: there is no such optimizer, or it cannot search so many coordinates in such batches.
+        SearchError: the number of objectives is below 1.
     """
     if objectives < 1:
         raise SearchError(
             f"{objectives} objectives\na search minimises at least one\nset objectives to 1, or to the number of losses"
         )
     if ":" in name:
-        resolve(name)
+        import_optimizer(name)
     elif name not in OPTIMIZERS:
         near = get_close_matches(name, OPTIMIZERS, n=3, cutoff=0.4) or list(OPTIMIZERS)
         raise UnknownOptimizer(
@@ -128,8 +140,8 @@ def check_optimizer(name: str, dim: int | None = None, batch: int | None = None,
         ngopt_choice(dim, batch)
 
 
-def resolve(name: str) -> Callable[[int, int, int, Seeds], Any]:
-    """The callable behind `module:attr`.
+def import_optimizer(name: str) -> Callable[[int, int, int, Seeds], Any]:
+    """Import the callable that MODULE:NAME names.
 
     Raises:
         UnknownOptimizer: it cannot be imported, or is not callable.
@@ -153,15 +165,15 @@ def resolve(name: str) -> Callable[[int, int, int, Seeds], Any]:
     return factory
 
 
-class _Own:
-    """A user's optimizer, whose answers are checked: a wrong one would otherwise surface far from its cause."""
+class _CheckedOptimizer:
+    """A user's optimizer whose coordinates are checked: a wrong shape would otherwise show far from its cause."""
 
     def __init__(self, name: str, optimizer: Any, dim: int) -> None:
         missing = [method for method in ("ask", "tell") if not callable(getattr(optimizer, method, None))]
         if missing:
             raise UnknownOptimizer(
                 f"optimizer {name!r} returned a {type(optimizer).__name__} without {' and '.join(missing)}\n"
-                "the search calls ask() for coordinates and tell(coordinates, loss) with what they are worth\n"
+                "the search calls ask() for coordinates, and tell(coordinates, loss) when they are evaluated\n"
                 "give the object that it returns both methods"
             )
         self._name = name
@@ -171,7 +183,7 @@ class _Own:
     def ask(self) -> np.ndarray:
         answer = self._optimizer.ask()
         try:
-            coordinates = np.array(answer, dtype=np.float64)  # a copy: the optimizer may go on in the same array
+            coordinates = np.array(answer, dtype=np.float64)  # a copy, because the optimizer may reuse its array
         except (TypeError, ValueError):
             raise self._refusal(f"a {type(answer).__name__}") from None
         if coordinates.shape != (self._dim,):
@@ -180,29 +192,29 @@ class _Own:
             raise self._refusal("NaN or infinity")
         return coordinates
 
-    def tell(self, coordinates: np.ndarray, loss: Loss) -> None:
-        self._optimizer.tell(coordinates, loss)
+    def tell(self, coordinates: np.ndarray, feedback: Feedback) -> None:
+        self._optimizer.tell(coordinates, feedback)
 
-    def _refusal(self, what: str) -> SearchError:
+    def _refusal(self, answer: str) -> SearchError:
         return SearchError(
-            f"ask() of optimizer {self._name!r} returned {what}\n"
+            f"ask() of optimizer {self._name!r} returned {answer}\n"
             f"a candidate is {self._dim} finite numbers, the coordinates of the search's space\n"
             f"return an array or a list of shape ({self._dim},)"
         )
 
 
 def _best_first(seeds: Seeds, objectives: int) -> Seeds:
-    """Seeds by their loss, or by the order of their fronts; losses as floats, or as tuples of `objectives` floats."""
+    """Sort the seeds by loss, or with several objectives by the order of their fronts; convert losses to floats."""
     if objectives == 1:
-        single = [(row, float(np.asarray(loss).item())) for row, loss in seeds]
+        single = [(coordinates, float(np.asarray(loss).item())) for coordinates, loss in seeds]
         return sorted(single, key=lambda pair: pair[1])
     if not seeds:
         return []
-    told = [(row, tuple(float(one) for one in np.atleast_1d(loss))) for row, loss in seeds]
-    if any(len(loss) != objectives for _, loss in told):
+    several = [(coordinates, tuple(float(one) for one in np.atleast_1d(losses))) for coordinates, losses in seeds]
+    if any(len(losses) != objectives for _, losses in several):
         raise SearchError(
-            f"a seed has {sorted({len(loss) for _, loss in told})} losses\n"
+            f"a seed has {sorted({len(losses) for _, losses in several})} losses\n"
             f"the search has {objectives} objectives\n"
             "give each seed a tuple with one float an objective"
         )
-    return [told[row] for row in order(np.array([loss for _, loss in told]))]
+    return [several[row] for row in order(np.array([losses for _, losses in several]))]

@@ -1,7 +1,8 @@
-"""Trade-offs between several losses: which rows nothing beats, in which order the others come, how much a front covers.
+"""Pareto fronts of several losses: dominance, ranks, order, knee and hypervolume.
 
 Rows are candidates, columns are losses, lower is better. A row dominates another if it is nowhere worse and somewhere
-better. Of equal rows the first counts as the better one, so that every answer is a function of the rows and their order.
+better. Among equal rows the first counts as the better one, so that every result is a function of the rows and their
+order.
 """
 
 from __future__ import annotations
@@ -12,36 +13,38 @@ from ..errors import SearchError
 
 
 def nondominated(values: np.ndarray) -> np.ndarray:
-    """Which rows of `values` (n, K) are on the front: (n,) bool; of equal rows only the first.
+    """Return a mask (n,) of the rows of `values` (n, K) that no other row dominates; of equal rows only the first.
 
     Example:
         >>> nondominated(np.array([[0.0, 2.0], [1.0, 1.0], [2.0, 2.0], [1.0, 1.0]])).tolist()
         [True, True, False, False]
     """
     values = _checked(values)
-    return np.asarray(~_beaten(values).any(axis=1))
+    return np.asarray(~_dominated(values).any(axis=1))
 
 
 def ranks(values: np.ndarray) -> np.ndarray:
-    """The front of each row of `values` (n, K): 0 for the nondominated, 1 for those of the rest, and so on; (n,) int.
+    """Return the rank (n,) of each row of `values` (n, K).
+
+    It is 0 for the nondominated rows, 1 for those that are nondominated without these, and so on.
 
     Example:
         >>> ranks(np.array([[0.0, 2.0], [1.0, 1.0], [2.0, 2.0], [3.0, 3.0]])).tolist()
         [0, 0, 1, 2]
     """
     values = _checked(values)
-    beaten = _beaten(values)
+    dominated = _dominated(values)
     rank = np.full(len(values), -1)
     front = 0
     while (rank < 0).any():
-        left = rank < 0
-        rank[left & ~beaten[:, left].any(axis=1)] = front
+        unranked = rank < 0
+        rank[unranked & ~dominated[:, unranked].any(axis=1)] = front
         front += 1
     return rank
 
 
 def order(values: np.ndarray) -> list[int]:
-    """Row numbers of `values` (n, K), best first: by rank, then by the sum of the values scaled to their range.
+    """Return the row numbers of `values` (n, K), best first: by rank, then by the sum of the scaled values.
 
     Example:
         >>> order(np.array([[3.0, 3.0], [0.0, 2.0], [0.5, 0.5], [2.0, 2.0]]))
@@ -54,13 +57,14 @@ def order(values: np.ndarray) -> list[int]:
 
 
 def knee(values: np.ndarray) -> int:
-    """The row of a front (n, K) that gives up least of every loss at once; the first among equals.
+    """Return the row number of the knee of a front (n, K), its best compromise; the first among equals.
 
-    Each loss is scaled from the front's best value (0) to its worst (1). The knee has the least sum, which is to lie
-    farthest from the hyperplane through the extremes towards the ideal (Das 1999; Branke et al. 2004).
+    Each loss is scaled from 0 at the front's best value to 1 at its worst. The knee has the least sum. It lies farthest
+    from the hyperplane through the extremes of the front, on the side of the ideal point (Das 1999; Branke et al.
+    2004).
 
     Raises:
-        SearchError: there is no row.
+        SearchError: the front has no rows.
 
     Example:
         >>> knee(np.array([[0.0, 10.0], [1.0, 2.0], [5.0, 0.0]]))
@@ -73,9 +77,10 @@ def knee(values: np.ndarray) -> int:
 
 
 def hypervolume(values: np.ndarray, reference: np.ndarray) -> float:
-    """The volume that the rows of `values` (n, K) dominate within `reference` (K,); exact, by slices.
+    """Return the volume that the rows of `values` (n, K) dominate below the point `reference` (K,), computed exactly.
 
-    Quick for two losses, and for three of some hundred rows; its time grows by a factor of n with each loss more.
+    The volume is cut into slices. This is quick for two losses, and for three losses and some hundred rows; each
+    further loss multiplies the time by n.
 
     Example:
         >>> hypervolume(np.array([[0.0, 1.0], [1.0, 0.0]]), np.array([2.0, 2.0]))
@@ -86,7 +91,7 @@ def hypervolume(values: np.ndarray, reference: np.ndarray) -> float:
 
 
 def _volume(values: np.ndarray, reference: np.ndarray) -> float:
-    """Slices along the last loss; each is as wide as the gap to the next row, and as large as the front up to it."""
+    """Sum slices along the last loss: width up to the next row times volume of the rows so far in the other losses."""
     if not len(values):
         return 0.0
     if values.shape[1] == 1:
@@ -106,8 +111,8 @@ def _volume(values: np.ndarray, reference: np.ndarray) -> float:
     return total
 
 
-def _beaten(values: np.ndarray) -> np.ndarray:
-    """(n, n) bool: whether the row is dominated by, or a later copy of, the column."""
+def _dominated(values: np.ndarray) -> np.ndarray:
+    """Return a mask (n, n): whether the row of the mask is dominated by, or a later copy of, its column."""
     no_worse = (values[None, :, :] <= values[:, None, :]).all(axis=2)
     better = (values[None, :, :] < values[:, None, :]).any(axis=2)
     earlier = np.tril(np.ones((len(values), len(values)), dtype=bool), k=-1)
@@ -115,12 +120,17 @@ def _beaten(values: np.ndarray) -> np.ndarray:
 
 
 def _scaled(values: np.ndarray) -> np.ndarray:
-    """Each column from 0 at its best value to 1 at its worst; 0 where it is constant."""
+    """Scale each column from 0 at its best value to 1 at its worst; a constant column becomes 0."""
     low, width = values.min(axis=0), np.ptp(values, axis=0)
     return np.asarray((values - low) / np.where(width > 0, width, 1.0))
 
 
 def _checked(values: np.ndarray) -> np.ndarray:
+    """Return the values as floats.
+
+    Raises:
+        SearchError: they are not finite, or not of shape (n, K) with K above 0.
+    """
     values = np.asarray(values, dtype=np.float64)
     if values.ndim != 2 or not values.shape[1] or not np.isfinite(values).all():
         raise SearchError(

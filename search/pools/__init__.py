@@ -1,1 +1,1 @@
-"""Where candidates are evaluated: in this process, or on Ray actors of this machine or a cluster."""
+"""Evaluation of candidates: in this process, or on Ray actors of this machine or a cluster."""

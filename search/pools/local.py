@@ -8,11 +8,13 @@ from itertools import islice
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 from .many import evaluate_many
-from .pool import Evaluation, Objective, Task
+from .pool import Evaluation, Objective, Request
 
 
 class LocalPool:
-    """Evaluates in this process, one candidate after another, or `at_once` of them by the objective's `many`.
+    """Evaluates in this process, one candidate after another.
+
+    If the objective has `many`, `at_once` candidates are evaluated in one call of it.
 
     Example:
         >>> import numpy as np
@@ -27,17 +29,17 @@ class LocalPool:
         self._objective = objective
         self._at_once = at_once
 
-    def completed(self, tasks: Iterable[Task], ahead: int = 0) -> Generator[tuple[int, Evaluation], None, None]:
-        """Yield (number, evaluation) of each task."""
+    def completed(self, requests: Iterable[Request], ahead: int = 0) -> Generator[tuple[int, Evaluation], None, None]:
+        """Yield (index of the request, evaluation) in the order of the requests; `ahead` has no effect."""
         controller = ThreadpoolController()
-        waiting = iter(tasks)
-        number = 0
+        waiting = iter(requests)
+        index = 0
         while taken := list(islice(waiting, self._at_once)):
             with controller.limit(limits=1):
                 evaluations = evaluate_many(self._objective, taken, self._at_once)
             for evaluation in evaluations:
-                yield number, evaluation
-                number += 1
+                yield index, evaluation
+                index += 1
 
     def close(self) -> None:
-        """Nothing was started."""
+        """Do nothing: this pool starts neither processes nor threads."""

@@ -1,7 +1,7 @@
-"""Where candidates are evaluated: what an objective and a pool are, and how one candidate is evaluated.
+"""What an objective and a pool are, and how one candidate is evaluated.
 
-The pools are LocalPool, in this process, and RayPool, on Ray actors. Both evaluate with single-threaded math, because sums
-taken by several threads differ in their last digits from sums taken by one.
+There are two pools: LocalPool evaluates in this process, RayPool on Ray actors. Both evaluate with single-threaded
+math, because a sum taken by several threads differs in its last digits from the same sum taken by one.
 """
 
 from __future__ import annotations
@@ -16,19 +16,23 @@ from typing import Any, Protocol
 
 import numpy as np
 
-# A picklable callable of a vector; returns the loss (lower is better), or the loss and metrics for the record.
-#
-# It may have two methods beside:
-#   look(vector, share, carry) -> (loss, metrics, carry): the loss on the first `share` (above 0, at most 1) of its
-#     examples, which are the same for all candidates. `carry` is what the candidate's look at a smaller share handed on,
-#     so that its examples need no second pass; None where there was none, or where it is lost.
-#   many(vectors) -> a list of what the call returns, for vectors (n, dim): several candidates at once, as a GPU wants it.
+# An objective is a picklable callable. It takes a vector (dim,) and returns the loss, lower is better, or a tuple of
+# the loss and a dictionary of metrics, which are recorded. It may have two methods as well:
+#   look(vector, share, carry) returns (loss, metrics, carry): the loss on the first `share` of its examples, above 0
+#     and at most 1. These examples are the same for all candidates. `carry` is what the candidate's look at a smaller
+#     share returned, so that its examples need no second pass; it is None if there was no such look, or if it was lost.
+#   many(vectors) takes vectors (n, dim) and returns a list with what the call would return for each. It suits a GPU,
+#     which evaluates several candidates at once.
 Objective = Callable[[np.ndarray], float | tuple[float, dict[str, float]]]
 
 
 @dataclass(frozen=True)
-class Task:
-    """One evaluation to be made; with `share`, a look at that share of the examples."""
+class Request:
+    """An evaluation that a pool is asked for.
+
+    `vector` is the candidate, (dim,). With `share` the request is a look at that share of the examples. `carry` is what
+    the candidate's last look returned, None if there was none.
+    """
 
     vector: np.ndarray
     share: float | None = None
@@ -37,9 +41,11 @@ class Task:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One candidate's worth. `loss` is None, and `error` says why, where the evaluation failed.
+    """The result of one request.
 
-    `seconds` is the time in the objective. `out_of_memory` marks a failure that may not come again when less is running.
+    If the evaluation failed, `loss` is None and `error` says why. `seconds` is the time spent in the objective, `carry`
+    is for the candidate's next look. `out_of_memory` marks a failure that may not recur when less runs at the same
+    time.
     """
 
     loss: float | None
@@ -51,71 +57,74 @@ class Evaluation:
 
 
 class Pool(Protocol):
-    """Evaluates tasks; holds the objective."""
+    """Evaluates requests with the objective that it holds."""
 
     @property
     def size(self) -> int:
-        """How many evaluations can run at once, now."""
+        """Number of evaluations that can run at once at this moment."""
 
-    def completed(self, tasks: Iterable[Task], ahead: int = 1) -> Generator[tuple[int, Evaluation], None, None]:
-        """Yield (number of the task, evaluation) in the order in which they are finished.
+    def completed(self, requests: Iterable[Request], ahead: int = 1) -> Generator[tuple[int, Evaluation], None, None]:
+        """Yield (index of the request, evaluation) in the order in which the evaluations finish.
 
-        A task is taken from `tasks` only when a worker can have it; `ahead` is how many wait at a worker behind its
-        running one.
+        A request is taken from `requests` only when a worker has room for it. A worker has room for the call that it
+        runs and for `ahead` more calls.
         """
 
     def close(self) -> None:
-        """Give everything back that the pool started."""
+        """Release everything that the pool has started."""
 
 
-def in_order(pool: Pool, tasks: Sequence[Task]) -> Generator[Evaluation, None, None]:
-    """Yield one evaluation a task, in the order of the tasks, each as soon as it and all before it are finished."""
+def in_order(pool: Pool, requests: Sequence[Request]) -> Generator[Evaluation, None, None]:
+    """Yield one evaluation for each request, in the order of the requests.
+
+    Each is yielded as soon as it and all before it are finished.
+    """
     waiting: dict[int, Evaluation] = {}
-    given = 0
-    with closing(pool.completed(tasks)) as finished:
-        for number, evaluation in finished:
-            waiting[number] = evaluation
-            while given in waiting:
-                yield waiting.pop(given)
-                given += 1
+    yielded = 0
+    with closing(pool.completed(requests)) as finished:
+        for index, evaluation in finished:
+            waiting[index] = evaluation
+            while yielded in waiting:
+                yield waiting.pop(yielded)
+                yielded += 1
 
 
 def evaluate(pool: Pool, vectors: Sequence[np.ndarray]) -> list[Evaluation]:
-    """The full evaluation of each vector."""
-    return list(in_order(pool, [Task(vector) for vector in vectors]))
+    """Evaluate each vector in full; return the evaluations in the order of the vectors."""
+    return list(in_order(pool, [Request(vector) for vector in vectors]))
 
 
-def evaluate_one(objective: Objective, task: Task) -> Evaluation:
-    """Call the objective on its own copy of the vector; an exception, NaN or infinity becomes a failed evaluation."""
-    begun = time.perf_counter()
-    vector, carry = np.array(task.vector, dtype=np.float64), None
+def evaluate_one(objective: Objective, request: Request) -> Evaluation:
+    """Call the objective on a copy of the vector; an exception, NaN or infinity becomes a failed evaluation."""
+    started = time.perf_counter()
+    vector, carry = np.array(request.vector, dtype=np.float64), None
     try:
         with _one_torch_thread():
-            if task.share is None:
+            if request.share is None:
                 returned = objective(vector)
             else:
-                *parts, carry = objective.look(vector, task.share, task.carry)  # type: ignore[attr-defined]
+                *parts, carry = objective.look(vector, request.share, request.carry)  # type: ignore[attr-defined]
                 returned = tuple(parts)
-        worth, named = returned if isinstance(returned, tuple) else (returned, {})
-        loss = float(worth)
-        metrics = {str(name): float(value) for name, value in named.items()}
+        value, named = returned if isinstance(returned, tuple) else (returned, {})
+        loss = float(value)
+        metrics = {str(name): float(metric) for name, metric in named.items()}
     except Exception as error:  # noqa: BLE001 - whatever a user's objective raises is recorded, and the search goes on
-        seconds, said = time.perf_counter() - begun, f"{type(error).__name__}: {error}"
-        return Evaluation(None, {}, seconds, said, out_of_memory=_is_out_of_memory(error))
-    seconds = time.perf_counter() - begun
+        seconds, reason = time.perf_counter() - started, f"{type(error).__name__}: {error}"
+        return Evaluation(None, {}, seconds, reason, out_of_memory=_is_out_of_memory(error))
+    seconds = time.perf_counter() - started
     if not math.isfinite(loss):
         return Evaluation(None, metrics, seconds, f"the loss is {loss}")
     return Evaluation(loss, metrics, seconds, carry=carry)
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Python's own, and torch's on a GPU, which is not one of Python's."""
+    """Whether memory ran out. The error that torch raises for a GPU is not a MemoryError, so its name is compared."""
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 @contextmanager
 def _one_torch_thread() -> Iterator[None]:
-    """One thread for torch, where the objective has loaded it."""
+    """Limit torch to one thread if the objective has imported it; restore the number of threads afterwards."""
     torch = sys.modules.get("torch")
     threads = 1 if torch is None else torch.get_num_threads()
     if torch is None or threads == 1:

@@ -1,7 +1,8 @@
-"""One Ray actor that holds the objective, and what this process knows of it: its calls, and whether it is up.
+"""One worker of a RayPool: the Ray actor that holds the objective, and this process's record of its calls and state.
 
-A worker gets no call before it has answered that it lives and has loaded the objective. Each life of an actor has a
-name of its own, so that an answer of the one that was just killed is not taken for one of the next.
+A worker gets no evaluation before it has answered a ping, which shows that it runs and has loaded the objective. Ray
+restarts an actor under the same handle, so each incarnation has an identifier of its own: an answer of the one that was
+just killed is not taken for an answer of the next.
 """
 
 from __future__ import annotations
@@ -15,109 +16,119 @@ from typing import Any
 import ray
 
 from .many import evaluate_many
-from .pool import Evaluation, Objective, Task
+from .pool import Evaluation, Objective, Request
 
 
 @dataclass(eq=False)
-class Job:
-    """A task on its way. `alone`: nothing else may wait at its worker, so that it is known what it does there."""
+class PendingRequest:
+    """A request whose evaluation has not been yielded yet.
 
-    number: int
-    task: Task
-    alone: bool = False
-    deaths: list[str] = field(default_factory=list)  # the nodes on which a worker died with it
-    shortages: int = 0  # how often it ran out of memory
+    An `exclusive` one is sent to a worker with nothing else to do, and nothing is queued behind it, so that the death
+    of that worker can be traced to it.
+    """
+
+    index: int
+    request: Request
+    exclusive: bool = False
+    deaths: list[str] = field(default_factory=list)  # id of the node for each worker that died with this request
+    memory_failures: int = 0  # number of evaluations that ran out of memory
 
 
 @dataclass(eq=False)
 class Call:
-    """Jobs that were sent together. Without jobs: nobody waits for it any more, but its worker is busy with it."""
+    """Requests that were sent to a worker together.
+
+    A call without requests is one whose results nobody waits for any more, but that still keeps its worker busy.
+    """
 
     reference: Any
-    jobs: list[Job]
-    begun: float | None = None  # when it was first seen at the head of its worker's queue
+    pending: list[PendingRequest]
+    head_since: float | None = None  # when the call was first seen at the head of its worker's queue, in monotonic time
     done: bool = False
 
 
 class Worker:
-    """One actor, as seen from here: its calls, oldest first, and whether it is up."""
+    """One actor as this process knows it: its calls, oldest first, and whether it is up."""
 
-    def __init__(self, actor: Any, held: list[Any]) -> None:
+    def __init__(self, actor: Any, objective_ref: list[Any]) -> None:
         self.actor = actor
         self.queue: deque[Call] = deque()
         self.up = False
-        self.killed = False  # from here; its next life is not here yet
-        self.lost = False  # it cannot load the objective and is not asked again
+        self.killed = False  # this process killed it, and its next incarnation has not answered yet
+        self.unusable = False  # it cannot load the objective and is not pinged again
         self.node = ""
-        self.life = ""
-        self.hello: Any = None
-        self.greet_at = 0.0
-        self._held = held
+        self.incarnation = ""
+        self.pending_ping: Any = None  # reference of a ping without an answer
+        self.ping_at = 0.0  # earliest monotonic time of the next ping
+        self._objective_ref = objective_ref
 
-    def greet(self) -> None:
-        """Ask whether it lives and can load the objective; `hello` is the call."""
-        self.hello = self.actor.load.remote(self._held)
+    def ping(self) -> None:
+        """Ask whether the actor runs and can load the objective."""
+        self.pending_ping = self.actor.load.remote(self._objective_ref)
 
-    def fell(self) -> None:
-        """It died: wait until its next life answers."""
+    def on_death(self) -> None:
+        """Mark the worker as down until its next incarnation answers a ping."""
         self.up = False
-        self.greet()
+        self.ping()
 
     def kill(self) -> None:
-        """End the process; Ray starts the next."""
+        """End the process; Ray starts the next incarnation."""
         ray.kill(self.actor, no_restart=False)
         self.killed = True
-        self.fell()
+        self.on_death()
 
-    def send(self, jobs: list[Job], at_once: int) -> None:
-        """Put one call at the end of its queue."""
-        reference = self.actor.evaluate.remote([job.task for job in jobs], at_once)
-        self.queue.append(Call(reference, jobs))
-
-    @property
-    def has_lone(self) -> bool:
-        """Whether nothing may be sent behind what it has."""
-        return any(job.alone for call in self.queue for job in call.jobs)
+    def send(self, pending: list[PendingRequest], at_once: int) -> None:
+        """Append one call with these requests to the worker's queue."""
+        reference = self.actor.evaluate.remote([one.request for one in pending], at_once)
+        self.queue.append(Call(reference, pending))
 
     @property
-    def flying(self) -> list[Call]:
-        """The calls that are not known to be finished, oldest first."""
+    def has_exclusive(self) -> bool:
+        """Whether the queue holds an exclusive request, behind which nothing may be sent."""
+        return any(one.exclusive for call in self.queue for one in call.pending)
+
+    @property
+    def unfinished(self) -> list[Call]:
+        """The calls without a result, oldest first."""
         return [call for call in self.queue if not call.done]
 
-    def drop_flying(self) -> list[Call]:
-        """Take them out of the queue."""
-        flying = self.flying
+    def take_unfinished(self) -> list[Call]:
+        """Remove the calls without a result from the queue and return them, oldest first."""
+        unfinished = self.unfinished
         self.queue = deque(call for call in self.queue if call.done)
-        return flying
+        return unfinished
 
-    def abandon(self, jobs: Iterable[Job]) -> None:
-        """Nobody waits for these jobs any more."""
-        gone = set(jobs)
+    def abandon(self, pending: Iterable[PendingRequest]) -> None:
+        """Empty the calls that hold any of these requests: nobody waits for their results any more."""
+        abandoned = set(pending)
         for call in list(self.queue):
-            if gone.intersection(call.jobs):
-                call.jobs = []
+            if abandoned.intersection(call.pending):
+                call.pending = []
                 if call.done:
                     self.queue.remove(call)
 
     @property
     def head(self) -> Call | None:
-        """The call that it works at."""
+        """The call that the worker runs, None if it has none."""
         return next((call for call in self.queue if not call.done), None)
 
 
 class Actor:
-    """Lives in the worker's process."""
+    """The part of a worker that lives in its Ray process."""
 
     def __init__(self) -> None:
         self._objective: Objective | None = None
-        self._life = uuid.uuid4().hex
+        self._incarnation = uuid.uuid4().hex
 
-    def load(self, held: list[Any]) -> tuple[str, str]:
-        """Fetch the objective, once a life; returns the node's id, and the name of this life."""
+    def load(self, objective_ref: list[Any]) -> tuple[str, str]:
+        """Fetch the objective if this incarnation has none; return the id of the node and that of the incarnation."""
         if self._objective is None:
-            self._objective = ray.get(held[0])
-        return ray.get_runtime_context().get_node_id(), self._life
+            self._objective = ray.get(objective_ref[0])
+        return ray.get_runtime_context().get_node_id(), self._incarnation
 
-    def evaluate(self, tasks: list[Task], at_once: int) -> list[Evaluation] | None:
-        """One evaluation a task. None: this life has no objective yet, the call was for the one before."""
-        return None if self._objective is None else evaluate_many(self._objective, tasks, at_once)
+    def evaluate(self, requests: list[Request], at_once: int) -> list[Evaluation] | None:
+        """Return one evaluation for each request, or None if this incarnation has no objective.
+
+        The call was then meant for the incarnation before.
+        """
+        return None if self._objective is None else evaluate_many(self._objective, requests, at_once)

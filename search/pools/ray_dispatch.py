@@ -1,7 +1,8 @@
-"""One stream of tasks through the workers of a RayPool: who gets what, what came of it, and who is to blame.
+"""Dispatch of one stream of requests to the workers of a RayPool, and attribution of failures to candidates.
 
-Blame is only laid where it is certain: a candidate whose call died or timed out together with others, or behind
-another, is sent again, alone on its worker. Deaths of whole nodes do not count.
+A candidate is counted as failed only when it is certain to be the cause. If a call with several candidates died or
+timed out, or a worker died while calls were queued, it is not known which candidate is to blame: each is sent again
+exclusively, that is to a worker with nothing else to do. The death of a whole node is not attributed to a candidate.
 """
 
 from __future__ import annotations
@@ -16,19 +17,24 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from .pool import Evaluation, Task
-from .ray_actor import Call, Job, Worker
-from .ray_workers import LOOK_SECONDS, PAUSE_SECONDS, Crew, last_line
+from .pool import Evaluation, Request
+from .ray_actor import Call, PendingRequest, Worker
+from .ray_workers import POLL_SECONDS, RETRY_SECONDS, RayWorkers, last_line
 
-CALL_SECONDS = 0.01  # of quick evaluations that travel together; a call alone costs about .6 ms
-CALL_TASKS = 64
-QUICK_SECONDS = 0.002
-NODE_DEATHS = 3  # times the attempts; then the candidate is taken for the one that brings the nodes down
+QUICK_SECONDS = 0.002  # evaluations of at most this time share a call
+CALL_SECONDS = 0.01  # time of a call that quick evaluations share; a call alone costs about 0.6 ms
+CALL_REQUESTS = 64  # most requests in a call of quick evaluations
+# A candidate fails after this many times `attempts` deaths even if they came with the death of their nodes: it is then
+# taken to be what brings the nodes down.
+NODE_DEATHS = 3
 
 
 @dataclass(frozen=True)
-class Terms:
-    """What RayPool was asked for; `at_once` is 1 where the objective has no `many`."""
+class Limits:
+    """Limits of a RayPool: attempts for a candidate, seconds for an evaluation (None: no limit), candidates in a call.
+
+    `at_once` is 1 if the objective has no `many`.
+    """
 
     attempts: int
     timeout: float | None
@@ -36,220 +42,242 @@ class Terms:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """Evaluations to be given out, one a job, and the call that they came with, which keeps its place until then."""
+class CallResult:
+    """Requests with their evaluations, and the call that they came with, None for a worker that died or timed out.
 
-    jobs: list[Job]
+    The call keeps its place in the worker's queue until its evaluations are yielded.
+    """
+
+    pending: list[PendingRequest]
     evaluations: list[Evaluation]
     worker: Worker | None = None
     call: Call | None = None
 
 
-class Run:
-    """The state of one `RayPool.completed`."""
+class Dispatch:
+    """The state of one call of `RayPool.completed`."""
 
-    def __init__(self, crew: Crew, terms: Terms, tasks: Iterable[Task], ahead: int) -> None:
-        self._crew, self._terms, self._ahead = crew, terms, ahead
-        self._tasks = iter(tasks)
-        self._count = len(tasks) if isinstance(tasks, Sequence) else None
-        self._taken = 0
-        self._ended = False
-        self._open: dict[int, Job] = {}  # taken, and not given out yet
-        self._again: deque[Job] = deque()
-        self._alone: deque[Job] = deque()
-        self._outcomes: deque[Outcome] = deque()
+    def __init__(self, workers: RayWorkers, limits: Limits, requests: Iterable[Request], ahead: int) -> None:
+        self._workers, self._limits, self._ahead = workers, limits, ahead
+        self._requests = iter(requests)
+        self._count = len(requests) if isinstance(requests, Sequence) else None
+        self._taken = 0  # requests taken from the iterator
+        self._exhausted = False  # the iterator has no more requests
+        self._outstanding: dict[int, PendingRequest] = {}  # taken from the iterator and not yielded yet, by index
+        self._retries: deque[PendingRequest] = deque()  # sent again before new requests are taken
+        self._exclusive: deque[PendingRequest] = deque()  # sent again, each to a worker with nothing else to do
+        self._results: deque[CallResult] = deque()  # received and not yielded yet
 
-    def results(self) -> Generator[tuple[int, Evaluation], None, None]:
-        """Yield (number, evaluation). Room is filled again after every call that is given out, not before."""
+    def evaluations(self) -> Generator[tuple[int, Evaluation], None, None]:
+        """Yield (index of the request, evaluation) in the order in which the evaluations finish.
+
+        New requests are sent after the evaluations of a call have been yielded, not before: an iterator of requests may
+        depend on them.
+        """
         try:
             while True:
-                self._fill()
-                if self._outcomes:
-                    yield from self._give(self._outcomes.popleft())
-                elif self._ended and not self._open:
+                self._send()
+                if self._results:
+                    yield from self._yield_result(self._results.popleft())
+                elif self._exhausted and not self._outstanding:
                     return
                 else:
-                    self._collect()
+                    self._receive()
         finally:
-            for worker in self._crew.workers:
-                worker.abandon(self._open.values())
+            for worker in self._workers:
+                worker.abandon(self._outstanding.values())
 
     # Sending
 
-    def _fill(self) -> None:
-        """Send until no worker has room, or there is nothing to send."""
-        while up := self._crew.up:
+    def _send(self) -> None:
+        """Send calls until no worker has room, or there is nothing to send."""
+        while up := self._workers.up:
             shortest = min(up, key=lambda worker: len(worker.queue))
-            if self._alone:
+            if self._exclusive:
                 if not shortest.queue:
-                    shortest.send([self._alone.popleft()], self._terms.at_once)
+                    shortest.send([self._exclusive.popleft()], self._limits.at_once)
                     continue
-                up.remove(shortest)  # it gets nothing more until it is free for the lone one
-            up = [worker for worker in up if len(worker.queue) <= self._ahead and not worker.has_lone]
-            jobs = self._take(len(self._crew.up)) if up else []
-            if not jobs:
+                up.remove(shortest)  # this worker gets nothing more until it is free for the exclusive request
+            up = [worker for worker in up if len(worker.queue) <= self._ahead and not worker.has_exclusive]
+            pending = self._next_requests(len(self._workers.up)) if up else []
+            if not pending:
                 return
-            min(up, key=lambda worker: len(worker.queue)).send(jobs, self._terms.at_once)
+            min(up, key=lambda worker: len(worker.queue)).send(pending, self._limits.at_once)
 
-    def _take(self, workers: int) -> list[Job]:
-        jobs: list[Job] = []
+    def _next_requests(self, workers: int) -> list[PendingRequest]:
+        """Return the requests of the next call: those to be sent again first, then new ones; [] if there are none."""
+        pending: list[PendingRequest] = []
         for _ in range(self._call_size(workers)):
-            if self._again:
-                jobs.append(self._again.popleft())
-            elif not self._ended:
+            if self._retries:
+                pending.append(self._retries.popleft())
+            elif not self._exhausted:
                 try:
-                    jobs.append(Job(self._taken, next(self._tasks)))
+                    pending.append(PendingRequest(self._taken, next(self._requests)))
                 except StopIteration:
-                    self._ended = True
+                    self._exhausted = True
                     break
-                self._open[self._taken] = jobs[-1]
+                self._outstanding[self._taken] = pending[-1]
                 self._taken += 1
-        return jobs
+        return pending
 
     def _call_size(self, workers: int) -> int:
-        """How many tasks go into the next call: the candidates of one pass, or, where the objective is quick, some; else one."""
-        if self._terms.at_once > 1:
-            return self._terms.at_once
-        if self._count is None or self._ahead < 1 or self._crew.seconds > QUICK_SECONDS:
+        """Number of requests in the next call.
+
+        It is `at_once` if the objective has `many`. Otherwise it is 1, or more if the objective is quick: then the
+        requests are divided evenly among the workers.
+        """
+        if self._limits.at_once > 1:
+            return self._limits.at_once
+        if self._count is None or self._ahead < 1 or self._workers.seconds > QUICK_SECONDS:
             return 1
-        left = self._count - self._taken + len(self._again)
-        even = -(-left // (workers * (self._ahead + 1)))
-        return max(1, min(even, CALL_TASKS, int(CALL_SECONDS / max(self._crew.seconds, 1e-9))))
+        remaining = self._count - self._taken + len(self._retries)
+        even = -(-remaining // (workers * (self._ahead + 1)))
+        return max(1, min(even, CALL_REQUESTS, int(CALL_SECONDS / max(self._workers.seconds, 1e-9))))
 
     # Receiving
 
-    def _collect(self) -> None:
-        """Wait for something to happen, and see what it means."""
-        hellos = self._crew.tend()
-        calls = {call.reference: (worker, call) for worker in self._crew.workers for call in worker.flying}
-        patience = self._patience()
-        waited = [*calls, *hellos]
-        if waited:
-            ready, _ = ray.wait(waited, num_returns=1, timeout=patience)
-            if ready and len(waited) > 1:
-                ready, _ = ray.wait(waited, num_returns=len(waited), timeout=0)
-            if hellos:
-                self._crew.hear(ready)
+    def _receive(self) -> None:
+        """Wait for a result, an answer to a ping or a time limit, and act on what has come."""
+        pings = self._workers.poll()
+        calls = {call.reference: (worker, call) for worker in self._workers for call in worker.unfinished}
+        seconds = self._seconds_to_wait()
+        awaited = [*calls, *pings]
+        if awaited:
+            ready, _ = ray.wait(awaited, num_returns=1, timeout=seconds)
+            if ready and len(awaited) > 1:
+                ready, _ = ray.wait(awaited, num_returns=len(awaited), timeout=0)
+            if pings:
+                self._workers.receive_pings(ready)
             self._read([calls[reference] for reference in ready if reference in calls])
         else:
-            time.sleep(PAUSE_SECONDS)
-        self._expire()
-        self._crew.check()
+            time.sleep(RETRY_SECONDS)
+        self._kill_overdue()
+        self._workers.check_alive()
 
-    def _patience(self) -> float:
-        """Seconds until something is due. Starts the clocks of calls that have come to the head of their queue."""
+    def _seconds_to_wait(self) -> float:
+        """Seconds until the next poll or timeout. Records when a call has come to the head of its worker's queue."""
         now = time.monotonic()
-        due = now + (LOOK_SECONDS if all(worker.up or worker.hello for worker in self._crew.workers) else PAUSE_SECONDS)
-        for worker in self._crew.up:
+        all_known = all(worker.up or worker.pending_ping for worker in self._workers)
+        due = now + (POLL_SECONDS if all_known else RETRY_SECONDS)
+        for worker in self._workers.up:
             head = worker.head
             if head is not None:
-                head.begun = head.begun or now
-                due = min(due, head.begun + self._limit)
+                head.head_since = head.head_since or now
+                due = min(due, head.head_since + self._call_timeout)
         return max(0.0, due - now)
 
     @property
-    def _limit(self) -> float:
-        """Seconds that one call may take. One of several quick tasks has no more than a single task."""
-        return math.inf if self._terms.timeout is None else self._terms.timeout * self._terms.at_once
+    def _call_timeout(self) -> float:
+        """Seconds that one call may take. A call that quick evaluations share has the limit of a single evaluation."""
+        return math.inf if self._limits.timeout is None else self._limits.timeout * self._limits.at_once
 
     def _read(self, calls: list[tuple[Worker, Call]]) -> None:
-        """Move what finished calls returned to the outcomes."""
+        """Read the results of finished calls; see to the workers that died."""
         failed: list[tuple[Worker, RayError | None]] = []
-        for (worker, call), result in zip(calls, _results([call.reference for _, call in calls]), strict=True):
-            if isinstance(result, RayTaskError):  # it lives; what it made cannot travel
+        for (worker, call), result in zip(calls, _get_results([call.reference for _, call in calls]), strict=True):
+            if isinstance(result, RayTaskError):  # the worker lives, but its result cannot be pickled
                 reason = f"the worker could not evaluate: {last_line(result)}"
-                if len(call.jobs) > 1:
-                    self._isolate(call.jobs)
-                    result, call.jobs = [], []
+                if len(call.pending) > 1:
+                    self._retry_exclusively(call.pending)
+                    result, call.pending = [], []
                 else:
-                    result = [Evaluation(None, error=reason)] * len(call.jobs)
+                    result = [Evaluation(None, error=reason)] * len(call.pending)
             if result is None or isinstance(result, RayError):
                 failed.append((worker, result))
-            elif call.jobs:
+            elif call.pending:
                 call.done = True
-                self._outcomes.append(Outcome(call.jobs, result, worker, call))
+                self._results.append(CallResult(call.pending, result, worker, call))
             else:
                 worker.queue.remove(call)
         for worker, error in failed:
-            if worker.flying:  # else it was seen to already, at another call of its queue
-                self._bury(worker, error)
+            if worker.unfinished:  # otherwise another call of the same worker has shown its death already
+                self._handle_death(worker, error)
 
-    def _bury(self, worker: Worker, error: RayError | None) -> None:
-        """A worker died with its calls. Any may be to blame: the result of a finished one is lost in the next one's crash.
+    def _handle_death(self, worker: Worker, error: RayError | None) -> None:
+        """Send again what a dead worker had in its queue, or count its request as failed.
 
-        Without an error, the worker had died before they came.
+        Any request of the queue may be the cause: the result of a finished call is lost if the worker dies in the next
+        one before the result has been sent. `error` is None if the worker had died before it got the calls.
         """
-        died = worker.drop_flying()
-        worker.fell()
-        jobs = [job for call in died for job in call.jobs]
+        died = worker.take_unfinished()
+        worker.on_death()
+        pending = [one for call in died for one in call.pending]
         if error is None:
-            self._again.extendleft(reversed(jobs))
+            self._retries.extendleft(reversed(pending))
             return
-        for job in died[0].jobs:
-            job.deaths.append(worker.node)
-        if len(died) == len(jobs) == 1 and self._is_guilty(jobs[0]):
-            often = len(jobs[0].deaths)
-            reason = f"the worker died {often} time{'s' * (often > 1)}: {type(error).__name__}"
-            self._outcomes.append(Outcome(jobs, [Evaluation(None, error=reason)]))
+        for one in died[0].pending:
+            one.deaths.append(worker.node)
+        if len(died) == len(pending) == 1 and self._is_cause(pending[0]):
+            deaths = len(pending[0].deaths)
+            reason = f"the worker died {deaths} time{'s' * (deaths > 1)}: {type(error).__name__}"
+            self._results.append(CallResult(pending, [Evaluation(None, error=reason)]))
         else:
-            self._isolate(jobs)
+            self._retry_exclusively(pending)
 
-    def _is_guilty(self, job: Job) -> bool:
-        """Enough workers died with it, not counting those that died with their node."""
-        if len(job.deaths) < self._terms.attempts:
+    def _is_cause(self, one: PendingRequest) -> bool:
+        """Whether enough workers died with this request to count it as the cause.
+
+        Workers whose node died, too, count only from NODE_DEATHS times as many deaths on.
+        """
+        if len(one.deaths) < self._limits.attempts:
             return False
         alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}  # type: ignore[no-untyped-call]
-        deaths = sum(node in alive for node in job.deaths)
-        return deaths >= self._terms.attempts or len(job.deaths) >= NODE_DEATHS * self._terms.attempts
+        deaths = sum(node in alive for node in one.deaths)
+        return deaths >= self._limits.attempts or len(one.deaths) >= NODE_DEATHS * self._limits.attempts
 
-    def _expire(self) -> None:
-        """Restart the workers whose call takes too long."""
+    def _kill_overdue(self) -> None:
+        """Restart the workers whose call takes longer than the timeout; the calls behind it are sent again."""
         now = time.monotonic()
-        for worker in self._crew.up:
+        for worker in self._workers.up:
             head = worker.head
-            if head is None or head.begun is None or now - head.begun < self._limit:
+            if head is None or head.head_since is None or now - head.head_since < self._call_timeout:
                 continue
-            _, *behind = worker.drop_flying()
+            _, *behind = worker.take_unfinished()
             worker.kill()
-            if len(head.jobs) == 1:
-                reason = f"timed out after {self._limit:g} s"
-                self._outcomes.append(Outcome(head.jobs, [Evaluation(None, seconds=now - head.begun, error=reason)]))
+            if len(head.pending) == 1:
+                reason = f"timed out after {self._call_timeout:g} s"
+                evaluation = Evaluation(None, seconds=now - head.head_since, error=reason)
+                self._results.append(CallResult(head.pending, [evaluation]))
             else:
-                self._isolate(head.jobs)
-            self._again.extendleft(job for call in reversed(behind) for job in reversed(call.jobs))
+                self._retry_exclusively(head.pending)
+            self._retries.extendleft(one for call in reversed(behind) for one in reversed(call.pending))
 
-    def _isolate(self, jobs: list[Job]) -> None:
-        for job in jobs:
-            job.alone = True
-        self._alone.extend(jobs)
+    def _retry_exclusively(self, pending: list[PendingRequest]) -> None:
+        for one in pending:
+            one.exclusive = True
+        self._exclusive.extend(pending)
 
-    # Giving
+    # Yielding
 
-    def _give(self, outcome: Outcome) -> Generator[tuple[int, Evaluation], None, None]:
-        if outcome.worker is not None and outcome.call is not None:
-            outcome.worker.queue.remove(outcome.call)
-        for job, evaluation in zip(outcome.jobs, outcome.evaluations, strict=True):
+    def _yield_result(self, result: CallResult) -> Generator[tuple[int, Evaluation], None, None]:
+        """Yield the evaluations of a call, except those that ran out of memory and are to be sent again."""
+        if result.worker is not None and result.call is not None:
+            result.worker.queue.remove(result.call)
+        for one, evaluation in zip(result.pending, result.evaluations, strict=True):
             if evaluation.out_of_memory:
-                job.shortages += 1
-                if job.shortages < self._terms.attempts:
-                    self._isolate([job])
+                one.memory_failures += 1
+                if one.memory_failures < self._limits.attempts:
+                    self._retry_exclusively([one])
                     continue
-                evaluation = replace(evaluation, error=f"{evaluation.error} (tried {job.shortages} times)")
+                evaluation = replace(evaluation, error=f"{evaluation.error} (tried {one.memory_failures} times)")
             if evaluation.loss is not None:
-                self._crew.note(evaluation.seconds)
-            del self._open[job.number]
-            yield job.number, evaluation
+                self._workers.record_seconds(evaluation.seconds)
+            del self._outstanding[one.index]
+            yield one.index, evaluation
 
 
-def _results(references: list[Any]) -> list[list[Evaluation] | RayError | None]:
-    """Of finished calls; at once where none failed."""
+def _get_results(references: list[Any]) -> list[list[Evaluation] | RayError | None]:
+    """Return the results of finished calls, an error in place of the result of a failed one.
+
+    They are fetched together, and one by one only if a call failed.
+    """
     try:
         return ray.get(references)
     except RayError:
-        return [_result(reference) for reference in references]
+        return [_get_result(reference) for reference in references]
 
 
-def _result(reference: Any) -> list[Evaluation] | RayError | None:
+def _get_result(reference: Any) -> list[Evaluation] | RayError | None:
     try:
         return ray.get(reference)
     except RayError as error:

@@ -1,4 +1,7 @@
-"""A function over a list on Ray: one task an item, results in order, an item whose node dies is computed again."""
+"""Map of a function over a list on Ray: one Ray task for each item, with the results in the order of the items.
+
+An item whose process or node dies is computed again.
+"""
 
 from __future__ import annotations
 
@@ -20,23 +23,23 @@ Result = TypeVar("Result")
 def ray_map(
     function: Callable[[Item], Result], items: Sequence[Item], address: str | None = None, retries: int = 3
 ) -> list[Result]:
-    """`[function(item) for item in items]`, each item on one CPU with single-threaded math, anywhere in the cluster.
+    """Compute `[function(item) for item in items]`, each item on one CPU of the cluster with single-threaded math.
 
-    The function is sent to each node once, with all that it holds; nodes need no file of this machine.
+    The function is sent to each node once, with all that it refers to, so that nodes need no files of this machine.
 
     Args:
-        address: of a Ray cluster to join; None: a Ray of this machine's own.
-        retries: how often an item is computed again whose process or node has died.
+        address: of a Ray cluster to join; None means a Ray of this machine's own.
+        retries: how often an item is computed again after its process or node has died.
 
     Raises:
-        SearchError: the function cannot be sent, or a process died once more than `retries`.
-        Exception: what `function` raises, as it is.
+        SearchError: the function cannot be sent, or an item's process died more often than `retries`.
+        Exception: whatever `function` raises is raised unchanged.
     """
     with RaySession() as session:
         session.start(1, address)
-        held = hold(function)
+        function_ref = put_function(function)
         task = _apply.options(max_retries=retries)
-        results = [task.remote(held, list(sys.path), item) for item in items]
+        results = [task.remote(function_ref, list(sys.path), item) for item in items]
         try:
             return ray.get(results)
         except RayTaskError as error:
@@ -48,21 +51,23 @@ def ray_map(
                 "the machine may be short of memory: leave the address out to compute one item after another"
             ) from error
         finally:
-            if not session.started:  # else Ray ends with this session, and all that runs in it
-                # Ray ends this process where a task is cancelled that is being completed: only what is not finished is
+            if not session.started:  # otherwise the session shuts Ray down, which ends all tasks
+                # Ray may end this process if a task is cancelled just as it finishes: cancel unfinished tasks only.
                 for result in ray.wait(results, num_returns=len(results), timeout=0)[1]:
                     ray.cancel(result)
 
 
 @ray.remote(num_cpus=1, runtime_env={"env_vars": SINGLE_THREAD})
-def _apply(held: list[Any], paths: list[str], item: Any) -> Any:
-    # The path first: the function's module may be one that only the driver's path leads to.
+def _apply(function_ref: list[Any], paths: list[str], item: Any) -> Any:
+    # The path is extended first: the function's module may be found only through the path of the calling process.
     sys.path.extend(path for path in paths if path not in sys.path)
-    return ray.get(held[0])(item)
+    return ray.get(function_ref[0])(item)
 
 
-def hold(function: Callable[[Any], Any]) -> list[Any]:
-    """The function in Ray's store. In a list, so that Ray passes the reference on and does not resolve it.
+def put_function(function: Callable[[Any], Any]) -> list[Any]:
+    """Put a function into Ray's object store and return its reference in a list.
+
+    Ray replaces a bare reference among the arguments of a call by its value, but passes on a reference in a list.
 
     Raises:
         SearchError: it cannot be pickled.

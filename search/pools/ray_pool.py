@@ -1,6 +1,7 @@
-"""Evaluation on Ray actors that hold the objective once, come and go with the nodes, and restart when they die.
+"""Evaluation on Ray actors, each of which holds the objective; they are restarted when they die.
 
-Ray's own task retries are off: a call that dies with its actor is sent again from here, so that it is known how often.
+Ray's own retries of calls are off: this process sends a call that died with its actor again itself, so that it knows
+how often a candidate has been tried.
 """
 
 from __future__ import annotations
@@ -13,23 +14,29 @@ import ray
 
 from ..errors import SearchError
 from .many import has_many
-from .pool import Evaluation, Objective, Task
-from .ray_dispatch import Run, Terms
+from .pool import Evaluation, Objective, Request
+from .ray_dispatch import Dispatch, Limits
 from .ray_session import RaySession
-from .ray_workers import Crew
+from .ray_workers import RayWorkers
 
 __all__ = ["RayPool", "RaySession"]
 
 
 class RayPool:
-    """Actors of one CPU each. Starts Ray if it is not running, or joins a cluster, and leaves it at `close`.
+    """Evaluates on Ray actors of one CPU each. Starts Ray, or joins a cluster, unless Ray is running in this process.
 
-    `workers` may be more than the cluster has room for now: the rest come up when nodes join. None is one for each CPU
-    of the cluster, now and later. `address` is of a running cluster; without it, RAY_ADDRESS in the environment.
-    `gpus` is the share of a GPU that each worker takes; `at_once` is how many candidates go into one call of the
-    objective's `many`, if it has that. After `timeout` seconds (times `at_once`) at one candidate its worker is
-    restarted, and the candidate has failed. `attempts` is how often a candidate is sent out before the death of its
-    worker, or its lack of memory, is its own failure.
+    Args:
+        objective: is sent to every worker once; it must be picklable.
+        workers: their number. It may be more than the cluster has room for now: the others come up when nodes join.
+            None means one worker for each CPU of the cluster, now and after nodes have joined.
+        address: of a running cluster; None means the one that RAY_ADDRESS in the environment names, or else a Ray of
+            this machine's own.
+        gpus: share of a GPU that each worker takes.
+        attempts: how often a candidate is evaluated before the death of its worker, or a lack of memory, counts as the
+            candidate's own failure.
+        timeout: seconds that a candidate may take; a call of `many` may take `at_once` times as long. Then the worker
+            is restarted, and the candidate has failed. None means no limit.
+        at_once: number of candidates in one call of the objective's `many`, if it has that method.
 
     Raises:
         SearchError: no worker fits or comes up, the cluster cannot be joined, or the objective cannot be sent.
@@ -42,48 +49,47 @@ class RayPool:
         address: str | None = None,
         *,
         gpus: float = 0.0,
-        attempts: int = 4,  # a machine that is short of memory may kill the innocent twice
+        attempts: int = 4,  # a machine that is short of memory may kill a worker twice that is not the cause
         timeout: float | None = None,
         at_once: int = 1,
     ) -> None:
         _check_numbers(workers, attempts, timeout, at_once)
-        self._terms = Terms(attempts, timeout, at_once if has_many(objective) else 1)
-        self._crew: Crew | None = None
+        self._limits = Limits(attempts, timeout, at_once if has_many(objective) else 1)
+        self._workers: RayWorkers | None = None
         self._session = RaySession()
         self._session.start(workers, address)
         try:
-            self._held = _hold(objective)
-            self._crew = Crew(self._held, workers, gpus)
-            self._crew.await_first()
+            self._workers = RayWorkers(_put_objective(objective), workers, gpus)
+            self._workers.wait_for_first()
         except BaseException:
             self.close()
             raise
 
     @property
     def size(self) -> int:
-        """How many workers are up now, and at least 1."""
-        return 1 if self._crew is None else max(1, len(self._crew.up))
+        """Number of workers that are up now, but at least 1."""
+        return 1 if self._workers is None else max(1, len(self._workers.up))
 
-    def completed(self, tasks: Iterable[Task], ahead: int = 1) -> Generator[tuple[int, Evaluation], None, None]:
-        """Yield (number of the task, evaluation) in the order in which they are finished.
+    def completed(self, requests: Iterable[Request], ahead: int = 1) -> Generator[tuple[int, Evaluation], None, None]:
+        """Yield (index of the request, evaluation) in the order in which the evaluations finish.
 
-        Tasks in a sequence may travel several in a call where the objective is quick; those of an iterator are taken
-        one call at a time, each when a worker has room for it. What still runs when this is closed stays with its
-        worker, and reaches nobody.
+        If the objective is quick, several requests of a sequence share a call. Requests of an iterator are taken one
+        call at a time, when a worker has room for it. Evaluations that still run when this generator is closed are
+        finished by their workers, and their results are dropped.
 
         Raises:
             SearchError: no worker has been up for five minutes.
         """
-        if self._crew is None:
+        if self._workers is None:
             raise SearchError("the Ray pool is closed\nits workers have ended\nmake a new one")
-        with closing(Run(self._crew, self._terms, tasks, ahead).results()) as results:
-            yield from results
+        with closing(Dispatch(self._workers, self._limits, requests, ahead).evaluations()) as evaluations:
+            yield from evaluations
 
     def close(self) -> None:
-        """End the workers, and leave Ray if this pool started or joined it."""
-        if self._crew is not None:
-            self._crew.close()
-        self._crew = None
+        """End the workers, and shut Ray down if this pool started or joined it."""
+        if self._workers is not None:
+            self._workers.close()
+        self._workers = None
         self._session.__exit__()
 
 
@@ -104,8 +110,11 @@ def _check_numbers(workers: int | None, attempts: int, timeout: float | None, at
         )
 
 
-def _hold(objective: Objective) -> list[Any]:
-    """The objective in Ray's store. In a list, so that Ray passes the reference on and does not resolve it."""
+def _put_objective(objective: Objective) -> list[Any]:
+    """Put the objective into Ray's object store and return its reference in a list.
+
+    Ray replaces a bare reference among the arguments of a call by its value, but passes on a reference in a list.
+    """
     try:
         return [ray.put(objective)]
     except TypeError as error:

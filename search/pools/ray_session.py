@@ -1,4 +1,4 @@
-"""Ray for a while: started on this machine, or joined where a cluster is running."""
+"""A session of Ray: started on this machine, or joined if a cluster is running."""
 
 from __future__ import annotations
 
@@ -11,29 +11,34 @@ import ray
 
 from ..errors import SearchError
 
-REACH_SECONDS = 5.0
+CONNECT_SECONDS = 5.0  # timeout of the connection that shows whether anything listens at an address
 
 
 class RaySession:
-    """Starts or joins Ray at most once, for several pools, and leaves it at the end of the `with` block."""
+    """Starts or joins Ray at most once, for one pool or several, and shuts it down at the end of the `with` block."""
 
     def __init__(self) -> None:
         self._started = False
 
     def start(self, workers: int | None, address: str | None = None) -> None:
-        """Join the cluster at `address`, or at RAY_ADDRESS (which a submitted job has), or start Ray on this machine.
+        """Join the cluster at `address`, or at RAY_ADDRESS, or else start Ray on this machine.
 
-        Does nothing where Ray is running already: in a trial of Ray Tune, for one.
+        RAY_ADDRESS is set in the environment of a job that was submitted to a cluster. If Ray is running in this
+        process already, as in a trial of Ray Tune, nothing is done.
+
+        Args:
+            workers: lower bound on the number of CPUs of a Ray that is started on this machine.
+            address: of a running cluster, as HOST:PORT.
 
         Raises:
-            SearchError: nothing answers at the address, or it does not let this process in.
+            SearchError: nothing answers at the address, or the cluster refuses this process.
         """
         if ray.is_initialized():
             return
         address = address or os.environ.get("RAY_ADDRESS")
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         if not address or address == "local":
-            # Without "local", Ray would join any cluster that was started on this machine.
+            # Without address="local", Ray would join any cluster that was started on this machine.
             cpus = max(workers or 1, os.cpu_count() or 1)
             ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
         else:
@@ -43,7 +48,7 @@ class RaySession:
 
     @property
     def started(self) -> bool:
-        """Whether Ray was started or joined here, and not before."""
+        """Whether this session started or joined Ray, so that it also shuts it down."""
         return self._started
 
     def __enter__(self) -> Self:
@@ -52,7 +57,7 @@ class RaySession:
     def __exit__(self, *_: object) -> None:
         if self._started:
             if ray.is_initialized():
-                ray.shutdown()  # prints what it has held back
+                ray.shutdown()  # prints the messages that it has held back
             _print_events(True)
         self._started = False
 
@@ -64,7 +69,7 @@ def _join(address: str, quiet: dict[str, Any]) -> None:
     except ray.exceptions.AuthenticationError as error:
         raise _refused(address) from error
     except ConnectionError as error:
-        if reached:  # Ray says no more than that it could not connect; the reason goes to its log
+        if reached:  # Ray says only that it could not connect, and writes the reason to its log
             raise _refused(address) from error
         raise SearchError(
             f"there is no Ray cluster at {address}\n{str(error).strip().splitlines()[0]}\n"
@@ -73,12 +78,18 @@ def _join(address: str, quiet: dict[str, Any]) -> None:
 
 
 def _check_reachable(address: str) -> bool:
-    """Ray itself tries for minutes to reach a cluster that is not there. Returns whether this could be checked."""
+    """Refuse an address at which nothing listens: Ray itself would try for minutes to connect.
+
+    Returns False if the address is not of the form HOST:PORT, so that this cannot be checked.
+
+    Raises:
+        SearchError: nothing listens at the address.
+    """
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
-        return False  # `auto`, or another form that Ray resolves
+        return False  # "auto", or another form that only Ray can resolve
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_SECONDS).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
     except OSError as error:
         raise SearchError(
             f"there is no Ray cluster at {address}\n{error}\n"
@@ -99,7 +110,10 @@ def _refused(address: str) -> SearchError:
 
 
 def _print_events(on: bool) -> None:
-    """Ray prints the deaths of workers and nodes on standard output, where results go, and has no public switch."""
+    """Switch Ray's messages about the deaths of workers and nodes on or off.
+
+    Ray prints them on standard output, which is for results, and has no public switch.
+    """
     module = ray._private.worker
     if hasattr(module, "_worker_logs_enabled"):
         module._worker_logs_enabled = on

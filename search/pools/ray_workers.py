@@ -1,4 +1,4 @@
-"""The workers of a RayPool: they come up when the cluster has room, and restart when they die."""
+"""The workers of a RayPool: they are started when the cluster has room, and restarted when they die."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import ray
@@ -17,99 +17,113 @@ from ray.exceptions import ActorUnavailableError, OutOfMemoryError, RayError, Ra
 from ..errors import SearchError
 from .ray_actor import Actor, Worker
 
-UP_SECONDS = 300.0  # without a worker: a cluster that starts machines on demand needs minutes
-LOOK_SECONDS = 2.0  # between looks at the cluster's size; one takes .3 ms
-PAUSE_SECONDS = 0.1  # before an actor that did not answer is asked again
+DOWN_SECONDS = 300.0  # longest time without any worker: a cluster that starts machines on demand needs minutes
+POLL_SECONDS = 2.0  # between two queries of the cluster's size, each of which takes 0.3 ms
+RETRY_SECONDS = 0.1  # before an actor that did not answer is pinged again
 SINGLE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
 
 
-class Crew:
-    """`count` workers of one CPU and `gpus` GPUs each; None for as many as the cluster has room for, now and later.
+class RayWorkers:
+    """The workers of one pool, each of which takes one CPU and `gpus` GPUs; iteration goes over all of them.
+
+    `count` is their number; None means as many as the cluster has room for, now and after nodes have joined.
 
     Raises:
-        SearchError: no worker can come up.
+        SearchError: there is no room for a single worker.
     """
 
-    def __init__(self, held: list[Any], count: int | None, gpus: float) -> None:
-        self._held, self._count, self._gpus = held, count, gpus
-        self._looked = -LOOK_SECONDS
+    def __init__(self, objective_ref: list[Any], count: int | None, gpus: float) -> None:
+        self._objective_ref, self._count, self._gpus = objective_ref, count, gpus
+        self._workers: list[Worker] = []
+        self._resized_at = -POLL_SECONDS
         self._down_since: float | None = None
         self._problem = ""
-        self.workers: list[Worker] = []
-        self.seconds = math.inf  # that the objective takes: about, and rather too high
+        self.seconds = math.inf  # estimated time of an evaluation, rather too high than too low; infinite if unknown
         _check_room(count, gpus)
+
+    def __iter__(self) -> Iterator[Worker]:
+        return iter(self._workers)
 
     @property
     def up(self) -> list[Worker]:
-        return [worker for worker in self.workers if worker.up]
+        """The workers that can evaluate now."""
+        return [worker for worker in self._workers if worker.up]
 
-    def await_first(self) -> None:
-        """Until one worker has loaded the objective."""
+    def wait_for_first(self) -> None:
+        """Wait until a worker has loaded the objective.
+
+        Raises:
+            SearchError: a worker cannot load the objective, or none has come up for too long.
+        """
         while not self.up:
-            hellos = self.tend()
-            if hellos:
-                self.hear(ray.wait(hellos, num_returns=1, timeout=LOOK_SECONDS)[0])
+            pings = self.poll()
+            if pings:
+                self.receive_pings(ray.wait(pings, num_returns=1, timeout=POLL_SECONDS)[0])
             else:
-                time.sleep(PAUSE_SECONDS)
+                time.sleep(RETRY_SECONDS)
             if self._problem:
                 raise SearchError(self._problem)
-            self.check()
+            self.check_alive()
 
-    def tend(self) -> list[Any]:
-        """Grow with the cluster and ask the silent again; returns the calls that wait for workers to come up."""
+    def poll(self) -> list[Any]:
+        """Add workers if the cluster has grown, ping those that are due, and return the references of all pings."""
         now = time.monotonic()
-        if now - self._looked >= LOOK_SECONDS and (self._count is None or not self.workers):
-            self._looked = now
-            for _ in range(len(self.workers), max(1, self._count or _room(self._gpus))):
-                self.workers.append(Worker(self._actor(), self._held))
-        for worker in self.workers:
-            if not worker.up and not worker.lost and worker.hello is None and now >= worker.greet_at:
-                worker.greet()
-        return [worker.hello for worker in self.workers if worker.hello is not None]
+        if now - self._resized_at >= POLL_SECONDS and (self._count is None or not self._workers):
+            self._resized_at = now
+            for _ in range(len(self._workers), max(1, self._count or _room(self._gpus))):
+                self._workers.append(Worker(self._start_actor(), self._objective_ref))
+        for worker in self._workers:
+            if not worker.up and not worker.unusable and worker.pending_ping is None and now >= worker.ping_at:
+                worker.ping()
+        return [worker.pending_ping for worker in self._workers if worker.pending_ping is not None]
 
-    def hear(self, ready: Iterable[Any]) -> None:
-        """Take the answers among the finished calls."""
+    def receive_pings(self, ready: Iterable[Any]) -> None:
+        """Read the answers to pings among the finished calls `ready`."""
         answered = set(ready)
-        for worker in [worker for worker in self.workers if worker.hello in answered]:
-            answer, worker.hello = worker.hello, None
+        for worker in [worker for worker in self._workers if worker.pending_ping in answered]:
+            answer, worker.pending_ping = worker.pending_ping, None
             try:
-                worker.node, life = ray.get(answer)
+                worker.node, incarnation = ray.get(answer)
             except RayError as error:
-                self._unanswered(worker, error)
+                self._handle_failed_ping(worker, error)
                 continue
-            if life == worker.life and worker.killed:
-                worker.greet()  # from before its end
+            if incarnation == worker.incarnation and worker.killed:
+                worker.ping()  # the answer was given before this incarnation was killed
             else:
-                worker.up, worker.life, worker.killed = True, life, False
+                worker.up, worker.incarnation, worker.killed = True, incarnation, False
 
-    def note(self, seconds: float) -> None:
-        """How long an evaluation took. A slow one among quick ones counts for long."""
+    def record_seconds(self, seconds: float) -> None:
+        """Update the estimate of an evaluation's time: it rises at once and falls by a moving average."""
         self.seconds = seconds if math.isinf(self.seconds) else max(seconds, 0.8 * self.seconds + 0.2 * seconds)
 
-    def check(self) -> None:
-        """Raise if there has been no worker for too long, or if none can come."""
+    def check_alive(self) -> None:
+        """Refuse to go on without workers.
+
+        Raises:
+            SearchError: no worker has been up for too long, or none of them can load the objective.
+        """
         if self.up:
             self._down_since = None
             return
-        if self.workers and all(worker.lost for worker in self.workers):
+        if self._workers and all(worker.unusable for worker in self._workers):
             raise SearchError(self._problem)
         now = time.monotonic()
         self._down_since = self._down_since or now
-        if now - self._down_since > UP_SECONDS:
+        if now - self._down_since > DOWN_SECONDS:
             raise SearchError(
-                f"no Ray worker has been up for {UP_SECONDS:g} seconds\n"
-                f"{len(self.workers)} wait for 1 CPU and {self._gpus:g} GPU each; {_free()}\n"
+                f"no Ray worker has been up for {DOWN_SECONDS:g} seconds\n"
+                f"{len(self._workers)} wait for 1 CPU and {self._gpus:g} GPU each; the cluster has {_cluster_size()}\n"
                 "add a node or end what else runs there, then resume; what was evaluated is kept"
             )
 
     def close(self) -> None:
         """End the workers."""
         if ray.is_initialized():
-            for worker in self.workers:
+            for worker in self._workers:
                 ray.kill(worker.actor)
-        self.workers = []
+        self._workers = []
 
-    def _actor(self) -> Any:
+    def _start_actor(self) -> Any:
         actor: Any = ray.remote(Actor).options(
             num_cpus=1,
             num_gpus=self._gpus,
@@ -119,81 +133,83 @@ class Crew:
         )
         return actor.remote()
 
-    def _unanswered(self, worker: Worker, error: RayError) -> None:
-        """It is restarting or waits for room; or it came up and is of no use."""
+    def _handle_failed_ping(self, worker: Worker, error: RayError) -> None:
+        """Ping the worker again later, or mark it as unusable if it runs but cannot load the objective."""
         if not isinstance(error, RayTaskError) and not getattr(error, "actor_init_failed", False):
-            passing = isinstance(error, ActorUnavailableError | OutOfMemoryError)
-            worker.greet_at = time.monotonic() + (PAUSE_SECONDS if passing else LOOK_SECONDS)
-            if not passing:  # Ray does not restart this one
-                worker.actor = self._actor()
+            restarting = isinstance(error, ActorUnavailableError | OutOfMemoryError)
+            worker.ping_at = time.monotonic() + (RETRY_SECONDS if restarting else POLL_SECONDS)
+            if not restarting:  # Ray does not restart this actor
+                worker.actor = self._start_actor()
             return
-        worker.lost = True
-        self._problem = _cannot_load(error)
+        worker.unusable = True
+        self._problem = _loading_problem(error)
         if self.up:
             warnings.warn(self._problem, stacklevel=2)
 
 
 def _check_room(count: int | None, gpus: float) -> None:
-    """Refuse what no worker fits into. Where some fit, the others wait for nodes to join."""
+    """Refuse workers of which not one fits. If some of them fit, the others wait for nodes to join."""
     if _room(gpus) >= 1:
         return
     wanted = f"{count or 'any'} workers of 1 CPU and {gpus:g} GPU"
     if _trial_bundles() is not None:
         raise SearchError(
             f"{wanted} do not fit into the placement group of this trial\n"
-            f"it has {_trial_bundles()}, of which the trial itself takes {_own()}\n"
+            f"it has {_trial_bundles()}, of which the trial itself takes {_assigned_resources()}\n"
             "reserve a bundle a worker: PlacementGroupFactory([{'CPU': 1}] + [{'CPU': 1}] * workers)"
         )
-    has = _cluster()
     raise SearchError(
         f"{wanted} do not fit into the Ray cluster, not even one\n"
-        f"it has {has.get('CPU', 0):g} CPUs and {has.get('GPU', 0):g} GPUs in all\n"
+        f"it has {_cluster_size()}\n"
         "add a node with room, or ask for a smaller share of a GPU"
     )
 
 
 def _room(gpus: float) -> int:
-    """How many workers fit where they would be placed: in the trial's placement group, or else in the cluster."""
+    """Number of workers that fit into the placement group of this trial, or into the cluster if there is none."""
     bundles = _trial_bundles()
     if bundles is None:
-        return _fit(_cluster(), gpus)
-    total = {kind: sum(bundle.get(kind, 0.0) for bundle in bundles) - _own().get(kind, 0.0) for kind in ("CPU", "GPU")}
-    return _fit(total, gpus)
+        return _workers_that_fit(_cluster_resources(), gpus)
+    own = _assigned_resources()
+    total = {kind: sum(bundle.get(kind, 0.0) for bundle in bundles) - own.get(kind, 0.0) for kind in ("CPU", "GPU")}
+    return _workers_that_fit(total, gpus)
 
 
-def _fit(has: dict[str, float], gpus: float) -> int:
-    cpus = int(has.get("CPU", 0))
-    return min(cpus, int(has.get("GPU", 0) / gpus + 1e-9)) if gpus else cpus
+def _workers_that_fit(resources: dict[str, float], gpus: float) -> int:
+    cpus = int(resources.get("CPU", 0))
+    return min(cpus, int(resources.get("GPU", 0) / gpus + 1e-9)) if gpus else cpus
 
 
-def _cluster() -> dict[str, float]:
+def _cluster_resources() -> dict[str, float]:
     return ray.cluster_resources()  # type: ignore[no-untyped-call]
 
 
+def _cluster_size() -> str:
+    resources = _cluster_resources()
+    return f"{resources.get('CPU', 0):g} CPUs and {resources.get('GPU', 0):g} GPUs in all"
+
+
 def _trial_bundles() -> list[dict[str, float]] | None:
-    """Of the placement group that this process's actors are placed in, as in a trial of Ray Tune; None without one."""
+    """Bundles of the placement group in which Ray places this process's actors, as in a trial of Ray Tune, or None."""
     group = ray.util.get_current_placement_group()
     captured = group is not None and ray.get_runtime_context().should_capture_child_tasks_in_placement_group
     return group.bundle_specs if captured else None
 
 
-def _own() -> dict[str, float]:
+def _assigned_resources() -> dict[str, float]:
+    """Resources that this process's own task or actor takes."""
     return ray.get_runtime_context().get_assigned_resources()
 
 
-def _free() -> str:
-    has = _cluster()
-    return f"the cluster has {has.get('CPU', 0):g} CPUs and {has.get('GPU', 0):g} GPUs in all"
-
-
 def _python_path() -> dict[str, str]:
-    """What this process can import beside its installed packages, the workers can import, too."""
+    """PYTHONPATH of the workers: they can import whatever this process can import besides installed packages."""
     installed = (sys.prefix, sys.base_prefix)
     own = [os.path.abspath(entry) for entry in sys.path if not entry.startswith(installed)]
     return {"PYTHONPATH": os.pathsep.join(own)}
 
 
-def _cannot_load(error: RayError) -> str:
+def _loading_problem(error: RayError) -> str:
+    """Message for a worker that cannot load the objective."""
     module = re.search(r"No module named '([^']+)'", str(error))
     if module is None:
         return (
@@ -209,5 +225,5 @@ def _cannot_load(error: RayError) -> str:
 
 
 def last_line(error: Exception) -> str:
-    """What an error says at its end."""
+    """The last line of an error's message: after a remote traceback, this is the error itself."""
     return str(error).strip().splitlines()[-1]

@@ -1,4 +1,4 @@
-"""Whether a folder is shared by all nodes of a Ray cluster: what one writes there, the others must see."""
+"""Check that all nodes of a Ray cluster share a folder: each must see the files that the others write there."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ..errors import SearchError
 
 
 def check_shared(folder: str | Path) -> None:
-    """Refuse a folder that a node of the cluster does not share with this process. Ray must be running.
+    """Refuse a folder that a node of the cluster does not share with this process; Ray must be running.
 
     Raises:
-        SearchError: names the node.
+        SearchError: a node does not share the folder; the message names the node.
     """
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
     token, folder = uuid.uuid4().hex, Path(folder).absolute()
@@ -25,20 +25,19 @@ def check_shared(folder: str | Path) -> None:
     marker.write_text(token)
     try:
         answers = [
-            _sees.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
-                str(marker), number
-            )
+            _answer_marker.options(
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            ).remote(str(marker), number)
             for number, node in enumerate(nodes)
         ]
-        for number, (node, said) in enumerate(zip(nodes, ray.get(answers), strict=True)):
+        for number, (node, error) in enumerate(zip(nodes, ray.get(answers), strict=True)):
             answer = marker.with_name(f"{marker.name}-{number}")
-            if said is None and answer.exists():
+            if error is None and answer.exists():
                 continue
-            where = "it" if said is None else "there"
             raise SearchError(
                 f"{folder} is not shared by all nodes of the Ray cluster\n"
                 f"node {node['NodeManagerHostname']} ({node['NodeManagerAddress']}): "
-                f"{said or f'what {where} wrote cannot be seen here'}\n"
+                f"{error or 'the file that it wrote cannot be seen here'}\n"
                 "use a folder on storage that all nodes mount under the same path, such as NFS"
             )
     finally:
@@ -47,8 +46,8 @@ def check_shared(folder: str | Path) -> None:
 
 
 @ray.remote(num_cpus=0)
-def _sees(marker: str, number: int) -> str | None:
-    """Read the marker and write an answer beside it; returns what went wrong."""
+def _answer_marker(marker: str, number: int) -> str | None:
+    """Read the marker and write an answer beside it; return the error, None if there was none."""
     try:
         Path(marker).read_text()
         Path(f"{marker}-{number}").write_text("")

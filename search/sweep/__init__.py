@@ -1,1 +1,1 @@
-"""Many searches as trials of Ray Tune."""
+"""Many searches, each of them a trial of Ray Tune."""

@@ -1,8 +1,8 @@
-"""Many searches as Ray Tune trials, each one whole search with resources of its own.
+"""Run many searches as Ray Tune trials: each is one whole search with resources of its own.
 
-Candidates are not trials: a trial costs Tune a tenth of a second, a candidate often less. What Tune keeps is who has
-finished. A trial must be able to go on from its own files, as `run_search` does from its history: then nothing is lost
-when Tune's own record is old or gone, because the trial is simply started again.
+Candidates are not trials: a trial costs Tune a tenth of a second, and a candidate often takes less. Tune only records
+which trials have finished. A trial must be able to go on from its own files, as `run_search` does from its history. Then
+nothing is lost when Tune's record is old or gone, because the trial is simply started again.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import shutil
 import sys
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,37 @@ import ray
 from ray import tune
 
 from ..errors import SearchError
-from ..pools.ray_map import hold
+from ..pools.ray_map import put_function
 from ..pools.ray_session import RaySession
 from ..pools.shared_folder import check_shared
-from ._tune import Outcome, SweepProgress, Trainable, Trial, Watch, aloud, loads, quiet
+from ._tune import (
+    CountTrials,
+    SweepProgress,
+    Trainable,
+    Trial,
+    TrialCounter,
+    TrialResult,
+    counting,
+    quiet,
+    read_report,
+    with_stdout,
+)
 
-DEATHS = 3  # of a trial's process or node, after which the trial itself is taken to be the cause
-_TUNE = "tune"  # Tune's own folder
-_SETTINGS = "settings.json"  # beside Tune's files
+# After this many deaths of its process or node a trial is run once more; if that dies, too, the trial has failed.
+DEATHS = 3
+_TUNE = "tune"  # name of Tune's own folder
+_SETTINGS = "settings.json"  # in Tune's folder
+
+
+@dataclass(frozen=True)
+class TrialResources:
+    """Resources of one trial: one CPU for itself, and one for each of the `workers` Ray actors that it starts.
+
+    `gpus` is the share of a GPU for each worker, or for the trial itself if it has no workers.
+    """
+
+    workers: int = 0
+    gpus: float = 0.0
 
 
 def run_trials(
@@ -35,46 +59,45 @@ def run_trials(
     trials: Mapping[str, dict[str, Any]],
     folder: str | Path,
     *,
-    workers: int = 0,
-    gpus: float = 0.0,
+    resources: TrialResources = TrialResources(),
     parallel: int | None = None,
     address: str | None = None,
     resume: bool = False,
-    report: Callable[[SweepProgress], None] | None = None,
-) -> dict[str, Outcome]:
-    """Run `trial` on the parameters of every name in `trials`, as many at a time as there is room for.
+    on_progress: Callable[[SweepProgress], None] | None = None,
+) -> dict[str, TrialResult]:
+    """Run `trial` with the parameters of every name in `trials`; return the results by name, in the same order.
 
-    A trial has one CPU for itself, and one for each of `workers` Ray actors that it starts. A trial whose process or
-    node dies is run again elsewhere; one that raises is not, and does not stop the others.
+    As many trials run at a time as the cluster has room for. A trial whose process or node dies is run again elsewhere.
+    One that raises an exception is not run again, and does not stop the others.
 
     Args:
-        folder: where Tune's record is kept; on a cluster of several nodes it must be storage that all of them share.
-        gpus: the share of a GPU of each worker, or of the trial itself where it has none.
-        parallel: how many trials may run at once.
+        folder: where Tune's record is kept; on a cluster of several nodes it must be on storage that all of them share.
+        resources: that each trial takes.
+        parallel: most trials at a time; None means no limit but the room in the cluster.
         address: of a Ray cluster to join.
-        resume: go on with what is in `folder`. Trials that gave a result are not run again; all others are, from the
-            start, because each has its own files to go on from.
-        report: called when one of its numbers has changed.
+        resume: continue the sweep in `folder`. Trials that have a result are not run again; all others are started again
+            and go on from their own files.
+        on_progress: called whenever one of the numbers of trials has changed.
 
     Raises:
-        SearchError: the trial cannot be sent, the cluster is too small for one, or does not share `folder`.
+        SearchError: the trial cannot be sent, the cluster is too small for one trial, or does not share `folder`.
     """
     folder = Path(folder).absolute()
     folder.mkdir(parents=True, exist_ok=True)
-    heard = None if report is None else aloud(report, sys.stdout)
+    printing = None if on_progress is None else with_stdout(on_progress, sys.stdout)
     with RaySession() as session, quiet():
-        session.start(1 + workers, address)
-        _check_room(workers, gpus)
+        session.start(1 + resources.workers, address)
+        _check_room(resources)
         check_shared(folder)
-        run = _Run(trial, trials, folder, _bundles(workers, gpus), parallel, heard)
-        outcomes = run.restored() if resume else {}
-        missing = [name for name in trials if name not in outcomes]
-        outcomes |= run.fresh(missing, outcomes) if missing else {}
-        return {name: outcomes[name] for name in trials}
+        sweep = _Sweep(trial, trials, folder, _bundles(resources), parallel, printing)
+        results = sweep.restore() if resume else {}
+        missing = [name for name in trials if name not in results]
+        results |= sweep.run(missing, results) if missing else {}
+        return {name: results[name] for name in trials}
 
 
-class _Run:
-    """One call of `run_trials`."""
+class _Sweep:
+    """The state of one call of `run_trials`."""
 
     def __init__(
         self,
@@ -83,41 +106,41 @@ class _Run:
         folder: Path,
         bundles: list[dict[str, float]],
         parallel: int | None,
-        report: Callable[[SweepProgress], None] | None,
+        on_progress: Callable[[SweepProgress], None] | None,
     ) -> None:
-        self._folder, self._parallel, self._report, self._total = folder, parallel, report, len(trials)
+        self._folder, self._parallel, self._on_progress, self._total = folder, parallel, on_progress, len(trials)
         self._session = uuid.uuid4().hex
-        self._held = hold(trial)  # kept as long as it is needed
-        started = tune.with_parameters(
+        self._trial_ref = put_function(trial)  # Ray deletes the function when nothing refers to it any more
+        with_trials = tune.with_parameters(
             Trainable,
-            held=self._held,
+            trial_ref=self._trial_ref,
             trials=dict(trials),
             session=self._session,
             cwd=os.getcwd(),
             paths=list(sys.path),
         )
-        # A record keeps these, so it cannot be gone on with under others.
+        # Tune's record contains these settings, so that it can only be continued with the same ones.
         self._settings = json.dumps({"bundles": bundles, "parallel": parallel})
-        self._trainable = tune.with_resources(started, tune.PlacementGroupFactory(bundles, strategy="PACK"))
+        self._trainable = tune.with_resources(with_trials, tune.PlacementGroupFactory(bundles, strategy="PACK"))
 
-    def restored(self) -> dict[str, Outcome]:
-        """What Tune's record has to say, once Tune has run what is unfinished in it.
+    def restore(self) -> dict[str, TrialResult]:
+        """Let Tune run the unfinished trials of its record, and return the results that the record then has.
 
-        A trial that raised in an earlier session is left out: its cause may be mended. So is one that the record, which
-        is written every ten seconds, is too young to hold.
+        Two kinds of trials are left out: those that failed in an earlier session, because the cause may have been
+        removed, and those that the record does not hold because Tune writes it only every ten seconds.
         """
         path, settings = str(self._folder / _TUNE), self._folder / _TUNE / _SETTINGS
         if not settings.exists() or settings.read_text() != self._settings or not tune.Tuner.can_restore(path):
             return {}
         try:
-            # Restarted, not resumed: Tune has no checkpoints here, a trial goes on from files of its own.
+            # Restarted, not resumed: there are no checkpoints of Tune, because a trial goes on from its own files.
             tuner = tune.Tuner.restore(path, self._trainable, resume_unfinished=True, restart_errored=True)
             return self._fit(tuner, {})
-        except Exception:  # noqa: BLE001 - a record torn by a crash; it only saves time, all trials are run again instead
+        except Exception:  # noqa: BLE001 - the record is damaged; it only saves time, so all trials are run again
             return {}
 
-    def fresh(self, names: list[str], before: dict[str, Outcome]) -> dict[str, Outcome]:
-        """Run the trials of these names under a new record."""
+    def run(self, names: list[str], earlier: dict[str, TrialResult]) -> dict[str, TrialResult]:
+        """Run the named trials under a new record; `earlier` has the results of the others."""
         shutil.rmtree(self._folder / _TUNE, ignore_errors=True)
         (self._folder / _TUNE).mkdir()
         (self._folder / _TUNE / _SETTINGS).write_text(self._settings)
@@ -126,7 +149,7 @@ class _Run:
             param_space={"name": tune.grid_search(names)},
             tune_config=tune.TuneConfig(
                 max_concurrent_trials=self._parallel,
-                reuse_actors=True,  # a new process imports for seconds
+                reuse_actors=True,  # a new process spends seconds on imports
                 trial_dirname_creator=_dirname,
             ),
             run_config=tune.RunConfig(
@@ -134,47 +157,58 @@ class _Run:
                 storage_path=str(self._folder),
                 failure_config=tune.FailureConfig(max_failures=DEATHS),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),  # a trial has files of its own
-                callbacks=[Watch()],
+                callbacks=[CountTrials()],
                 verbose=0,
             ),
         )
-        return self._fit(tuner, before)
+        return self._fit(tuner, earlier)
 
-    def _fit(self, tuner: Any, before: dict[str, Outcome]) -> dict[str, Outcome]:
-        Watch.begin(self._report, self._total, before)
-        outcomes = {}
-        for one in tuner.fit():
-            said = one.metrics or {}
+    def _fit(self, tuner: Any, earlier: dict[str, TrialResult]) -> dict[str, TrialResult]:
+        """Run Tune, and return the results of its trials except those that failed in an earlier session."""
+        with counting(TrialCounter(self._on_progress, self._total, earlier)):
+            fitted = tuner.fit()
+        results = {}
+        for one in fitted:
+            report = one.metrics or {}
             name = one.config["name"]
             if one.error is not None:
-                outcomes[name] = Outcome(None, _death(name, one.error))
-            elif "outcome" in said and (not said["failed"] or said["session"] == self._session):
-                outcomes[name] = loads(said["outcome"])
-        return outcomes
+                results[name] = TrialResult(None, _death_message(name, one.error))
+            elif "outcome" in report and (not report["failed"] or report["session"] == self._session):
+                results[name] = read_report(report)
+        return results
 
 
-def _check_room(workers: int, gpus: float) -> None:
-    has: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    cpus, shares = 1 + workers, max(1, workers) * gpus
-    if has.get("CPU", 0) < cpus or has.get("GPU", 0) < shares:
+def _check_room(resources: TrialResources) -> None:
+    """Refuse a trial that does not fit into the cluster.
+
+    Raises:
+        SearchError: the cluster has too few CPUs or GPUs for one trial.
+    """
+    cluster: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    cpus, gpus = 1 + resources.workers, max(1, resources.workers) * resources.gpus
+    if cluster.get("CPU", 0) < cpus or cluster.get("GPU", 0) < gpus:
         raise SearchError(
-            f"a trial of {cpus} CPUs and {shares:g} GPUs does not fit into the Ray cluster\n"
-            f"it has {has.get('CPU', 0):g} CPUs and {has.get('GPU', 0):g} GPUs in all\n"
+            f"a trial of {cpus} CPUs and {gpus:g} GPUs does not fit into the Ray cluster\n"
+            f"it has {cluster.get('CPU', 0):g} CPUs and {cluster.get('GPU', 0):g} GPUs in all\n"
             "ask for fewer workers, or a smaller share of a GPU"
         )
 
 
-def _bundles(workers: int, gpus: float) -> list[dict[str, float]]:
-    """The trial's own bundle first, then one for each of its workers: Ray puts what a trial starts into these."""
-    share = {"GPU": gpus} if gpus else {}
-    return [{"CPU": 1.0} | (share if workers == 0 else {}), *({"CPU": 1.0} | share for _ in range(workers))]
+def _bundles(resources: TrialResources) -> list[dict[str, float]]:
+    """Bundles of a trial's placement group: that of the trial, then one for each of its workers.
+
+    Ray places the actors that a trial starts into these bundles.
+    """
+    gpu = {"GPU": resources.gpus} if resources.gpus else {}
+    own = {"CPU": 1.0} | (gpu if resources.workers == 0 else {})
+    return [own, *({"CPU": 1.0} | gpu for _ in range(resources.workers))]
 
 
 def _dirname(trial: Any) -> str:
     return str(trial.trial_id)
 
 
-def _death(name: str, error: BaseException) -> str:
+def _death_message(name: str, error: BaseException) -> str:
     reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return (
         f"the process of {name} died {DEATHS + 1} times\n"

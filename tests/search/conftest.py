@@ -1,4 +1,4 @@
-"""A toy problem."""
+"""Seeds, an objective, and a reader of histories for the tests of the search."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def seeds() -> Callable[..., Population]:
 
 @pytest.fixture
 def quadratic() -> Callable[[int], Callable[[np.ndarray], float]]:
-    """An ill-conditioned bowl whose minimum lies off the seeds' centre."""
+    """An ill-conditioned quadratic whose minimum lies off the seeds' centre."""
 
     def make(dim: int) -> Callable[[np.ndarray], float]:
         target = np.random.default_rng(99).normal(size=dim) * 0.5
@@ -40,7 +40,7 @@ def quadratic() -> Callable[[int], Callable[[np.ndarray], float]]:
 
 @pytest.fixture
 def timeless() -> Callable[[Path], list[dict[str, Any]]]:
-    """The lines of a history without their times."""
+    """A reader that returns the lines of a history without their times."""
 
     def read(path: Path) -> list[dict[str, Any]]:
         lines = [json.loads(line) for line in path.read_text().splitlines()]

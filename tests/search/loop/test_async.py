@@ -1,4 +1,4 @@
-"""`mode: async`: no barrier between batches, and a resume that knows the order of asks and tells."""
+"""`mode: async`: no worker waits for a batch, and a resumed search repeats the order of asks and tells."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ ASYNC = SearchSettings(batch=6, seed=3, mode="async", budget=Budget(evaluations=
 
 
 class Shuffled(LocalPool):
-    """Finishes what runs at once in a drawn order, as workers of different speed do."""
+    """Finishes three evaluations at a time in a random order, as workers of different speed do."""
 
     size = 3
 
-    def completed(self, tasks, ahead=0):
-        rng, running, numbered = np.random.default_rng(8), [], iter(enumerate(tasks))
+    def completed(self, requests, ahead=0):
+        rng, running, numbered = np.random.default_rng(8), [], iter(enumerate(requests))
         while True:
             while len(running) < self.size and (one := next(numbered, None)) is not None:
                 running.append(one)
             if not running:
                 return
-            number, task = running.pop(rng.integers(len(running)))
-            yield number, next(super().completed([task]))[1]
+            number, request = running.pop(rng.integers(len(running)))
+            yield number, next(super().completed([request]))[1]
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_out_of_order_and_resumed(optimizer, tmp_path, seeds, quadratic):
-    """Cut anywhere, a history is replayed: what was asked and not recorded is asked again, with the same coordinates."""
+    """A history that is cut anywhere is replayed: unrecorded candidates are evaluated again at the same coordinates."""
     path = tmp_path / "history.jsonl"
     settings = replace(ASYNC, optimizer=optimizer)
     whole = run_search(quadratic(6), seeds(), settings, history_path=path, key="net", pool=Shuffled(quadratic(6)))
@@ -68,7 +68,7 @@ def test_budgets(tmp_path, seeds, quadratic):
     assert run("seconds", evaluations=None, seconds=0.3).stopped_by == "seconds"
 
 
-def test_a_slow_candidate_holds_up_nobody(ray_cluster, tmp_path, seeds, quadratic, timeless):
+def test_no_worker_waits_for_a_slow_candidate(ray_cluster, tmp_path, seeds, quadratic, timeless):
     objective, first = quadratic(6), tmp_path / "first"
 
     def once_slow(vector: np.ndarray) -> float:
@@ -83,5 +83,5 @@ def test_a_slow_candidate_holds_up_nobody(ray_cluster, tmp_path, seeds, quadrati
     finally:
         pool.close()
     order = [line["candidate"] for line in timeless(tmp_path / "h.jsonl")[1:]]
-    slow = next(place for place, number in enumerate(order) if place > number)
+    slow = next(position for position, number in enumerate(order) if position > number)
     assert order[slow] < 8 and slow > order[slow] + 20

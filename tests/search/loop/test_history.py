@@ -1,4 +1,4 @@
-"""The record of a run on disk."""
+"""The history of a search on disk."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_other_files_are_refused(tmp_path, line: str | None, message: str):
     filled(path)
     lines = path.read_text().splitlines()
     path.write_text("\n".join([*lines, lines[2] if line is None else line]) + "\n")
-    for _ in range(2):  # the refusal gives the lock back
+    for _ in range(2):  # a refusal releases the lock
         with pytest.raises(SearchError) as caught:
             History(path, "net")
         assert message in str(caught.value)

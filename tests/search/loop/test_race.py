@@ -1,4 +1,4 @@
-"""Racing: what is looked at, what is told, what it costs, and that nothing of it depends on breaks."""
+"""Racing: the looks, the told losses, the costs, and a resume that changes none of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LOSS = st.none() | st.floats(-100, 100)
 
 
 class Noisy:
-    """A bowl seen through examples: each adds its own shift of the minimum, so that a share misleads a little."""
+    """A quadratic as the mean over examples, each of which shifts the minimum, so that a share misleads a little."""
 
     def __init__(self, dim: int, examples: int = 64) -> None:
         self.shifts = 0.3 * np.random.default_rng(5).normal(size=(examples, dim))
@@ -36,7 +36,7 @@ class Noisy:
 
 
 def play(count: int, rungs: tuple[float, ...], losses: dict[float, list[float | None]]) -> tuple[list, list]:
-    """Run a race on given losses of each share; returns its looks and what is told."""
+    """Run a race on the given losses for each share; return its looks and the told losses."""
     looks = race(count, rungs)
     look = next(looks)
     seen = []
@@ -52,7 +52,7 @@ def test_the_worse_half_drops_out_and_keeps_its_order():
     losses = {0.25: [5.0, 1.0, 4.0, 2.0, 3.0], 0.5: [0, 1.5, 0, 1.0, 2.5], 1.0: [0, 10.0, 0, 20.0, 0]}
     looks, told = play(5, (0.25, 0.5), losses)
     assert looks == [([0, 1, 2, 3, 4], 0.25, 0.25), ([1, 3, 4], 0.5, 0.25), ([1, 3], 1.0, 0.5)]
-    # 4 was 1.0 behind the worst that stayed at the second look; 2 and 0 were 1 and 2 behind at the first.
+    # At the second look row 4 was 1.0 behind the worst that stayed; at the first, rows 2 and 0 were 1 and 2 behind.
     assert told == [23.0, 10.0, 22.0, 20.0, 21.0]
 
 
@@ -64,7 +64,7 @@ def test_the_told_values_keep_the_ranks(three):
     for rows, share, _ in looks:
         if share == 1.0:
             assert [told[row] for row in rows] == [losses[1.0][row] for row in rows]
-    # Whoever drops out is told no less than anyone that outlived it, and the order of its last look is kept.
+    # A candidate that drops out is told no less than any that went further, and the order of its last look is kept.
     for (rows, share, _), (stay, _, _) in zip(looks, looks[1:], strict=False):
         gone = [row for row in rows if row not in stay and told[row] is not None]
         best_gone = min((told[row] for row in gone), default=math.inf)
@@ -89,7 +89,7 @@ def test_a_race_in_a_search(tmp_path, seeds, timeless):
     assert [(line["share"], line["cost"]) for line in batch] == [(0.25, 0.25)] * 8 + [(0.5, 0.25)] * 4 + [
         (1.0, 0.5)
     ] * 2
-    # Each look after the first goes on from the one before, and the loss of the last is that of all examples.
+    # Each look after the first continues the one before, and the loss of the last is that on all examples.
     assert all(carried == (share in (0.5, 1.0)) for share, carried in objective.looks[11:])
     assert (
         found.best_loss == objective(found.best_vector) == min(line["loss"] for line in lines if line["share"] == 1.0)
@@ -100,7 +100,7 @@ def test_a_race_in_a_search(tmp_path, seeds, timeless):
 
 
 def test_breaks_in_a_race(tmp_path, seeds, timeless):
-    """What a look hands on is lost at a break, and computed again."""
+    """What a look carries to the next is lost when a search is broken off, and is computed again."""
     run_search(Noisy(6), seeds(), settings(), history_path=tmp_path / "whole.jsonl", key="net")
     for total in (5, 13, 15, 16, 17, 31, 60):
         run_search(Noisy(6), seeds(), settings(total), history_path=tmp_path / "broken.jsonl", key="net")

@@ -10,11 +10,14 @@ import pytest
 from search import OPTIMIZERS, Budget, SearchSettings, TooManyFailures, run_search
 
 DIM = 8
-HERE, THERE = np.full(DIM, -0.5), np.full(DIM, 0.5)  # at a distance of the root of 8
+HERE, THERE = np.full(DIM, -0.5), np.full(DIM, 0.5)  # their distance is the root of 8
 
 
 def two_bowls(vector: np.ndarray) -> tuple[float, dict[str, float]]:
-    """Minima at HERE and THERE; the front is the line between them, where the roots of both add up to their distance."""
+    """Two quadratics with minima at HERE and THERE.
+
+    The front is the line between the minima, on which the square roots of both losses add up to their distance.
+    """
     return float(((vector - HERE) ** 2).sum()), {"other": float(((vector - THERE) ** 2).sum()), "unused": 1.0}
 
 
@@ -30,7 +33,7 @@ def test_the_front(optimizer, tmp_path, seeds, timeless):
     values = np.array([point.values for point in found.front])
     assert len(values) >= 5
     assert all(np.array_equal(two_bowls(point.vector)[0], point.values[0]) for point in found.front)
-    # No point of the history covers one of the front.
+    # No recorded point dominates a point of the front.
     recorded = np.array([line["values"] for line in timeless(path)[1:]])
     assert not any(((recorded <= v).all(1) & (recorded < v).any(1)).any() for v in values)
     near = np.sqrt(values).sum(axis=1)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from search import Population, SearchError, make_space
 
 
-def sheet(dim: int, rank: int, count: int, rng: int = 0) -> Population:
-    """Seeds on a plane of `rank` dimensions."""
+def in_subspace(dim: int, rank: int, count: int, rng: int = 0) -> Population:
+    """Seeds in a random affine subspace of `rank` dimensions."""
     draw = np.random.default_rng(rng)
     return Population(draw.normal(size=(count, rank)) @ draw.normal(size=(rank, dim)) + 3.0, ["drawn"] * count)
 
@@ -54,20 +54,20 @@ def test_seeds_have_unit_spread(name: str):
 
 
 def test_auto_takes_components_where_they_generalise():
-    on_sheet = make_space("auto", sheet(dim=200, rank=4, count=20))
-    assert (on_sheet.name, on_sheet.dim) == ("pca", 4)
-    assert on_sheet.reason == "components of one half of the seeds explain 100% of the other half"
+    low_rank = make_space("auto", in_subspace(dim=200, rank=4, count=20))
+    assert (low_rank.name, low_rank.dim) == ("pca", 4)
+    assert low_rank.reason == "components of one half of the seeds explain 100% of the other half"
     everywhere = make_space("auto", Population(np.random.default_rng(0).normal(size=(20, 200)), ["drawn"] * 20))
     assert (everywhere.name, everywhere.dim) == ("std", 200)
-    assert make_space("auto", sheet(200, 2, count=5)).name == "std"
+    assert make_space("auto", in_subspace(200, 2, count=5)).name == "std"
     filled = make_space("auto", Population(np.random.default_rng(0).normal(size=(40, 16)), ["drawn"] * 40))
     assert filled.name == "std"
     assert filled.reason == "the seeds fill more than half of the coordinates: components would leave nothing out"
 
 
 def test_pca_bounds_its_components():
-    assert make_space("pca", sheet(dim=80, rank=60, count=70)).dim == 32
-    assert make_space("pca", sheet(dim=80, rank=60, count=70), max_dim=9).dim == 9
+    assert make_space("pca", in_subspace(dim=80, rank=60, count=70)).dim == 32
+    assert make_space("pca", in_subspace(dim=80, rank=60, count=70), max_dim=9).dim == 9
 
 
 def test_centre_is_the_weighted_better_half():
@@ -78,7 +78,7 @@ def test_centre_is_the_weighted_better_half():
     assert make_space("identity", population, [None] * 6).centre == pytest.approx(population.mean())
 
 
-def test_a_still_coordinate_may_move():
+def test_a_coordinate_without_spread_may_move():
     population = Population(np.array([[0.0, 7.0], [2.0, 7.0]]), ["a", "b"])
     assert make_space("std", population).basis == pytest.approx([np.sqrt(2), 0.1])
     assert make_space("pca", Population(np.ones((3, 4)), ["a", "b", "c"])).reason.startswith(
@@ -103,7 +103,7 @@ def test_bad_populations_are_refused(vectors: np.ndarray, origins: list[str], me
 
 def test_unknown_space_and_bad_file(tmp_path):
     with pytest.raises(SearchError, match=r"unknown space 'pcs'\n.*identity, std, pca, auto\ndid you mean: pca"):
-        make_space("pcs", sheet(3, 2, 4))
+        make_space("pcs", in_subspace(3, 2, 4))
     path = tmp_path / "seeds.safetensors"
     path.write_bytes(b"not tensors")
     with pytest.raises(SearchError, match="is not a saved population"):

@@ -27,7 +27,7 @@ def test_the_best_are_given_back(space, tmp_path, seeds, quadratic):
     assert again.best_seed_loss <= found.best_loss
 
 
-def test_of_a_search_that_is_cut_short(tmp_path, seeds, quadratic):
+def test_the_best_of_an_unfinished_search(tmp_path, seeds, quadratic):
     path = tmp_path / "history.jsonl"
     run_search(quadratic(6), seeds(), replace(SETTINGS, budget=Budget(evaluations=4)), history_path=path, key="net")
     assert len(best_of(path, "net", seeds(), 9)) == 4

@@ -1,4 +1,4 @@
-"""Optimizers on their own: determinism, use of the seeds, several objectives, any order of tells, and what is refused."""
+"""Optimizers without a search loop: determinism, use of seeds, several objectives, order of tells, refusals."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_deterministic_from_its_seed_alone(name: str):
 
 @pytest.mark.parametrize("name", ["DE", "TwoPointsDE", "PSO", "OnePlusOne"])
 def test_seeds_are_used(name: str):
-    """Good seeds far from the origin draw the search to them, which its own draws would never reach."""
+    """Good seeds far from the origin attract the search; draws around the origin would never get there."""
     seeds = [(row + 100.0, sphere(row)) for row in np.random.default_rng(0).normal(size=(40, 5))]
     optimizer = make_optimizer(name, 5, batch=BATCH, seed=0, seeds=seeds)
     asked = []
@@ -60,7 +60,7 @@ def test_seeds_are_used(name: str):
 @pytest.mark.parametrize("name", ["CMA", "DiagonalCMA"])
 @pytest.mark.parametrize("loss", [lambda u: 0.0, lambda u: 1e300 * float(u @ u), lambda u: float(u[0])])
 def test_cma_never_restarts(name: str, loss):
-    """Flat, huge and unbounded losses are where pycma would stop and Nevergrad begin anew."""
+    """With flat, huge and unbounded losses pycma would stop, and Nevergrad would start it anew."""
     assert np.isfinite(trace(name, 3, 150, loss=loss)).all()
 
 
@@ -85,7 +85,7 @@ def test_refused_before_anything_is_evaluated():
         check_optimizer("DiagonalCMA", dim=1)
     with pytest.raises(SearchError, match="0 objectives\n.*\nset objectives to 1"):
         check_optimizer("CMA", objectives=0)
-    check_optimizer("NGOpt", dim=2)  # not known yet: the batch
+    check_optimizer("NGOpt", dim=2)  # cannot be refused yet, because the batch is not known
     for name in OPTIMIZERS:
         check_optimizer(name, dim=16, batch=12, objectives=3)
 
@@ -96,7 +96,7 @@ def test_ngopt_is_the_algorithm_that_it_chooses():
 
 
 def test_step_by_dimension():
-    """0.3 is what the measured defaults of 16 coordinates rest on."""
+    """The defaults that were measured in 16 coordinates rest on a step of 0.3."""
     assert [default_sigma("CMA", dim) for dim in (2, 16, 32, 64, 512, 9999)] == [0.3, 0.3, 0.3, 0.2125, 0.1, 0.1]
     assert default_sigma("OnePlusOne", 16) == 0.2
 
@@ -104,7 +104,7 @@ def test_step_by_dimension():
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("dim", [16, 64])
 def test_beats_the_best_seed_and_its_own_random_start(name: str, dim: int):
-    """By a tenth, on an ill-conditioned bowl whose best seed is the mean of all."""
+    """The best loss is a tenth lower, on an ill-conditioned quadratic whose best seed is the mean of all."""
     draw = np.random.default_rng(dim)
     optimum, weights = draw.normal(size=dim), 1.0 / np.arange(1, dim + 1)
     rows = 0.3 * (optimum + 0.5 * draw.normal(size=dim) + draw.normal(size=(40, dim)))
@@ -129,7 +129,7 @@ def test_beats_the_best_seed_and_its_own_random_start(name: str, dim: int):
 
 
 def shuffled_trace(name: str, dim: int, ahead: int, order: int, objectives: int = 1) -> np.ndarray:
-    """What is asked when `ahead` candidates are always pending, told in an order drawn from `order`."""
+    """Return what is asked while `ahead` candidates are pending, told in a random order of the seed `order`."""
     goals = two_bowls(dim)
     seeds = [(row, goals(row)) for row, _ in drawn_seeds(dim)] if objectives > 1 else drawn_seeds(dim)
     loss = goals if objectives > 1 else sphere
@@ -139,7 +139,7 @@ def shuffled_trace(name: str, dim: int, ahead: int, order: int, objectives: int 
         pending.append(optimizer.ask())
         asked.append(pending[-1])
         if len(pending) > ahead:
-            # At times many are told at once, so that a population of CMA ends without a question since the last.
+            # At times many are told at once, so that a population of CMA ends without an ask since the last one.
             for _ in range(1 if draw.random() < 0.9 else ahead):
                 coordinates = pending.pop(int(draw.integers(len(pending))))
                 optimizer.tell(coordinates, loss(coordinates))
@@ -148,7 +148,7 @@ def shuffled_trace(name: str, dim: int, ahead: int, order: int, objectives: int 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_told_in_any_order(name: str):
-    """Also when questions run ahead of the losses by more than two populations."""
+    """The candidates are deterministic even if asks run ahead of tells by more than two populations."""
     np.random.seed(1)
     first = shuffled_trace(name, 12, ahead=30, order=0)
     np.random.seed(2)
@@ -176,7 +176,7 @@ def two_bowls(dim: int, count: int = 2):
     centres = np.random.default_rng(5).normal(size=(count, dim)) * 0.5
 
     def losses(coordinates: np.ndarray) -> tuple[float, ...]:
-        # In other units each: the search must not care.
+        # Each loss is in another unit, which must not matter.
         return tuple(float(10.0**k * ((coordinates - c) ** 2).sum()) for k, c in enumerate(centres))
 
     return losses
@@ -184,7 +184,7 @@ def two_bowls(dim: int, count: int = 2):
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_several_objectives(name: str):
-    """A wider front than that of the seeds, and than that of Nevergrad's own draws at equal evaluations."""
+    """The front covers more than that of the seeds, and than random search by Nevergrad at equal evaluations."""
     losses, dim = two_bowls(8), 8
     seeds = [(row, losses(row)) for row in np.random.default_rng(1).normal(size=(20, dim))]
     known = np.array([values for _, values in seeds])
@@ -229,7 +229,7 @@ def test_seeds_with_another_number_of_losses():
         ("None", r"shape \(\)"),
     ],
 )
-def test_your_own_wrong_answer(tmp_path, monkeypatch, answer: str, what: str):
+def test_wrong_coordinates_of_an_imported_optimizer(tmp_path, monkeypatch, answer: str, what: str):
     name = f"wrong_{len(answer)}"
     (tmp_path / f"{name}.py").write_text(
         f"class Wrong:\n    def ask(self): return {answer}\n    def tell(self, coordinates, loss): pass\n"
@@ -246,7 +246,7 @@ def test_your_own_wrong_answer(tmp_path, monkeypatch, answer: str, what: str):
         make_optimizer(f"{name}:deaf", 4, batch=2, seed=0)
 
 
-def test_your_own(tmp_path, monkeypatch):
+def test_an_imported_optimizer(tmp_path, monkeypatch):
     (tmp_path / "still.py").write_text(
         "import numpy as np\n"
         "class Still:\n"

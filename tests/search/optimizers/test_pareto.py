@@ -1,4 +1,4 @@
-"""Fronts, ranks, knees and volumes."""
+"""Pareto fronts, ranks, knees and hypervolumes."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ def test_the_front_is_what_nothing_beats(values: np.ndarray):
 @settings(max_examples=60, deadline=None)
 @given(TABLES)
 def test_ranks_peel_fronts(values: np.ndarray):
-    rank, left = ranks(values), np.arange(len(values))
+    rank, remaining = ranks(values), np.arange(len(values))
     for number in range(rank.max() + 1):
-        front = nondominated(values[left])
-        assert (rank[left[front]] == number).all()
-        left = left[~front]
-    assert not len(left)
+        front = nondominated(values[remaining])
+        assert (rank[remaining[front]] == number).all()
+        remaining = remaining[~front]
+    assert not len(remaining)
 
 
 @settings(max_examples=60, deadline=None)

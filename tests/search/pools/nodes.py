@@ -1,7 +1,7 @@
-"""A real Ray cluster of several nodes on this machine: each node is a process group of its own, which can be killed.
+"""A real Ray cluster of several nodes on this machine. Each node is a session of processes that can be killed.
 
-Nothing here touches the Ray of the test's own process: a test's driver that joins these nodes runs in a process of its
-own, through `Nodes.drive`.
+The Ray of the test process is not touched: a driver that joins the nodes runs in a process of its own, started by
+`Nodes.drive`.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ ENDED = signal.SIGKILL
 
 
 class Nodes:
-    """The nodes of one cluster, the head first. Ends them, and their folders, at the end of the `with` block.
+    """The nodes of one cluster, the head first. The `with` block ends them and removes their folders.
 
-    `address` is where a driver joins. `environ` is what a driver needs in its environment: the token, among others.
-    A killed node keeps its place in the list, so that the numbers of the others stay.
+    A driver joins at `address` and needs `environ` in its environment, which holds the token, among others. The other
+    nodes keep their numbers when a node is killed.
 
     Example:
         with Nodes(count=2, cpus=1) as nodes:
@@ -43,7 +43,9 @@ class Nodes:
         self.environ: dict[str, str] = {}
 
     def __enter__(self) -> Self:
-        self._folder = Path(tempfile.mkdtemp(prefix="n", dir="/tmp"))  # short: a socket's path has 107 characters
+        self._folder = Path(
+            tempfile.mkdtemp(prefix="n", dir="/tmp")
+        )  # a short path: that of a socket has at most 107 characters
         self.address = f"127.0.0.1:{free_port()}"
         self.environ = {
             "RAY_ADDRESS": self.address,
@@ -51,7 +53,7 @@ class Nodes:
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
             "RAY_USAGE_STATS_ENABLED": "0",
             "OMP_NUM_THREADS": "1",
-            "RAY_health_check_period_ms": "500",  # a killed node is noticed in two seconds, not in half a minute
+            "RAY_health_check_period_ms": "500",  # so a killed node is noticed after two seconds instead of 30
             "RAY_health_check_timeout_ms": "1000",
             "RAY_health_check_failure_threshold": "3",
         }
@@ -64,7 +66,7 @@ class Nodes:
         return self
 
     def add(self, cpus: int | None = None) -> int:
-        """Start one more node and wait until it is up; returns its number. Number 0 is the head."""
+        """Start one more node, wait until it is up, and return its number. Number 0 is the head."""
         number = len(self._nodes)
         temp = self._folder / str(number)
         temp.mkdir()
@@ -79,7 +81,7 @@ class Nodes:
             f"--object-store-memory={100 * 2**20}", "--disable-usage-stats",
         ]  # fmt: skip
         environ = self._environ()
-        del environ["RAY_ADDRESS"]  # else the head takes itself for a joining node
+        del environ["RAY_ADDRESS"]  # with it, the head would try to join a cluster
         log = temp / "out"
         with log.open("wb") as out:
             node = subprocess.Popen(command, env=environ, stdout=out, stderr=subprocess.STDOUT, start_new_session=True)
@@ -92,28 +94,28 @@ class Nodes:
         return number
 
     def kill(self, number: int) -> None:
-        """End a node with all its processes, at once and without a word, as a power cut would."""
+        """Kill all processes of a node at once, as a power cut would."""
         node = self._nodes[number]
         for group in _groups_of_session(node.pid):
             os.killpg(group, ENDED)
         node.wait()
 
     def drive(self, source: str, *arguments: str, timeout: float = 120.0) -> str:
-        """Run Python `source` in a new process that would join this cluster; returns what it printed.
+        """Run Python `source` as a driver in a new process; return what it printed.
 
         Raises:
-            AssertionError: it failed; the message has its standard error.
+            AssertionError: the driver failed; the message is its standard error.
         """
         driver = self.driver(source, *arguments)
         try:
-            said, complaint = driver.communicate(timeout=timeout)
+            out, error = driver.communicate(timeout=timeout)
         finally:
             driver.kill()
-        assert driver.returncode == 0, complaint
-        return said
+        assert driver.returncode == 0, error
+        return out
 
     def driver(self, source: str, *arguments: str) -> subprocess.Popen[str]:
-        """The same, going on in the background, with pipes for its input and output."""
+        """Start Python `source` as a driver in a new process, with pipes for its input, output and errors."""
         command = [sys.executable, "-c", source, *arguments]
         return subprocess.Popen(
             command,
@@ -134,20 +136,20 @@ class Nodes:
 
 
 def free_port() -> int:
-    """A port of the loopback that nothing listens at."""
+    """Return a port of the loopback interface at which nothing listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 def _groups_of_session(session: int) -> set[int]:
-    """The process groups of a session: Ray puts its workers into groups of their own, and they must go, too."""
+    """Return the process groups of a session: Ray puts workers into groups of their own, which must end, too."""
     found = set()
     for process in Path("/proc").iterdir():
         if process.name.isdigit():
             try:
                 after_name = (process / "stat").read_text().rpartition(")")[2].split()
-            except OSError:  # it has ended meanwhile
+            except OSError:  # the process has ended in the meantime
                 continue
             if int(after_name[3]) == session:
                 found.add(int(after_name[2]))

@@ -1,4 +1,4 @@
-"""A search across two nodes, one of which dies, and a third that joins; and who is let in."""
+"""A search across two nodes, of which one dies and a third joins; and the token that a driver needs to join."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def search(pool, objective, on_evaluation):
     lines = [json.loads(line) for line in open(path)]
     return [line for line in lines if "loss" in line]
 
-pool = RayPool(objective, None)  # RAY_ADDRESS says where
+pool = RayPool(objective, None)  # joins the cluster at RAY_ADDRESS
 while pool.size < 2:
     list(pool.completed([]))
     time.sleep(0.1)
-    list(pool.completed(__import__("search").pool.Task(np.zeros(4)) for _ in range(2)))
+    list(pool.completed(__import__("search").pool.Request(np.zeros(4)) for _ in range(2)))
 records = search(pool, None, watch)
 pool.close()
 local = search(LocalPool(quick), None, None)
@@ -81,47 +81,47 @@ def test_a_node_dies_and_another_joins(nodes: Nodes):
     driver = nodes.driver(DRIVER)
     assert driver.stdin is not None and driver.stdout is not None and driver.stderr is not None
     try:
-        said = []
+        printed = []
         for line in driver.stdout:
             if line == "KILL\n":
                 nodes.kill(1)
             elif line == "ADD\n":
                 nodes.add()
             else:
-                said.append(line)
+                printed.append(line)
                 continue
             driver.stdin.write("\n")
             driver.stdin.flush()
-        assert len(said) == 1, (said, driver.stderr.read())  # nothing of Ray's own on standard output
+        assert len(printed) == 1, (printed, driver.stderr.read())  # Ray has printed nothing on standard output
     finally:
         driver.kill()
         driver.wait()
-    result = json.loads(said[0])
+    result = json.loads(printed[0])
     assert (result["errors"], result["same"], result["evaluations"]) == ([], True, 360)
     first, last = set(result["nodes"][:60]), set(result["nodes"][-60:])
     assert len(first) == len(last) == 2
-    assert len(first & last) == 1  # the head
+    assert len(first & last) == 1  # only the head was there from the beginning to the end
     assert result["sizes"][59] == 2 and 1 in result["sizes"] and result["sizes"][-1] == 2
 
 
-def test_only_those_with_the_token_are_let_in():
+def test_a_driver_needs_the_token_to_join():
     with Nodes(count=1) as nodes:
         assert nodes.drive(JOINING, nodes.address) == "joined\n"
         del nodes.environ["RAY_ADDRESS"]
         nodes.environ["RAY_AUTH_TOKEN"] = "0" * 64
-        nodes.environ["RAY_NUM_REDIS_GET_RETRIES"] = "2"  # seconds, about
-        said = nodes.drive(JOINING, nodes.address).splitlines()
-        assert said == [
+        nodes.environ["RAY_NUM_REDIS_GET_RETRIES"] = "2"  # about as many seconds
+        printed = nodes.drive(JOINING, nodes.address).splitlines()
+        assert printed == [
             f"something answers at {nodes.address}, but Ray could not join it",
             "no token, or not the cluster's token, was sent",
             "set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN to what `ray get-auth-token` prints "
             "on the cluster's head node",
         ]
         nodes.environ["RAY_AUTH_MODE"] = "disabled"
-        said = nodes.drive(JOINING, nodes.address).splitlines()
-        assert said[1] == "RAY_AUTH_MODE is disabled, so no token was sent"
-        said = nodes.drive(JOINING, "127.0.0.1:1").splitlines()
-        assert said == [
+        printed = nodes.drive(JOINING, nodes.address).splitlines()
+        assert printed[1] == "RAY_AUTH_MODE is disabled, so no token was sent"
+        printed = nodes.drive(JOINING, "127.0.0.1:1").splitlines()
+        assert printed == [
             "there is no Ray cluster at 127.0.0.1:1",
             "[Errno 111] Connection refused",
             "start one with `ray start --head`, or leave the address out to use this machine",

@@ -1,4 +1,4 @@
-"""Twenty SIGKILLs at random moments of one search, of workers and of the driver, leave the history of an undisturbed run."""
+"""A search whose workers and driver are killed twenty times ends with the history of an undisturbed one."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ if __name__ == "__main__":
 
 
 def kill_one(pids: Path, rng: random.Random) -> bool:
-    """Kill a worker; False where none has shown itself, or the chosen one was a killed driver's and has ended."""
+    """Kill a worker. Return False if none is known, or if the chosen one has ended with its killed driver."""
     known = sorted(int(pid.name) for pid in pids.iterdir())
     if not known:
         return False
@@ -63,7 +63,7 @@ def test_twenty_kills(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, timeless)
     script.write_text(DRIVER)
     pids.mkdir()
     rng = random.Random(20)
-    # Spread over the run, so that none comes when it is over; a third of them hit the driver.
+    # The kills are spread over the run, so that none comes after its end; a third of them hit the driver.
     moments = sorted(rng.sample(range(15, EVALUATIONS - 20), KILLS))
     victims = ["driver"] * 6 + ["worker"] * (KILLS - 6)
     rng.shuffle(victims)

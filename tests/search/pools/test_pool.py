@@ -5,36 +5,33 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-import sys
 import threading
 import time
-import types
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import ray
+from ray_pools import all_up, numbers, opened
 
-from search import LocalPool, RayPool, SearchError
+from search import LocalPool, SearchError
 from search.pools.many import evaluate_many
-from search.pools.pool import Evaluation, Task, evaluate, in_order
+from search.pools.pool import Evaluation, Request, evaluate, in_order
 
 
-def moody(vector: np.ndarray) -> float | tuple[float, dict[str, float]]:
-    """Fails in every way that the first coordinate asks for."""
-    mood = int(vector[0])
-    if mood == 1:
+def failing(vector: np.ndarray) -> float | tuple[float, dict[str, float]]:
+    """The first coordinate chooses the kind of failure: 1 raises, 2 to 4 return NaN or infinity, others succeed."""
+    kind = int(vector[0])
+    if kind == 1:
         raise ValueError("no such network")
-    if mood in (2, 3, 4):
-        return (0.0, float("nan"), float("inf"), -float("inf"))[mood - 1]
+    if kind in (2, 3, 4):
+        return (0.0, float("nan"), float("inf"), -float("inf"))[kind - 1]
     vector += 1.0
     return float(vector.sum()), {"accuracy": 0.25}
 
 
-MOODS = [np.array([float(mood), 1.0]) for mood in range(6)]
+KINDS = [np.array([float(kind), 1.0]) for kind in range(6)]
 EXPECTED = [
     (3.0, None),
     (None, "ValueError: no such network"),
@@ -46,7 +43,7 @@ EXPECTED = [
 
 
 class Grouped:
-    """The sum, and how many were evaluated at once. A vector that begins with 7 spoils its whole group."""
+    """`many` returns sums, with the size of the group as a metric. A vector that begins with 7 makes its group fail."""
 
     def __call__(self, vector: np.ndarray) -> float:
         return -1.0
@@ -60,38 +57,16 @@ class Grouped:
         return [(float(row.sum()), {"rows": float(len(vectors)), "of": float(vectors.sum())}) for row in vectors]
 
 
-@contextmanager
-def opened(*arguments: Any, **named: Any) -> Iterator[RayPool]:
-    pool = RayPool(*arguments, **named)
-    try:
-        yield pool
-    finally:
-        pool.close()
-
-
-def numbers(*values: float) -> list[np.ndarray]:
-    return [np.array([value]) for value in values]
-
-
-def all_up(pool: RayPool, size: int) -> None:
-    """Workers come up while a pool is in use."""
-    until = time.monotonic() + 30.0
-    while pool.size < size and time.monotonic() < until:
-        evaluate(pool, numbers(0.0))
-        time.sleep(0.05)
-    assert pool.size == size
-
-
 def test_local_failures_are_recorded():
-    done = evaluate(LocalPool(moody), MOODS)
+    done = evaluate(LocalPool(failing), KINDS)
     assert [(one.loss, one.error) for one in done] == EXPECTED
     assert done[0].metrics == {"accuracy": 0.25}
-    assert MOODS[0].tolist() == [0.0, 1.0]  # the objective works on a copy
+    assert KINDS[0].tolist() == [0.0, 1.0]  # the objective works on a copy
     assert evaluate(LocalPool(lambda v: "worst"), [np.zeros(1)])[0].error.startswith("ValueError: could not convert")
 
 
 def test_one_thread_while_evaluating():
-    import torch  # not above: workers import this file
+    import torch  # not at the top of the file, because workers import this file
 
     before = torch.get_num_threads()
     torch.set_num_threads(2)
@@ -112,23 +87,23 @@ def test_interrupt_is_not_a_failure():
 
 def test_groups_are_padded_and_a_bad_one_fails_alone():
     vectors = numbers(1.0, 2.0, 3.0, 7.0, 5.0)
-    tasks = [Task(vector) for vector in vectors]
-    first, second, third, bad, last = evaluate_many(Grouped(), tasks, at_once=3)
+    requests = [Request(vector) for vector in vectors]
+    first, second, third, bad, last = evaluate_many(Grouped(), requests, at_once=3)
     assert [first.loss, second.loss, third.loss] == [1.0, 2.0, 3.0]
     assert first.metrics == {"rows": 3.0, "of": 6.0}
     assert (bad.loss, bad.error) == (None, "ValueError: a bad one")
     assert (last.loss, last.metrics) == (5.0, {"rows": 3.0, "of": 15.0})
-    alone = evaluate_many(Grouped(), tasks[:1], at_once=3)[0]
+    alone = evaluate_many(Grouped(), requests[:1], at_once=3)[0]
     assert (alone.loss, alone.metrics) == (1.0, {"rows": 3.0, "of": 3.0})
-    look = evaluate_many(Grouped(), [tasks[0], Task(vectors[1], share=0.25), tasks[2]], at_once=3)
+    look = evaluate_many(Grouped(), [requests[0], Request(vectors[1], share=0.25), requests[2]], at_once=3)
     assert [one.loss for one in look] == [1.0, 0.25, 3.0] and look[1].carry == "carried"
-    assert [one.loss for one in evaluate_many(Grouped(), tasks, at_once=1)] == [-1.0] * 5
+    assert [one.loss for one in evaluate_many(Grouped(), requests, at_once=1)] == [-1.0] * 5
 
 
 def test_a_group_with_too_few_results():
     objective = Grouped()
     objective.many = lambda vectors: [1.0]  # type: ignore[method-assign]
-    done = evaluate_many(objective, [Task(np.zeros(1))] * 2, at_once=2)
+    done = evaluate_many(objective, [Request(np.zeros(1))] * 2, at_once=2)
     assert [one.error for one in done] == ["ValueError: many() returned 1 results for 2 vectors"] * 2
 
 
@@ -140,45 +115,45 @@ def test_ray_pool(ray_cluster, tmp_path: Path):
             killed_once.touch()
             os.kill(os.getpid(), signal.SIGKILL)
         if vector[0] == 8.0:
-            time.sleep(0.3)  # finished after its successors
-        return moody(vector)
+            time.sleep(0.3)  # finishes after its successors
+        return failing(vector)
 
-    with opened(objective, workers=2, at_once=4) as pool:  # without `many`, the group means nothing
+    with opened(objective, workers=2, at_once=4) as pool:  # without `many`, `at_once` has no effect
         all_up(pool, 2)
-        assert [(one.loss, one.error) for one in evaluate(pool, MOODS)] == EXPECTED
-        vectors = [np.array([mood, 0.0]) for mood in (8.0, 9.0, 10.0, 11.0, 12.0)]
-        finished = list(pool.completed([Task(vector) for vector in vectors], ahead=0))
+        assert [(one.loss, one.error) for one in evaluate(pool, KINDS)] == EXPECTED
+        vectors = [np.array([kind, 0.0]) for kind in (8.0, 9.0, 10.0, 11.0, 12.0)]
+        finished = list(pool.completed([Request(vector) for vector in vectors], ahead=0))
         assert [number for number, _ in finished][-1] == 0
         assert {number: one.loss for number, one in finished} == dict(enumerate([10.0, 11.0, 12.0, 13.0, 14.0]))
-        vectors = [np.array([mood, 0.0]) for mood in (8.0, 9.0, 7.0, 10.0, 11.0)]
+        vectors = [np.array([kind, 0.0]) for kind in (8.0, 9.0, 7.0, 10.0, 11.0)]
         assert [one.loss for one in evaluate(pool, vectors)] == [10.0, 11.0, 9.0, 12.0, 13.0]
-        stream = in_order(pool, [Task(vector) for vector in vectors])
+        stream = in_order(pool, [Request(vector) for vector in vectors])
         assert next(stream).loss == 10.0
-        stream.close()  # calls of an abandoned stream do not reach the next
+        stream.close()  # results of a closed stream do not reach the next one
         assert [one.loss for one in evaluate(pool, vectors[::-1])] == [13.0, 12.0, 9.0, 11.0, 10.0]
     with pytest.raises(SearchError, match="^the Ray pool is closed\n.*\nmake a new one$"):
         evaluate(pool, vectors)
 
 
 @pytest.mark.parametrize("ahead", [0, 1])
-def test_tasks_are_taken_when_there_is_room(ray_cluster, ahead: int):
-    """An endless iterator that reacts to what was given out."""
+def test_requests_are_taken_when_there_is_room(ray_cluster, ahead: int):
+    """The iterator of requests is endless and depends on the evaluations that were yielded."""
     given: list[float] = []
     taken = 0
 
-    def tasks() -> Iterator[Task]:
+    def requests() -> Iterator[Request]:
         nonlocal taken
         for taken in itertools.count(1):
             assert taken - len(given) <= pool.size * (1 + ahead)
-            yield Task(np.array([float(sum(given) == 0.0)]))
+            yield Request(np.array([float(sum(given) == 0.0)]))
 
     with opened(lambda vector: float(vector[0]), workers=2) as pool:
         all_up(pool, 2)
-        stream = pool.completed(tasks(), ahead=ahead)
+        stream = pool.completed(requests(), ahead=ahead)
         for _ in range(50):
             given.append(next(stream)[1].loss)
         stream.close()
-        assert 1.0 <= sum(given) <= 2 * (1 + ahead)  # as many as were out when the first came back
+        assert 1.0 <= sum(given) <= 2 * (1 + ahead)  # requests that had been sent when the first evaluation came back
         assert list(pool.completed(iter([]))) == []
 
 
@@ -199,9 +174,9 @@ def test_others_go_on_while_a_worker_restarts(ray_cluster, tmp_path: Path):
     dead_from = killed_once.stat().st_mtime
     at = sorted(one.metrics["at"] for one in done)
     processes = [one.metrics["process"] for one in sorted(done, key=lambda one: one.metrics["at"])]
-    assert len(set(processes)) <= 3  # the two, and the one that came after
-    came = next((one for one, process in zip(at, processes, strict=True) if process == processes[-1]), at[-1])
-    assert came > dead_from
+    assert len(set(processes)) <= 3  # the two first workers, and the one that replaced the dead one
+    replaced_at = next((one for one, process in zip(at, processes, strict=True) if process == processes[-1]), at[-1])
+    assert replaced_at > dead_from
     assert max(np.diff([one for one in at if one > dead_from])) < 0.5  # a restart takes a second or two
 
 
@@ -227,11 +202,11 @@ def test_timeout(ray_cluster):
         done = evaluate(pool, numbers(0.0, 1.0, 2.0, 3.0, 4.0))
         assert [one.loss for one in done] == [0.0, None, 2.0, 3.0, 4.0]
         assert (done[1].error, 0.5 <= done[1].seconds < 1.0) == ("timed out after 0.5 s", True)
-        stream = pool.completed([Task(vector) for vector in numbers(0.0, 5.0)])
+        stream = pool.completed([Request(vector) for vector in numbers(0.0, 5.0)])
         next(stream)
-        time.sleep(1.0)  # the caller's own time does not count
+        time.sleep(1.0)  # the time that the caller takes does not count
         assert next(stream)[1].loss is not None
-        all_up(pool, 2)  # the killed one is back
+        all_up(pool, 2)  # the killed worker has been restarted
 
 
 def test_lack_of_memory_is_tried_again(ray_cluster, tmp_path: Path):
@@ -251,7 +226,7 @@ def test_lack_of_memory_is_tried_again(ray_cluster, tmp_path: Path):
 
 def test_groups_in_workers(ray_cluster):
     vectors = numbers(1.0, 2.0, 3.0, 7.0, 5.0, 6.0, 8.0)
-    expected = evaluate_many(Grouped(), [Task(vector) for vector in vectors], at_once=4)
+    expected = evaluate_many(Grouped(), [Request(vector) for vector in vectors], at_once=4)
     here = evaluate(LocalPool(Grouped(), at_once=4), vectors)
     assert [(one.loss, one.metrics, one.error) for one in here] == [
         (one.loss, one.metrics, one.error) for one in expected
@@ -261,12 +236,12 @@ def test_groups_in_workers(ray_cluster):
         assert [(one.loss, one.metrics, one.error) for one in done] == [
             (one.loss, one.metrics, one.error) for one in expected
         ]
-        look = list(in_order(pool, [Task(vectors[0], share=0.5), Task(vectors[1])]))
+        look = list(in_order(pool, [Request(vectors[0], share=0.5), Request(vectors[1])]))
         assert [(one.loss, one.carry) for one in look] == [(0.5, "carried"), (2.0, None)]
 
 
-def test_quick_tasks_travel_together(ray_cluster):
-    """Same results, in a fraction of the time."""
+def test_quick_evaluations_share_calls(ray_cluster):
+    """The results are the same, in a fraction of the time."""
 
     def objective(vector: np.ndarray) -> float:
         if vector[0] == 700.0 and not np.isnan(vector).any():
@@ -281,10 +256,10 @@ def test_quick_tasks_travel_together(ray_cluster):
         done = evaluate(pool, vectors)
         seconds = (time.perf_counter() - begun) / len(vectors)
     assert [one.loss for one in done] == [None if number == 700 else float(number) for number in range(1500)]
-    assert seconds < 0.002  # about .1 ms where nothing else runs
+    assert seconds < 0.002  # about 0.1 ms on an idle machine
 
 
-def test_a_result_that_cannot_travel(ray_cluster):
+def test_a_result_that_cannot_be_pickled(ray_cluster):
     class Carrying:
         def __call__(self, vector: np.ndarray) -> float:
             return 0.0
@@ -293,118 +268,9 @@ def test_a_result_that_cannot_travel(ray_cluster):
             return 1.0, {}, threading.Lock() if vector[0] else None
 
     with opened(Carrying(), workers=1) as pool:
-        done = list(in_order(pool, [Task(vector, share=0.5) for vector in numbers(0.0, 1.0, 0.0)]))
+        done = list(in_order(pool, [Request(vector, share=0.5) for vector in numbers(0.0, 1.0, 0.0)]))
     assert [one.loss for one in done] == [1.0, None, 1.0]
     assert done[1].error is not None and done[1].error.startswith("the worker could not evaluate: ")
-
-
-def test_in_a_placement_group(ray_cluster):
-    """As in a trial of Ray Tune: the workers are placed with the trial, in what it has reserved."""
-
-    @ray.remote(num_cpus=1)
-    def trial(*asked: int | None) -> list[Any]:
-        said: list[Any] = []
-        for workers in asked:
-            try:
-                with opened(lambda vector: float(vector[0]), workers=workers) as pool:
-                    said.append(([one.loss for one in evaluate(pool, numbers(1.0, 2.0))], pool.size))
-            except SearchError as error:
-                said.append(str(error))
-        return said
-
-    def run(bundles: list[dict[str, float]], *asked: int | None) -> list[Any]:
-        group = ray.util.placement_group(bundles)
-        placed = ray.util.scheduling_strategies.PlacementGroupSchedulingStrategy(
-            group, placement_group_bundle_index=0, placement_group_capture_child_tasks=True
-        )
-        try:
-            found = {"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}}  # it must import this file
-            return ray.get(trial.options(scheduling_strategy=placed, runtime_env=found).remote(*asked), timeout=60)
-        finally:
-            ray.util.remove_placement_group(group)
-
-    assert run([{"CPU": 1}, {"CPU": 1}], 3, None) == [([1.0, 2.0], 1)] * 2
-    assert run([{"CPU": 1}], 3) == [
-        "3 workers of 1 CPU and 0 GPU do not fit into the placement group of this trial\n"
-        "it has [{'CPU': 1.0}], of which the trial itself takes {'CPU': 1.0}\n"
-        "reserve a bundle a worker: PlacementGroupFactory([{'CPU': 1}] + [{'CPU': 1}] * workers)"
-    ]
-
-
-def test_more_workers_than_room(ray_cluster):
-    with opened(lambda vector: float(vector[0]), workers=5) as pool:
-        all_up(pool, 2)  # the others wait for nodes to join
-        assert [one.loss for one in evaluate(pool, numbers(1.0, 2.0, 3.0))] == [1.0, 2.0, 3.0]
-    with opened(lambda vector: float(vector[0]), workers=None) as pool:
-        all_up(pool, 2)
-
-
-def refusal(*arguments: Any, **named: Any) -> str:
-    with pytest.raises(SearchError) as refused:
-        RayPool(*arguments, **named)
-    message = str(refused.value)
-    assert len(message.splitlines()) == 3
-    return message
-
-
-def test_ray_pool_refusals(ray_cluster, monkeypatch: pytest.MonkeyPatch):
-    assert refusal(moody, workers=0) == (
-        "a Ray pool of 0 workers\nat least one must evaluate\nuse LocalPool to evaluate in this process"
-    )
-    assert refusal(moody, 1, timeout=0.0) == (
-        "a Ray pool with a timeout of 0 seconds\nno candidate could be evaluated\n"
-        "give the seconds that one candidate may take, or None for no limit"
-    )
-    assert refusal(moody, 1, attempts=0) == (
-        "a Ray pool with 0 attempts and 1 candidates at once\nboth count from 1\nleave them out for the defaults"
-    )
-    assert refusal(moody, 2, gpus=0.5) == (
-        "2 workers of 1 CPU and 0.5 GPU do not fit into the Ray cluster, not even one\n"
-        "it has 2 CPUs and 0 GPUs in all\nadd a node with room, or ask for a smaller share of a GPU"
-    )
-    lock = threading.Lock()
-    assert (
-        refusal(lambda vector: float(lock.locked()), workers=1).splitlines()[0].endswith("cannot be sent to a worker")
-    )
-    monkeypatch.setitem(sys.modules, "ghost", types.ModuleType("ghost"))
-    exec("def objective(vector): return 0.0", sys.modules["ghost"].__dict__)
-    assert refusal(sys.modules["ghost"].objective, 1) == (
-        "a worker could not load the objective\nthere is no module 'ghost' on its node\n"
-        "install its package on every node, or ship it with the job's runtime environment (working_dir or py_modules)"
-    )
-    assert refusal(Unloadable(), 1) == (
-        "a worker could not load the objective\nRuntimeError: no such file\n"
-        "it must be able to come up in a new process on every node: see the whole error in the worker's log"
-    )
-
-
-class Unloadable:
-    def __call__(self, vector: np.ndarray) -> float:
-        return 0.0
-
-    def __setstate__(self, state: Any) -> None:
-        raise RuntimeError("no such file")
-
-    def __getstate__(self) -> Any:
-        return {"a": 1}
-
-
-def test_no_worker_for_long(ray_cluster, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("search.pools.ray_workers.UP_SECONDS", 1.0)
-
-    @ray.remote(num_cpus=2)
-    class Hog:
-        def ping(self) -> None:
-            pass
-
-    hog = Hog.remote()
-    ray.get(hog.ping.remote())
-    assert refusal(moody, 1) == (
-        "no Ray worker has been up for 1 seconds\n"
-        "1 wait for 1 CPU and 0 GPU each; the cluster has 2 CPUs and 0 GPUs in all\n"
-        "add a node or end what else runs there, then resume; what was evaluated is kept"
-    )
-    ray.kill(hog)
 
 
 def test_evaluations_are_not_shared():

@@ -1,4 +1,4 @@
-"""Trials on Ray Tune, and a map over Ray tasks: failures stay with their trial, deaths do not count, nothing runs twice."""
+"""Trials on Ray Tune, and a map over Ray tasks: failures, deaths, resumed sweeps and refusals."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ import ray
 
 from search import RunLocked, SearchError
 from search.pools.ray_map import ray_map
-from search.sweep.sweep import Outcome, SweepProgress, run_trials
+from search.sweep.sweep import SweepProgress, TrialResources, TrialResult, run_trials
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
 def trial(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Leaves a line in its log each time, and does what `kind` asks for."""
+    """Append a line to a log at each run, then succeed, fail, die or wait as `kind` asks for."""
     log = Path(parameters["log"])
     with log.open("a") as file:
         file.write("begun\n")
     times, kind = len(log.read_text().splitlines()), parameters["kind"]
     give_up = time.monotonic() + 60
     while "meets" in parameters and not Path(parameters["meets"]).exists() and time.monotonic() < give_up:
-        time.sleep(0.2)  # until the other one is at work, too
+        time.sleep(0.2)  # until the other trial has begun, too
     time.sleep(0.5 if "meets" in parameters else 0)
     if kind == "dies" or (kind == "dies once" and times == 1):
         os.kill(os.getpid(), signal.SIGKILL)
@@ -57,15 +57,15 @@ def test_a_failure_stays_with_its_trial_and_resume_runs_only_that_one(
     some = trials(tmp_path, "fine", "raises once", "dies once", "locked once", "refuses", "not JSON", "good")
     some["fine"]["meets"], some["raises once"]["meets"] = some["raises once"]["log"], some["fine"]["log"]
     seen: list[SweepProgress] = []
-    out = run_trials(trial, some, tmp_path / "sweep", report=seen.append)
+    out = run_trials(trial, some, tmp_path / "sweep", on_progress=seen.append)
     assert list(out) == list(some)
-    assert out["fine"] == Outcome({"times": 1, "where": os.getcwd(), "threads": "1"}, None)
+    assert out["fine"] == TrialResult({"times": 1, "where": os.getcwd(), "threads": "1"}, None)
     assert out["raises once"].result is None
     assert str(out["raises once"].error).splitlines()[0] == "ValueError: no such network"
     assert "test_sweep_trials.py" in str(out["raises once"].error), "the traceback of an unexpected error is kept"
     assert out["dies once"].result is not None and out["dies once"].result["times"] == 2
     assert out["locked once"].result is not None and out["locked once"].result["times"] == 2
-    assert out["refuses"] == Outcome(None, "what\nwhy\nwhat to do")
+    assert out["refuses"] == TrialResult(None, "what\nwhy\nwhat to do")
     assert "not JSON serializable" in str(out["not JSON"].error)
     assert [runs(tmp_path, kind) for kind in some] == [1, 1, 2, 2, 1, 1, 1]
     assert seen[-1] == SweepProgress(done=7, total=7, failed=3, running=0)
@@ -73,7 +73,7 @@ def test_a_failure_stays_with_its_trial_and_resume_runs_only_that_one(
     assert capfd.readouterr().out == ""
     assert not Path("~/ray_results").expanduser().exists()
 
-    again = run_trials(trial, some, tmp_path / "sweep", resume=True, report=seen.append)
+    again = run_trials(trial, some, tmp_path / "sweep", resume=True, on_progress=seen.append)
     assert {name: again[name] for name in ("fine", "dies once", "good")} == {
         name: out[name] for name in ("fine", "dies once", "good")
     }
@@ -82,16 +82,16 @@ def test_a_failure_stays_with_its_trial_and_resume_runs_only_that_one(
     assert seen[-1] == SweepProgress(done=7, total=7, failed=2, running=0)
 
 
-def test_tunes_record_may_be_old_other_torn_or_gone(tmp_path: Path) -> None:
+def test_tunes_record_may_be_old_of_other_settings_damaged_or_gone(tmp_path: Path) -> None:
     sweep = tmp_path / "sweep"
     some = trials(tmp_path, "fine", "good")
 
     def times(**options: Any) -> list[int]:
         out = run_trials(trial, some, sweep, resume=True, **options)
-        return [outcome.result["times"] for outcome in out.values() if outcome.result is not None]
+        return [one.result["times"] for one in out.values() if one.result is not None]
 
     run_trials(trial, trials(tmp_path, "fine"), sweep)
-    assert times() == [1, 1], "only what it does not hold is run"
+    assert times() == [1, 1], "only trials that the record does not hold are run"
     assert times(parallel=1) == [2, 2]
     for file in (sweep / "tune").iterdir():
         if file.is_file() and file.name != "settings.json":
@@ -110,7 +110,7 @@ def test_a_trial_that_always_dies_is_given_up(tmp_path: Path) -> None:
 
 
 def actors_inside(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Where the trial is placed, and where an actor that it starts is."""
+    """Return the placement groups of the trial and of an actor that it starts."""
     from ray.util import get_current_placement_group
 
     class Worker:
@@ -122,23 +122,23 @@ def actors_inside(parameters: dict[str, Any]) -> dict[str, Any]:
     return {"trial": mine.id.hex(), "worker": ray.get(worker.place.remote()), "bundles": mine.bundle_specs}
 
 
-def test_what_a_trial_starts_takes_its_own_resources(tmp_path: Path) -> None:
-    """Two CPUs are all there is: two trials at once would leave no CPU for their workers."""
-    out = run_trials(actors_inside, {"a": {}, "b": {}}, tmp_path, workers=1)
-    for outcome in out.values():
-        assert outcome.result is not None, outcome.error
-        assert outcome.result["trial"] == outcome.result["worker"]
-        assert outcome.result["bundles"] == [{"CPU": 1.0}, {"CPU": 1.0}]
+def test_actors_of_a_trial_take_its_resources(tmp_path: Path) -> None:
+    """The cluster has two CPUs: two trials at a time would leave none for their workers."""
+    out = run_trials(actors_inside, {"a": {}, "b": {}}, tmp_path, resources=TrialResources(workers=1))
+    for one in out.values():
+        assert one.result is not None, one.error
+        assert one.result["trial"] == one.result["worker"]
+        assert one.result["bundles"] == [{"CPU": 1.0}, {"CPU": 1.0}]
 
 
-def test_what_cannot_run_is_refused(tmp_path: Path) -> None:
+def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(SearchError) as error:
-        run_trials(trial, trials(tmp_path, "fine"), tmp_path, workers=400)
+        run_trials(trial, trials(tmp_path, "fine"), tmp_path, resources=TrialResources(workers=400))
     what, why, todo = str(error.value).splitlines()
     assert what == "a trial of 401 CPUs and 0 GPUs does not fit into the Ray cluster"
     assert why.startswith("it has 2 CPUs") and todo == "ask for fewer workers, or a smaller share of a GPU"
     with pytest.raises(SearchError, match="1 CPUs and 0.5 GPUs"):
-        run_trials(trial, trials(tmp_path, "fine"), tmp_path, gpus=0.5)
+        run_trials(trial, trials(tmp_path, "fine"), tmp_path, resources=TrialResources(gpus=0.5))
     lock = threading.Lock()
     with pytest.raises(SearchError, match="cannot be sent to a node"):
         run_trials(lambda parameters: {"lock": str(lock)}, trials(tmp_path, "fine"), tmp_path)
@@ -149,7 +149,7 @@ def square(number: int) -> tuple[int, str | None]:
 
 
 def hand_over(item: tuple[str, str]) -> str:
-    """Does what the second word asks for, once or always."""
+    """Succeed, die or raise as the second word of the item asks for, once or always."""
     log, kind = Path(item[0]), item[1]
     first = not log.exists()
     log.touch()
@@ -164,7 +164,7 @@ def test_ray_map_gives_results_in_order() -> None:
     assert ray_map(square, list(range(8))) == [(number**2, "1") for number in range(8)]
 
 
-def test_ray_map_computes_again_what_has_died_and_passes_on_what_was_raised(tmp_path: Path) -> None:
+def test_ray_map_retries_deaths_and_raises_exceptions(tmp_path: Path) -> None:
     items = [(str(tmp_path / "a"), "fine"), (str(tmp_path / "b"), "dies once")]
     assert ray_map(hand_over, items) == ["fine", "dies once"]
     with pytest.raises(KeyError, match="not that one"):
