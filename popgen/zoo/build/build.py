@@ -23,12 +23,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from popgen.configs.spec import ZooSpec
 from popgen.data.folder import data_folder
 from popgen.errors import BadInput, CannotResume
-from popgen.zoo.imports.spec import import_all, list_imports
-from popgen.zoo.imports.checkpoint import Foreign
 from popgen.zoo.build.trainer import Done, Job, Trainer
+from popgen.zoo.build.workers import train_on_ray
+from popgen.zoo.imports.checkpoint import Foreign
+from popgen.zoo.imports.spec import import_all, list_imports
 from popgen.zoo.store import Zoo
 from popgen.zoo.verify import find_damaged
-from popgen.zoo.build.workers import train_on_ray
 
 _FLUSH_SECONDS, _FLUSH_NETWORKS = 5.0, 32  # what a killed build loses at most
 

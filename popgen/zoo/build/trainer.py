@@ -49,9 +49,7 @@ class Trainer:
         data_dir: the folder of named data sets; None: POPGEN_DATA, else ./data.
     """
 
-    def __init__(
-        self, spec: ZooSpec, starts: dict[str, Tensor] | None = None, data_dir: str | None = None
-    ) -> None:
+    def __init__(self, spec: ZooSpec, starts: dict[str, Tensor] | None = None, data_dir: str | None = None) -> None:
         self.spec, self.data_dir = spec, data_dir
         if starts is not None:
             self.starts = starts
