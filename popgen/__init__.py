@@ -17,6 +17,7 @@ _PUBLIC = {
     "Generator": "popgen.generator",
     "Sampling": "popgen.api",
     "Sgd": "popgen.api",
+    "TrainingCompute": "popgen.api",
     "Zoo": "popgen.zoo",
     "build": "popgen.archs",
     "build_zoo": "popgen.zoo",

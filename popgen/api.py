@@ -17,7 +17,7 @@ from popgen.jobs.retrieve import Retrieved, retrieve
 from popgen.jobs.search import Found
 from popgen.jobs.search import search as _search
 from popgen.jobs.sweep import SweepRow, sweep
-from popgen.jobs.train import read_spec, train
+from popgen.jobs.train import TrainingCompute, read_spec, train
 
 __all__ = [
     "Compute",
@@ -30,6 +30,7 @@ __all__ = [
     "Sgd",
     "SweepConfig",
     "SweepRow",
+    "TrainingCompute",
     "encode",
     "generate",
     "load_sweep",

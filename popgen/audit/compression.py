@@ -89,7 +89,7 @@ def measure_compression(
     split: str = "val",
     *,
     held_out: bool | None = False,
-    refine: EncodeNew | None = None,
+    encode_new: EncodeNew | None = None,
     data_dir: str | None = None,
 ) -> Compression:
     """Measure a generator against a zoo, which need not be the one that it was trained on.
@@ -100,7 +100,7 @@ def measure_compression(
     Args:
         split: the split that networks are evaluated on; `test` is for benches and final tables.
         held_out: False compares the training checkpoints, True the held-out ones, None all of them.
-        refine: makes codes for checkpoints that the generator does not hold; None: its encoder does.
+        encode_new: computes codes of checkpoints that the generator does not hold; None: its encoder does.
         data_dir: the folder of named data sets; None: POPGEN_DATA, else ./data.
 
     Raises:
@@ -111,7 +111,8 @@ def measure_compression(
         raise unknown_name("split", split, SPLITS)
     chosen = comparable(generator, zoo, held_out)
     measured = {
-        arch: _measure_arch(generator, zoo, arch, records, split, refine, data_dir) for arch, records in chosen.items()
+        arch: _measure_arch(generator, zoo, arch, records, split, encode_new, data_dir)
+        for arch, records in chosen.items()
     }
     encoded = sum(one.encoded for one in measured.values())
     whole, decoding = generator_bytes(generator)
@@ -146,13 +147,13 @@ def _measure_arch(
     arch: str,
     records: list[Checkpoint],
     split: str,
-    refine: EncodeNew | None,
+    encode_new: EncodeNew | None,
     data_dir: str | None,
 ) -> _Measured:
     """Evaluate all checkpoints of an architecture in every form."""
     spec, weights = generator.spec(arch), zoo.matrix(records)
     parts = [getattr(load_data(record.data, data_dir), split) for record in records]
-    latents, residuals, encoded = _codes(generator, zoo, arch, records, weights, refine)
+    latents, residuals, encoded = _codes(generator, zoo, arch, records, weights, encode_new)
     small = quantise(spec, weights)
     networks = {
         "float16": weights.half().float(),
@@ -168,7 +169,7 @@ def _measure_arch(
 
 
 def _codes(
-    generator: Generator, zoo: Zoo, arch: str, records: list[Checkpoint], weights: Flat, refine: EncodeNew | None
+    generator: Generator, zoo: Zoo, arch: str, records: list[Checkpoint], weights: Flat, encode_new: EncodeNew | None
 ) -> tuple[Tensor, Tensor, int]:
     """Latents (n, k, d) and residual codes (n, r) of the checkpoints, and how many of them were encoded now."""
     held = {code.id: code.row for code in generator.records}
@@ -182,7 +183,9 @@ def _codes(
     if new:
         chosen = weights[new]
         latents[new] = (
-            generator.encode(arch, chosen) if refine is None else refine(arch, chosen, [records[i] for i in new])
+            generator.encode(arch, chosen)
+            if encode_new is None
+            else encode_new(arch, chosen, [records[i] for i in new])
         )
         residuals[new] = generator.residual(arch, chosen, latents[new])
     return latents, residuals, len(new)

@@ -27,7 +27,7 @@ def compression_command(
 ) -> None:
     """The size of GENERATOR beside its zoo as float32, float16 and int8 + zstd, and what each costs in accuracy.
 
-    Checkpoints that the generator does not hold are encoded for this, without refinement.
+    Checkpoints that the generator does not hold are encoded for this, without fitting the codes.
 
     \b
     Example:

@@ -13,9 +13,11 @@ from popgen.cli.options import DATA_DIR, GENERATOR, JSON
 @click.argument("zoo")
 @GENERATOR
 @click.option("--out", type=click.Path(), required=True, help="Folder of the new generator, which must be empty.")
-@click.option("--steps", default=40, show_default=True, help="Steps of refinement; 0: the encoder's codes.")
+@click.option(
+    "--steps", default=40, show_default=True, help="Gradient steps that fit the codes; 0: the encoder's codes."
+)
 @DATA_DIR
-@click.option("--seed", default=0, show_default=True, help="Draws the training images that refinement looks at.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the draw of training images for it.")
 @JSON
 def encode_command(
     zoo: str, generator: str, out: str, steps: int, data_dir: str | None, seed: int, as_json: bool

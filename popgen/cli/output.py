@@ -80,8 +80,8 @@ class _Bars:
 class SearchBars(_Bars):
     """A bar for each architecture: best loss, evaluations a second, how busy the workers are, failures."""
 
-    def report(self, arch: str, progress: SearchProgress) -> None:
-        """Takes the place of `report` in popgen.jobs.search."""
+    def show(self, arch: str, progress: SearchProgress) -> None:
+        """Show the progress of a search; this is the argument `on_evaluation` of popgen.jobs.search.search."""
         notes = ["best loss -" if progress.best_loss is None else f"best loss {progress.best_loss:.4f}"]
         if progress.front:
             notes = [f"front of {progress.front}"]
@@ -100,8 +100,8 @@ class TrainBars(_Bars):
 
     _begun: tuple[str, int, float] = ("", 0, 0.0)  # the stage that runs, its first step here, and when that was done
 
-    def report(self, stage: str, step: int, steps: int, losses: dict[str, float]) -> None:
-        """Takes the place of `report` in popgen.jobs.train."""
+    def show(self, stage: str, step: int, steps: int, losses: dict[str, float]) -> None:
+        """Show the progress of a training; this is the argument `on_step` of popgen.jobs.train.train."""
         now = time.monotonic()
         if self._begun[0] != stage:
             self._begun = stage, step, now
@@ -117,8 +117,8 @@ class SweepBars(_Bars):
 
     _begun: tuple[float, int] | None = None  # when the first search was started here, and how many were done then
 
-    def report(self, progress: SweepProgress) -> None:
-        """Takes the place of `report` in popgen.jobs.sweep."""
+    def show(self, progress: SweepProgress) -> None:
+        """Show the progress of a sweep; this is the argument `on_progress` of popgen.jobs.sweep.sweep."""
         now, done = time.monotonic(), progress.done
         if self._begun is None and progress.running:
             self._begun = now, done

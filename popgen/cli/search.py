@@ -182,7 +182,7 @@ def search_command(
         click.echo(json.dumps(_plan(config, prepared), indent=1))
         return
     with SearchBars() as bars:
-        found = run_search(config, out, resume, bars.report, remark)
+        found = run_search(config, out, resume, bars.show, remark)
     print_found(found, as_json)
 
 

@@ -75,7 +75,7 @@ def sweep_command(
         return
     with SweepBars() as bars:
         options: dict[str, Any] = {"address": address, "parallel": parallel, "data_dir": data_dir}
-        rows = run_sweep(config, out, resume, **options, report=bars.report, say=remark)
+        rows = run_sweep(config, out, resume, **options, on_progress=bars.show, say=remark)
     _print_rows(config.name, rows, as_json)
     check_done(rows)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import click
 
@@ -52,9 +53,8 @@ def train_command(
     Example:
       popgen train zoo_specs/digits.yaml
     """
-    from popgen.audit.compression import Compression
-    from popgen.cli.output import TrainBars, table
-    from popgen.jobs.train import read_spec
+    from popgen.cli.output import TrainBars
+    from popgen.jobs.train import TrainingCompute, read_spec
     from popgen.jobs.train import train as run_train
 
     overrides = dict(parse_set(item) for item in sets)
@@ -62,22 +62,22 @@ def train_command(
     if dry_run:
         click.echo(json.dumps({"zoo": content.zoo.name, "generator": config.model_dump()}, indent=1))
         return
+    compute = TrainingCompute(workers, train_workers, address if train_workers > 1 else None)
     with TrainBars() as bars:
         made = run_train(
-            spec,
-            out,
-            zoo=zoo_name,
-            workers=workers,
-            train_workers=train_workers,
-            address=address if train_workers > 1 else None,
-            overrides=overrides,
-            data_dir=data_dir,
-            report=bars.report,
+            spec, out, zoo=zoo_name, compute=compute, overrides=overrides, data_dir=data_dir, on_step=bars.show
         )
-    metrics = made.provenance.metrics
+    folder, metrics = out or f"generators/{content.zoo.name}", made.provenance.metrics
     if as_json:
-        click.echo(json.dumps({"generator": str(out or f"generators/{content.zoo.name}"), **metrics}, indent=1))
-        return
+        click.echo(json.dumps({"generator": folder, **metrics}, indent=1))
+    else:
+        _print_metrics(folder, metrics)
+
+
+def _print_metrics(folder: str, metrics: dict[str, Any]) -> None:
+    from popgen.audit.compression import Compression
+    from popgen.cli.output import table
+
     names = ["train_original", "train_decoded", "held_out_original", "held_out_decoded"]
     titles = ["", "train", "decoded", "held out", "decoded"]
     rows = [
@@ -86,4 +86,4 @@ def train_command(
     ]
     table("mean validation accuracy of the zoo's checkpoints", titles, rows)
     print_compression(Compression.from_json(metrics["compression"]))
-    click.echo(f"generator: {out or f'generators/{content.zoo.name}'} ({metrics['seconds']:.0f} s)")
+    click.echo(f"generator: {folder} ({metrics['seconds']:.0f} s)")

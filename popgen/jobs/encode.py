@@ -1,4 +1,4 @@
-"""`popgen encode`: adds codes of further checkpoints to a generator, so that `popgen retrieve` gives these back, too."""
+"""`popgen encode`: adds codes of further checkpoints to a generator, so that `popgen retrieve` can decode them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from popgen.data import DataSet, load_data
 from popgen.errors import BadInput
 from popgen.files import check_empty
 from popgen.generator import Generator
+from popgen.generator.fit_codes import CodeFit, fit_codes
 from popgen.generator.records import Code
-from popgen.generator.refine import STEPS, refine_codes
 from popgen.networks.forward import task_score
 from popgen.networks.threads import threads
 from popgen.types import Flat
@@ -42,15 +42,16 @@ def encode(
     out: str,
     *,
     generator: str = "digits",
-    steps: int = STEPS,
+    steps: int = CodeFit.steps,
     seed: int = 0,
     data_dir: str | None = None,
 ) -> list[Encoded]:
     """Write the generator with codes of all checkpoints of `zoo` that it lacks, held-out ones included, as the folder `out`.
 
     Args:
-        steps: of refinement, which needs the training images of the checkpoints' data sets; 0: the encoder's codes.
-        seed: draws those images.
+        steps: gradient steps that fit the codes, for which the checkpoints' training images are needed; 0: the
+            encoder's codes.
+        seed: seed of the draw of those images.
         data_dir: the folder of named data sets; None: POPGEN_DATA, else ./data.
 
     Raises:
@@ -73,7 +74,7 @@ def encode(
         for arch, records in todo.items():
             if records:
                 data = [load_data(record.data, data_dir) for record in records]
-                rows.append(_add(made, arch, records, data, found.matrix(records), steps, seed))
+                rows.append(_add(made, arch, records, data, found.matrix(records), CodeFit(steps, seed=seed)))
     entry = {"zoo": found.name, "zoo_sha256": found.sha256, "codes": len(made.records) - before}
     made.provenance.metrics.setdefault("encoded", []).append(entry)
     made.save_pretrained(folder)
@@ -86,13 +87,12 @@ def _add(
     records: list[Checkpoint],
     data: list[DataSet],
     weights: Flat,
-    steps: int,
-    seed: int,
+    fit: CodeFit,
 ) -> Encoded:
     """Add codes and records of checkpoints at the end of the generator's."""
     codes = made.encode(arch, weights)
-    if steps:
-        codes = refine_codes(made, arch, weights, data, codes, steps=steps, seed=seed)
+    if fit.steps:
+        codes = fit_codes(made, arch, weights, data, codes, fit)
     spec = made.spec(arch)
 
     def mean_accuracy(networks: Tensor) -> float:

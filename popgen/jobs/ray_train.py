@@ -1,7 +1,7 @@
-"""The same training on several workers of a Ray cluster, or of this machine: Ray Train starts them and starts them again.
+"""Training of a generator on several workers, of a Ray cluster or of this machine; Ray Train starts and restarts them.
 
-Each worker calls `train_generator`; what it does there depends only on its place in the process group. The folder is where workers,
-interrupted trainings and this process meet, so all nodes must share it.
+Each worker calls `train_generator`; what it does there depends only on its rank in the process group. Workers, this
+process and a later process that resumes exchange everything through the output folder, so all nodes must share it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from popgen.data.folder import data_folder
 from popgen.errors import BadInput, CannotResume, PopgenError, brief
 from popgen.files import write_text
 from popgen.generator.generator import Generator
-from popgen.generator.training.loop import Report
+from popgen.generator.training.loop import OnStep
 from popgen.generator.training.train import train_generator
 from popgen.generator.training.workers import check_workers
 from popgen.zoo import Zoo
@@ -31,28 +31,29 @@ from search.errors import SearchError
 from search.pools.ray_session import RaySession
 from search.pools.shared_folder import check_shared
 
-_RESTARTS = 3  # of all workers, after one has died; they go on from the step that was kept last
-_REFUSED = "refused.json"
+_RESTARTS = 3  # restarts of all workers after one has died; they resume at the last saved step
+_REFUSED = "refused.json"  # the error of a training that popgen refuses
 
 
 def train_on_ray(
     zoo: Zoo,
     config: GeneratorConfig,
     out: Path,
-    report: Report,
+    on_step: OnStep,
     workers: int,
     address: str | None = None,
     data_dir: str | None = None,
 ) -> Generator:
-    """As `train_generator`, on `workers` workers of one CPU each, and one GPU each where the settings and the cluster have them.
+    """Train on `workers` workers with one CPU each, and one GPU each if the settings ask for it and the cluster has them.
 
     Args:
-        address: of a Ray cluster; None: RAY_ADDRESS, else this machine.
+        on_step, data_dir: as in `train_generator`.
+        address: address of a Ray cluster; None: RAY_ADDRESS, else this machine.
 
     Raises:
-        BadInput: the parts of a step cannot be shared out, or the cluster is too small.
-        CannotResume: workers died again and again.
-        PopgenError: as `train_generator`, there is no cluster, or its nodes do not share `out`.
+        BadInput: the micro-batches of a step cannot be divided among the workers, or the cluster is too small.
+        CannotResume: a worker died after the last restart.
+        PopgenError: `train_generator` refuses, there is no cluster, or its nodes do not share `out`.
     """
     check_workers(config, workers)
     out = out.absolute()
@@ -63,41 +64,47 @@ def train_on_ray(
             check_shared(out)
         except SearchError as error:
             raise BadInput(*str(error).split("\n", 2)) from error
-        gpus = _gpus(config, workers)
         settings = {
             "zoo": str(zoo.folder.absolute()),
             "config": config.model_dump(),
             "out": str(out),
             "data_dir": str(data_folder(data_dir)),
         }
-        trainer = TorchTrainer(
-            _worker,
-            train_loop_config=settings,
-            scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpus),
-            run_config=RunConfig(
-                name="ray", storage_path=str(out / "unfinished"), failure_config=FailureConfig(max_failures=_RESTARTS)
-            ),
-        )
-        refused = out / "unfinished" / _REFUSED
-        refused.unlink(missing_ok=True)
-        with _following(out / "log" / "metrics.jsonl", report):
-            try:
-                trainer.fit()
-            except ray.train.TrainingFailedError as error:
-                raise CannotResume(
-                    f"the training on {workers} workers stopped",
-                    brief(error),
-                    "Run the same command again: it goes on.",
-                ) from error
-        if refused.exists():
-            content = json.loads(refused.read_text())
-            refused.unlink()
-            raise getattr(errors, content["kind"])(*content["lines"])
+        scaling = ScalingConfig(num_workers=workers, use_gpu=_use_gpus(config, workers))
+        failures = FailureConfig(max_failures=_RESTARTS)
+        run = RunConfig(name="ray", storage_path=str(out / "unfinished"), failure_config=failures)
+        trainer = TorchTrainer(_worker, train_loop_config=settings, scaling_config=scaling, run_config=run)
+        (out / "unfinished" / _REFUSED).unlink(missing_ok=True)
+        with _forward_log(out / "log" / "metrics.jsonl", on_step):
+            _fit(trainer, workers)
+        _raise_refusal(out)
     return Generator.from_pretrained(out)
 
 
-def _gpus(config: GeneratorConfig, workers: int) -> bool:
-    """Whether each worker gets a GPU."""
+def _fit(trainer: TorchTrainer, workers: int) -> None:
+    try:
+        trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        raise CannotResume(
+            f"the training on {workers} workers stopped", brief(error), "Run the same command again: it goes on."
+        ) from error
+
+
+def _raise_refusal(out: Path) -> None:
+    """Raise the error that a worker wrote, if it refused to train."""
+    refused = out / "unfinished" / _REFUSED
+    if refused.exists():
+        content = json.loads(refused.read_text())
+        refused.unlink()
+        raise getattr(errors, content["kind"])(*content["lines"])
+
+
+def _use_gpus(config: GeneratorConfig, workers: int) -> bool:
+    """Whether each worker gets a GPU.
+
+    Raises:
+        BadInput: the cluster has fewer CPUs than workers, or fewer GPUs where the settings ask for them.
+    """
     have = ray.cluster_resources()
     if have.get("CPU", 0) < workers:
         raise BadInput(
@@ -113,7 +120,11 @@ def _gpus(config: GeneratorConfig, workers: int) -> bool:
 
 
 def _worker(settings: dict[str, Any]) -> None:
-    """One worker. What popgen refuses would be refused again, so it is written down and not raised: Ray would start anew."""
+    """Train in a worker.
+
+    An error of popgen's own is written to a file instead of being raised: Ray would restart the workers, and they would
+    raise it again.
+    """
     out, config = Path(settings["out"]), GeneratorConfig(**settings["config"])
     try:
         train_generator(
@@ -126,10 +137,10 @@ def _worker(settings: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _following(file: Path, report: Report) -> Iterator[None]:
-    """Reports what the first worker adds to a log, from a thread of its own."""
+def _forward_log(file: Path, on_step: OnStep) -> Iterator[None]:
+    """Call `on_step`, in a thread, for each line that the first worker adds to the log."""
     stop = threading.Event()
-    thread = threading.Thread(target=_follow, args=(file, report, stop.wait), daemon=True)
+    thread = threading.Thread(target=_read_on, args=(file, on_step, stop.wait), daemon=True)
     thread.start()
     try:
         yield
@@ -138,7 +149,7 @@ def _following(file: Path, report: Report) -> Iterator[None]:
         thread.join()
 
 
-def _follow(file: Path, report: Report, wait: Callable[[float], bool]) -> None:
+def _read_on(file: Path, on_step: OnStep, wait: Callable[[float], bool]) -> None:
     seen = file.stat().st_size if file.exists() else 0
     ended = False
     while not ended:
@@ -150,9 +161,5 @@ def _follow(file: Path, report: Report, wait: Callable[[float], bool]) -> None:
             seen += len(line)
             entry = json.loads(line)
             stage, step, steps = (entry.pop(key) for key in ("stage", "step", "steps"))
-            report(
-                stage,
-                step,
-                steps,
-                {k: v for k, v in entry.items() if k not in ("learning_rate", "seconds") and v is not None},
-            )
+            losses = {k: v for k, v in entry.items() if k not in ("learning_rate", "seconds") and v is not None}
+            on_step(stage, step, steps, losses)

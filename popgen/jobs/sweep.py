@@ -29,7 +29,7 @@ from popgen.jobs.searching.checks import with_data_folder
 from popgen.jobs.searching.folder import RunFolder
 from search.sweep.sweep import SweepProgress, TrialResources, TrialResult, run_trials
 
-Report = Callable[[SweepProgress], None]
+OnProgress = Callable[[SweepProgress], None]
 
 
 class SearchesFailed(PopgenError):
@@ -70,7 +70,7 @@ def sweep(
     address: str | None = None,
     parallel: int | None = None,
     data_dir: str | None = None,
-    report: Report | None = None,
+    on_progress: OnProgress | None = None,
     say: Callable[[str], None] = print,
 ) -> list[SweepRow]:
     """Run every search of `config`, and write a sweep folder; a search that fails does not stop the others.
@@ -81,7 +81,7 @@ def sweep(
         address: of a Ray cluster; None: this machine.
         parallel: how many searches may run at once; None: as many as there is room for.
         data_dir: the folder of named data sets, where `search` does not name it; None: POPGEN_DATA, else ./data.
-        report: called when a search has begun or ended.
+        on_progress: called when a search has begun or ended.
         say: called with one line for everything that a user should know of.
 
     Raises:
@@ -89,17 +89,11 @@ def sweep(
         SearchError: the cluster cannot be reached, is too small, or does not share the folder.
     """
     trials = plan(config, say, data_dir)
-    folder = new_folder(out, Path("sweeps") / config.name, "sweep", "sweep.yaml") if resume is None else Path(resume)
-    if resume is not None:
-        before = read(resume)
-        _check_same(before, config, folder)
-        if before != config:  # Tune's record says of every search that it is done, though there is more to do now
-            shutil.rmtree(folder / "tune", ignore_errors=True)
-    write_text(folder / "sweep.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    folder = _open_folder(config, out, resume)
     say(f"sweep folder: {folder}")
     first = trials[0]
     try:
-        outcomes = run_trials(
+        results = run_trials(
             partial(_run_search, str((folder / "runs").absolute())),
             {_name(one): one.model_dump(mode="json") for one in trials},
             folder,
@@ -107,15 +101,27 @@ def sweep(
             parallel=parallel,
             address=address,
             resume=resume is not None,
-            on_progress=report,
+            on_progress=on_progress,
         )
     except KeyboardInterrupt:
         say(f"what was evaluated is kept; continue with: popgen sweep --resume {folder}")
         raise
-    rows = _rows(config, trials, outcomes, folder)
+    rows = _rows(config, trials, results, folder)
     content = {"popgen": __version__, "sweep": config.name, "rows": [row.to_json() for row in rows]}
     write_text(folder / "results.json", json.dumps(content, indent=1) + "\n")
     return rows
+
+
+def _open_folder(config: SweepConfig, out: str | None, resume: str | None) -> Path:
+    """Make the sweep's folder, or open the one to resume, and write the settings there."""
+    folder = new_folder(out, Path("sweeps") / config.name, "sweep", "sweep.yaml") if resume is None else Path(resume)
+    if resume is not None:
+        before = read(resume)
+        _check_same(before, config, folder)
+        if before != config:  # Tune's record calls every search finished, but these settings ask for more evaluations.
+            shutil.rmtree(folder / "tune", ignore_errors=True)
+    write_text(folder / "sweep.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    return folder
 
 
 def plan(config: SweepConfig, say: Callable[[str], None] = print, data_dir: str | None = None) -> list[SearchConfig]:
@@ -196,13 +202,13 @@ def _run_search(runs: str, settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rows(
-    config: SweepConfig, trials: list[SearchConfig], outcomes: dict[str, TrialResult], folder: Path
+    config: SweepConfig, trials: list[SearchConfig], trial_results: dict[str, TrialResult], folder: Path
 ) -> list[SweepRow]:
     rows = []
     for arch in config.archs:
         for data in config.data:
             mine = [one for one in trials if one.archs == [arch] and one.data == data]
-            results = [found for one in mine if (found := outcomes[_name(one)].result) is not None]
+            results = [found for one in mine if (found := trial_results[_name(one)].result) is not None]
             reached = _tests(results, "search")
             rows.append(
                 SweepRow(
@@ -214,18 +220,18 @@ def _rows(
                     _mean(_tests(results, "generated_best")),
                     done=len(results),
                     failed=len(mine) - len(results),
-                    searches=[_entry(one, outcomes[_name(one)], folder) for one in mine],
+                    searches=[_entry(one, trial_results[_name(one)], folder) for one in mine],
                 )
             )
     return rows
 
 
-def _entry(config: SearchConfig, outcome: TrialResult, folder: Path) -> dict[str, Any]:
+def _entry(config: SearchConfig, trial: TrialResult, folder: Path) -> dict[str, Any]:
     entry: dict[str, Any] = {"seed": config.seed, "run": str(folder / "runs" / _name(config))}
-    if outcome.result is None:
-        return entry | {"error": outcome.error}
-    row = next(row for row in outcome.result["rows"] if row["name"] == "search")
-    weights = Path(entry["run"]) / Path(outcome.result["weights"]).name
+    if trial.result is None:
+        return entry | {"error": trial.error}
+    row = next(row for row in trial.result["rows"] if row["name"] == "search")
+    weights = Path(entry["run"]) / Path(trial.result["weights"]).name
     return entry | {
         "weights": str(weights),
         **{key: row[key] for key in row if key.startswith(("val_", "test_")) and key != "val_loss"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,31 @@ from popgen.errors import BadInput
 from popgen.generator import Generator, GeneratorConfig
 from popgen.generator.folder import save_config
 from popgen.generator.training import train_generator
-from popgen.generator.training.loop import Report
+from popgen.generator.training.loop import OnStep
 from popgen.generator.training.workers import check_workers
 from popgen.zoo import Zoo, build_zoo
 
 
+@dataclass(frozen=True)
+class TrainingCompute:
+    """The processes of a training; they change the time and not the result, but for the order of sums.
+
+    Attributes:
+        build_workers: processes that build the zoo; 0: this process; None: the spec's number, or one for each CPU core.
+        workers: processes that share every step of the generator's training (Ray Train); 1: this process.
+        address: address of the Ray cluster on which they run; None: RAY_ADDRESS, else this machine.
+    """
+
+    build_workers: int | None = None
+    workers: int = 1
+    address: str | None = None
+
+
 def read_spec(spec: str, overrides: dict[str, Any] | None = None) -> tuple[SpecFile, GeneratorConfig]:
-    """The checked spec and its generator's settings.
+    """Read and check a spec; returns it with the settings of its generator.
 
     Raises:
-        PopgenError: as `popgen.configs.spec.load`.
+        PopgenError: the file is missing, is not valid YAML, or has an unknown key or a bad value.
     """
     content = load(spec, SpecFile, overrides)
     return content, parse(content.generator or {}, GeneratorConfig, f"{spec}: generator")
@@ -33,27 +49,23 @@ def train(
     out: str | None = None,
     *,
     zoo: str | None = None,
-    workers: int | None = None,
-    train_workers: int = 1,
-    address: str | None = None,
+    compute: TrainingCompute = TrainingCompute(),
     overrides: dict[str, Any] | None = None,
     data_dir: str | None = None,
-    report: Report | None = None,
+    on_step: OnStep | None = None,
 ) -> Generator:
     """Train the generator of a spec and save it.
 
     Args:
-        out: the folder; None: generators/NAME.
-        zoo: a zoo's folder; None: zoos/NAME, built or completed first.
-        workers: processes that build the zoo.
-        train_workers: workers that share every step of the generator's training (Ray Train); 1: this process alone.
-        address: of the Ray cluster that they run on; None: RAY_ADDRESS, else this machine.
-        overrides: dotted keys of the spec with other values.
+        out: the folder to write; None: generators/NAME.
+        zoo: a zoo's folder; None: zoos/NAME, which is built or completed first.
+        compute: the processes that work.
+        overrides: values that replace those of the spec, by dotted key.
         data_dir: the folder of named data sets; None: POPGEN_DATA, else ./data.
-        report: called after every step with stage, step, number of steps, smoothed losses.
+        on_step: called after every step with the stage, the step, the number of steps and the smoothed losses.
 
     Raises:
-        PopgenError: a spec or a zoo that does not fit, or reconstruction that fails the gate.
+        PopgenError: the spec or the zoo does not fit, or reconstruction fails the gate.
     """
     content, config = read_spec(spec, overrides)
     folder = Path(out or f"generators/{content.zoo.name}")
@@ -61,15 +73,15 @@ def train(
         raise BadInput(
             f"{folder} holds a generator already", "it is never overwritten", "Choose another --out, or remove it."
         )
-    check_workers(config, train_workers)
+    check_workers(config, compute.workers)
     entries = [*content.zoo.archs, *(entry.arch for entry in content.zoo.checkpoints if entry.arch)]
     trust_named(entry.like or entry.name for entry in entries)
     found = (
         Zoo.open(zoo)
         if zoo
-        else build_zoo(content.zoo, Path("zoos") / content.zoo.name, workers=workers, data_dir=data_dir)
+        else build_zoo(content.zoo, Path("zoos") / content.zoo.name, workers=compute.build_workers, data_dir=data_dir)
     )
-    made = _train(found, config, folder, report or (lambda *_: None), train_workers, address, data_dir)
+    made = _train(found, config, folder, on_step or (lambda *_: None), compute, data_dir)
     made.provenance.metrics["compression"] = measure_compression(made, found, data_dir=data_dir).to_json()
     save_config(made, folder)
     return made
@@ -79,13 +91,12 @@ def _train(
     zoo: Zoo,
     config: GeneratorConfig,
     folder: Path,
-    report: Report,
-    workers: int,
-    address: str | None,
+    on_step: OnStep,
+    compute: TrainingCompute,
     data_dir: str | None,
 ) -> Generator:
-    if workers > 1 or address:
+    if compute.workers > 1 or compute.address:
         from popgen.jobs.ray_train import train_on_ray  # noqa: PLC0415 - Ray takes a second
 
-        return train_on_ray(zoo, config, folder, report, workers, address, data_dir)
-    return train_generator(zoo, config, folder, report, data_dir=data_dir)
+        return train_on_ray(zoo, config, folder, on_step, compute.workers, compute.address, data_dir)
+    return train_generator(zoo, config, folder, on_step, data_dir=data_dir)

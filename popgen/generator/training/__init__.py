@@ -1,4 +1,4 @@
-"""Training a generator, stage by stage: VAE, data set encoder, prior, and all of it on behaviour."""
+"""Training a generator on a zoo: six stages, the loop that runs them, and what is kept of an interrupted training."""
 
 from popgen.generator.training.train import train_generator
 

@@ -1,4 +1,4 @@
-"""The figures of a training as files: log/metrics.jsonl, and the same for TensorBoard, each stage as a run of its own.
+"""The log of a training: log/metrics.jsonl, and the same figures for TensorBoard, where each stage is a run.
 
 tensorboard --logdir generators/mine/log
 """
@@ -15,7 +15,10 @@ from popgen.files import write_text
 
 
 class Log:
-    """One line and one TensorBoard event a figure, whenever it is told; a stage that goes on at an earlier step drops later ones."""
+    """Writes a line of JSON and an event for TensorBoard.
+
+    A stage that resumes at an earlier step removes the lines of later steps, because it will write them again.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.file = folder / "metrics.jsonl"
@@ -24,7 +27,7 @@ class Log:
         self._board: SummaryWriter | None = None
 
     def go_on(self, stage: str, step: int) -> None:
-        """Lines of `stage` beyond `step`, and a line that was cut off, are dropped: they will be written again."""
+        """Remove lines of `stage` after `step`, and an incomplete last line; then write on."""
         if self.file.exists():
             kept = [line for line in self.file.read_text().splitlines() if _is_before(line, stage, step)]
             write_text(self.file, "".join(f"{line}\n" for line in kept))
@@ -34,7 +37,7 @@ class Log:
     def write(
         self, stage: str, step: int, steps: int, figures: dict[str, float], learning_rate: float, seconds: float
     ) -> None:
-        """The figures after a step; `seconds` since the stage began, interruptions left out."""
+        """Write the figures after a step; `seconds` is the time in the stage, without interruptions."""
         known = {name: value if math.isfinite(value) else None for name, value in figures.items()}
         line = {"stage": stage, "step": step, "steps": steps, **known, "learning_rate": learning_rate}
         with self.file.open("a") as file:
@@ -44,7 +47,7 @@ class Log:
                 self._board.add_scalar(name.replace(" ", "_"), value, step)
 
     def close(self) -> None:
-        """Write what TensorBoard's file still lacks."""
+        """Write all events that are still in memory."""
         if self._board is not None:
             self._board.close()
             self._board = None

@@ -1,7 +1,8 @@
-"""Where a training runs: on which device, and beside which other workers of the same training.
+"""The processes that share a training, and the device that each one uses.
 
-Every step of training has `accumulate` parts, each with random numbers of its own; the workers share the parts out among them. What a
-step does then depends on the number of parts, not on that of the workers, up to the order of sums.
+A step of training has `accumulate` micro-batches, each with random numbers of its own, and the workers divide them
+among themselves. The result of a step then depends on the number of micro-batches and, but for the order of sums, not
+on the number of workers.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from popgen.errors import BadInput
 
 @dataclass(frozen=True)
 class Workers:
-    """This worker's place among all of them, its device, and the type that products are computed in."""
+    """This worker's rank among `count` workers, its device, and the type in which matrix products are computed."""
 
     rank: int = 0
     count: int = 1
@@ -29,13 +30,13 @@ class Workers:
 
     @classmethod
     def find(cls, config: GeneratorConfig, device: str | None = None) -> Workers:
-        """This process: alone, or one of a process group that has been set up.
+        """Describe this process: the only worker, or one of a torch.distributed process group that has been set up.
 
         Args:
             device: None: as `config.device` says.
 
         Raises:
-            BadInput: the parts of a step cannot be shared out, or there is no GPU where the settings ask for one.
+            BadInput: the micro-batches cannot be divided evenly, or there is no GPU where the settings ask for one.
         """
         joined = dist.is_available() and dist.is_initialized()
         rank, count = (dist.get_rank(), dist.get_world_size()) if joined else (0, 1)
@@ -51,21 +52,21 @@ class Workers:
 
     @property
     def is_first(self) -> bool:
-        """Whether it is this one that writes and reports."""
+        """Whether this worker writes files and reports progress."""
         return self.rank == 0
 
-    def parts(self, accumulate: int) -> range:
-        """The parts of a step that are this worker's."""
+    def micro_batches(self, accumulate: int) -> range:
+        """Return the numbers of the micro-batches of a step that this worker computes."""
         each = accumulate // self.count
         return range(self.rank * each, (self.rank + 1) * each)
 
     def autocast(self) -> AbstractContextManager[object]:
-        """For the losses; weights, gradients and optimizer stay in float32."""
+        """Return a context for the losses; weights, gradients and the optimizer stay in float32."""
         kind = self.device.partition(":")[0]
         return torch.autocast(kind, dtype=torch.bfloat16, enabled=self.precision == torch.bfloat16)
 
     def add_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
-        """Sum the gradients over workers; a parameter that none of them used stays without."""
+        """Sum the gradients over workers; a parameter that no worker used gets none."""
         if self.count == 1:
             return
         used = torch.tensor([float(p.grad is not None) for p in parameters], device=self.device)
@@ -79,7 +80,7 @@ class Workers:
             p.grad = grad.view_as(p).clone()
 
     def gather(self, rows: Tensor) -> Tensor:
-        """Rows (n, ...) of all workers, the first one's first; all have as many."""
+        """Return the rows (n, ...) of all workers in the order of their ranks; each must have the same number."""
         if self.count == 1:
             return rows
         everyone = [torch.empty_like(rows) for _ in range(self.count)]
@@ -88,14 +89,14 @@ class Workers:
 
 
 def check_workers(config: GeneratorConfig, count: int) -> None:
-    """Refuse a number of workers that the parts of a step cannot be shared out among.
+    """Refuse a number of workers that does not divide the number of micro-batches in a step.
 
     Raises:
-        BadInput: they cannot.
+        BadInput: it does not.
     """
     if count < 1 or config.accumulate % count:
         raise BadInput(
-            f"{count} workers cannot share a step of {config.accumulate} parts",
-            "every worker takes as many parts (generator.accumulate) as any other",
-            f"Set generator.accumulate to a multiple of {max(count, 1)}: a step then sees as many batches.",
+            f"{count} workers cannot share a step of {config.accumulate} micro-batches",
+            "every worker takes the same number of them (generator.accumulate)",
+            f"Set generator.accumulate to a multiple of {max(count, 1)}; a step then has that many batches.",
         )

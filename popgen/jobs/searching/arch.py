@@ -167,7 +167,7 @@ def announce(run: Run, begun: Begun) -> dict[str, Any]:
 
 def evaluate(run: Run, begun: Begun) -> SearchResult:
     """Run the engine until the budget is spent; a run that was stopped goes on from its history."""
-    arch, report = begun.one.arch, run.on_evaluation
+    arch, on_evaluation = begun.one.arch, run.on_evaluation
     pool = make_pool(run, begun)
     try:
         return run_search(
@@ -177,7 +177,7 @@ def evaluate(run: Run, begun: Begun) -> SearchResult:
             history_path=run.folder.history,
             key=arch,
             pool=pool,
-            on_evaluation=None if report is None else lambda progress: report(arch, progress),
+            on_evaluation=None if on_evaluation is None else lambda progress: on_evaluation(arch, progress),
         )
     finally:
         pool.close()

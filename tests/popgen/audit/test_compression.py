@@ -1,4 +1,4 @@
-"""int8, refinement of codes, and the report of sizes and losses."""
+"""int8, fitting of codes, and the table of sizes and losses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from popgen.audit.compression import Compression, arch_rows, compression_rows, g
 from popgen.data import load_data
 from popgen.errors import BadInput, NotFound
 from popgen.generator import Generator
-from popgen.generator.refine import refine_codes
+from popgen.generator.fit_codes import CodeFit, fit_codes
 from popgen.networks.forward import distillation_losses, network_outputs
 from popgen.refs import ASSETS
 from popgen.weights.quantise import quantise
@@ -65,14 +65,14 @@ def test_distillation_is_zero_at_the_original_and_has_a_gradient() -> None:
 
 
 @pytest.mark.parametrize("arch", ["mlp-s", "resnet-s"])
-def test_refined_codes_are_closer_and_reproducible(generator: Generator, zoo: Zoo, arch: str) -> None:
+def test_fitted_codes_are_closer_and_reproducible(generator: Generator, zoo: Zoo, arch: str) -> None:
     records = zoo.select(arch=arch, held_out=True)[:2]
     weights, data = zoo.matrix(records), [load_data(record.data) for record in records]
     start = generator.encode(arch, weights)
-    settings = {"steps": 8, "images": 60, "distil": 1.0, "labels": 0.0}
-    codes = refine_codes(generator, arch, weights, data, start, **settings)
-    assert torch.equal(codes, refine_codes(generator, arch, weights, data, start, **settings))
-    one_alone = refine_codes(generator, arch, weights[1:], data[1:], start[1:], **settings)
+    settings = CodeFit(steps=8, images=60, distil=1.0, labels=0.0)
+    codes = fit_codes(generator, arch, weights, data, start, settings)
+    assert torch.equal(codes, fit_codes(generator, arch, weights, data, start, settings))
+    one_alone = fit_codes(generator, arch, weights[1:], data[1:], start[1:], settings)
     assert torch.allclose(one_alone[0], codes[1], atol=1e-4)
     spec = generator.spec(arch)
 
@@ -84,13 +84,13 @@ def test_refined_codes_are_closer_and_reproducible(generator: Generator, zoo: Zo
         return distillation_losses(spec, generator.decode(arch, latents), batches)
 
     assert bool((divergence(codes) < 0.9 * divergence(start)).all())
-    assert torch.equal(refine_codes(generator, arch, weights, data, start, steps=0, images=60), start)
+    assert torch.equal(fit_codes(generator, arch, weights, data, start, CodeFit(steps=0, images=60)), start)
 
 
 def test_a_network_without_its_data_set_is_refused(generator: Generator, zoo: Zoo) -> None:
     weights = zoo.matrix(zoo.select(arch="mlp-s")[:2])
     with pytest.raises(BadInput, match=r"(?s)2 networks of 'mlp-s', 1 data sets.*trained on.*one data set for each"):
-        refine_codes(generator, "mlp-s", weights, [load_data("digits")])
+        fit_codes(generator, "mlp-s", weights, [load_data("digits")])
 
 
 def test_the_report_of_the_shipped_generator(generator: Generator, zoo: Zoo) -> None:

@@ -19,8 +19,8 @@ from popgen.encoders.statistics import DIM, statistics
 from popgen.errors import BadInput, NotFound
 from popgen.generator import Generator, GeneratorConfig
 from popgen.generator.training import train_generator
-from popgen.generator.training.stages import best_checkpoint
-from popgen.generator.training.train import load_tasks
+from popgen.generator.training.stages.vae import best_checkpoint
+from popgen.generator.training.train import load_training_data
 from popgen.zoo import Zoo, build_zoo, train_network
 
 CONFIG = GeneratorConfig.model_validate(
@@ -176,11 +176,11 @@ def test_no_more_components_than_checkpoints(generator: Generator, zoo: Zoo) -> 
     assert (restored - weights).abs().max() < 0.2 * (generator.decode("resnet-s", latents) - weights).abs().max()
 
 
-def test_decoding_starts_at_thebest_checkpoint(zoo: Zoo) -> None:
-    tasks = load_tasks(zoo, CONFIG)
-    task = tasks.archs["resnet-s"]
-    best = best_checkpoint(tasks, task)
-    rows = [task.x[[i]][0] for i in range(2)]
+def test_decoding_starts_at_the_best_checkpoint(zoo: Zoo) -> None:
+    data = load_training_data(zoo, CONFIG)
+    own = data.archs["resnet-s"]
+    best = best_checkpoint(data, own)
+    rows = [own.x[[i]][0] for i in range(2)]
     assert any(torch.equal(best, row) for row in rows)
 
 

@@ -63,11 +63,11 @@ def settings(**changes: Any) -> GeneratorConfig:
 
 
 def stop_in(stage: str) -> Any:
-    def report(name: str, step: int, steps: int, losses: dict[str, float]) -> None:
+    def on_step(name: str, step: int, steps: int, losses: dict[str, float]) -> None:
         if name == stage and step == steps // 2:
             raise KeyboardInterrupt
 
-    return report
+    return on_step
 
 
 def test_a_generator_is_written_and_reported(trained: tuple[Path, dict[str, Any]], zoo: Zoo) -> None:

@@ -66,7 +66,7 @@ def test_what_one_worker_refuses_the_command_refuses(popgen: Any, folder: Path, 
 def test_workers_that_do_not_fit_are_refused_before_ray(popgen: Any, folder: Path) -> None:
     command = ("train", "spec.yaml", "--zoo", "zoo", "--out", "four", "--train-workers")
     called = popgen(*command, 3, cwd=folder, code=4)
-    assert "3 workers cannot share a step of 2 parts" in called.err and "generator.accumulate" in called.err
+    assert "3 workers cannot share a step of 2 micro-batches" in called.err and "generator.accumulate" in called.err
     called = popgen(*command, 4, "--set", "generator.accumulate=4", cwd=folder, code=4)
     assert "4 workers on a Ray cluster of 2 CPUs" in called.err or "4 CPUs" in called.err
     assert not (folder / "four" / "config.json").exists()

@@ -16,11 +16,11 @@ from popgen.configs.spec import ZooSpec
 from popgen.errors import BadInput, PopgenError
 from popgen.generator import Generator, GeneratorConfig
 from popgen.generator.training import loop, train_generator
+from popgen.generator.training.data import TrainingData
 from popgen.generator.training.log import Log
 from popgen.generator.training.loop import Loop
-from popgen.generator.training.resume import Unfinished
-from popgen.generator.training.stages import vae_stage
-from popgen.generator.training.tasks import Tasks
+from popgen.generator.training.saved_progress import SavedProgress
+from popgen.generator.training.stages.vae import vae_stage
 from popgen.generator.training.workers import Workers, check_workers
 from popgen.weights import Scaling
 from popgen.zoo import Zoo, build_zoo
@@ -75,7 +75,7 @@ def zoo(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
 @pytest.fixture(scope="module")
 def trained(zoo: Zoo, tmp_path_factory: pytest.TempPathFactory) -> tuple[Generator, Path, Seen]:
     folder, seen = tmp_path_factory.mktemp("generator"), Seen()
-    made = train_generator(zoo, CONFIG, folder, lambda *report: seen.append((*report[:3], dict(report[3]))))
+    made = train_generator(zoo, CONFIG, folder, lambda *step: seen.append((*step[:3], dict(step[3]))))
     return made, folder, seen
 
 
@@ -197,7 +197,7 @@ def test_a_seed_decides_everything(zoo: Zoo, tmp_path: Path, kind: str) -> None:
     state, same, different = first.state_dict(), again.state_dict(), other.state_dict()
     assert all(torch.equal(tensor, same[name]) for name, tensor in state.items())
     assert not torch.equal(state["codes"], different["codes"])
-    z = first.sample("mlp-s", Tasks.load(zoo, config.encoders).data["digits/rotate:0"], n=2)
+    z = first.sample("mlp-s", TrainingData.load(zoo, config.encoders).data_sets["digits/rotate:0"], n=2)
     assert torch.isfinite(first.decode("mlp-s", z)).all()
 
 
@@ -316,29 +316,29 @@ def test_held_out_checkpoints_are_watched(zoo: Zoo, tmp_path: Path) -> None:
         other.add([(record.model_copy(update=changes), zoo.matrix([record])[0])])
     other.finalize()
     seen = Seen()
-    train_generator(other, SHORT, tmp_path / "g", lambda *report: seen.append((*report[:3], dict(report[3]))))
+    train_generator(other, SHORT, tmp_path / "g", lambda *step: seen.append((*step[:3], dict(step[3]))))
     for stage, _, _, values in seen:
         assert (0 <= values["held-out accuracy"] <= 1) if stage in ("vae", "tuning", "restoring") else len(values) < 3
 
 
-def test_a_step_in_parts_has_the_mean_of_their_gradients(zoo: Zoo, tmp_path: Path) -> None:
-    """Two parts are two batches: the first step's gradient is the mean of those of two single ones with the same numbers."""
-    tasks = Tasks.load(zoo, CONFIG.encoders)
+def test_a_step_has_the_mean_gradient_of_its_micro_batches(zoo: Zoo, tmp_path: Path) -> None:
+    """The gradient of a step with two micro-batches is the mean of those of two steps with the same random numbers."""
+    data = TrainingData.load(zoo, CONFIG.encoders)
     torch.manual_seed(0)
     generator = Generator(
         SHORT,
-        {n: t.spec for n, t in tasks.archs.items()},
-        {n: t.scaling for n, t in tasks.archs.items()},
-        tasks.feature_dim,
-        tasks.text_dim,
+        {n: t.spec for n, t in data.archs.items()},
+        {n: t.scaling for n, t in data.archs.items()},
+        data.feature_dim,
+        data.text_dim,
     )
-    made = vae_stage(generator, tasks)
-    steps = Loop(0, 2, 1e9, Workers(), Unfinished(generator, tmp_path, {}), Log(tmp_path), lambda *_: None, dict)
+    made = vae_stage(generator, data)
+    steps = Loop(0, 2, 1e9, Workers(), SavedProgress(generator, tmp_path, {}), Log(tmp_path), lambda *_: None, dict)
     start = {k: v.clone() for k, v in generator.state_dict().items()}
     gradients = []
-    for part in range(2):
+    for micro_batch in range(2):
         generator.load_state_dict(start)
-        torch.manual_seed(loop.seed_of(0, "vae", 0, part))
+        torch.manual_seed(loop.seed_of(0, "vae", 0, micro_batch))
         generator.zero_grad()
         torch.stack(list(made.losses(0).values())).sum().backward()
         gradients.append([None if p.grad is None else p.grad.clone() for p in made.parameters])
@@ -353,10 +353,10 @@ def test_a_step_in_parts_has_the_mean_of_their_gradients(zoo: Zoo, tmp_path: Pat
         )
         steps.run("vae", lambda: one)
     for first, second, both in zip(*gradients, seen[0], strict=True):
-        parts = [g for g in (first, second) if g is not None]
-        assert (both is None) == (not parts)
+        alone = [g for g in (first, second) if g is not None]
+        assert (both is None) == (not alone)
         if both is not None:
-            assert torch.allclose(both, sum(parts) / 2, atol=1e-6)
+            assert torch.allclose(both, sum(alone) / 2, atol=1e-6)
 
 
 def test_bfloat16_trains(zoo: Zoo, tmp_path: Path) -> None:
@@ -379,15 +379,16 @@ def test_a_gpu_that_is_not_there(zoo: Zoo, tmp_path: Path) -> None:
         train(zoo, SHORT.model_copy(update={"device": "cuda"}), tmp_path / "g")
 
 
-@pytest.mark.parametrize(("parts", "count"), [(1, 2), (4, 3), (2, 0)])
-def test_workers_that_cannot_share_a_step(parts: int, count: int) -> None:
-    with pytest.raises(BadInput, match=f"{count} workers cannot share a step of {parts} parts\nevery worker takes"):
-        check_workers(GeneratorConfig(accumulate=parts), count)
+@pytest.mark.parametrize(("micro_batches", "count"), [(1, 2), (4, 3), (2, 0)])
+def test_workers_that_cannot_share_a_step(micro_batches: int, count: int) -> None:
+    message = f"{count} workers cannot share a step of {micro_batches} micro-batches\nevery worker takes"
+    with pytest.raises(BadInput, match=message):
+        check_workers(GeneratorConfig(accumulate=micro_batches), count)
 
 
-def test_parts_are_shared_out() -> None:
+def test_micro_batches_are_divided_among_workers() -> None:
     for count in (1, 2, 3, 6):
-        shares = [part for rank in range(count) for part in Workers(rank, count).parts(6)]
+        shares = [i for rank in range(count) for i in Workers(rank, count).micro_batches(6)]
         assert shares == list(range(6))
 
 

@@ -1,4 +1,4 @@
-"""The last stage of training and what follows it: tasks without checkpoints, descriptions, the choice of the prior."""
+"""The stages after the prior: data sets without checkpoints, descriptions, the choice of the prior."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from popgen.errors import BadInput
 from popgen.generator import Generator, GeneratorConfig
 from popgen.generator.model.conditions import Description
 from popgen.generator.training import train_generator
-from popgen.generator.training.tasks import Tasks
+from popgen.generator.training.data import TrainingData
 from popgen.networks.forward import task_score
 from popgen.zoo import Zoo, build_zoo
 
@@ -172,9 +172,9 @@ def test_a_cheap_prior_is_chosen_where_it_wins(zoo: Zoo, tmp_path: Path) -> None
         assert scores[made.provenance.prior] == max(scores.values())
 
 
-def test_tasks_are_read_once_and_described(zoo: Zoo) -> None:
-    tasks = Tasks.load(zoo, settings({}).encoders, [EXTRA])
-    assert tasks.with_checkpoints == ["digits/rotate:0", "digits/rotate:90"]
-    assert list(tasks.data) == [*tasks.with_checkpoints, EXTRA]
-    assert set(tasks.sentences) == set(tasks.features) == set(tasks.data)
+def test_data_sets_are_read_once_and_described(zoo: Zoo) -> None:
+    data = TrainingData.load(zoo, settings({}).encoders, [EXTRA])
+    assert data.with_checkpoints == ["digits/rotate:0", "digits/rotate:90"]
+    assert list(data.data_sets) == [*data.with_checkpoints, EXTRA]
+    assert set(data.sentences) == set(data.features) == set(data.data_sets)
     assert DataGrid(source=EXTRA).names == [EXTRA]

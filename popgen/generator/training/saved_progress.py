@@ -1,6 +1,6 @@
-"""An interrupted training, in a folder of its own: stages that are finished, and the step that the running one had reached.
+"""The progress of an interrupted training, kept in a folder: finished stages, and the last saved step of the running one.
 
-Tensors are safetensors, all else is JSON. A file is there whole or not at all.
+Tensors are saved as safetensors, everything else as JSON. A file is complete or does not exist.
 """
 
 from __future__ import annotations
@@ -16,17 +16,15 @@ from torch import Tensor, nn
 from popgen.errors import CannotResume
 from popgen.files import write_tensors, write_text
 
-_NOT_TRAINED = (
-    "codes",
-    "residual_codes",
-    "data_vectors",
-    "latent_mean",
-    "latent_std",
-)  # derived from the trained parts between the stages
+# Computed from the trained parameters between the stages.
+_NOT_TRAINED = ("codes", "residual_codes", "data_vectors", "latent_mean", "latent_std")
 
 
-class Unfinished:
-    """`seconds` is what the loaded stages had taken.
+class SavedProgress:
+    """The folder `unfinished` in a generator's folder.
+
+    Attributes:
+        seconds: how long the stages that were loaded had taken.
 
     Raises:
         CannotResume: the folder holds a training with other settings.
@@ -49,7 +47,7 @@ class Unfinished:
             )
 
     def load_finished(self, stage: str) -> dict[str, float] | None:
-        """Load what a finished stage left; returns its losses, or None where it is not finished."""
+        """Load the model as it was after a finished stage; returns the stage's losses, or None if it is not finished."""
         record = self._file(stage, "json")
         if not record.exists():
             return None
@@ -59,37 +57,40 @@ class Unfinished:
         return dict(done["losses"])
 
     def finish(self, stage: str, losses: dict[str, float], seconds: float) -> None:
-        """Keep a finished stage; its steps are no longer needed."""
+        """Save the model after a stage, and remove the steps that were saved during it."""
         write_tensors(self._file(stage, "safetensors"), self._model_tensors())
         write_text(self._file(stage, "json"), json.dumps({"losses": losses, "seconds": seconds}))
         for file in self.folder.glob("step-*"):
             file.unlink()
 
-    def save_step(self, stage: str, work: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Keep the step that a stage has reached: the model, the tensors of its work, and facts with the number `step`."""
+    def save_step(self, stage: str, state: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Save the model, the tensors of the stage's state, and its facts, among them the number of steps, `step`."""
         old = list(self.folder.glob("step-*"))
         name = f"step-{facts['step']}"
         tensors = {f"model.{k}": v for k, v in self._model_tensors().items()}
-        write_tensors(self.folder / f"{name}.safetensors", tensors | {f"work.{k}": v for k, v in work.items()})
+        write_tensors(self.folder / f"{name}.safetensors", tensors | {f"work.{k}": v for k, v in state.items()})
         write_text(self.folder / f"{name}.json", json.dumps({"stage": stage, **facts}))
         for file in old:
             if file.stem != name:
                 file.unlink()
 
     def load_step(self, stage: str) -> dict[str, Any] | None:
-        """Load the model as it was at the last kept step of a stage; returns the facts, and the work's tensors under "tensors"."""
+        """Load the model as it was at the last saved step of a stage.
+
+        Returns the facts, with the tensors of the stage's state under "tensors", or None if no step was saved.
+        """
         steps = sorted(self.folder.glob("step-*.json"), key=lambda file: int(file.stem.removeprefix("step-")))
         for record in reversed(steps):
             facts: dict[str, Any] = json.loads(record.read_text())
             if facts["stage"] == stage:
                 tensors = load_file(record.with_suffix(".safetensors"), device=self._device)
                 self._load({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
-                work = {k.removeprefix("work."): v for k, v in tensors.items() if k.startswith("work.")}
-                return {**facts, "tensors": work}
+                state = {k.removeprefix("work."): v for k, v in tensors.items() if k.startswith("work.")}
+                return {**facts, "tensors": state}
         return None
 
     def remove(self) -> None:
-        """Forget all of it: the result is saved."""
+        """Remove the folder, once the result is saved."""
         shutil.rmtree(self.folder)
 
     def _file(self, stage: str, ending: str) -> Path:

@@ -1,0 +1,174 @@
+"""The training data of a generator: normalised weights of each architecture, and the training images of each data set.
+
+Held-out lineages are kept apart: they are used by the gate and for figures, and are never trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from popgen.archs import ArchSpec
+from popgen.configs.generator import EncoderConfig
+from popgen.data import DataSet, describe, load_data
+from popgen.data.images.augment import flip_and_crop
+from popgen.encoders.arch import ArchTextEncoder
+from popgen.encoders.examples import ExampleEncoder, load_example_encoder
+from popgen.errors import BadInput
+from popgen.generator.model.conditions import arch_vectors
+from popgen.types import Images, Labels
+from popgen.weights import Scaling
+from popgen.zoo import Checkpoint, Zoo
+from popgen.zoo.weight_rows import WeightRows
+
+
+@dataclass(frozen=True)
+class ArchCheckpoints:
+    """One architecture's checkpoints."""
+
+    spec: ArchSpec
+    scaling: Scaling
+    records: list[Checkpoint]
+    x: WeightRows  # normalised weights, one row for each of `records`
+    held_out: list[Checkpoint]
+    held_out_x: WeightRows  # normalised weights, one row for each of `held_out`
+    vector: Tensor  # (width,), the condition on the architecture
+
+    @cached_property
+    def rows(self) -> dict[str, list[int]]:
+        """Rows of `x` that belong to each data set."""
+        found: dict[str, list[int]] = {}
+        for i, record in enumerate(self.records):
+            found.setdefault(record.data, []).append(i)
+        return found
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Everything that training reads: checkpoints, data sets, and the frozen encoders' features of both conditions.
+
+    Attributes:
+        archs: the checkpoints of each architecture.
+        data_sets: those of the zoo first, then those without checkpoints.
+        features: for each data set and class the features (images, dim) of training images; without labels a data set
+            has one class.
+        sentences: for each data set the sentence embedding (text_dim,) of its description.
+        device: where weights, inputs and features are used.
+        augment: the augmentation of images that networks are trained on, none or flip-crop.
+        data_dir: the folder of named data sets; None: POPGEN_DATA, else ./data.
+    """
+
+    archs: dict[str, ArchCheckpoints]
+    data_sets: dict[str, DataSet]
+    features: dict[str, list[Tensor]]
+    sentences: dict[str, Tensor]
+    feature_dim: int
+    text_dim: int
+    device: str = "cpu"
+    augment: str = "none"
+    data_dir: str | None = None
+
+    @property
+    def with_checkpoints(self) -> list[str]:
+        """Names of the data sets that networks of the zoo were trained on."""
+        known = {record.data for own in self.archs.values() for record in own.records}
+        return [name for name in self.data_sets if name in known]
+
+    @property
+    def foreign(self) -> list[str]:
+        """Names of the data sets for which the zoo has a network that popgen did not train."""
+        records = [record for own in self.archs.values() for record in own.records]
+        return sorted({record.data for record in records if not record.built})
+
+    @classmethod
+    def load(
+        cls,
+        zoo: Zoo,
+        config: EncoderConfig,
+        extra: Sequence[str] = (),
+        memory: float = 4.0,
+        device: str = "cpu",
+        augment: str = "none",
+        data_dir: str | None = None,
+    ) -> TrainingData:
+        """Read the zoo, its data sets, and their features.
+
+        Args:
+            extra: names of data sets that no network of the zoo was trained on.
+            memory: GB of weights that are kept in memory; the weights of a larger zoo are read when they are needed.
+            device, augment, data_dir: see the attributes.
+
+        Raises:
+            BadInput: an architecture with fewer than two training checkpoints, an extra data set that is held out or has other classes.
+        """
+        texts, images = ArchTextEncoder.load(config.text), load_example_encoder(config.images, device)
+        fits = sum(4 * zoo.spec(record.arch).size for record in zoo.records) <= memory * 1e9
+        archs = {}
+        for name in zoo.archs:
+            spec, records = zoo.spec(name), zoo.select(arch=name, held_out=False)
+            held_out = zoo.select(arch=name, held_out=True)
+            if len(records) < 2:
+                raise BadInput(
+                    f"the zoo {zoo.name!r} has {len(records)} training checkpoints of {name!r}",
+                    "a generator needs two or more",
+                    "Build or import more.",
+                )
+            scaling = Scaling.of(spec, zoo.reference(name), zoo.scales(name)).to(device)
+            x, held_out_x = (WeightRows(zoo, chosen, scaling, fits, device) for chosen in (records, held_out))
+            vector = arch_vectors([spec], texts)[0].to(device)
+            archs[name] = ArchCheckpoints(spec, scaling, records, x, held_out, held_out_x, vector)
+        names = sorted({r.data for own in archs.values() for r in own.records})
+        data_sets = {name: load_data(name, data_dir) for name in names}
+        more = {name: load_data(name, data_dir) for name in extra}
+        _check_extra(zoo, archs, data_sets, more)
+        data_sets |= more
+        features = {name: _features(data, images, config) for name, data in data_sets.items()}
+        described = texts.encode([describe(name) for name in data_sets]).to(device)
+        sentences = dict(zip(data_sets, described, strict=True))
+        return cls(archs, data_sets, features, sentences, images.dim, texts.dim, device, augment, data_dir)
+
+    def draw_images(self, arch: str, data: str, count: int) -> tuple[Images, Labels]:
+        """Return `count` random training images, as the architecture takes them, and their labels (count,)."""
+        train = self.data_sets[data].train
+        pick = torch.randint(len(train), (count,), device="cpu")
+        images, labels = train.inputs[pick].to(self.device), train.targets[pick].to(self.device)
+        images = images if self.augment == "none" else flip_and_crop(images)
+        return self.archs[arch].spec.config.inputs.prepare(images), labels
+
+    def draw_features(self, data: str, per_class: int) -> Tensor:
+        """Return the features (classes, per_class, dim) of a new draw of images."""
+        drawn = [f[torch.randint(len(f), (per_class,), device="cpu")] for f in self.features[data]]
+        return torch.stack(drawn).to(self.device)
+
+
+def _check_extra(
+    zoo: Zoo, archs: dict[str, ArchCheckpoints], of_zoo: dict[str, DataSet], extra: dict[str, DataSet]
+) -> None:
+    held_out = {r.data for r in zoo.select(held_out=True)} - of_zoo.keys()
+    for name, data in extra.items():
+        if name in held_out:
+            raise BadInput(
+                f"generator.tune.tasks has {name!r}, which the zoo holds out", "it would not be held out any more", ""
+            )
+        classes = len(data.classes)
+        for arch, own in archs.items():
+            if classes != own.spec.config.classes:
+                raise BadInput(
+                    f"generator.tune.tasks has {name!r} with {classes} classes",
+                    f"{arch} has {own.spec.config.classes} outputs",
+                    "Name data sets with the classes of the zoo's.",
+                )
+
+
+def _features(data: DataSet, encoder: ExampleEncoder, config: EncoderConfig) -> list[Tensor]:
+    """Return the features of at most `config.pool` images of each class, or of all classes together without labels."""
+    order = torch.arange(len(data.train), device="cpu")
+    if config.pool is not None:
+        order = torch.randperm(len(order), generator=torch.Generator(device="cpu").manual_seed(0), device="cpu")
+    labels = data.train.targets[order]
+    by_class = [order[labels == label] for label in range(len(data.classes))] if config.labels else [order]
+    return [encoder.features(data.train.inputs[images[: config.pool]]) for images in by_class]

@@ -1,0 +1,89 @@
+"""Stage 4: data set encoder, prior and decoder together learn what networks generated from conditions do.
+
+A data set needs no checkpoints here: any data set with the zoo's classes teaches the decoder what its networks should
+do, and the data set encoder which embedding its images should have. The losses of the VAE and of the prior on real
+checkpoints keep the codes of the zoo valid and the samples diverse.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from popgen.generator.generator import Generator
+from popgen.generator.training.arch_sampler import ArchSampler
+from popgen.generator.training.data import TrainingData
+from popgen.generator.training.stage import Stage
+from popgen.generator.training.stages.vae import behaviour_of, vae_losses
+from popgen.types import Latents
+
+_ANCHORS = 32  # checkpoints of the zoo in each step that includes them
+
+
+def tuning_stage(generator: Generator, data: TrainingData, codes: dict[str, Latents]) -> Stage:
+    """Make the stage. The gradient flows through the prior's mean; the VAE's encoder, and so the codes, are frozen."""
+    config = generator.config.tune
+    sampler, vae_sampler = ArchSampler(list(data.archs)), ArchSampler(list(data.archs))
+    names = list(data.data_sets)
+    pairs = [(arch, i) for arch, own in data.archs.items() for i in range(len(own.records))]
+
+    def losses(step: int) -> dict[str, Tensor]:
+        own = data.archs[sampler.draw()]
+        chosen = [names[i] for i in torch.randint(len(names), (config.networks,)).tolist()]
+        with_anchors = step % config.anchor_every == 0
+        anchors = [pairs[i] for i in torch.randint(len(pairs), (_ANCHORS,)).tolist()] if with_anchors else []
+        embeddings = _embed(generator, data, chosen + [data.archs[arch].records[i].data for arch, i in anchors])
+        noise = torch.randn(len(chosen), *generator.latent_shape)
+        z = generator.prior.sample(embeddings[: len(chosen)], own.vector.expand(len(chosen), -1), noise)
+        generated = behaviour_of(data, own, generator.vae.decode(own.spec, z), chosen, config.images)
+        sampler.record(own.spec.name, generated)
+        if not with_anchors:
+            return {"generated": generated}
+        stored = torch.stack([codes[arch][i] for arch, i in anchors])
+        vectors = torch.stack([data.archs[arch].vector for arch, _ in anchors])
+        return {
+            "generated": generated,
+            **generator.prior.losses(stored, embeddings[len(chosen) :], vectors),
+            **vae_losses(generator, data, vae_sampler),
+        }
+
+    generator.data_encoder.train()
+    generator.prior.eval()  # The spread of the samples is not trained.
+    generator.prior.mean.train()
+    return Stage(
+        config.steps,
+        config.learning_rate,
+        _trained(generator),
+        losses,
+        extra=nn.ModuleDict({"sampler": sampler, "vae_sampler": vae_sampler}),
+        statistics=[sampler, vae_sampler, generator.data_encoder.standardise],
+        ema=generator.config.prior.ema,
+        watched=True,
+    )
+
+
+def _trained(generator: Generator) -> list[nn.Parameter]:
+    """Return all parameters but those of the VAE's encoder."""
+    vae = generator.vae
+    frozen = [
+        vae.queries,
+        *vae.read_token.parameters(),
+        *vae.read_position.parameters(),
+        *vae.encoder.parameters(),
+        *vae.to_posterior.parameters(),
+    ]
+    ids = {id(p) for p in frozen}
+    everything = [*vae.parameters(), *generator.prior.parameters(), *generator.data_encoder.parameters()]
+    return [p for p in everything if id(p) not in ids]
+
+
+def _embed(generator: Generator, data: TrainingData, names: list[str]) -> Tensor:
+    """Return noisy embeddings (n, out) of new draws of images; sometimes only images of some classes are used."""
+    config, encoder = generator.config.tune, generator.data_encoder
+    features = torch.stack([data.draw_features(name, generator.config.encoders.images_per_class) for name in names])
+    count = features.shape[1]
+    classes = torch.arange(count)
+    if count > 2 and torch.rand(()) < config.fewer_classes:
+        classes = torch.randperm(count)[: int(torch.randint(2, count, ()))].sort().values
+    embeddings: Tensor = encoder(features[:, classes], classes)
+    return embeddings + config.condition_noise * torch.randn_like(embeddings)
