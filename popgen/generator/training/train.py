@@ -74,17 +74,12 @@ def train_generator(
         if not workers.is_first:
             return generator
         _complete(generator, data)
-        metrics = {
-            "seconds": round(saved.seconds + time.monotonic() - began, 1),
-            "device": workers.device,
-            "workers": workers.count,
-            "losses": losses,
-            "retrieval": reconstruction_scores(generator, data),
-        }
-        generator.provenance = _provenance(zoo, data, metrics)
+        seconds = round(saved.seconds + time.monotonic() - began, 1)
+        metrics = {"seconds": seconds, "device": workers.device, "workers": workers.count, "losses": losses}
+        generator.provenance = _provenance(zoo, data, metrics | {"retrieval": reconstruction_scores(generator, data)})
         with torch.device("cpu"):
             generator.to_cpu()
-            metrics["priors"] = choose_prior(generator, data)
+            generator.provenance.metrics["priors"] = choose_prior(generator, data)
             generator.save_pretrained(out)
         saved.remove()
         return generator
