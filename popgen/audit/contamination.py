@@ -1,7 +1,7 @@
 """Finds images that a search chooses on and that its checkpoints were trained on.
 
 A network has memorised its training images, so its accuracy on them is too high. Variants are removed from the names on both sides, because
-a rotated image is the same image. Checkpoints that `popgen zoo build` trained have seen the training split alone. Foreign checkpoints have
+a rotated image is the same image. Checkpoints that `popgen zoo build` trained have seen the training split alone. ForeignCheckpoint checkpoints have
 seen all but the test split, because popgen cuts its validation split from the images that everybody else trains on.
 """
 

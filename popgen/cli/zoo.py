@@ -71,20 +71,20 @@ def build_command(
 
     if dry_run:
         todo = plan(zoo_spec, out, data_dir)
-        data = list(dict.fromkeys([*zoo_spec.data_names, *(f.data for f in todo.imports)]))
+        data = list(dict.fromkeys([*zoo_spec.data_names, *(f.data for f in todo.to_import)]))
         facts = {
             "zoo": str(out),
             "networks": todo.total,
-            "to_train": len(todo.jobs),
-            "to_import": len(todo.imports),
+            "to_train": len(todo.to_train),
+            "to_import": len(todo.to_import),
             "parameters": todo.sizes,
             "data": data,
             "seeds": zoo_spec.seeds,
         }
-        text = f"{out}: {todo.total} networks of {len(todo.sizes)} architectures, {len(todo.imports)} to import"
+        text = f"{out}: {todo.total} networks of {len(todo.sizes)} architectures, {len(todo.to_import)} to import"
         if not zoo_spec.checkpoints:
             grid = f"{len(todo.sizes)} architectures x {len(data)} data sets x {len(zoo_spec.seeds)} seeds"
-            text = f"{out}: {todo.total} networks ({grid}), {len(todo.jobs)} to train"
+            text = f"{out}: {todo.total} networks ({grid}), {len(todo.to_train)} to train"
         _print(facts, text, as_json)
         return
     built = build_zoo(zoo_spec, out, workers=workers, data_dir=data_dir)
@@ -156,16 +156,16 @@ def import_command(
     changes = parse({"name": new_name or arch or "?", **given}, ArchEntry, "popgen zoo import")
     from popgen.data import load_data
     from popgen.zoo import Zoo
-    from popgen.zoo.imports.checkpoint import Foreign, import_many, list_files
+    from popgen.zoo.imports.checkpoint import ForeignCheckpoint, import_many, list_files
 
-    default = Foreign(path, arch, data, class_names=names, **described)
+    default = ForeignCheckpoint(path, arch, data, class_names=names, **described)
     files = [
         replace(file, changes=changes.model_copy(update={"name": new_name or file.arch}))
         for file in list_files(path, default)
     ]
     check_data = load_data(check, data_dir) if check else None
     target = Zoo.open(folder) if (folder / "zoo.json").exists() else Zoo.create(folder, folder.resolve().name)
-    added = import_many(target, files, check=check_data, report=_report_import)
+    added = import_many(target, files, check=check_data, on_checkpoint=_show_import)
     rows = [_row(record) for record in added]
     _print({"zoo": str(folder), "added": rows}, f"{folder}: {len(added)} added, {len(target)} networks", as_json)
 
@@ -268,7 +268,7 @@ def _numbers(text: str | None) -> list[float] | None:
         raise click.BadParameter(f"{text!r} is not a list of numbers such as 0.5,0.5,0.5") from error
 
 
-def _report_import(record: Checkpoint, new: bool) -> None:
+def _show_import(record: Checkpoint, new: bool) -> None:
     accuracy = record.metrics.get("test_accuracy")
     remarks = [
         f"test accuracy {accuracy:.3f}" if accuracy is not None else "",

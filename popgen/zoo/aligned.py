@@ -1,4 +1,4 @@
-"""Checkpoints of a zoo with their units in the order of one of them, so that their weights can be averaged and compared."""
+"""Alignment of a zoo: the units of all networks get the order of one of them, so that weights can be averaged and compared."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from popgen.zoo.store import Zoo
 
 
 def share_a_start(one: Checkpoint, other: Checkpoint) -> bool:
-    """Whether two networks come from the same weights: their units have their order already."""
+    """Whether two networks were trained from the same weights, so that their units have the same order already."""
     kin = {one.id, other.id}
     return (
         one.lineage == other.lineage
@@ -27,10 +27,10 @@ def share_a_start(one: Checkpoint, other: Checkpoint) -> bool:
 def align_records(
     zoo: Zoo, records: Sequence[Checkpoint], reference: Checkpoint, inputs: Images | None = None
 ) -> list[Aligned]:
-    """Each of the records of one architecture, aligned with the reference where the two do not share a start.
+    """Align checkpoints of one architecture with the reference, except those that share a start with it.
 
     Args:
-        inputs: prepared images to match units on, see `popgen.weights.align.align`.
+        inputs: prepared images on which units are matched, see `popgen.weights.align.align`.
 
     Raises:
         BadInput: the architecture cannot be aligned.
@@ -46,10 +46,11 @@ def align_records(
 
 
 def align_zoo(zoo: Zoo, folder: Path | str, inputs: dict[str, Images] | None = None) -> Zoo:
-    """A copy of a zoo in `folder` in which, of each architecture, all networks are aligned with the first that is not held out.
+    """Write a copy of a zoo in which all networks of an architecture are aligned with its first that is not held out.
 
     Args:
-        inputs: prepared images of an architecture, by its name; an architecture without them is aligned by weights.
+        folder: the folder to write.
+        inputs: prepared images for each architecture, by name; an architecture without images is aligned by weights.
 
     Raises:
         BadInput: an architecture cannot be aligned, or the folder is not empty.

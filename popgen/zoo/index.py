@@ -1,4 +1,4 @@
-"""The text files of a zoo: zoo.json, written once, and index.jsonl, a Checkpoint a line, which grows at its end."""
+"""The text files of a zoo: zoo.json, which is written once, and index.jsonl, which has one Checkpoint on each line."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _RESTORE = "Restore it, or build the zoo again."
 
 
 def read_info(path: Path) -> dict[str, Any]:
-    """The content of zoo.json.
+    """Read zoo.json.
 
     Raises:
-        BrokenFile: not JSON, or of a format that this version does not read.
+        BrokenFile: it is not JSON, or has a format that this version does not read.
     """
     try:
         info = json.loads(path.read_text(encoding="utf-8"))
@@ -39,10 +39,10 @@ def read_info(path: Path) -> dict[str, Any]:
 
 
 def read_index(path: Path) -> tuple[list[Checkpoint], int]:
-    """The records, and the bytes they take: what follows is a line that was cut off while it was written.
+    """Read the records; returns them and their size in bytes. Bytes after them are a line whose writing was cut off.
 
     Raises:
-        BrokenFile: a whole line is not a record.
+        BrokenFile: a complete line is not a record.
         BadInput: a record names a shard outside the zoo's folder.
     """
     try:
@@ -64,12 +64,12 @@ def read_index(path: Path) -> tuple[list[Checkpoint], int]:
 
 
 def write_index(path: Path, records: Iterable[Checkpoint]) -> int:
-    """Replace the index as a whole; returns its size in bytes."""
+    """Replace the index; returns its size in bytes."""
     return files.write_text(path, _lines(records))
 
 
 def append_index(path: Path, records: Iterable[Checkpoint]) -> int:
-    """Add lines at the end, and return only when they are on the disk; returns how many bytes they take."""
+    """Append lines and wait until they are on the disk; returns their size in bytes."""
     return files.append_text(path, _lines(records))
 
 

@@ -1,6 +1,8 @@
-"""references.safetensors: per architecture the start its networks share, and what their differences are taken from.
+"""references.safetensors: for each architecture the start that its networks share, the reference, and the scale.
 
-Keys are ARCH/start, ARCH/reference and ARCH/scale, each (p,); the metadata tell the state of the index they are for.
+The reference is what differences of weights are taken from, and the scale divides them (popgen.weights.Scaling). Keys
+are ARCH/start, ARCH/reference and ARCH/scale, each (p,). The metadata hold the hash of the zoo that they were computed
+from.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ _FILE = "references.safetensors"
 
 
 def read_references(folder: Path) -> tuple[dict[str, Tensor], str]:
-    """The tensors, and the sha256 of the zoo they were made for; both empty where there is no file.
+    """Return the tensors, and the sha256 of the zoo that they were computed from; both are empty if there is no file.
 
     Raises:
         BrokenFile: it cannot be read.
@@ -42,14 +44,14 @@ def read_references(folder: Path) -> tuple[dict[str, Tensor], str]:
 
 
 def write_references(folder: Path, tensors: dict[str, Tensor], zoo_sha256: str = "") -> None:
-    """Replace the file; an empty hash marks a zoo that is not finished."""
+    """Replace the file; an empty hash means that the zoo is not finalized."""
     write_tensors(folder / _FILE, tensors, {"zoo_sha256": zoo_sha256})
 
 
 def fit_reference(
     spec: ArchSpec, weights: Flat | Callable[[], Iterable[Flat]], start: Tensor | None
 ) -> dict[str, Tensor]:
-    """Reference and scale from an architecture's checkpoints; without a start their mean is the reference."""
+    """Compute reference and scale from an architecture's checkpoints; without a start their mean is the reference."""
     scaling = Scaling.fit(spec, weights, start)
     found = {"reference": scaling.denormalise(torch.zeros(1, spec.size))[0], "scale": scaling.scale}
     if start is not None:

@@ -1,11 +1,11 @@
 """Zoo: a folder of checkpoints.
 
     zoo.json                 name, format, licence, and the spec that it was built from
-    index.jsonl              one Checkpoint a line; grows at its end
-    shards/*.safetensors     the weights, one matrix an architecture and shard
-    references.safetensors   per architecture: start, reference and scale, written by `finalize`
+    index.jsonl              one Checkpoint on each line; new lines are appended
+    shards/*.safetensors     the weights; a shard has a matrix of networks of one architecture
+    references.safetensors   start, reference and scale of each architecture, written by `finalize`
 
-A shard is written before the index lines that point at it, so that a zoo is readable wherever a write was cut off.
+A shard is written before the index lines that name it, so a zoo remains readable if a write is cut off.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from popgen.types import Flat, StateDict
 from popgen.zoo.index import FORMAT, append_index, read_index, read_info, write_index
 from popgen.zoo.record import Checkpoint, weights_sha256
 from popgen.zoo.references import fit_reference, read_references, write_references
-from popgen.zoo.shards import ROWS_BYTES, read_rows, shard_name
+from popgen.zoo.shards import SHARD_BYTES, read_rows, shard_name
 from popgen.zoo.verify import find_problems
 
 
@@ -38,9 +38,9 @@ class Zoo:
     """Checkpoints in a folder; reading never changes the folder.
 
     Attributes:
-        folder: where it is.
+        folder: the zoo's folder.
         info: the content of zoo.json.
-        records: every Checkpoint, in the order of the index.
+        records: all checkpoints, in the order of the index.
 
     >>> import tempfile
     >>> from popgen.archs import arch_config, build
@@ -60,10 +60,10 @@ class Zoo:
     def create(
         cls, folder: Path | str, name: str, *, licence: str = "unknown", spec: dict[str, Any] | None = None
     ) -> Zoo:
-        """A new, empty zoo.
+        """Create an empty zoo.
 
         Raises:
-            BadInput: the folder holds something already.
+            BadInput: the folder is not empty.
         """
         folder = Path(folder)
         check_empty(folder, "a zoo", "Name another folder, or open this one.")
@@ -81,7 +81,7 @@ class Zoo:
 
     @classmethod
     def open(cls, folder_or_name: Path | str) -> Zoo:
-        """A zoo by its folder, or by the name of one that comes with the package.
+        """Open a zoo by its folder, or by the name of one that comes with the package.
 
         Raises:
             NotFound: there is no such zoo.
@@ -114,13 +114,13 @@ class Zoo:
 
     @property
     def sha256(self) -> str:
-        """A hash of all records and, through theirs, of all weights; independent of order and of how shards are cut."""
+        """A hash of all records, which include the hashes of the weights; independent of their order and of the shards."""
         lines = sorted(r.content() for r in self.records)
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     @property
     def is_torn(self) -> bool:
-        """Whether the index ends in a line that was cut off."""
+        """Whether the index ends in a line whose writing was cut off."""
         return self._index.stat().st_size > self._size
 
     @property
@@ -135,10 +135,10 @@ class Zoo:
         return checkpoint_id in self._by_id
 
     def record(self, checkpoint_id: str) -> Checkpoint:
-        """The record with that id.
+        """Return the record with that id.
 
         Raises:
-            NotFound: no such checkpoint; the message lists the nearest.
+            NotFound: no such checkpoint; the message lists the nearest ids.
         """
         if checkpoint_id not in self._by_id:
             raise unknown_name("checkpoint", checkpoint_id, self._by_id, f"popgen zoo list {self.folder} lists them.")
@@ -147,14 +147,14 @@ class Zoo:
     def select(
         self, arch: str | None = None, data: str | None = None, held_out: bool | None = None, seed: int | None = None
     ) -> list[Checkpoint]:
-        """The records that agree with everything given."""
+        """Return the records that match all given values."""
         wanted = {
             k: v for k, v in {"arch": arch, "data": data, "held_out": held_out, "seed": seed}.items() if v is not None
         }
         return [r for r in self.records if all(getattr(r, k) == v for k, v in wanted.items())]
 
     def spec(self, arch: str) -> ArchSpec:
-        """The ArchSpec of one of the zoo's architectures.
+        """Return the ArchSpec of one of the zoo's architectures.
 
         Raises:
             NotFound: the zoo has no such architecture.
@@ -166,11 +166,11 @@ class Zoo:
         return self._specs[arch]
 
     def state(self, record: Checkpoint) -> StateDict:
-        """The weights of one checkpoint as a state dict; only its own row is read."""
+        """Read the weights of one checkpoint as a state dict; other rows of its shard are not read."""
         return self.spec(record.arch).to_state(self.matrix([record])[0])
 
     def matrix(self, records: Sequence[Checkpoint]) -> Flat:
-        """The weights (n, p) of checkpoints of one architecture, in the order given.
+        """Read the weights (n, p) of checkpoints of one architecture, in the given order.
 
         Raises:
             BadInput: no records, or records of several architectures.
@@ -187,28 +187,28 @@ class Zoo:
         size = self.spec(records[0].arch).size
         out = torch.empty(len(records), size)
         by_shard = defaultdict(list)
-        for place, record in enumerate(records):
-            by_shard[record.shard].append(place)
-        for shard, places in by_shard.items():
-            out[places] = read_rows(inside(self.folder, shard), [records[i].row for i in places], size)
+        for index, record in enumerate(records):
+            by_shard[record.shard].append(index)
+        for shard, indices in by_shard.items():
+            out[indices] = read_rows(inside(self.folder, shard), [records[i].row for i in indices], size)
         return out
 
     def _chunks(self, records: Sequence[Checkpoint]) -> Iterator[Flat]:
-        """The matrix of records in parts that fit into memory, in order."""
-        step = max(1, ROWS_BYTES // (4 * self.spec(records[0].arch).size))
+        """Yield the matrix of records in chunks of at most SHARD_BYTES, in their order."""
+        step = max(1, SHARD_BYTES // (4 * self.spec(records[0].arch).size))
         for first in range(0, len(records), step):
             yield self.matrix(records[first : first + step])
 
     def reference(self, arch: str) -> Tensor:
-        """The weights (p,) that differences are taken from: the shared start, or the mean where there is none."""
+        """Return the weights (p,) that differences are taken from: the shared start, or the mean of the checkpoints."""
         return self._reference_tensor(arch, "reference")
 
     def scales(self, arch: str) -> Tensor:
-        """The scale (p,) of those differences, one value a tensor, as `popgen.weights.Scaling` defines it."""
+        """Return the scale (p,) of those differences, equal within a tensor, as `popgen.weights.Scaling` defines it."""
         return self._reference_tensor(arch, "scale")
 
     def start(self, arch: str) -> Tensor | None:
-        """The shared start (p,) of an architecture, where its networks have one."""
+        """Return the start (p,) that all networks of an architecture share, or None."""
         return self._references[0].get(f"{arch}/start")
 
     def set_starts(self, starts: dict[str, Tensor]) -> None:
@@ -217,10 +217,10 @@ class Zoo:
         self._replace_references({**self._references[0], **starts})
 
     def add(self, networks: Iterable[tuple[Checkpoint, Tensor | StateDict]]) -> None:
-        """Add checkpoints, as flat vectors (p,) or state dicts: one shard an architecture, then the index lines.
+        """Add checkpoints, given as flat vectors (p,) or state dicts: one shard for each architecture, then the index lines.
 
         Raises:
-            BadInput: an id twice, weights that do not fit, or a second configuration under an architecture's name.
+            BadInput: an id occurs twice, weights do not fit, or an architecture's name has another configuration.
         """
         groups: dict[str, list[tuple[Checkpoint, Tensor]]] = defaultdict(list)
         seen, configs = set(self._by_id), dict(self._config_of)
@@ -250,25 +250,25 @@ class Zoo:
         self._set_records(self.records + placed, size)
 
     def drop(self, ids: Collection[str]) -> None:
-        """Take checkpoints out of the index; `finalize` removes their weights."""
+        """Remove checkpoints from the index; `finalize` removes their weights."""
         self._guard()
         records = [r for r in self.records if r.id not in ids]
         self._set_records(records, write_index(self._index, records))
 
     def finalize(self) -> None:
-        """Sort the index by id, merge small shards, and write references and scales from what is not held out.
+        """Sort the index by id, merge small shards, and compute references and scales from checkpoints not held out.
 
         The files then depend only on the checkpoints, not on the order in which they were added.
         """
         self._guard()
         placed = []
         for group in _by_fingerprint(sorted(self.records, key=lambda r: r.id)):
-            rows = max(1, ROWS_BYTES // (4 * self.spec(group[0].arch).size))
+            rows = max(1, SHARD_BYTES // (4 * self.spec(group[0].arch).size))
             for i in range(0, len(group), rows):
-                part = group[i : i + rows]
-                name = shard_name(part[0].fingerprint, [r.sha256 for r in part])
-                in_place = all((r.shard, r.row) == (name, row) for row, r in enumerate(part))
-                placed += part if in_place else self._write_shard(part, self.matrix(part))
+                shard = group[i : i + rows]
+                name = shard_name(shard[0].fingerprint, [r.sha256 for r in shard])
+                is_written = all((r.shard, r.row) == (name, row) for row, r in enumerate(shard))
+                placed += shard if is_written else self._write_shard(shard, self.matrix(shard))
         placed.sort(key=lambda r: r.id)
         self._set_records(placed, write_index(self._index, placed))
         used = {r.shard for r in placed}
@@ -283,7 +283,7 @@ class Zoo:
         self._replace_references(references, self.sha256)
 
     def verify(self) -> list[str]:
-        """Problems of the folder, one line each: damaged weights, duplicates, references of another state."""
+        """Return the problems of the folder, one line each: damaged weights, duplicates, outdated references."""
         return find_problems(self)
 
     @property
@@ -292,12 +292,12 @@ class Zoo:
 
     def _set_records(self, records: list[Checkpoint], size: int) -> None:
         self.records = records
-        self._size = size  # bytes of the index that the records stand in
+        self._size = size  # bytes of the index that hold the records
         self._by_id = {r.id: r for r in records}
         self._config_of = {r.arch: r.arch_config for r in records}
 
     def _guard(self) -> None:
-        """Before a write: remove a torn line, and refuse to write over what another process has added."""
+        """Prepare a write: remove an incomplete last line, and refuse if another process has added records."""
         if self.is_torn:
             tail = self._index.read_bytes()[self._size :]
             if b"\n" in tail:

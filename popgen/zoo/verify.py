@@ -1,4 +1,4 @@
-"""Whether a zoo is what it says: checkpoints against their hashes, ids and weights against each other, references."""
+"""Verification of a zoo: weights against their hashes, duplicate ids and weights, outdated references."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def find_problems(zoo: Zoo) -> list[str]:
-    """Problems of the folder, one line each; an empty list when all is well."""
+    """Return the problems of the folder, one line each; an empty list if there are none."""
     problems = [f"{checkpoint_id}: {why}" for checkpoint_id, why in find_damaged(zoo).items()]
     problems += [
         f"index.jsonl: the id {name} stands there {len(g)} times"
@@ -31,7 +31,7 @@ def find_problems(zoo: Zoo) -> list[str]:
 
 
 def find_damaged(zoo: Zoo) -> dict[str, str]:
-    """Ids of the checkpoints whose weights cannot be read or are not the recorded ones, and why."""
+    """Return the ids of the checkpoints whose weights cannot be read or differ from the recorded hash, with the reason."""
     damaged = {}
     for shard, records in _groups(zoo, "shard").items():
         fitting = []

@@ -1,4 +1,4 @@
-"""Normalised weights of many checkpoints of one architecture: in memory, or read from the zoo's files whenever they are asked for."""
+"""Normalised weights of many checkpoints of one architecture, kept in memory or read from the zoo's files on demand."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from popgen.weights import Scaling
 from popgen.zoo.record import Checkpoint
 from popgen.zoo.store import Zoo
 
-CHUNK_BYTES = 64 * 2**20
+CHUNK_BYTES = 64 * 2**20  # largest size of a chunk in memory
 
 
 class WeightRows:
-    """A matrix (n, p) whose row i is x of `records[i]`; indexed by a list of rows or a slice, on `device`.
+    """A matrix (n, p) on `device` whose row i has the normalised weights of `records[i]`.
+
+    It is indexed by a list of row numbers or by a slice.
 
     Args:
-        in_memory: whether the matrix is kept; else what is asked for is read, in order of its place in the files.
+        in_memory: whether the whole matrix is kept; otherwise rows are read from the files when they are indexed.
     """
 
     def __init__(
@@ -47,13 +49,13 @@ class WeightRows:
         return self._scaling.normalise(self._zoo.matrix([self._records[i] for i in chosen]).to(self._device))
 
     def chunks(self) -> Iterator[Flat]:
-        """All rows in order, at most CHUNK_BYTES at a time."""
+        """Yield all rows in their order, at most CHUNK_BYTES at a time."""
         step = max(1, CHUNK_BYTES // (4 * self.size))
         for first in range(0, len(self), step):
             yield self[first : first + step]
 
     def mean(self) -> Tensor:
-        """The mean row (p,)."""
+        """Return the mean of all rows (p,)."""
         total = torch.zeros(self.size, dtype=torch.float64, device=self._device)
         for chunk in self.chunks():
             total += chunk.double().sum(0)

@@ -18,7 +18,7 @@ from popgen.data import DataSet, load_data
 from popgen.errors import BadInput, BrokenFile
 from popgen.networks.train import evaluate
 from popgen.zoo import Zoo, build_zoo
-from popgen.zoo.imports.checkpoint import Foreign, import_checkpoint
+from popgen.zoo.imports.checkpoint import ForeignCheckpoint, import_checkpoint
 from popgen.zoo.imports.fetch import check_sha256
 
 HERE = Path(__file__).parent
@@ -152,7 +152,7 @@ def test_small_networks_of_four_data_sets(zoo: Zoo, cifar: DataSet) -> None:
 )
 def test_a_wrong_architecture_is_explained_by_its_tensors(file: str, arch: str, lines: list[str]) -> None:
     with pytest.raises(BadInput) as caught:
-        import_checkpoint(Foreign(FILES / "cifar10_resnet" / f"{file}.th", arch, "cifar10"))
+        import_checkpoint(ForeignCheckpoint(FILES / "cifar10_resnet" / f"{file}.th", arch, "cifar10"))
     for line in lines:
         assert line in str(caught.value)
 
@@ -161,7 +161,7 @@ def test_a_cascade_of_networks_asks_which(spec: ZooSpec) -> None:
     with pytest.raises(BadInput, match="holds 3 state dicts in a list"):
         entry = next(a for a in spec.archs if a.name == "small-cnn")
         path = FILES / "small_cnn" / "cnn_a_cifar10_robust8.pth"
-        import_checkpoint(Foreign(path, "nets:small_cnn", "cifar10", changes=entry))
+        import_checkpoint(ForeignCheckpoint(path, "nets:small_cnn", "cifar10", changes=entry))
 
 
 @pytest.mark.parametrize(("depth", "digest"), [(20, "12fca82f"), (32, "d509ac18"), (56, "4bfd9763")])
@@ -181,7 +181,7 @@ def test_a_real_file_goes_into_a_cloned_repositorys_network(tmp_path: Path, cifa
     (tmp_path / "hubconf.py").write_text("dependencies = ['torch']\nfrom their_nets import lenet\n")
     half = (0.5, 0.5, 0.5)
     entry = ArchEntry(name="their-lenet", input_shape=(3, 32, 32), mean=half, std=half)
-    file = Foreign(FILES / "lenet" / "cifar_net3.pth", f"hub:{tmp_path}:lenet", "cifar10", changes=entry)
+    file = ForeignCheckpoint(FILES / "lenet" / "cifar_net3.pth", f"hub:{tmp_path}:lenet", "cifar10", changes=entry)
     record, state = import_checkpoint(file)
     assert (record.id, record.arch_config.classes) == ("their-lenet/cifar10/cifar_net3", 10)
     assert evaluate(file.spec, state, cifar.test)[1] > 0.62

@@ -1,8 +1,8 @@
-"""Builds the zoo of a spec: trains every network that is missing, one a CPU core, on Ray or in this process; or imports it.
+"""Builds the zoo of a spec: trains or imports every network that is missing.
 
-Workers change the time and nothing else: a network depends on its architecture, data set, seed and recipe alone.
-Finished networks are written every few seconds; a build that was cut off goes on where it stopped, and trains anew
-what is damaged.
+Networks are trained in this process, or on Ray with one worker for each CPU core. The number of workers changes only
+the time: a network depends only on its architecture, data set, seed and recipe. Finished networks are written every few
+seconds, so an interrupted build continues where it stopped. Damaged networks are trained again.
 """
 
 from __future__ import annotations
@@ -23,38 +23,45 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from popgen.configs.spec import ZooSpec
 from popgen.data.folder import data_folder
 from popgen.errors import BadInput, CannotResume
-from popgen.zoo.build.trainer import Done, Job, Trainer
+from popgen.zoo.build.trainer import TrainedNetwork, Trainer, TrainingRun
 from popgen.zoo.build.workers import train_on_ray
-from popgen.zoo.imports.checkpoint import Foreign
+from popgen.zoo.imports.checkpoint import ForeignCheckpoint
 from popgen.zoo.imports.spec import import_all, list_imports
 from popgen.zoo.store import Zoo
 from popgen.zoo.verify import find_damaged
 
-_FLUSH_SECONDS, _FLUSH_NETWORKS = 5.0, 32  # what a killed build loses at most
+_FLUSH_SECONDS, _FLUSH_NETWORKS = 5.0, 32  # A killed build loses at most this.
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a build would do."""
+    """The work of a build.
+
+    Attributes:
+        total: number of networks in the finished zoo.
+        to_train: networks to train, because they are missing or damaged.
+        to_import: checkpoints to import, because they are missing or damaged.
+        sizes: number of parameters of each architecture.
+    """
 
     total: int
-    jobs: list[Job]  # networks to train that are missing or damaged
-    imports: list[Foreign]  # and those to import
-    sizes: dict[str, int]  # parameters of each architecture
+    to_train: list[TrainingRun]
+    to_import: list[ForeignCheckpoint]
+    sizes: dict[str, int]
 
 
 def build_zoo(
     spec: ZooSpec, out: Path, *, workers: int | None = None, progress: bool = True, data_dir: str | None = None
 ) -> Zoo:
-    """Train or import what the zoo in `out` lacks of its spec, and finish it.
+    """Train or import the networks of the spec that the zoo in `out` lacks, and finalize the zoo.
 
     Args:
-        workers: processes; 0 trains in this one; None takes the spec's number, or one a CPU core.
+        workers: number of processes; 0: this process; None: the spec's number, or one for each CPU core.
         data_dir: the folder of named data sets; None: POPGEN_DATA, else ./data.
 
     Raises:
-        NotFound, BadInput: the spec names something that does not exist or fit; refused before anything is trained.
-        PopgenError: checkpoints to import that cannot be had or do not fit, when the others are in the zoo.
+        NotFound, BadInput: the spec names something that does not exist or does not fit; raised before any training.
+        PopgenError: some checkpoints could not be read or do not fit; raised after all others have been imported.
         CannotResume: the folder holds a zoo of another spec, or a worker died.
 
     >>> import tempfile
@@ -64,59 +71,60 @@ def build_zoo(
     """
     todo = plan(spec, out, data_dir)
     if spec.checkpoints:
-        return _import(spec, out, todo.imports, progress)
-    jobs = todo.jobs
-    workers = min(_worker_count(spec, workers), len(jobs))
+        return _import(spec, out, todo.to_import, progress)
+    runs = todo.to_train
+    workers = min(_worker_count(spec, workers), len(runs))
     zoo = _open_or_create(spec, out)
     zoo.drop(find_damaged(zoo))
     folder = str(data_folder(data_dir))
     trainer = Trainer(spec, data_dir=folder)
     stored = {name: flat for name in trainer.specs if (flat := zoo.start(name)) is not None}
     if stored:
-        trainer = Trainer(spec, stored, folder)  # another version of torch could draw other ones
+        trainer = Trainer(spec, stored, folder)  # Another version of torch could draw other starts from the same seed.
     elif trainer.starts:
         zoo.set_starts(trainer.starts)
-    if jobs:
-        results = train_on_ray(spec, trainer.starts, jobs, workers, folder) if workers else _train_here(trainer, jobs)
-        with closing(results):
-            _collect(zoo, trainer, results, len(jobs), progress)
+    if runs:
+        trained = train_on_ray(spec, trainer.starts, runs, workers, folder) if workers else _train_here(trainer, runs)
+        with closing(trained):
+            _collect(zoo, trainer, trained, len(runs), progress)
     if not zoo.is_final:
         zoo.finalize()
     return zoo
 
 
 def plan(spec: ZooSpec, out: Path, data_dir: str | None = None) -> Plan:
-    """Check a spec and the folder of its zoo, and list what is missing; nothing is written.
+    """Check a spec and the folder of its zoo, and list the networks that are missing; nothing is written.
 
     Raises:
-        NotFound, BadInput: the spec names something that does not exist or fit.
+        NotFound, BadInput: the spec names something that does not exist or does not fit.
         CannotResume: the folder holds a zoo of another spec.
     """
-    there: set[str] = set()
+    done: set[str] = set()
     if spec.checkpoints:
         imports = list_imports(spec)
         specs = {foreign.spec.name: foreign.spec for foreign in imports}
-        jobs = []
+        runs = []
     else:
         trainer = Trainer(spec, data_dir=data_dir)
         trainer.check()
-        imports, specs, jobs = [], trainer.specs, trainer.jobs()
+        imports, specs, runs = [], trainer.specs, trainer.runs()
     if (out / "zoo.json").exists():
         zoo = _open_or_create(spec, out)
-        there = {r.id for r in zoo.records} - set(find_damaged(zoo))
+        done = {r.id for r in zoo.records} - set(find_damaged(zoo))
     sizes = {name: arch.size for name, arch in specs.items()}
-    missing = [job for job in jobs if job.id not in there], [f for f in imports if f.id not in there]
-    return Plan(len(jobs) + len(imports), *missing, sizes)
+    to_train = [run for run in runs if run.id not in done]
+    to_import = [foreign for foreign in imports if foreign.id not in done]
+    return Plan(len(runs) + len(imports), to_train, to_import, sizes)
 
 
-def _import(spec: ZooSpec, out: Path, files: list[Foreign], progress: bool) -> Zoo:
+def _import(spec: ZooSpec, out: Path, files: list[ForeignCheckpoint], progress: bool) -> Zoo:
     zoo = _open_or_create(spec, out)
     zoo.drop(find_damaged(zoo))
     try:
         with _progress_bar(progress) as bar:
             task = bar.add_task("importing", total=len(files))
-            say = partial(bar.console.print, markup=False, highlight=False, soft_wrap=True)
-            import_all(zoo, files, say if progress else lambda line: None, lambda: bar.advance(task))
+            show = partial(bar.console.print, markup=False, highlight=False, soft_wrap=True)
+            import_all(zoo, files, show if progress else lambda line: None, lambda: bar.advance(task))
     finally:
         if not zoo.is_final:
             zoo.finalize()
@@ -139,7 +147,7 @@ def _open_or_create(spec: ZooSpec, out: Path) -> Zoo:
 
 
 def _recorded(zoo: Zoo) -> dict[str, Any]:
-    """The spec that a zoo was built from, with what later versions have added to specs."""
+    """Return the spec that a zoo was built from, completed with the defaults of keys that later versions added."""
     recorded = zoo.info.get("spec") or {}
     try:
         return ZooSpec.model_validate(recorded).content()
@@ -147,26 +155,26 @@ def _recorded(zoo: Zoo) -> dict[str, Any]:
         return recorded
 
 
-def _train_here(trainer: Trainer, jobs: list[Job]) -> Generator[Done, None, None]:
-    for job in jobs:
-        yield trainer.train(job)
+def _train_here(trainer: Trainer, runs: list[TrainingRun]) -> Generator[TrainedNetwork, None, None]:
+    for run in runs:
+        yield trainer.train(run)
 
 
-def _collect(zoo: Zoo, trainer: Trainer, results: Iterator[Done], total: int, progress: bool) -> None:
-    """Write results as they come, also those at hand when the build is interrupted."""
-    kept: list[Done] = []
+def _collect(zoo: Zoo, trainer: Trainer, trained: Iterator[TrainedNetwork], total: int, progress: bool) -> None:
+    """Write networks as they are finished; when the build is interrupted, those still in memory are written, too."""
+    kept: list[TrainedNetwork] = []
     last = time.monotonic()
 
     def flush() -> None:
         batch = kept.copy()
-        kept.clear()  # first: a batch whose writing is interrupted is not written a second time
-        zoo.add([(trainer.record(done), done.weights) for done in batch])
+        kept.clear()  # This comes first, so that a batch whose writing is interrupted is not written a second time.
+        zoo.add([(trainer.record(network), network.weights) for network in batch])
 
     with _progress_bar(progress) as bar:
         task = bar.add_task("training", total=total)
         try:
-            for done in results:
-                kept.append(done)
+            for network in trained:
+                kept.append(network)
                 bar.advance(task)
                 if len(kept) >= _FLUSH_NETWORKS or time.monotonic() - last > _FLUSH_SECONDS:
                     flush()
@@ -192,7 +200,8 @@ def _worker_count(spec: ZooSpec, workers: int | None) -> int:
 
 
 def _changes(before: Any, now: Any, where: str = "") -> list[str]:
+    """Return one line for each value that differs between two nested mappings."""
     if isinstance(before, dict) and isinstance(now, dict):
-        places = {key: f"{where}.{key}" if where else key for key in sorted({*before, *now})}
-        return [line for key, place in places.items() for line in _changes(before.get(key), now.get(key), place)]
+        paths = {key: f"{where}.{key}" if where else key for key in sorted({*before, *now})}
+        return [line for key, path in paths.items() for line in _changes(before.get(key), now.get(key), path)]
     return [] if before == now else [f"{where} was {before!r}, is {now!r}"]

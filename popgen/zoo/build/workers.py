@@ -1,6 +1,7 @@
-"""Runs training jobs on Ray actors, one thread each; an actor keeps its data sets and is restarted once if it dies.
+"""Training runs on Ray actors with one thread each; an actor keeps its data sets, and is restarted once if it dies.
 
-Actors end with the last reference to them; killing them would make Ray report their unfinished jobs on stdout.
+An actor ends when the last reference to it is dropped. If it were killed, Ray would print its unfinished calls on
+standard output.
 """
 
 from __future__ import annotations
@@ -16,32 +17,34 @@ from torch import Tensor
 
 from popgen.configs.spec import ZooSpec
 from popgen.errors import CannotResume, PopgenError
-from popgen.zoo.build.trainer import Done, Job, Trainer
+from popgen.zoo.build.trainer import TrainedNetwork, Trainer, TrainingRun
 
-_AHEAD = 2  # jobs given to a worker at a time: it never waits for this process, and an end is not held up by many
+# Runs that each worker is given at a time: with two it never waits for this process, and with more an interruption would
+# wait longer for those that are running.
+_AHEAD = 2
 
 
 def train_on_ray(
-    spec: ZooSpec, starts: dict[str, Tensor], jobs: list[Job], workers: int, data_dir: str
-) -> Generator[Done, None, None]:
-    """Trained networks in the order in which they are finished.
+    zoo_spec: ZooSpec, starts: dict[str, Tensor], runs: list[TrainingRun], workers: int, data_dir: str
+) -> Generator[TrainedNetwork, None, None]:
+    """Yield trained networks in the order in which they are finished.
 
     Raises:
         CannotResume: a worker died twice.
     """
     with _session(workers):
         remote: Any = ray.remote(num_cpus=1, max_restarts=1, max_task_retries=1)(_Worker)
-        actors = [remote.remote(spec, starts, data_dir) for _ in range(workers)]
-        waiting = list(reversed(jobs))
+        actors = [remote.remote(zoo_spec, starts, data_dir) for _ in range(workers)]
+        waiting = list(reversed(runs))
         running = {}
         for actor in actors * _AHEAD:
             if waiting:
-                job = waiting.pop()
-                running[actor.train.remote(job)] = actor, job
+                run = waiting.pop()
+                running[actor.train.remote(run)] = actor, run
         try:
             while running:
                 for ref in ray.wait(list(running))[0]:
-                    actor, job = running.pop(ref)
+                    actor, run = running.pop(ref)
                     yield ray.get(ref)
                     if waiting:
                         following = waiting.pop()
@@ -50,23 +53,23 @@ def train_on_ray(
             if isinstance(error, RayTaskError) and isinstance(error.cause, PopgenError):
                 raise error.cause from None
             raise CannotResume(
-                f"a worker stopped while training {job.id}",
+                f"a worker stopped while training {run.id}",
                 str(error).strip().splitlines()[-1],
                 "Run the same command again; with --workers 0 to see where.",
             ) from error
 
 
 class _Worker:
-    def __init__(self, spec: ZooSpec, starts: dict[str, Tensor], folder: str) -> None:
-        self.trainer = Trainer(spec, starts, folder)
+    def __init__(self, zoo_spec: ZooSpec, starts: dict[str, Tensor], data_dir: str) -> None:
+        self.trainer = Trainer(zoo_spec, starts, data_dir)
 
-    def train(self, job: Job) -> Done:
-        return self.trainer.train(job)
+    def train(self, run: TrainingRun) -> TrainedNetwork:
+        return self.trainer.train(run)
 
 
 @contextmanager
 def _session(workers: int) -> Iterator[None]:
-    """A Ray that is there already is used as it is; one that is started here is ended here."""
+    """Start Ray and shut it down at the end, unless it is running already."""
     started = not ray.is_initialized()
     if started:
         ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)

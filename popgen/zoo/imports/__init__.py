@@ -1,1 +1,1 @@
-"""Checkpoints from elsewhere: files, index CSVs, URLs, torch.hub; read without running any code of theirs."""
+"""Import of checkpoints that popgen did not train: files, index CSVs, URLs, torch.hub entries."""

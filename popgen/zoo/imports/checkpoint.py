@@ -1,4 +1,4 @@
-"""Imports foreign checkpoints into a zoo: one file, a folder of files, or an index CSV that describes each."""
+"""Import of foreign checkpoints into a zoo: a file, a folder of files, or an index CSV with one checkpoint in each row."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from popgen.zoo.imports.tensors import SUFFIXES, fit_tensors, read_tensors
 from popgen.zoo.record import Checkpoint, weights_sha256
 from popgen.zoo.store import Zoo
 
-# a column of an index CSV -> the field of Foreign; columns that begin with `accuracy` or `loss` become metrics
+# Field of ForeignCheckpoint for each column of an index CSV. Columns that begin with `accuracy` or `loss` are metrics.
 _COLUMNS = {
     "file": "path",
     "architecture": "arch",
@@ -41,29 +41,40 @@ _COLUMNS = {
 
 
 @dataclass(frozen=True)
-class Foreign:
-    """What the user says about a foreign checkpoint; each is a lineage of its own unless said otherwise."""
+class ForeignCheckpoint:
+    """A checkpoint that popgen did not train, as its user describes it.
 
-    path: Path  # of the file; where there is a url or hub entry, its name alone
+    Attributes:
+        path: the file of weights; with `url` or `hub` only its stem is used, as a name.
+        lineage: the training run or base that it comes from; "": the checkpoint is a lineage of its own.
+        key: path of the state dict inside the file; "": it is searched for under usual names.
+        name: last part of its id; "": the file's stem.
+        changes: name in the zoo, and values that replace those of the named architecture.
+        class_names: names of the outputs, in order; (): those that the architecture knows.
+        hub: a torch.hub entry whose pretrained weights are imported.
+        sha256: first digits of the file's hash.
+    """
+
+    path: Path
     arch: str = ""
     data: str = ""
     lineage: str = ""
     parent: str = ""
     source: str = ""
     licence: str = "unknown"
-    key: str = ""  # where the state dict lies in the file
+    key: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
-    name: str = ""  # the last part of its id; else that of the file or entry
-    changes: ArchEntry | None = None  # how the network differs from the named architecture, and its name in the zoo
-    class_names: tuple[str, ...] = ()  # of the outputs, in order; () asks the architecture
+    name: str = ""
+    changes: ArchEntry | None = None
+    class_names: tuple[str, ...] = ()
     url: str = ""
-    hub: str = ""  # an entry of torch.hub whose weights these are
-    sha256: str = ""  # how that of the file begins
+    hub: str = ""
+    sha256: str = ""
     held_out: bool = False
 
     @property
     def where(self) -> str:
-        """The place of the weights, for messages."""
+        """Hub entry, URL or path of the weights, for messages."""
         return self.hub or self.url or str(self.path)
 
     @property
@@ -72,7 +83,7 @@ class Foreign:
 
     @property
     def spec(self) -> ArchSpec:
-        """The architecture, checked to run on images as it says."""
+        """The architecture, after a check that it runs on the inputs that it names."""
         return _spec(self.arch, self.changes.model_dump_json() if self.changes else "")
 
     @property
@@ -80,11 +91,12 @@ class Foreign:
         return f"{self.spec.name}/{self.data}/{self.stem}"
 
     def check(self) -> None:
-        """Refuse what can be refused without the weights.
+        """Check everything that can be checked without reading the weights.
 
         Raises:
             NotFound: no such architecture.
-            BadInput: architecture or data set not given, an architecture that does not run, or other names of classes than outputs.
+            BadInput: architecture or data set is not given, the architecture does not run, or the number of class names
+                is not that of the outputs.
         """
         for what, given in (("architecture", self.arch), ("data set", self.data)):
             if not given:
@@ -101,10 +113,10 @@ class Foreign:
             )
 
     def read(self) -> tuple[StateDict, str]:
-        """Its tensors under the architecture's names, and a note on how they came to them.
+        """Read its tensors under the architecture's names; returns them with a note on how names were matched.
 
         Raises:
-            NotFound, BadInput, BrokenFile, Offline: as `import_checkpoint`.
+            NotFound, BadInput, BrokenFile, Offline: see `import_checkpoint`.
         """
         if self.hub:
             return fit_tensors(self.spec, hub_tensors(self.hub), self.hub)
@@ -115,20 +127,20 @@ class Foreign:
         return fit_tensors(self.spec, tensors, str(path))
 
 
-def import_checkpoint(foreign: Foreign) -> tuple[Checkpoint, StateDict]:
-    """Read one foreign file, URL or hub entry as a checkpoint, checked tensor by tensor.
+def import_checkpoint(foreign: ForeignCheckpoint) -> tuple[Checkpoint, StateDict]:
+    """Read a file, URL or hub entry as a checkpoint, and check each tensor.
 
     Raises:
-        NotFound: no such file or architecture.
-        BrokenFile: truncated, of another sha256, or a pickle that wants to run code.
-        BadInput: not that architecture.
-        Offline: it has to be fetched, and cannot be.
+        NotFound: the file or the architecture does not exist.
+        BrokenFile: the file is truncated, has another sha256, or is a pickle that would run code.
+        BadInput: the tensors do not fit the architecture.
+        Offline: the weights must be downloaded, and cannot be.
 
     >>> import tempfile, torch
     >>> from popgen.archs import build
     >>> path = Path(tempfile.mkdtemp(), "net.pt")
     >>> torch.save({"state_dict": build("mlp-s", seed=0).state_dict()}, path)
-    >>> record, state = import_checkpoint(Foreign(path, "mlp-s", "digits"))
+    >>> record, state = import_checkpoint(ForeignCheckpoint(path, "mlp-s", "digits"))
     >>> record.id
     'mlp-s/digits/net'
     """
@@ -154,19 +166,19 @@ def import_checkpoint(foreign: Foreign) -> tuple[Checkpoint, StateDict]:
 
 def import_many(
     zoo: Zoo,
-    files: Sequence[Foreign],
+    files: Sequence[ForeignCheckpoint],
     *,
     check: DataSet | None = None,
-    report: Callable[[Checkpoint, bool], None] = lambda record, new: None,
+    on_checkpoint: Callable[[Checkpoint, bool], None] = lambda record, new: None,
 ) -> list[Checkpoint]:
-    """Add foreign checkpoints to a zoo and finish it; those that it has already are passed over.
+    """Add foreign checkpoints to a zoo and finalize it; those that it already has are skipped.
 
     Args:
         check: a data set on whose test split each is evaluated; the result is recorded as test_accuracy and test_loss.
-        report: called after each file, with whether it was new.
+        on_checkpoint: called after each checkpoint with its record, and whether it was new.
 
     Raises:
-        BadInput: a file does not fit, or an id stands for other weights; what came before it stays in the zoo.
+        BadInput: a file does not fit, or an id has other weights in the zoo; checkpoints before it remain in the zoo.
     """
     added = []
     try:
@@ -182,7 +194,7 @@ def import_many(
                         "ids are unique",
                         "Rename the file.",
                     )
-                report(zoo.record(record.id), False)
+                on_checkpoint(zoo.record(record.id), False)
                 continue
             if check is not None:
                 loss, score = evaluate(spec, state, check.test)
@@ -191,18 +203,19 @@ def import_many(
                 record = record.model_copy(update={"metrics": metrics})
             zoo.add([(record, state)])
             added.append(zoo.record(record.id))
-            report(added[-1], True)
+            on_checkpoint(added[-1], True)
     finally:
         if added:
             zoo.finalize()
     return [zoo.record(r.id) for r in added]
 
 
-def list_files(path: Path, default: Foreign) -> list[Foreign]:
-    """The checkpoints of a file, a folder or an index CSV; what the CSV does not say is taken from `default`.
+def list_files(path: Path, default: ForeignCheckpoint) -> list[ForeignCheckpoint]:
+    """List the checkpoints of a file, a folder or an index CSV; missing columns are filled in from `default`.
 
     Raises:
-        NotFound: nothing there.
+        NotFound: the folder holds no checkpoints.
+        BrokenFile: the CSV cannot be read.
         BadInput: the CSV has no column `file`, or names a file outside its folder.
     """
     if path.is_dir():
@@ -229,7 +242,7 @@ def list_files(path: Path, default: Foreign) -> list[Foreign]:
     return [_from_row(row, path, default) for row in rows]
 
 
-def _from_row(row: dict[str, str], index: Path, default: Foreign) -> Foreign:
+def _from_row(row: dict[str, str], index: Path, default: ForeignCheckpoint) -> ForeignCheckpoint:
     given = {
         _COLUMNS[column]: text.strip() for column, text in row.items() if column in _COLUMNS and text and text.strip()
     }
@@ -242,9 +255,8 @@ def _from_row(row: dict[str, str], index: Path, default: Foreign) -> Foreign:
                 raise BadInput(
                     f"{index}: {column} of {row['file']} is {text!r}", "a number was expected", "Correct the cell."
                 ) from error
-            metrics[column] = (
-                value / 100 if column.startswith("accuracy") and value > 1 else value
-            )  # per cent to a share
+            is_per_cent = column.startswith("accuracy") and value > 1
+            metrics[column] = value / 100 if is_per_cent else value
     path = inside(index.parent, given.pop("path", ""))
     return replace(default, **given, path=path, metrics={**default.metrics, **metrics})  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""Weights that lie elsewhere: downloads into torch.hub's cache, checked by their sha256, and torch.hub entries with weights of their own."""
+"""Weights from the network: downloads into torch.hub's cache, checked by sha256, and pretrained torch.hub entries."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from popgen.errors import BadInput, BrokenFile, NotFound, Offline, brief
 
 
 def check_sha256(path: Path, digest: str) -> None:
-    """Refuse a file whose sha256 does not begin with `digest`.
+    """Check the hash of a file.
 
     Raises:
-        BrokenFile: it does not.
+        BrokenFile: its sha256 does not begin with `digest`.
     """
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -31,12 +31,12 @@ def check_sha256(path: Path, digest: str) -> None:
 
 
 def download(url: str, digest: str) -> Path:
-    """The file behind a URL, in torch.hub's cache under its own name; fetched where it is not there yet.
+    """Return the path of a URL's file in torch.hub's cache, after downloading it if it is not there.
 
     Raises:
         NotFound: the server has no such file.
         Offline: the server cannot be reached.
-        BrokenFile: what is there, or what came, has another sha256.
+        BrokenFile: the cached or downloaded file has another sha256.
     """
     path = _cached(url)
     if path.exists():
@@ -45,7 +45,7 @@ def download(url: str, digest: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         torch.hub.download_url_to_file(url, str(path), hash_prefix=digest, progress=False)
-    except RuntimeError as error:  # the hash: nothing is kept
+    except RuntimeError as error:  # The hash differs; torch.hub has deleted the file.
         raise BrokenFile(f"{url} is not the file that was meant", brief(error), "Correct the URL or sha256.") from error
     except HTTPError as error:
         if error.code in (404, 410):
@@ -57,12 +57,12 @@ def download(url: str, digest: str) -> Path:
 
 
 def is_cached(url: str) -> bool:
-    """Whether `download` needs no network."""
+    """Whether the file is in the cache, so that `download` needs no network."""
     return _cached(url).exists()
 
 
 def file_name(url: str) -> str:
-    """The last part of a URL's path.
+    """Return the last part of a URL's path.
 
     >>> file_name("https://host.org/a/resnet20-12fca82f.th?raw=1")
     'resnet20-12fca82f.th'
@@ -71,10 +71,10 @@ def file_name(url: str) -> str:
 
 
 def hub_tensors(name: str) -> dict[str, Tensor]:
-    """The state dict of a torch.hub entry called with pretrained=True; this runs the repository's code.
+    """Return the state dict of a torch.hub entry called with pretrained=True; this runs the repository's code.
 
     Raises:
-        NotFound, Offline, BadInput: as `popgen.archs.hub.hub_network`.
+        NotFound, Offline, BadInput: see `popgen.archs.hub.hub_network`.
     """
     ref, options = parse_hub(name)
     if options:

@@ -1,6 +1,8 @@
-"""The zoo of a spec that lists checkpoints: all of them checked as far as can be without their weights, then imported one by one.
+"""Import of all checkpoints that a zoo's spec lists.
 
-A checkpoint that cannot be read, does not fit or is not reachable is named and left out; the others come in, and the build ends with an error.
+First all are checked as far as is possible without reading weights, then they are imported one by one. A checkpoint
+that cannot be read, does not fit or cannot be downloaded is named and left out. The others are imported, and the build
+ends with an error.
 """
 
 from __future__ import annotations
@@ -14,22 +16,23 @@ from popgen.archs.hub import parse_hub
 from popgen.configs.spec import ArchEntry, CheckpointEntry, ZooSpec
 from popgen.errors import BadInput, NotFound, Offline, PopgenError, near_matches
 from popgen.refs import inside
-from popgen.zoo.imports.checkpoint import Foreign, import_checkpoint, list_files
+from popgen.zoo.imports.checkpoint import ForeignCheckpoint, import_checkpoint, list_files
 from popgen.zoo.imports.fetch import file_name, is_cached
 from popgen.zoo.store import Zoo
 
-_SHOWN = 6
+_SHOWN = 6  # names in a message, at most
 
 
-def list_imports(spec: ZooSpec) -> list[Foreign]:
-    """Every network of the spec, in its order; no weights are read and nothing is fetched but architectures.
+def list_imports(spec: ZooSpec) -> list[ForeignCheckpoint]:
+    """List all checkpoints of the spec, in its order; no weights are read, and only architectures are downloaded.
 
     Raises:
-        NotFound: a file, an architecture or a held-out lineage that does not exist.
-        BadInput: an architecture that does not run, names of classes that are not as many as its outputs, or an id twice.
+        NotFound: a file, an architecture or a held-out lineage does not exist.
+        BadInput: an architecture does not run, the number of class names is not that of its outputs, or an id occurs
+            twice.
     """
     archs = {entry.name: entry for entry in spec.archs}
-    found = [_placed(f, archs, spec) for entry in spec.checkpoints for f in _files(entry, spec)]
+    found = [_completed(f, archs, spec) for entry in spec.checkpoints for f in _files(entry, spec)]
     missing = [f.where for f in found if not (f.hub or f.url or f.path.is_file())]
     if missing:
         more = ", ..." if missing[_SHOWN:] else ""
@@ -50,29 +53,31 @@ def list_imports(spec: ZooSpec) -> list[Foreign]:
     return found
 
 
-def import_all(zoo: Zoo, files: Sequence[Foreign], say: Callable[[str], None], advance: Callable[[], None]) -> None:
-    """Add networks to a zoo, each as soon as it is read.
+def import_all(
+    zoo: Zoo, files: Sequence[ForeignCheckpoint], on_problem: Callable[[str], None], on_checkpoint: Callable[[], None]
+) -> None:
+    """Add checkpoints to a zoo, each as soon as it is read.
 
     Args:
-        say: called with one line for every network that is left out.
-        advance: called after each.
+        on_problem: called with one line for each checkpoint that is left out.
+        on_checkpoint: called after each checkpoint.
 
     Raises:
-        PopgenError: of the first one left out, when all others are in the zoo.
+        PopgenError: the error of the first checkpoint that is left out; raised after all others are in the zoo.
     """
     problems: list[tuple[str, PopgenError]] = []
-    silent: set[str] = set()  # hosts that did not answer are not asked again
+    unreachable: set[str] = set()  # hosts that did not answer, which are not asked again
     for foreign in files:
         try:
-            if _host(foreign) in silent and not is_cached(foreign.url):
+            if _host(foreign) in unreachable and not is_cached(foreign.url):
                 raise Offline(f"{foreign.where} could not be fetched", "its host did not answer before", "")
             zoo.add([import_checkpoint(foreign)])
         except PopgenError as error:
             problems.append((foreign.id, error))
-            say(f"{foreign.id} is left out: {error.what}: {error.why}")
+            on_problem(f"{foreign.id} is left out: {error.what}: {error.why}")
             if isinstance(error, Offline):
-                silent.add(_host(foreign))
-        advance()
+                unreachable.add(_host(foreign))
+        on_checkpoint()
     if problems:
         first_id, first = problems[0]
         raise type(first)(
@@ -82,13 +87,13 @@ def import_all(zoo: Zoo, files: Sequence[Foreign], say: Callable[[str], None], a
         )
 
 
-def _host(foreign: Foreign) -> str:
-    """Where a download comes from; a repository of torch.hub may be in its cache, and is always asked for."""
+def _host(foreign: ForeignCheckpoint) -> str:
+    """Return the host of a download. Each torch.hub entry counts as a host: its repository may be in the cache."""
     return urlsplit(foreign.url).netloc or f"hub {foreign.id}"
 
 
-def _files(entry: CheckpointEntry, spec: ZooSpec) -> Iterator[Foreign]:
-    default = Foreign(
+def _files(entry: CheckpointEntry, spec: ZooSpec) -> Iterator[ForeignCheckpoint]:
+    default = ForeignCheckpoint(
         Path(entry.name or "-"),
         data=entry.data,
         lineage=entry.lineage,
@@ -116,8 +121,8 @@ def _files(entry: CheckpointEntry, spec: ZooSpec) -> Iterator[Foreign]:
         yield replace(default, path=Path(parse_hub(name)[0].entry), hub=name)
 
 
-def _placed(foreign: Foreign, archs: dict[str, ArchEntry], spec: ZooSpec) -> Foreign:
-    """With its architecture as the spec has it, and whether it is held out."""
+def _completed(foreign: ForeignCheckpoint, archs: dict[str, ArchEntry], spec: ZooSpec) -> ForeignCheckpoint:
+    """Return the checkpoint with the architecture that the spec defines, and with whether it is held out."""
     given = ArchEntry(name=foreign.arch) if foreign.arch else foreign.changes
     if given is None or not foreign.data:
         raise BadInput(
@@ -130,7 +135,7 @@ def _placed(foreign: Foreign, archs: dict[str, ArchEntry], spec: ZooSpec) -> For
     return replace(foreign, arch=entry.like or entry.name, changes=entry, held_out=held)
 
 
-def _check_held_out(spec: ZooSpec, found: Sequence[Foreign]) -> None:
+def _check_held_out(spec: ZooSpec, found: Sequence[ForeignCheckpoint]) -> None:
     for kind, asked, known in (
         ("lineages", spec.held_out.lineages, {f.lineage or f.stem for f in found}),
         ("data", spec.held_out.data, {f.data for f in found}),

@@ -1,7 +1,7 @@
-"""Reads tensors out of files that popgen did not write, and fits them to an architecture.
+"""Reading tensors from files that popgen did not write, and matching them with an architecture's.
 
-The one place where `torch.load` is called, with weights_only=True: a file that wants to run code is refused, none of it
-runs. Everything else that popgen reads is safetensors.
+This is the only file that calls `torch.load`, with weights_only=True: a file whose unpickling would run code is refused.
+All other weights that popgen reads are safetensors.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from popgen.types import StateDict
 SUFFIXES = (".pt", ".pth", ".th", ".model", ".ckpt", ".bin", ".safetensors")
 _KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "module")
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")
-_SCALAR = np.float64(0).__reduce__()[0]  # rebuilds one number: training scripts store their best accuracy as one
+# The function that rebuilds one numpy number. Training scripts often store their best accuracy as such a number.
+_SCALAR = np.float64(0).__reduce__()[0]
 _SAFE: list[Any] = [
     (_SCALAR, "numpy.core.multiarray.scalar"),
     (_SCALAR, "numpy._core.multiarray.scalar"),
@@ -36,15 +37,15 @@ _SAFE: list[Any] = [
 
 
 def read_tensors(path: Path, key: str | None = None) -> dict[str, Tensor]:
-    """The floating-point tensors and counters of a checkpoint file.
+    """Read the floating-point tensors and counters of a checkpoint file.
 
     Args:
-        key: where the state dict lies in the file, such as `ema` or `state_dict.1`; None looks in the usual places.
+        key: path of the state dict in the file, such as `ema` or `state_dict.1`; None searches under usual names.
 
     Raises:
-        NotFound: no such file or key.
-        BrokenFile: truncated, not a checkpoint, or a pickle that wants to run code.
-        BadInput: no state dict in it, or several.
+        NotFound: the file or the key does not exist.
+        BrokenFile: the file is truncated, not a checkpoint, or a pickle that would run code.
+        BadInput: the file has no state dict, or several.
     """
     if not path.is_file():
         raise NotFound(f"{path} is not a file", "a checkpoint is one file", f"Known endings: {', '.join(SUFFIXES)}.")
@@ -64,13 +65,14 @@ def read_tensors(path: Path, key: str | None = None) -> dict[str, Tensor]:
 
 
 def fit_tensors(spec: ArchSpec, tensors: dict[str, Tensor], where: str) -> tuple[StateDict, str]:
-    """The tensors of `where` under the architecture's names, float32, and a note on what was done to their names ("" for nothing).
+    """Give tensors the architecture's names, in float32; returns them with a note on changes of names ("" for none).
 
-    Names are tried as they are, then without wrappers' prefixes; then, when count, order and shapes agree, the order
-    decides. A .safetensors file has no order of its own, so there names have to agree.
+    Names are first compared unchanged, then without the prefixes of wrappers. If they still differ, but number, order
+    and shapes of the tensors agree, tensors are matched by order. Files in .safetensors have no order, so their names
+    must agree.
 
     Raises:
-        BadInput: the tensors are of another architecture, or not finite; every one that does not fit is named.
+        BadInput: the tensors are not the architecture's, or not finite; the message names each that does not fit.
     """
     best, fewest, prefix = tensors, len(spec.tensors) + len(tensors) + 1, ""
     for stripped, named in _without_prefixes(tensors):
@@ -99,7 +101,9 @@ def _load(path: Path) -> Any:
         if path.suffix == ".safetensors":
             return load_file(path)
         with warnings.catch_warnings(), torch.serialization.safe_globals(_SAFE):
-            warnings.simplefilter("ignore")  # about the pickle protocol; what follows from it is an error below
+            warnings.simplefilter(
+                "ignore"
+            )  # torch warns of old pickle protocols; files that it cannot read raise an error.
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise _refused(path, str(error)) from error
@@ -143,7 +147,7 @@ def _refused(path: Path, message: str) -> PopgenError:
 
 
 def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
-    """The one mapping of names to tensors in what a file holds."""
+    """Find the mapping of names to tensors in the content of a file."""
     if isinstance(content, (list, tuple)) and len(content) == 1:
         return _state_dict(content[0], path)
     if isinstance(content, (list, tuple)) and content and all(isinstance(item, dict) for item in content):
@@ -183,7 +187,7 @@ def _step(content: Any, step: str, where: str) -> Any:
 
 
 def _without_prefixes(tensors: dict[str, Tensor]) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """The tensors as they are, then with one wrapper's prefix after the other removed."""
+    """Yield the removed prefix and the tensors: first unchanged, then with one more wrapper's prefix removed each time."""
     stripped = ""
     while True:
         yield stripped, tensors

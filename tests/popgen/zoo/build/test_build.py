@@ -99,7 +99,7 @@ def test_a_killed_build_goes_on_to_the_same_zoo(built: Zoo, tmp_path: Path) -> N
     process.wait()
     there = len(Zoo.open(folder))
     assert 3 <= there < 12
-    assert len(plan(SPEC, folder).jobs) == 12 - there
+    assert len(plan(SPEC, folder).to_train) == 12 - there
     again = build_zoo(SPEC, folder, progress=False)
     assert again.sha256 == built.sha256
     assert again.verify() == []
@@ -131,7 +131,7 @@ def test_damaged_networks_are_trained_anew(built: Zoo, tmp_path: Path) -> None:
     content = bytearray(shard.read_bytes())
     content[-7] ^= 1
     shard.write_bytes(content)
-    assert len(Zoo.open(folder).verify()) == 1 == len(plan(SPEC, folder).jobs)
+    assert len(Zoo.open(folder).verify()) == 1 == len(plan(SPEC, folder).to_train)
     assert build_zoo(SPEC, folder, progress=False).verify() == []
     assert Zoo.open(folder).sha256 == built.sha256
 
@@ -141,7 +141,7 @@ def test_a_changed_spec_is_refused(built: Zoo) -> None:
     with pytest.raises(CannotResume) as caught:
         build_zoo(changed, built.folder, progress=False)
     assert "changed: recipe.epochs was 1, is 2; seeds was [0, 1], is [0]" in str(caught.value)
-    assert plan(SPEC.model_copy(update={"workers": 7}), built.folder).jobs == []
+    assert plan(SPEC.model_copy(update={"workers": 7}), built.folder).to_train == []
 
 
 @pytest.mark.parametrize(

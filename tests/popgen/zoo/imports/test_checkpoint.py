@@ -13,7 +13,7 @@ from popgen.configs.spec import ArchEntry
 from popgen.data import load_data
 from popgen.errors import BadInput, BrokenFile, NotFound
 from popgen.zoo import Zoo
-from popgen.zoo.imports.checkpoint import Foreign, import_checkpoint, import_many, list_files
+from popgen.zoo.imports.checkpoint import ForeignCheckpoint, import_checkpoint, import_many, list_files
 from popgen.zoo.imports.tensors import read_tensors
 
 STATE = build("resnet-s", seed=1).state_dict()
@@ -25,7 +25,7 @@ def prefixed(prefix: str) -> dict[str, torch.Tensor]:
 
 
 def imported(path: Path, **fields: str) -> tuple[str, dict[str, torch.Tensor]]:
-    record, state = import_checkpoint(Foreign(path, **{"arch": "resnet-s", "data": "digits", **fields}))
+    record, state = import_checkpoint(ForeignCheckpoint(path, **{"arch": "resnet-s", "data": "digits", **fields}))
     return record.note, state
 
 
@@ -174,7 +174,7 @@ def test_files_without_weights(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="is not a file"):
         read_tensors(tmp_path / "none.pt")
     with pytest.raises(BadInput, match="its architecture is not given"):
-        import_checkpoint(Foreign(tmp_path / "net.pt", data="digits"))
+        import_checkpoint(ForeignCheckpoint(tmp_path / "net.pt", data="digits"))
 
 
 def test_an_index_describes_a_folder(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_an_index_describes_a_folder(tmp_path: Path) -> None:
         "file,architecture,dataset,lineage,accuracy_stated,licence\nn1.pt,resnet-s,digits,run,91.5,MIT\nn2.pt,resnet-s,digits,run,,\n"
     )
     entry = ArchEntry(name="resnet-half", mean=(0.5,), std=(0.25,))
-    files = list_files(index, Foreign(index, licence="unknown", source="here", changes=entry))
+    files = list_files(index, ForeignCheckpoint(index, licence="unknown", source="here", changes=entry))
     zoo = Zoo.create(tmp_path / "zoo", "zoo")
     added = import_many(zoo, files, check=load_data("digits"))
     assert [r.id for r in added] == ["resnet-half/digits/n1", "resnet-half/digits/n2"]
@@ -206,12 +206,12 @@ def test_an_index_that_does_not_fit(tmp_path: Path) -> None:
     index = tmp_path / "index.csv"
     index.write_text("name,architecture\na,b\n")
     with pytest.raises(BadInput, match=r"has no column 'file'\nit has name, architecture"):
-        list_files(index, Foreign(index))
+        list_files(index, ForeignCheckpoint(index))
     index.write_text("file,architecture\n../../secret.pt,b\n")
     with pytest.raises(BadInput, match="leaves the folder"):
-        list_files(index, Foreign(index))
+        list_files(index, ForeignCheckpoint(index))
     index.write_text("file,accuracy\na.pt,high\n")
     with pytest.raises(BadInput, match=r"accuracy of a\.pt is 'high'"):
-        list_files(index, Foreign(index))
+        list_files(index, ForeignCheckpoint(index))
     with pytest.raises(NotFound, match="holds no checkpoints"):
-        list_files(tmp_path, Foreign(tmp_path))
+        list_files(tmp_path, ForeignCheckpoint(tmp_path))

@@ -189,7 +189,7 @@ def test_what_is_bad_is_named_and_the_others_come_in(files: Path) -> None:
     zoo = Zoo.open(files / "zoo")
     assert [r.id for r in zoo.records] == ["resnet-s/digits/n1", "resnet-s/digits/n3"]
     assert zoo.is_final
-    assert [f.id for f in plan(load(spec, SpecFile).zoo, files / "zoo").imports] == [
+    assert [f.id for f in plan(load(spec, SpecFile).zoo, files / "zoo").to_import] == [
         "resnet-s/digits/n2",
         "resnet-s/digits/n4",
     ]
@@ -382,7 +382,7 @@ def test_the_published_spec_is_whole() -> None:
     zoo: ZooSpec = load("zoo_specs/cifar_resnets.yaml", SpecFile).zoo
     assert len(zoo.checkpoints) == 9
     assert {e.digest for e in zoo.checkpoints if e.url} == {"12fca82f", "d509ac18", "014dd654", "4bfd9763", "1d1ed7c2"}
-    imports = plan(zoo, Path("/nowhere")).imports
+    imports = plan(zoo, Path("/nowhere")).to_import
     assert [f.id for f in imports][3:5] == ["resnet56-b/cifar10/cifar10_resnet56", "resnet20/cifar10/akamaster"]
     assert all(len(f.class_names) == 10 and f.licence.startswith("BSD") for f in imports)
     assert imports[0].spec.config.options["shortcut"] == "B" and imports[0].spec.config.inputs.std == (
@@ -399,4 +399,4 @@ def test_the_spec_of_shifts_starts_from_a_checkpoint_of_the_published_zoo() -> N
     assert (config.prior.sampling.strength, config.encoders.labels) == ("auto", False)
     folder, _, start = str(shifts.zoo.start).partition("#")
     assert folder == f"zoos/{published.name}"
-    assert start in {foreign.id for foreign in plan(published, Path("/nowhere")).imports}
+    assert start in {foreign.id for foreign in plan(published, Path("/nowhere")).to_import}
