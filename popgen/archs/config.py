@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from popgen.archs import outside
@@ -75,6 +75,16 @@ class ArchConfig:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _received, (self.to_json(), is_trusted(self.builder))
+
+
+def with_classes(config: ArchConfig, classes: int) -> ArchConfig:
+    """The same architecture with another number of outputs; options called `classes` or `num_classes` change with it.
+
+    >>> with_classes(ArchConfig("net", "timm:resnet18", {"num_classes": 1000}), 7).options
+    {'num_classes': 7}
+    """
+    options = {key: classes if key in ("classes", "num_classes") else value for key, value in config.options.items()}
+    return replace(config, classes=classes, options=options)
 
 
 def _received(data: dict[str, Any], trusted: bool) -> ArchConfig:

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from popgen.archs.builders import arch_config, build
+from popgen.archs.build import build
 from popgen.archs.config import ArchConfig
+from popgen.archs.named import arch_config
 from popgen.errors import BadInput
 
 KINDS = ("conv", "linear", "bias", "norm_weight", "norm_bias", "norm_mean", "norm_var", "embedding", "other")

@@ -49,7 +49,7 @@ def train_network(
     if len(data.classes) != spec.config.classes:
         raise BadInput(
             f"{spec.name!r} has {spec.config.classes} outputs, data set {data.name!r} has {len(data.classes)} classes",
-            "one output a class",
+            "a network has one output per class",
             f"In the spec: archs: [{{name: my-net, like: {spec.name}, classes: {len(data.classes)}}}]",
         )
     with threads(1):

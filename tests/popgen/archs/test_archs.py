@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from popgen.archs import ARCHITECTURES, ArchConfig, ArchSpec, arch_config, build
-from popgen.archs.builders import with_classes
+from popgen.archs import ARCHITECTURES, ArchConfig, ArchSpec, arch_config, build, with_classes
 from popgen.archs.spec import KINDS
 from popgen.errors import BadInput, NotFound, PopgenError
 

@@ -15,8 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from popgen.archs import ArchConfig, ArchSpec, arch_config, build, check_runs, class_names, trust_named
-from popgen.archs.builders import with_classes
+from popgen.archs import ArchConfig, ArchSpec, arch_config, build, check_runs, class_names, trust_named, with_classes
 from popgen.archs.hub import parse_hub
 from popgen.archs.variants import free_options
 from popgen.errors import BadInput, NotFound, NotTrusted, Offline, PopgenError
