@@ -39,8 +39,8 @@ ARCHITECTURES: dict[str, ArchConfig] = {
 def arch_config(name: str, known: dict[str, ArchConfig] | None = None, /, **given: Any) -> ArchConfig:
     """Return the configuration of a named architecture: a built-in one, one of `known`, or one from outside.
 
-    Names from outside are `timm:NAME`, `hub:OWNER/REPO:ENTRY`, `hub:FOLDER:ENTRY` and `module:function`, a callable that
-    returns an nn.Module. The code behind a name given here counts as trusted and may run.
+    Names from outside are `timm:NAME`, `hub:OWNER/REPO:ENTRY`, `hub:FOLDER:ENTRY` and `module:function`, a callable
+    that returns an nn.Module. The code behind a name given here counts as trusted and may run.
 
     Options can follow the name, as in `cnn-s/channels:12-24` or `timm:resnet18/in_chans:1`. They are then part of the
     configuration's name.
@@ -72,7 +72,8 @@ def arch_config(name: str, known: dict[str, ArchConfig] | None = None, /, **give
         "architecture",
         name,
         table,
-        "Name a built-in one, timm:NAME, hub:OWNER/REPO:ENTRY, or a function that returns an nn.Module as module:function.",
+        "Name a built-in one, timm:NAME, hub:OWNER/REPO:ENTRY, "
+        "or a function that returns an nn.Module as module:function.",
     )
 
 
