@@ -1,7 +1,8 @@
 """The errors of popgen. Each has a message of three lines (what and where, why, what to do next) and an exit code.
 
 Exit codes: 0 success, 1 a failed search, 2 wrong usage (from Click), 3 a name that does not exist, 4 input that does
-not fit, 5 a broken file, 6 something that needs a network or an extra package, 7 a run that cannot continue, 130 Ctrl-C.
+not fit, 5 a broken file, 6 something that needs a network or an extra package, 7 a run that cannot continue,
+130 Ctrl-C.
 """
 
 from __future__ import annotations

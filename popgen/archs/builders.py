@@ -107,6 +107,7 @@ def resnet(config: ArchConfig, widths: list[int], blocks: int, shortcut: str = "
     return _ResNet(config.inputs.shape[0], widths, blocks, config.classes, shortcut)
 
 
+# A builder takes the configuration and, as keyword arguments, the configuration's options.
 BUILDERS: dict[str, Callable[..., nn.Module]] = {"mlp": mlp, "cnn": cnn, "resnet": resnet}
 
 

@@ -1,4 +1,4 @@
-"""ArchConfig: the description of a network from which it can be built, and its inputs prepared."""
+"""ArchConfig: the description from which a network is built and its inputs are prepared."""
 
 from __future__ import annotations
 
@@ -72,7 +72,9 @@ class ArchConfig:
         redundant = _REDUNDANT if outside.is_outside(self.builder) else ()
         options = sorted((key, value) for key, value in self.options.items() if key not in redundant)
         parts = [f"{key.replace('_', ' ')} {_plain(value)}" for key, value in options]
-        return ", ".join([outside.words(self.builder), *parts, self.inputs.text(), f"{self.classes} classes"])
+        return ", ".join(
+            [outside.describe_builder(self.builder), *parts, self.inputs.text(), f"{self.classes} classes"]
+        )
 
     def __hash__(self) -> int:
         return hash(repr(self))  # options may hold lists, which cannot be hashed

@@ -61,13 +61,13 @@ def arch_config(name: str, known: dict[str, ArchConfig] | None = None, /, **give
     """
     table = {**ARCHITECTURES, **(known or {})}
     if name in table:
-        return _replaced(table[name], given)
+        return _replace_fields(table[name], given)
     if outside.is_outside(name):
         return _outside_config(name, given)
     base, options = split_options(name)
     if options:
         config = arch_config(base, known)
-        return _replaced(replace(config, name=name, options=parse_options(name, config.options)), given)
+        return _replace_fields(replace(config, name=name, options=parse_options(name, config.options)), given)
     raise unknown_name(
         "architecture",
         name,
@@ -84,10 +84,10 @@ def _outside_config(name: str, given: dict[str, Any]) -> ArchConfig:
     if not config.classes:
         outputs = [module.out_features for module in construct(config).modules() if isinstance(module, nn.Linear)]
         config = replace(config, classes=given.get("classes") or (outputs[-1] if outputs else ArchConfig.classes))
-    return _replaced(config, {key: value for key, value in given.items() if key != "options"})
+    return _replace_fields(config, {key: value for key, value in given.items() if key != "options"})
 
 
-def _replaced(config: ArchConfig, given: dict[str, Any]) -> ArchConfig:
+def _replace_fields(config: ArchConfig, given: dict[str, Any]) -> ArchConfig:
     """The configuration with the given fields replaced and the given options merged into its own."""
     fields = {**given, "options": {**config.options, **given.get("options", {})}}
     classes = fields.pop("classes", config.classes)

@@ -49,7 +49,7 @@ def fields(name: str, given: dict[str, Any]) -> dict[str, Any]:
     options = {**free_options(name, texts), **given.get("options", {})}
     trust(base)
     if base.startswith("timm:"):
-        from popgen.archs.timm_models import timm_fields  # noqa: PLC0415 - timm takes seconds
+        from popgen.archs.timm_models import timm_fields  # noqa: PLC0415 - importing timm takes seconds
 
         return {"builder": base, **timm_fields(base.removeprefix("timm:"), options, given)}
     found: dict[str, Any] = {"builder": base, "options": options}
@@ -93,7 +93,7 @@ def network(builder: str, options: dict[str, Any]) -> nn.Module:
         TypeError: the builder does not know one of the options.
     """
     if builder.startswith("timm:"):
-        from popgen.archs.timm_models import timm_network  # noqa: PLC0415 - timm takes seconds
+        from popgen.archs.timm_models import timm_network  # noqa: PLC0415 - importing timm takes seconds
 
         return timm_network(builder.removeprefix("timm:"), options)
     if builder.startswith("hub:"):
@@ -128,7 +128,7 @@ def class_names(builder: str, classes: int) -> tuple[str, ...]:
     """
     names: tuple[str, ...] = ()
     if builder.startswith("timm:"):
-        from popgen.archs.timm_models import timm_class_names  # noqa: PLC0415 - timm takes seconds
+        from popgen.archs.timm_models import timm_class_names  # noqa: PLC0415 - importing timm takes seconds
 
         names = timm_class_names(builder.removeprefix("timm:"), classes)
     elif is_module_attr(builder):
@@ -136,10 +136,10 @@ def class_names(builder: str, classes: int) -> tuple[str, ...]:
     return names if len(names) == classes else ()
 
 
-def words(builder: str) -> str:
+def describe_builder(builder: str) -> str:
     """Describe a builder in words, for an architecture's canonical text.
 
-    >>> words("timm:resnet18.a1_in1k"), words("hub:me/nets@v1:cifar10_resnet20")
+    >>> describe_builder("timm:resnet18.a1_in1k"), describe_builder("hub:me/nets@v1:cifar10_resnet20")
     ('resnet18 network of timm', 'cifar10 resnet20 network of me/nets@v1')
     """
     if builder.startswith("timm:"):

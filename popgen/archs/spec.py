@@ -148,6 +148,7 @@ class ArchSpec:
 
 
 def _kind(owner: nn.Module, leaf: str, tensor: Tensor) -> str:
+    """The kind of a tensor, by the module that owns it, its name in that module, and its shape."""
     if isinstance(owner, (_BatchNorm, nn.LayerNorm, nn.GroupNorm)):
         names = {"weight": "norm_weight", "bias": "norm_bias", "running_mean": "norm_mean", "running_var": "norm_var"}
         return names.get(leaf, "other")
@@ -161,6 +162,7 @@ def _kind(owner: nn.Module, leaf: str, tensor: Tensor) -> str:
 
 
 def _fans(tensor: Tensor) -> tuple[int, int]:
+    """Fan-in and fan-out of a weight as in torch.nn.init, and (1, size) for a vector or scalar."""
     if tensor.dim() < 2:
         return 1, max(tensor.numel(), 1)
     receptive = math.prod(tensor.shape[2:])

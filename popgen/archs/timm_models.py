@@ -79,7 +79,7 @@ def timm_network(name: str, options: dict[str, Any]) -> nn.Module:
 
 
 def timm_class_names(name: str, classes: int) -> tuple[str, ...]:
-    """Class names of a model's published weights, or () if timm does not know them or they number other than `classes`.
+    """Class names of a model's published weights, or () if timm does not know them or their number is not `classes`.
 
     >>> timm_class_names("resnet18", 1000)[1], timm_class_names("resnet18", 10)
     ('goldfish, Carassius auratus', ())
@@ -99,6 +99,7 @@ def timm_class_names(name: str, classes: int) -> tuple[str, ...]:
 
 
 def _check_options(name: str, options: dict[str, Any]) -> None:
+    """Refuse options that would read or download weights."""
     if refused := _FILES & options.keys():
         raise BadInput(f"timm:{name}: {min(refused)} is no option here", "popgen reads weights from checkpoints", "")
 

@@ -14,7 +14,7 @@ from popgen.errors import BadInput, near_matches, unknown_name
 # Limits that refuse a typing error before its network takes all memory.
 _LARGEST_NUMBER = 4096
 _LONGEST_LIST = 64
-_CHOICES = {"shortcut": ("A", "B")}
+_CHOICES = {"shortcut": ("A", "B")}  # option -> its allowed values
 
 
 def split_options(name: str) -> tuple[str, list[str]]:

@@ -88,19 +88,19 @@ class Passes:
         """Yield the logits of the network with weights `flat` (p,), batch by batch."""
         with torch.no_grad():
             state = self._network.state(flat)
-            shared = self._shares(state)
+            shared = self._has_shared_weights(state)
             state = self._needed(state, shared)
             for first, last in self._batches(begin, end):
-                net, args = self._ready(first, last, shared)
+                net, args = self._module_and_args(first, last, shared)
                 yield self._network.run(net, state, args).float()
 
     @torch.no_grad()
     def _vectorised(self, weights: Flat) -> Tensor:
         """Logits of all networks at once by torch.vmap."""
-        shared = all(self._shares(self._network.state(flat)) for flat in weights)
+        shared = all(self._has_shared_weights(self._network.state(flat)) for flat in weights)
         logits = []
         for first, last in self._batches(0, None):
-            net, args = self._ready(first, last, shared)
+            net, args = self._module_and_args(first, last, shared)
             logits.append(torch.vmap(lambda flat, net=net, args=args: self._run_one(flat, net, args))(weights).float())
         return torch.cat(logits, 1)
 
@@ -117,7 +117,7 @@ class Passes:
         step = self._network.batch
         return ((first, min(first + step, end)) for first in range(begin, end, step))
 
-    def _shares(self, state: StateDict) -> bool:
+    def _has_shared_weights(self, state: StateDict) -> bool:
         """Whether the network has the shared weights before the cut, so that the kept activations are its own."""
         if self._cut is None:
             return False
@@ -129,7 +129,7 @@ class Passes:
             return state
         return {name: state[name] for name in self._cut.rest_tensors if name in state}
 
-    def _ready(self, first: int, last: int, shared: bool) -> tuple[nn.Module, tuple[Any, ...]]:
+    def _module_and_args(self, first: int, last: int, shared: bool) -> tuple[nn.Module, tuple[Any, ...]]:
         """The module to run for a batch and its arguments: the network and inputs, or its rest and kept activations."""
         if not shared or self._cut is None:
             return self._network.folded.net, (self._network.arrange(self._inputs[first:last]),)
