@@ -28,23 +28,6 @@ def network_outputs(spec: ArchSpec, flat: Tensor, inputs: Tensor) -> Tensor:
     return functional_call(skeleton(spec), spec.to_state(flat), (inputs,))
 
 
-def _differentiable_state(spec: ArchSpec, flat: Tensor) -> StateDict:
-    """The state dict with running statistics moved into the weights and biases of batch norms.
-
-    torch has no gradient with respect to running statistics, but has one with respect to weights and biases. The
-    network stays the same function: weight' = weight / sqrt(var + eps) and bias' = bias - mean * weight'.
-    """
-    state = spec.to_state(flat)
-    for name, module in skeleton(spec).named_modules():
-        if isinstance(module, _BatchNorm) and module.affine and module.track_running_stats:
-            weight, bias, mean, var = (f"{name}.{leaf}" for leaf in ("weight", "bias", "running_mean", "running_var"))
-            state[weight] = state[weight] * torch.rsqrt(state[var] + module.eps)
-            state[bias] = state[bias] - state[mean] * state[weight]
-            state[mean] = torch.zeros_like(state[mean]).detach()
-            state[var] = torch.full_like(state[var], 1 - module.eps).detach()
-    return state
-
-
 def network_features(spec: ArchSpec, flat: Tensor, inputs: Tensor) -> Tensor:
     """Inputs (n, features) of the head, which is the last linear layer.
 
@@ -104,3 +87,20 @@ def task_score(spec: ArchSpec, flat: Tensor, part: Part) -> float:
     """Score of the network with weights `flat` (p,) on a split, in the unit of its task (accuracy: 0 to 1)."""
     inputs = spec.config.inputs.prepare(part.inputs.to(flat.device))
     return get_task(spec.config.task).score(Passes(spec, inputs).outputs(flat), part.targets.to(flat.device))
+
+
+def _differentiable_state(spec: ArchSpec, flat: Tensor) -> StateDict:
+    """The state dict with running statistics moved into the weights and biases of batch norms.
+
+    torch has no gradient with respect to running statistics, but has one with respect to weights and biases. The
+    network stays the same function: weight' = weight / sqrt(var + eps) and bias' = bias - mean * weight'.
+    """
+    state = spec.to_state(flat)
+    for name, module in skeleton(spec).named_modules():
+        if isinstance(module, _BatchNorm) and module.affine and module.track_running_stats:
+            weight, bias, mean, var = (f"{name}.{leaf}" for leaf in ("weight", "bias", "running_mean", "running_var"))
+            state[weight] = state[weight] * torch.rsqrt(state[var] + module.eps)
+            state[bias] = state[bias] - state[mean] * state[weight]
+            state[mean] = torch.zeros_like(state[mean]).detach()
+            state[var] = torch.full_like(state[var], 1 - module.eps).detach()
+    return state
