@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from popgen.data.images.variants import luma
 from popgen.types import Images
 
+DIM = 48  # number of statistics for each image: 16 for each of three planes
 _SIDE = 32  # height and width in pixels to which images are resized
 # Added to energies before the logarithm: about the energy of a change by one of 255 levels in every tenth pixel.
 _SMALL = 1e-6
