@@ -101,4 +101,5 @@ def _unpickle(data: dict[str, Any], trusted: bool) -> ArchConfig:
 
 
 def _plain(value: Any) -> str:
+    """An option's value in words, the items of a list separated by spaces."""
     return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

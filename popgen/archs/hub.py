@@ -88,6 +88,7 @@ def hub_network(ref: HubRef, options: dict[str, Any], pretrained: bool = False) 
 
 
 def _call(ref: HubRef, options: dict[str, Any]) -> Any:
+    """Call an entry by torch.hub, and raise its errors as PopgenErrors; only a TypeError passes unchanged."""
     folder = Path(ref.source).expanduser()
     if ref.is_folder and not (folder / "hubconf.py").is_file():
         raise NotFound(f"{folder} of {ref.name} has no hubconf.py", "that file lists a repository's entries", _FORM)

@@ -118,6 +118,7 @@ def _value(name: str, key: str, text: str, original: Any) -> Any:
 
 
 def _number(name: str, key: str, item: str, text: str) -> int:
+    """The integer in `item`, which is all or one entry of the option's text."""
     if not (item.isascii() and item.isdigit() and 1 <= int(item) <= _LARGEST_NUMBER):
         raise BadInput(
             f"architecture {name!r}: {key} has {item!r} in {text!r}",
@@ -128,4 +129,5 @@ def _number(name: str, key: str, item: str, text: str) -> int:
 
 
 def _written(value: Any) -> str:
+    """A value as it stands in a name: the inverse of `_value`."""
     return "-".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

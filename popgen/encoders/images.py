@@ -130,6 +130,7 @@ def _is_open_clip(folder: Path | None) -> bool:
 
 
 def _from_folder(folder: Path) -> nn.Module:
+    """Load the image tower of a folder in open_clip's format, after checking that it is complete."""
     config = folder / "open_clip_config.json"
     if not folder.is_dir():
         raise NotFound(
@@ -154,17 +155,18 @@ def _from_folder(folder: Path) -> nn.Module:
         with quiet():
             return open_clip.create_model(f"local-dir:{folder}", require_pretrained=True).visual
     except Exception as error:
-        why = f"{type(error).__name__}: {_first_lines(error)}"
+        why = f"{type(error).__name__}: {_one_line(error)}"
         raise BrokenFile(f"image encoder: open_clip cannot load {folder}", why, "Copy the folder again.") from error
 
 
 def _from_hub(name: str, model: str, **settings: object) -> nn.Module:
+    """Load an image tower from the hub's cache or the hub."""
     try:
         with quiet():
             return open_clip.create_model(model, require_pretrained=True, **settings).visual
     except Exception as error:
         missing = _caused_by(error, RepositoryNotFoundError)
-        why = f"{type(missing or error).__name__}: {_first_lines(missing or error)}"
+        why = f"{type(missing or error).__name__}: {_one_line(missing or error)}"
         if missing:
             raise NotFound(f"image encoder {name!r} is not on the hub", why, _NAMES) from error
         raise Offline(f"image encoder {name!r} could not be fetched", why, _WITHOUT_HUB) from error
@@ -180,6 +182,7 @@ def _unknown(name: str, model: str, tag: str) -> NotFound:
 
 
 def _check_images(images: Tensor) -> None:
+    """Refuse images that CLIP cannot read: a wrong shape, integers, or values outside [0, 1]."""
     shape = tuple(images.shape)
     if images.ndim != 4 or shape[1] not in (1, 3):
         raise BadInput(f"images of shape {shape} cannot be encoded", "expected (n, c, h, w) with c 1 or 3", "")
@@ -199,7 +202,8 @@ def _caused_by(error: BaseException | None, kind: type[BaseException]) -> BaseEx
     return error
 
 
-def _first_lines(error: BaseException) -> str:
+def _one_line(error: BaseException) -> str:
+    """The first 300 characters of an error's message on one line."""
     return " ".join(str(error).split())[:300]
 
 
