@@ -1,7 +1,8 @@
-"""What popgen says when it cannot go on: three lines (what and where, why, what to do next) and an exit code.
+"""The errors of popgen. Each has a message of three lines (what and where, why, what to do next) and an exit code.
 
-Exit codes: 0 done, 1 a search that failed, 2 wrong usage (Click's own), 3 a name that does not exist, 4 input that does not fit, 5 a broken
-file, 6 something not reachable without a network or an extra package, 7 a run that cannot go on, 130 Ctrl-C.
+Exit codes: 0 success, 1 a failed search, 2 wrong usage (from Click), 3 a name that does not exist, 4 input that does
+not fit, 5 a broken file, 6 something that needs a network or an extra package, 7 a run that cannot continue,
+130 Ctrl-C.
 """
 
 from __future__ import annotations
@@ -11,7 +12,13 @@ from collections.abc import Iterable
 
 
 class PopgenError(Exception):
-    """An error with a fix: what happened and where, why, and what to do next."""
+    """Base class of all errors of popgen.
+
+    Args:
+        what: what happened and where.
+        why: the reason, or "".
+        todo: the advice what to do next, or "".
+    """
 
     exit_code = 7
 
@@ -24,43 +31,43 @@ class PopgenError(Exception):
 
 
 class NotFound(PopgenError):
-    """A name that nothing answers to."""
+    """Something with this name does not exist."""
 
     exit_code = 3
 
 
 class BadInput(PopgenError):
-    """A value, shape or combination that does not fit."""
+    """A value, a shape or a combination of options does not fit."""
 
     exit_code = 4
 
 
 class NotTrusted(PopgenError):
-    """Code that a file names and the user has not."""
+    """A file names code that the user has not named, so it must not run."""
 
     exit_code = 4
 
 
 class BrokenFile(PopgenError):
-    """A file that is truncated, altered, or not what it claims to be."""
+    """A file is truncated, altered, or not what it claims to be."""
 
     exit_code = 5
 
 
 class Offline(PopgenError):
-    """Something that needs a network or a package that is not installed."""
+    """Something needs a network, or a package that is not installed."""
 
     exit_code = 6
 
 
 class CannotResume(PopgenError):
-    """A run that cannot go on as it is."""
+    """A run cannot be resumed as it is."""
 
     exit_code = 7
 
 
 def brief(error: BaseException, length: int = 200) -> str:
-    """An exception's type and message on one line.
+    """Return an exception's type and message on one line of at most `length` characters.
 
     >>> brief(ValueError("one\\ntwo"))
     'ValueError: one two'
@@ -70,7 +77,7 @@ def brief(error: BaseException, length: int = 200) -> str:
 
 
 def near_matches(name: str, known: Iterable[str]) -> str:
-    """The three known names nearest to `name`, or all of them when none is near.
+    """Return up to three known names similar to `name`, or all known names if none is similar, separated by commas.
 
     >>> near_matches("cnn-x", ["cnn-s", "cnn-m", "mlp-s"])
     'cnn-s, cnn-m'
@@ -81,7 +88,10 @@ def near_matches(name: str, known: Iterable[str]) -> str:
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], todo: str = "") -> NotFound:
-    """A NotFound for `name`, with the nearest known names.
+    """Return a NotFound for `name` whose second line lists the nearest known names.
+
+    Args:
+        kind: what the name was meant for, such as "architecture".
 
     >>> print(unknown_name("architecture", "cnn-x", ["cnn-s", "mlp-s"], "popgen archs lists them."))
     there is no architecture called 'cnn-x'

@@ -1,7 +1,7 @@
-"""Every write to disk goes through here: files that are whole or absent, safe names, folders that must be new or empty.
+"""All writing to disk: atomic writes of files, safe file names, and folders that must be new or empty.
 
-A file is written under another name in its folder, synced, and renamed. A reader therefore never sees half of it, wherever the writer is
-stopped. All files get the permissions that the user's umask gives to any new file.
+A file is written under a temporary name in its folder, synced, and renamed, so that a reader never sees part of it,
+even if the writer is killed. All files get the permissions that the user's umask gives to any new file.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from popgen.errors import BadInput
 
 
 def write_bytes(path: Path, content: bytes) -> int:
-    """Write a file as a whole, its folder too where it is missing; returns its size in bytes."""
+    """Write a file atomically and return its size in bytes; a missing folder is created."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -32,7 +32,7 @@ def write_bytes(path: Path, content: bytes) -> int:
 
 
 def write_text(path: Path, text: str) -> int:
-    """Write a text file as UTF-8; returns its size in bytes.
+    """Write a text file atomically as UTF-8 and return its size in bytes.
 
     >>> import tempfile
     >>> file = Path(tempfile.mkdtemp()) / "note.txt"
@@ -43,7 +43,7 @@ def write_text(path: Path, text: str) -> int:
 
 
 def append_text(path: Path, text: str) -> int:
-    """Add text at the end of a file and return when it is on the disk; returns how many bytes were added."""
+    """Append text to a file, wait until it is on the disk, and return the number of bytes added."""
     content = text.encode()
     with path.open("ab") as file:
         file.write(content)
@@ -53,9 +53,9 @@ def append_text(path: Path, text: str) -> int:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> Path:
-    """Write a safetensors file with `metadata` in its header; returns its path.
+    """Write a safetensors file atomically, with `metadata` in its header, and return its path.
 
-    safetensors' own `save_file` is not used: its files have mode 0600, so that nobody else may read them.
+    safetensors' own `save_file` is not used, because its files have mode 0600 and so only their owner can read them.
     """
     plain = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     write_bytes(path, save(plain, None if metadata is None else dict(metadata)))
@@ -63,7 +63,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 
 def safe_name(name: str) -> str:
-    """The name with every character replaced that is not allowed in a file's name on every system.
+    """Replace the characters of a name that some file systems refuse by dashes.
 
     >>> safe_name("cnn-s/digits/rotate:45")
     'cnn-s-digits-rotate-45'
@@ -72,27 +72,28 @@ def safe_name(name: str) -> str:
 
 
 def check_empty(folder: Path, kind: str, todo: str = "Choose another --out.") -> None:
-    """Refuse a folder that holds anything; it need not exist.
+    """Refuse a folder that is not empty; a folder that does not exist is fine.
 
     Args:
-        kind: what is to be written there, for the message: "a generator", "a zoo".
+        kind: what will be written there, for the message: "a generator", "a zoo".
+        todo: the advice in the message.
 
     Raises:
-        BadInput: the folder holds files, or is itself a file.
+        BadInput: the folder is not empty, or is a file.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise BadInput(f"{folder} is not an empty folder", f"{kind} needs one of its own", todo)
 
 
 def new_folder(out: str | None, default: Path, kind: str, marker: str) -> Path:
-    """Make the folder `out`, or the first of `default`, `default`-2, `default`-3, ... that does not exist.
+    """Create the folder `out`, or the first of `default`, `default`-2, `default`-3, ... that does not exist.
 
     Args:
-        kind: what is to be written there: "run" or "sweep".
-        marker: the file by which a folder is known to hold one already.
+        kind: what will be written there, for the message: "run" or "sweep".
+        marker: name of a file that every folder of this kind has.
 
     Raises:
-        BadInput: `out` holds one already, or other files.
+        BadInput: `out` already holds a run or sweep, or other files.
     """
     if out is None:
         path, number = default, 2

@@ -1,4 +1,7 @@
-"""Resolves what a user may name: a `module:attr`, a name inside a folder, a packaged file; and remembers whose code may run."""
+"""Resolution of names given by users or files: `module:attr`, a path inside a folder, a packaged folder.
+
+It also records which code from outside the user has named, because only that code may run.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,8 @@ from popgen.errors import BadInput, NotFound, NotTrusted
 
 ASSETS = Path(__file__).parent / "assets"
 _MODULE_ATTR = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
-_SOURCES = ("npz:", "folder:", "local-dir:", "hub:", "timm:", "hf:")  # prefixes that are no modules
-_trusted: set[str] = set()
+_SOURCES = ("npz:", "folder:", "local-dir:", "hub:", "timm:", "hf:")  # prefixes of references that are not modules
+_trusted: set[str] = set()  # references that the user of this process has named
 
 
 def is_module_attr(ref: str) -> bool:
@@ -31,12 +34,17 @@ def trust(ref: str) -> None:
 
 
 def is_trusted(ref: str) -> bool:
-    """Whether the user has named `ref`: as an argument, in a spec, or in the variable POPGEN_TRUST (names with spaces between)."""
+    """Whether the user has named `ref`: as an argument, in a spec, or in the environment variable POPGEN_TRUST.
+
+    The variable holds references separated by spaces.
+    """
     return ref in _trusted or ref in os.environ.get("POPGEN_TRUST", "").split()
 
 
 def check_trusted(ref: str) -> None:
-    """Refuse code that only a file names: a zoo or a generator made elsewhere must not choose what runs here.
+    """Refuse code that the user has not named.
+
+    A file of a zoo or generator made elsewhere must not decide which code runs here.
 
     Raises:
         NotTrusted: the user has not named `ref`.
@@ -53,10 +61,10 @@ def check_trusted(ref: str) -> None:
 
 
 def load_attr(ref: str) -> Any:
-    """The object that `package.module:name` points at.
+    """Import the object that `package.module:name` refers to.
 
     Raises:
-        NotFound: the module cannot be imported, or has no such name.
+        NotFound: the module cannot be imported, or has no such attribute.
 
     >>> load_attr("math:pi") > 3
     True
@@ -78,10 +86,10 @@ def load_attr(ref: str) -> Any:
 
 
 def inside(folder: Path, name: str) -> Path:
-    """`folder / name`, refused when it would leave `folder`.
+    """Return the resolved path `folder / name`, which must lie inside `folder`.
 
     Raises:
-        BadInput: the name is absolute or climbs out of the folder.
+        BadInput: the path lies outside the folder.
     """
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):
@@ -92,7 +100,7 @@ def inside(folder: Path, name: str) -> Path:
 
 
 def asset(kind: str, name: str) -> Path | None:
-    """The packaged folder `popgen/assets/KIND/NAME`, or None when the package ships no such thing."""
+    """The packaged folder `popgen/assets/KIND/NAME`, or None if the package has no such folder."""
     if not re.fullmatch(r"\w[\w.-]*", name):
         return None
     path = ASSETS / kind / name

@@ -1,4 +1,7 @@
-"""Notices when a user's own search.py hides popgen's package `search`, which Python would otherwise import silently."""
+"""A check that a user's own module called `search` does not hide popgen's package `search`.
+
+Python would otherwise import the user's module silently in its place.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,10 @@ from popgen.errors import BadInput
 
 
 def check_search_package() -> None:
-    """Refuse to go on when `import search` would give somebody else's module.
+    """Raise an error if `import search` would import another module than popgen's package.
 
     Raises:
-        BadInput: names the file that is in the way.
+        BadInput: another module is found first; the message names its file.
 
     >>> check_search_package()
     """

@@ -1,6 +1,6 @@
-"""What a network is trained for: a loss, and a score with its unit. Everything that trains or compares networks goes through a Task.
+"""Tasks: the loss with which networks are trained, and the score by which they are compared.
 
-A further task is one more entry of TASKS; architectures and data sets name it.
+Architectures and data sets name their task. A further task is one more class, registered in TASKS.
 """
 
 from __future__ import annotations
@@ -17,25 +17,27 @@ CLASSIFICATION = "classification"
 
 
 class Task(Protocol):
-    """How outputs are compared with targets."""
+    """The contract of a task, which compares a network's outputs with targets."""
 
     @property
     def name(self) -> str:
-        """Its key in TASKS."""
+        """The task's key in TASKS."""
 
     @property
     def unit(self) -> str:
-        """What the score is: accuracy, perplexity, correlation."""
+        """The unit of the score, such as accuracy or correlation."""
 
     def loss(self, outputs: Tensor, targets: Tensor, reduction: Reduction = "mean") -> Tensor:
-        """A differentiable scalar, lower is better: the mean or the sum over all targets."""
+        """The mean or sum of a differentiable loss over all targets; lower is better."""
 
     def score(self, outputs: Tensor, targets: Tensor) -> float:
-        """How good the outputs are in the task's unit; higher is better."""
+        """The quality of the outputs in the task's unit; higher is better."""
 
 
 class Classification:
-    """Logits (n, classes) against classes (n,): cross-entropy in nats, and the share of right answers.
+    """Classification: logits (n, classes) are compared with the indices of the true classes (n,).
+
+    The loss is the cross-entropy in nats, and the score is the accuracy, from 0 to 1.
 
     >>> import torch
     >>> Classification().score(torch.eye(2), torch.tensor([0, 0]))
@@ -56,10 +58,10 @@ TASKS: dict[str, Task] = {CLASSIFICATION: Classification()}
 
 
 def get_task(name: str) -> Task:
-    """The task of that name.
+    """Return the task with this name.
 
     Raises:
-        NotFound: there is none.
+        NotFound: no task has this name.
     """
     if name not in TASKS:
         raise unknown_name("task", name, TASKS)
@@ -67,7 +69,7 @@ def get_task(name: str) -> Task:
 
 
 def score_key(unit: str, split: str) -> str:
-    """The key of a split's score in records and JSON: `val_accuracy` for an accuracy, else `val_score`.
+    """Return the key of a split's score in records and JSON: `val_accuracy` for an accuracy, otherwise `val_score`.
 
     >>> score_key("accuracy", "val"), score_key("perplexity", "val")
     ('val_accuracy', 'val_score')
@@ -76,7 +78,7 @@ def score_key(unit: str, split: str) -> str:
 
 
 def keyed_scores(unit: str, **scores: float | None) -> dict[str, float | str | None]:
-    """Scores under the keys of records and JSON; a unit other than accuracy stands beside them.
+    """Return the scores of splits under their keys in records and JSON, with the unit unless it is accuracy.
 
     >>> keyed_scores("accuracy", val=0.5), keyed_scores("perplexity", val=0.5)
     ({'val_accuracy': 0.5}, {'val_score': 0.5, 'unit': 'perplexity'})

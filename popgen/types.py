@@ -1,7 +1,7 @@
-"""Aliases and axis letters used in signatures, defined once.
+"""Type aliases for tensors, and the letters of their axes, which all signatures share.
 
-Axes: `n` images or networks, `c h w` image channels, height, width, `p` parameters of one network, `t` tokens of one
-network, `width` numbers in a token, `k d` the latent's tokens and their width, `cond` a condition's features.
+Axes: `n` images or networks; `c h w` channels, height and width of an image; `p` parameters of one network; `t` tokens
+of one network; `width` values in a token; `k d` tokens of the latent and their width; `cond` features of a condition.
 """
 
 from __future__ import annotations

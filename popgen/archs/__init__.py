@@ -1,8 +1,9 @@
-"""Architectures: a network's tensors as data (ArchSpec) and the builders of the built-in networks."""
+"""Architectures: their configurations, the networks built from these, and each network's tensors as data (ArchSpec)."""
 
-from popgen.archs.builders import ARCHITECTURES, arch_config, build, check_runs
-from popgen.archs.config import ArchConfig
+from popgen.archs.build import build, check_runs
+from popgen.archs.config import ArchConfig, with_classes
 from popgen.archs.inputs import ImageInputs, Inputs
+from popgen.archs.named import ARCHITECTURES, arch_config
 from popgen.archs.outside import class_names, trust_named
 from popgen.archs.spec import ArchSpec, TensorSpec
 
@@ -18,4 +19,5 @@ __all__ = [
     "check_runs",
     "class_names",
     "trust_named",
+    "with_classes",
 ]

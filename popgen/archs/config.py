@@ -1,8 +1,8 @@
-"""ArchConfig: everything that is needed to build a network and to feed it."""
+"""ArchConfig: the description from which a network is built and its inputs are prepared."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from popgen.archs import outside
@@ -11,22 +11,26 @@ from popgen.errors import BrokenFile, near_matches
 from popgen.refs import is_trusted, trust
 from popgen.tasks import CLASSIFICATION
 
-_FOLLOWS = ("num_classes", "in_chans", "img_size")  # options of outside networks that say what the other fields say
+_REDUNDANT = ("num_classes", "in_chans", "img_size")  # options of networks from outside that repeat classes and inputs
 
 
 @dataclass(frozen=True)
 class ArchConfig:
-    """Everything needed to build a network and to feed it: JSON in, JSON out."""
+    """The builder of a network with its options, and what the network reads and returns; converts to and from JSON."""
 
     name: str
-    builder: str  # a key of BUILDERS, or `module:function`, `timm:NAME`, `hub:OWNER/REPO:ENTRY`
-    options: dict[str, Any] = field(default_factory=dict)
+    builder: str  # a key of popgen.archs.builders.BUILDERS, or `module:function`, `timm:NAME`, `hub:OWNER/REPO:ENTRY`
+    options: dict[str, Any] = field(default_factory=dict)  # keyword arguments of the builder
     inputs: Inputs = ImageInputs()
-    classes: int = 10  # outputs for each target
+    classes: int = 10  # outputs for each target: the length of the output's last axis
     task: str = CLASSIFICATION  # a key of popgen.tasks.TASKS
 
     def to_json(self) -> dict[str, Any]:
-        """A dict of JSON types. Image classifiers keep the flat keys that files have had from the start."""
+        """The fields as JSON types.
+
+        Image classifiers are written with flat keys (input_shape, mean, std), as in the first version of the format;
+        other inputs are nested under `inputs`.
+        """
         content: dict[str, Any] = {"name": self.name, "builder": self.builder, "options": self.options}
         inputs = self.inputs.to_json()
         if self.inputs.kind == ImageInputs.kind:
@@ -40,7 +44,7 @@ class ArchConfig:
         """The inverse of `to_json`.
 
         Raises:
-            BrokenFile: a kind of inputs that is not known here.
+            BrokenFile: this version of popgen does not know the kind of inputs.
         """
         rest = dict(data)
         inputs = rest.pop("inputs", None)
@@ -59,30 +63,43 @@ class ArchConfig:
         return cls(inputs=INPUTS[kind].from_json(fields), **rest)
 
     def text(self) -> str:
-        """The canonical sentence that the architecture encoder reads.
+        """Canonical text of the architecture, the input of the architecture encoder.
 
         >>> from popgen.archs import arch_config
         >>> arch_config("mlp-s").text()
         'mlp network, hidden 64, input 1x8x8, 10 classes'
         """
-        said = _FOLLOWS if outside.is_outside(self.builder) else ()
-        options = sorted((key, value) for key, value in self.options.items() if key not in said)
+        redundant = _REDUNDANT if outside.is_outside(self.builder) else ()
+        options = sorted((key, value) for key, value in self.options.items() if key not in redundant)
         parts = [f"{key.replace('_', ' ')} {_plain(value)}" for key, value in options]
-        return ", ".join([outside.words(self.builder), *parts, self.inputs.text(), f"{self.classes} classes"])
+        return ", ".join(
+            [outside.describe_builder(self.builder), *parts, self.inputs.text(), f"{self.classes} classes"]
+        )
 
     def __hash__(self) -> int:
-        return hash(repr(self))  # options may hold lists, which have no hash of their own
+        return hash(repr(self))  # options may hold lists, which cannot be hashed
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _received, (self.to_json(), is_trusted(self.builder))
+        return _unpickle, (self.to_json(), is_trusted(self.builder))
 
 
-def _received(data: dict[str, Any], trusted: bool) -> ArchConfig:
-    """A configuration in a worker. A builder that the user has named in the sending process is trusted here, too."""
+def with_classes(config: ArchConfig, classes: int) -> ArchConfig:
+    """The same architecture with another number of outputs; options called `classes` or `num_classes` change with it.
+
+    >>> with_classes(ArchConfig("net", "timm:resnet18", {"num_classes": 1000}), 7).options
+    {'num_classes': 7}
+    """
+    options = {key: classes if key in ("classes", "num_classes") else value for key, value in config.options.items()}
+    return replace(config, classes=classes, options=options)
+
+
+def _unpickle(data: dict[str, Any], trusted: bool) -> ArchConfig:
+    """Restore a pickled configuration, for example in a worker, and trust its builder where the sender did."""
     if trusted:
         trust(data["builder"])
     return ArchConfig.from_json(data)
 
 
 def _plain(value: Any) -> str:
+    """An option's value in words, the items of a list separated by spaces."""
     return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

@@ -1,7 +1,8 @@
-"""Networks of other people's repositories, by torch.hub: `hub:OWNER/REPO:ENTRY`, `hub:OWNER/REPO@REF:ENTRY`, `hub:FOLDER:ENTRY`.
+"""Networks loaded by torch.hub: `hub:OWNER/REPO:ENTRY`, `hub:OWNER/REPO@REF:ENTRY`, `hub:FOLDER:ENTRY`.
 
-An entry is a function of the repository's hubconf.py. Calling it runs the repository's code with the user's rights: that happens only for
-a name that the user has typed (popgen.refs.check_trusted). A folder is a clone of such a repository, read without a network.
+An entry is a function in the repository's hubconf.py, and FOLDER is a local clone of a repository. Calling an entry
+runs the repository's code with the user's rights, so callers first check that the user has named it
+(popgen.refs.check_trusted).
 """
 
 from __future__ import annotations
@@ -27,31 +28,31 @@ _FORM = "Write hub:OWNER/REPO:ENTRY, hub:OWNER/REPO@REF:ENTRY or hub:FOLDER:ENTR
 
 @dataclass(frozen=True)
 class HubRef:
-    """An entry of a repository on GitHub, or of a folder."""
+    """An entry of a repository on GitHub or in a local folder."""
 
-    source: str  # OWNER/REPO[@REF], or the folder as it was written
+    source: str  # OWNER/REPO[@REF], or the folder as the user wrote it
     entry: str
     is_folder: bool
 
     @property
     def name(self) -> str:
-        """How popgen writes it."""
+        """The reference as a string, in the form that `parse_hub` reads."""
         return f"hub:{self.source}:{self.entry}"
 
     @property
     def text(self) -> str:
-        """In words, without where a folder lies on this machine."""
+        """A description in words, in which a local folder appears by its name alone, without its path."""
         source = Path(self.source).resolve().name if self.is_folder else self.source
         return f"{self.entry.replace('_', ' ')} network of {source}"
 
 
 def parse_hub(name: str) -> tuple[HubRef, str]:
-    """The entry that a name means, and the options behind it as they are written.
+    """Split a name into the reference and the text of its options.
 
-    What exists as a folder, or is written as a path (/..., ./..., ../..., ~...), is one.
+    The source counts as a folder if it exists as one, or is written as a path (/..., ./..., ../..., ~...).
 
     Raises:
-        BadInput: not of that form.
+        BadInput: the name is not a hub reference.
 
     >>> parse_hub("hub:me/nets@v1.0:small_net/num_classes:5")
     (HubRef(source='me/nets@v1.0', entry='small_net', is_folder=False), '/num_classes:5')
@@ -67,12 +68,12 @@ def parse_hub(name: str) -> tuple[HubRef, str]:
 
 
 def hub_network(ref: HubRef, options: dict[str, Any], pretrained: bool = False) -> nn.Module:
-    """The network that an entry makes, without weights or with the repository's own.
+    """Call an entry and return its network, with fresh weights or, if `pretrained`, the repository's own.
 
     Raises:
-        NotFound: no such repository, folder or entry.
-        Offline: it is not on this machine and cannot be fetched, or it needs a package that is not installed.
-        BadInput: its code fails, or does not return a module.
+        NotFound: the repository, folder or entry does not exist.
+        Offline: the repository is not on this machine and cannot be fetched, or needs a package that is not installed.
+        BadInput: the repository's code fails, or the entry does not return a module.
         TypeError: the entry does not take these options.
     """
     try:
@@ -80,13 +81,14 @@ def hub_network(ref: HubRef, options: dict[str, Any], pretrained: bool = False) 
     except TypeError as error:
         if pretrained or "pretrained" not in str(error):
             raise
-        net = _call(ref, options)  # an entry without weights of its own
+        net = _call(ref, options)  # the entry has no weights of its own and so no option `pretrained`
     if not isinstance(net, nn.Module):
         raise BadInput(f"{ref.name} returned {type(net).__name__}", "an entry for popgen returns a torch.nn.Module", "")
     return net
 
 
 def _call(ref: HubRef, options: dict[str, Any]) -> Any:
+    """Call an entry by torch.hub, and raise its errors as PopgenErrors; only a TypeError passes unchanged."""
     folder = Path(ref.source).expanduser()
     if ref.is_folder and not (folder / "hubconf.py").is_file():
         raise NotFound(f"{folder} of {ref.name} has no hubconf.py", "that file lists a repository's entries", _FORM)
@@ -97,11 +99,12 @@ def _call(ref: HubRef, options: dict[str, Any]) -> Any:
             return torch.hub.load(repository, ref.entry, source=source, trust_repo=True, verbose=False, **options)
     except (PopgenError, TypeError):
         raise
-    except Exception as error:  # it is somebody's code
+    except Exception as error:  # the repository's code may raise anything
         raise _explained(ref, repository, error) from error
 
 
 def _explained(ref: HubRef, repository: str, error: Exception) -> PopgenError:
+    """The PopgenError that says what an exception from torch.hub or the repository's code means for the user."""
     text = str(error)
     if isinstance(error, HTTPError) and error.code == 404 or "Cannot find" in text and "https://github.com" in text:
         return NotFound(f"GitHub has no {ref.source}", brief(error), _FORM)
@@ -121,7 +124,7 @@ def _explained(ref: HubRef, repository: str, error: Exception) -> PopgenError:
 
 
 def _entries(ref: HubRef, repository: str) -> list[str]:
-    """Names that a repository's hubconf.py defines or imports, read as text."""
+    """Names of a repository's entries; the hubconf.py of a local folder is searched as text, without running it."""
     if ref.is_folder:
         text = (Path(repository) / "hubconf.py").read_text(encoding="utf-8", errors="replace")
         groups = [part for match in _DEFINED.findall(text) for part in match if part]

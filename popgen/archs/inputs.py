@@ -1,6 +1,7 @@
-"""What enters a network: how a data set's examples are prepared for it, and an example for tracing it.
+"""The inputs of a network: how a data set's examples are prepared for it, and made-up examples for tracing it.
 
-Only the classes here know whether a network eats pixels or something else. A further kind is one more entry of INPUTS.
+All other code treats inputs as opaque tensors: only the classes here know whether they are pixels or something else. A
+further kind of inputs is one more class, registered in INPUTS.
 """
 
 from __future__ import annotations
@@ -17,25 +18,25 @@ from popgen.errors import BadInput
 
 
 class Inputs(Protocol):
-    """One kind of inputs of a network."""
+    """The contract of a kind of inputs."""
 
-    kind: ClassVar[str]  # its key in INPUTS
+    kind: ClassVar[str]  # the class's key in INPUTS
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of one example."""
 
     def prepare(self, examples: Tensor) -> Tensor:
-        """What the network eats, from a data set's examples (n, ...)."""
+        """Convert a data set's examples (n, ...) to inputs of the network (n, ...)."""
 
     def example(self, n: int = 1) -> Tensor:
-        """A batch of `n` made-up prepared examples, always the same, for tracing."""
+        """A batch of `n` made-up inputs, already prepared and always the same, for tracing."""
 
     def text(self) -> str:
-        """The phrase in the architecture's canonical sentence."""
+        """The phrase about the inputs in the architecture's canonical text."""
 
     def remark(self, shape: tuple[int, ...]) -> str:
-        """What `prepare` does to examples of that shape, in words; empty where that is nothing a user should know of."""
+        """A remark for users on how `prepare` changes examples of this shape; empty if it does not."""
 
     def to_json(self) -> dict[str, Any]:
         """The fields as JSON types."""
@@ -47,7 +48,10 @@ class Inputs(Protocol):
 
 @dataclass(frozen=True)
 class ImageInputs:
-    """Images in [0, 1], resized to `shape` and normalised: (x - mean) / std with one value a channel, or one for all."""
+    """Images in [0, 1], resized to `shape` and normalised to (x - mean) / std.
+
+    `mean` and `std` hold one value per channel, or one for all channels.
+    """
 
     kind: ClassVar[str] = "images"
 
@@ -56,7 +60,7 @@ class ImageInputs:
     std: tuple[float, ...] = (1.0,)
 
     def prepare(self, examples: Tensor) -> Tensor:
-        """Images (n, c, h, w) at the network's size, normalised."""
+        """Resize images (n, c, h, w) to the network's shape and normalise them."""
         images = fit_images(examples, self.shape)
         mean, std = (torch.tensor(v, device=images.device).view(1, -1, 1, 1) for v in (self.mean, self.std))
         return (images - mean) / std
@@ -66,11 +70,11 @@ class ImageInputs:
         return torch.rand(n, *self.shape, generator=torch.Generator().manual_seed(0))
 
     def text(self) -> str:
-        """As in `input 3x32x32`."""
+        """The shape in words, such as `input 3x32x32`."""
         return f"input {'x'.join(map(str, self.shape))}"
 
     def remark(self, shape: tuple[int, ...]) -> str:
-        """How images of another shape are brought to the network's.
+        """A remark for users on how images of this shape are resized; empty if they already have the network's shape.
 
         >>> print(ImageInputs((3, 32, 32)).remark((3, 96, 96)))
         images of 3x96x96 resized to the network's 3x32x32 (bilinear, antialiased)
@@ -97,30 +101,37 @@ class ImageInputs:
         return cls(**numbers)
 
     def check(self, arch: str) -> None:
-        """Refuse a mean or standard deviation that does not go with the channels.
+        """Refuse a mean or standard deviation with a wrong number of values.
+
+        Args:
+            arch: the architecture's name, for the message.
 
         Raises:
-            BadInput: neither one value nor one a channel.
+            BadInput: `mean` or `std` has neither one value nor one per channel.
         """
         for what, values in (("mean", self.mean), ("std", self.std)):
             if len(values) not in (1, self.shape[0]):
                 raise BadInput(
                     f"architecture {arch!r}: {what} has {len(values)} values",
                     f"its images have {self.shape[0]} channels",
-                    "Give one value a channel.",
+                    "Give one value per channel.",
                 )
 
 
-INPUTS: dict[str, type[Inputs]] = {"images": ImageInputs}
+INPUTS: dict[str, type[Inputs]] = {"images": ImageInputs}  # kind -> class
 
 
 def size_of(inputs: Inputs) -> int:
-    """How many numbers one example has."""
+    """Number of values in one example."""
     return math.prod(inputs.shape)
 
 
 def fit_images(images: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """Images at another shape: resized (bilinear, antialiased), grey repeated to colour, colour averaged to grey."""
+    """Convert images (n, c, h, w) to `shape` (c, h, w).
+
+    They are resized by antialiased bilinear interpolation and clamped to [0, 1]. Grey is repeated to colour, and colour
+    averaged to grey.
+    """
     c, h, w = shape
     if images.shape[1] != c:
         images = (

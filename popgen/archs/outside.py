@@ -1,7 +1,8 @@
-"""Networks that are not built in: `module:function`, `timm:NAME`, `hub:OWNER/REPO:ENTRY`, with options behind the name.
+"""Networks that are not built in: `module:function`, `timm:NAME`, `hub:OWNER/REPO:ENTRY`, each with optional options.
 
-What images enter: timm knows it; a function may carry it as attributes (`input_shape`, `classes`, `mean`, `std`, `class_names`; or `inputs` and `task`); a hub's
-entry does not say, so there the user has to (a wrong normalisation costs accuracy silently).
+A network's image size and normalisation come from timm's own records, or from attributes of the function
+(`input_shape`, `classes`, `mean`, `std`, `class_names`; `inputs` and `task` for other kinds of data). A hub entry
+carries no such record, so the user has to give them: a wrong normalisation would silently cost accuracy.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _ATTRIBUTES = (*_INPUTS, "classes", "task")
 
 
 def is_outside(name: str) -> bool:
-    """Whether a name, with or without options, is that of a network from outside.
+    """Whether a name, with or without options, means a network from outside.
 
     >>> is_outside("timm:resnet18/in_chans:1"), is_outside("my.nets:make"), is_outside("cnn-s/channels:8-8")
     (True, True, False)
@@ -30,16 +31,16 @@ def is_outside(name: str) -> bool:
 
 
 def fields(name: str, given: dict[str, Any]) -> dict[str, Any]:
-    """The fields of ArchConfig that a name from outside has by itself: builder, options, and what is known of its images.
+    """Return the ArchConfig fields that follow from a name: builder, options, inputs and classes, as far as known.
 
-    The user has typed the name: the code behind it may run from here on.
+    The name counts as typed by the user, so its code is trusted from here on.
 
     Args:
-        given: fields that the user sets besides.
+        given: fields that the user sets in addition to the name.
 
     Raises:
-        NotFound: no such module, function or timm model.
-        BadInput: a hub's entry for which `given` does not say what images enter, or options that do not fit.
+        NotFound: the module, function or timm model does not exist.
+        BadInput: the options do not fit, or a hub entry comes without input_shape, mean and std in `given`.
     """
     base, texts = split_options(name)
     if name.startswith("hub:"):
@@ -48,7 +49,7 @@ def fields(name: str, given: dict[str, Any]) -> dict[str, Any]:
     options = {**free_options(name, texts), **given.get("options", {})}
     trust(base)
     if base.startswith("timm:"):
-        from popgen.archs.timm_models import timm_fields  # noqa: PLC0415 - timm takes seconds
+        from popgen.archs.timm_models import timm_fields  # noqa: PLC0415 - importing timm takes seconds
 
         return {"builder": base, **timm_fields(base.removeprefix("timm:"), options, given)}
     found: dict[str, Any] = {"builder": base, "options": options}
@@ -57,20 +58,24 @@ def fields(name: str, given: dict[str, Any]) -> dict[str, Any]:
             raise BadInput(
                 f"what images {base} takes is not known: {', '.join(missing)}",
                 "a repository does not say; see how it trains",
-                "Give input_shape, mean and std: in the spec's archs, or popgen zoo import --input-shape 3,32,32 --mean ... --std ...",
+                "Give input_shape, mean and std: in the spec's archs, or popgen zoo import --input-shape 3,32,32 "
+                "--mean ... --std ...",
             )
         return {**found, **{key: given[key] for key in _INPUTS}}
     function = load_attr(base)
     own = {key: getattr(function, key) for key in _ATTRIBUTES if hasattr(function, key)}
     if "classes" not in own:
         own["classes"] = len(getattr(function, "class_names", ())) or 10
-    if hasattr(function, "inputs"):  # of another kind than images
+    if hasattr(function, "inputs"):  # the function's networks read another kind of data than images
         own["inputs"] = {"kind": function.inputs.kind, **function.inputs.to_json()}
     return {**found, **{key: tuple(value) if key in _INPUTS else value for key, value in own.items()}}
 
 
 def trust_named(names: Iterable[str]) -> None:
-    """Remember architectures that the user names, before a zoo or a generator that records them is opened."""
+    """Trust the code of architectures that the user has named.
+
+    Call it before opening a zoo or generator whose files name the same architectures.
+    """
     for name in names:
         if name.startswith("hub:"):
             trust(parse_hub(name)[0].name)
@@ -79,15 +84,16 @@ def trust_named(names: Iterable[str]) -> None:
 
 
 def network(builder: str, options: dict[str, Any]) -> nn.Module:
-    """The network that a builder from outside makes.
+    """Build the network of a builder from outside.
 
     Raises:
-        NotTrusted: a hub's entry, or a function that does not say that it makes networks, which the user has not named.
-        NotFound, Offline, BadInput: it cannot be had, or refuses its options.
-        TypeError: it does not take one of the options.
+        NotTrusted: the user has not named the builder, and it is a hub entry or a function whose annotations do not
+            say that it returns an nn.Module.
+        NotFound, Offline, BadInput: the builder cannot be loaded, or refuses its options.
+        TypeError: the builder does not know one of the options.
     """
     if builder.startswith("timm:"):
-        from popgen.archs.timm_models import timm_network  # noqa: PLC0415 - timm takes seconds
+        from popgen.archs.timm_models import timm_network  # noqa: PLC0415 - importing timm takes seconds
 
         return timm_network(builder.removeprefix("timm:"), options)
     if builder.startswith("hub:"):
@@ -101,25 +107,28 @@ def network(builder: str, options: dict[str, Any]) -> nn.Module:
 
 
 def _makes_networks(function: Any) -> bool:
-    """Whether it says so: a subclass of nn.Module, or a function annotated to return one. A file cannot have os:system called."""
-    made = function
+    """Whether a callable is a subclass of nn.Module, or annotated to return one.
+
+    Only such callables run without the user's trust, so that a file cannot have os:system called.
+    """
+    returned = function
     if not isinstance(function, type):
         try:
-            made = get_type_hints(function).get("return")
+            returned = get_type_hints(function).get("return")
         except (NameError, TypeError, AttributeError):
             return False
-    return isinstance(made, type) and issubclass(made, nn.Module)
+    return isinstance(returned, type) and issubclass(returned, nn.Module)
 
 
 def class_names(builder: str, classes: int) -> tuple[str, ...]:
-    """The names of the outputs as far as the network's source knows them; () where it does not.
+    """Names of the network's outputs, or () if its source does not record them for this number of classes.
 
     >>> class_names("timm:resnet18", 1000)[7], class_names("cnn", 10)
     ('cock', ())
     """
     names: tuple[str, ...] = ()
     if builder.startswith("timm:"):
-        from popgen.archs.timm_models import timm_class_names  # noqa: PLC0415 - timm takes seconds
+        from popgen.archs.timm_models import timm_class_names  # noqa: PLC0415 - importing timm takes seconds
 
         names = timm_class_names(builder.removeprefix("timm:"), classes)
     elif is_module_attr(builder):
@@ -127,10 +136,10 @@ def class_names(builder: str, classes: int) -> tuple[str, ...]:
     return names if len(names) == classes else ()
 
 
-def words(builder: str) -> str:
-    """How a sentence names a builder.
+def describe_builder(builder: str) -> str:
+    """Describe a builder in words, for an architecture's canonical text.
 
-    >>> words("timm:resnet18.a1_in1k"), words("hub:me/nets@v1:cifar10_resnet20")
+    >>> describe_builder("timm:resnet18.a1_in1k"), describe_builder("hub:me/nets@v1:cifar10_resnet20")
     ('resnet18 network of timm', 'cifar10 resnet20 network of me/nets@v1')
     """
     if builder.startswith("timm:"):

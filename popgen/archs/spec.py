@@ -1,7 +1,7 @@
-"""ArchSpec: a network's tensors as data, made from any nn.Module.
+"""ArchSpec: a network's tensors as data, read from any nn.Module.
 
-One entry a floating-point tensor of the state dict (name, shape, kind, layer, depth, fan-in, fan-out). Everything that
-popgen does with weights is driven by it: tokens, scaling, checks of foreign files, batch norm, heads.
+It has one entry (name, shape, kind, layer, depth, fan-in, fan-out) for each floating-point tensor of the state dict.
+All code that works on weights is driven by it: tokens, scaling, checks of foreign files, batch norm, heads.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from popgen.archs.builders import arch_config, build
+from popgen.archs.build import build
 from popgen.archs.config import ArchConfig
+from popgen.archs.named import arch_config
 from popgen.errors import BadInput
 
 KINDS = ("conv", "linear", "bias", "norm_weight", "norm_bias", "norm_mean", "norm_var", "embedding", "other")
@@ -29,8 +30,8 @@ class TensorSpec:
     name: str
     shape: tuple[int, ...]
     kind: str  # one of KINDS
-    layer: int  # index of its module among the modules that hold tensors
-    depth: float  # layer / last layer, 0 to 1
+    layer: int  # index of the tensor's module among the modules that hold floating-point tensors
+    depth: float  # relative depth: `layer` divided by the last layer's index, 0 to 1
     fan_in: int
     fan_out: int
 
@@ -41,12 +42,12 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class ArchSpec:
-    """A network's tensors in state-dict order, its configuration, and its head (the last linear layer)."""
+    """A network's configuration, its tensors in the order of the state dict, and its head (the last linear layer)."""
 
     config: ArchConfig
     tensors: tuple[TensorSpec, ...]
-    counters: tuple[str, ...]  # integer buffers (batch norm's num_batches_tracked), always zero in what popgen writes
-    head: str  # prefix of the last linear layer, "" when there is none
+    counters: tuple[str, ...]  # names of integer buffers (batch norm's num_batches_tracked); popgen writes them as zero
+    head: str  # name of the last linear layer, "" if there is none
 
     def __hash__(self) -> int:
         return hash(self.config)
@@ -66,19 +67,22 @@ class ArchSpec:
 
     @property
     def fingerprint(self) -> str:
-        """16 hex digits that two architectures share exactly when names and shapes of their tensors are the same."""
+        """16 hex digits of a SHA-256 over the names and shapes of the tensors: equal for equal tensors."""
         text = ";".join(f"{t.name}:{t.shape}" for t in self.tensors)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @classmethod
     def from_config(cls, config: ArchConfig | str) -> ArchSpec:
-        """The spec of a named or configured architecture."""
+        """Build the spec of an architecture, given by its configuration or its name."""
         config = arch_config(config) if isinstance(config, str) else config
         return cls.from_module(build(config, seed=0), config)
 
     @classmethod
     def from_module(cls, module: nn.Module, config: ArchConfig | None = None) -> ArchSpec:
-        """Read the spec off any module; without a `config` the module's class name stands in its place.
+        """Read the spec from a module.
+
+        Args:
+            config: the module's configuration; None makes one from the name of the module's class.
 
         >>> spec = ArchSpec.from_module(nn.Sequential(nn.Linear(4, 2)))
         >>> [(t.name, t.kind, t.shape) for t in spec.tensors], spec.head
@@ -104,13 +108,14 @@ class ArchSpec:
         return cls(config, tensors, tuple(counters), heads[-1] if heads else "")
 
     def check(self, state: Mapping[str, Tensor], where: str, todo: str = "") -> None:
-        """Refuse a state dict that is not of this architecture; tensors that do not fit are named.
+        """Refuse a state dict that does not fit this architecture, and name the tensors that differ.
 
         Args:
-            todo: what to do where they do not.
+            where: the origin of the state dict, for the message.
+            todo: the advice in the message if tensors differ.
 
         Raises:
-            BadInput: missing, surplus or wrongly shaped tensors, or values that are not finite.
+            BadInput: tensors are missing, surplus or of another shape, or hold values that are not finite.
         """
         lines = self.differences({k: tuple(v.shape) for k, v in state.items()})
         if lines:
@@ -124,7 +129,7 @@ class ArchSpec:
             raise BadInput(f"{where} holds NaN or infinity", f"in {', '.join(bad[:6])}", "Use a checkpoint that works.")
 
     def differences(self, shapes: Mapping[str, tuple[int, ...]]) -> list[str]:
-        """One line for each tensor that is missing, surplus, or of another shape. Counters may be absent."""
+        """One line for each tensor that is missing, surplus, or of another shape; counters may be absent."""
         mine = {t.name: t.shape for t in self.tensors}
         missing = [f"{n} {s} is missing" for n, s in mine.items() if n not in shapes]
         wrong = [f"{n} is {shapes[n]}, not {s}" for n, s in mine.items() if n in shapes and shapes[n] != s]
@@ -136,13 +141,14 @@ class ArchSpec:
         return torch.cat([state[t.name].detach().reshape(-1).float() for t in self.tensors])
 
     def to_state(self, flat: Tensor) -> dict[str, Tensor]:
-        """The inverse of `to_flat`, with the counters; the tensors are views of `flat`."""
+        """The inverse of `to_flat`: views of `flat`, with the counters as zeros."""
         parts = flat.split([t.size for t in self.tensors])
         state = {t.name: part.view(t.shape) for t, part in zip(self.tensors, parts, strict=True)}
         return {**state, **{name: torch.zeros((), dtype=torch.long) for name in self.counters}}
 
 
 def _kind(owner: nn.Module, leaf: str, tensor: Tensor) -> str:
+    """The kind of a tensor, by the module that owns it, its name in that module, and its shape."""
     if isinstance(owner, (_BatchNorm, nn.LayerNorm, nn.GroupNorm)):
         names = {"weight": "norm_weight", "bias": "norm_bias", "running_mean": "norm_mean", "running_var": "norm_var"}
         return names.get(leaf, "other")
@@ -156,6 +162,7 @@ def _kind(owner: nn.Module, leaf: str, tensor: Tensor) -> str:
 
 
 def _fans(tensor: Tensor) -> tuple[int, int]:
+    """Fan-in and fan-out of a weight as in torch.nn.init, and (1, size) for a vector or scalar."""
     if tensor.dim() < 2:
         return 1, max(tensor.numel(), 1)
     receptive = math.prod(tensor.shape[2:])

@@ -1,6 +1,7 @@
-"""Networks of timm, by name: `timm:resnet18`, `timm:vit_tiny_patch16_224/img_size:32`. What images enter, and the classes, are timm's own record.
+"""Networks of timm, by name: `timm:resnet18`, `timm:vit_tiny_patch16_224/img_size:32`.
 
-Only the design is timm's: weights come from a checkpoint, and nothing is downloaded.
+Image size, normalisation and classes come from timm's own records. Nothing is downloaded: networks are built without
+timm's weights, and weights come from checkpoints.
 """
 
 from __future__ import annotations
@@ -13,20 +14,21 @@ from torch import nn
 
 from popgen.errors import BadInput, unknown_name
 
+# Arguments of timm.create_model that read or download weights.
 _FILES = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_strict", "checkpoint_path", "cache_dir"}
 
 
 def timm_fields(name: str, options: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """The fields of an architecture's configuration that timm records for a model.
+    """Return the ArchConfig fields that timm records for a model: options, input_shape, classes, mean and std.
 
     Args:
-        name: of the model, with or without the tag of its weights.
-        options: of timm.create_model, such as num_classes, in_chans, img_size, drop_path_rate.
-        given: fields that the user sets: `input_shape` and `classes` become options where the model needs to know them.
+        name: the model's name, with or without the tag of its published weights.
+        options: arguments of timm.create_model, such as num_classes, in_chans, img_size, drop_path_rate.
+        given: fields that the user sets; `input_shape` and `classes` become options where the model depends on them.
 
     Raises:
-        NotFound: timm has no such model.
-        BadInput: a model without classes, or an option that would read a file.
+        NotFound: timm has no such model or tag.
+        BadInput: the model has no classes, or an option would read a file.
 
     >>> timm_fields("resnet18", {}, {})["input_shape"], timm_fields("resnet18", {"in_chans": 1}, {})["mean"][:1]
     ((3, 224, 224), (0.449,))
@@ -62,11 +64,11 @@ def timm_fields(name: str, options: dict[str, Any], given: dict[str, Any]) -> di
 
 
 def timm_network(name: str, options: dict[str, Any]) -> nn.Module:
-    """The model, freshly initialised.
+    """Build a timm model with fresh weights.
 
     Raises:
-        BadInput: it refuses its options.
-        TypeError: it does not know one of them.
+        BadInput: the model refuses its options, or an option would read a file.
+        TypeError: the model does not know one of the options.
     """
     _check_options(name, options)
     try:
@@ -77,7 +79,7 @@ def timm_network(name: str, options: dict[str, Any]) -> nn.Module:
 
 
 def timm_class_names(name: str, classes: int) -> tuple[str, ...]:
-    """The names of the outputs of a model's published weights, as far as timm knows them; () for another number of classes.
+    """Class names of a model's published weights, or () if timm does not know them or their number is not `classes`.
 
     >>> timm_class_names("resnet18", 1000)[1], timm_class_names("resnet18", 10)
     ('goldfish, Carassius auratus', ())
@@ -92,17 +94,18 @@ def timm_class_names(name: str, classes: int) -> tuple[str, ...]:
         return ()
     info = ImageNetInfo(subset)
     names = [info.index_to_description(i) for i in range(classes)]
-    twice = {n for n in names if names.count(n) > 1}  # two ImageNet classes are called crane
-    return tuple(f"{n} ({info.index_to_label_name(i)})" if n in twice else n for i, n in enumerate(names))
+    shared = {n for n in names if names.count(n) > 1}  # two ImageNet classes are called crane
+    return tuple(f"{n} ({info.index_to_label_name(i)})" if n in shared else n for i, n in enumerate(names))
 
 
 def _check_options(name: str, options: dict[str, Any]) -> None:
+    """Refuse options that would read or download weights."""
     if refused := _FILES & options.keys():
         raise BadInput(f"timm:{name}: {min(refused)} is no option here", "popgen reads weights from checkpoints", "")
 
 
 def _per_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
-    """One value a channel: their mean where the channels are not those of the record."""
+    """One value per channel; the mean of `values` for each channel if their number differs."""
     if len(values) == channels:
         return tuple(values)
     return (round(sum(values) / len(values), 6),) * channels

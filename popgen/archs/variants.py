@@ -1,7 +1,7 @@
-"""An architecture with other options, written behind its name: `cnn-s/channels:12-24`, `resnet-s/widths:8-32/blocks:2`.
+"""Options in an architecture's name: `cnn-s/channels:12-24`, `resnet-s/widths:8-32/blocks:2`.
 
-As with variants of a data set, the name says everything: only options that the architecture has may be given, each once, a list by
-dashes, each value of the type that stands there.
+As with variants of a data set, the name describes the variant completely. Each option must exist in the architecture
+and may be given once; its value must have the type of the original, and a list is written with dashes.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from typing import Any
 
 from popgen.errors import BadInput, near_matches, unknown_name
 
-LARGEST, LONGEST = 4096, 64  # of a number and of a list: a typing error is refused before it takes all memory
-_CHOICES = {"shortcut": ("A", "B")}
+# Limits that refuse a typing error before its network takes all memory.
+_LARGEST_NUMBER = 4096
+_LONGEST_LIST = 64
+_CHOICES = {"shortcut": ("A", "B")}  # option -> its allowed values
 
 
 def split_options(name: str) -> tuple[str, list[str]]:
-    """The architecture's name and the options behind it.
+    """Split a name into the architecture's own name and the texts of its options.
 
     >>> split_options("resnet-s/widths:8-32/blocks:2")
     ('resnet-s', ['widths:8-32', 'blocks:2'])
@@ -26,11 +28,15 @@ def split_options(name: str) -> tuple[str, list[str]]:
 
 
 def parse_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """The options of an architecture called `name`, whose own are `options`, with those in the name replaced.
+    """Return an architecture's options with those in its name replaced.
+
+    Args:
+        name: the architecture's name with options.
+        options: the options of the architecture without them.
 
     Raises:
-        NotFound: an option that the architecture has not.
-        BadInput: an option without a value, given twice, or with a value that does not fit.
+        NotFound: the architecture does not have this option.
+        BadInput: an option has no value, is given twice, or has a value that does not fit.
 
     >>> parse_options("resnet-s/blocks:2", {"widths": [8, 16], "blocks": 1})
     {'widths': [8, 16], 'blocks': 2}
@@ -55,12 +61,13 @@ def parse_options(name: str, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def free_options(name: str, texts: list[str]) -> dict[str, Any]:
-    """The options behind the name of a network from outside, whose builder alone knows which it takes.
+    """Parse the options in the name of a network from outside, where only the builder knows which options exist.
 
-    A value is what it looks like: a whole number, a decimal one, true or false, whole numbers with dashes between, or else a text.
+    The type of a value follows from its form: an integer, a decimal number, true or false, a list of integers with
+    dashes between them, or else a string.
 
     Raises:
-        BadInput: an option without a value, or given twice.
+        BadInput: an option has no value, or is given twice.
 
     >>> free_options("timm:resnet18", ["in_chans:1", "drop_rate:0.1", "act_layer:gelu"])
     {'in_chans': 1, 'drop_rate': 0.1, 'act_layer': 'gelu'}
@@ -72,11 +79,12 @@ def free_options(name: str, texts: list[str]) -> dict[str, Any]:
             raise BadInput(f"architecture {name!r}: {text!r} is no option", "", "Write options as /name:value.")
         if key in found:
             raise BadInput(f"architecture {name!r} gives {key} twice", "", "Give each option once.")
-        found[key] = _looks_like(value)
+        found[key] = _infer_value(value)
     return found
 
 
-def _looks_like(text: str) -> Any:
+def _infer_value(text: str) -> Any:
+    """The value of a text by its form: int, float, list of int, bool, or else the text itself."""
     if re.fullmatch(r"\d+", text, re.ASCII):
         return int(text)
     if re.fullmatch(r"\d*\.\d+", text, re.ASCII):
@@ -87,10 +95,13 @@ def _looks_like(text: str) -> Any:
 
 
 def _value(name: str, key: str, text: str, original: Any) -> Any:
+    """The value of a text, with the type of the option's original value."""
     if isinstance(original, (list, tuple)):
         items = text.split("-")
-        if len(items) > LONGEST:
-            raise BadInput(f"architecture {name!r}: {key} has {len(items)} entries", f"at most {LONGEST} are built", "")
+        if len(items) > _LONGEST_LIST:
+            raise BadInput(
+                f"architecture {name!r}: {key} has {len(items)} entries", f"at most {_LONGEST_LIST} are built", ""
+            )
         return [_number(name, key, item, text) for item in items]
     if isinstance(original, int) and not isinstance(original, bool):
         return _number(name, key, text, text)
@@ -100,21 +111,23 @@ def _value(name: str, key: str, text: str, original: Any) -> Any:
             f"architecture {name!r}: {key} cannot be {text!r}",
             f"nearest known: {near_matches(text, choices)}"
             if choices
-            else f"it is {original!r}, which no name changes",
+            else f"its value {original!r} is neither a number, a list nor a word, so a name cannot change it",
             "" if choices else "Give it in the spec of a zoo (archs: [{name: ..., like: ..., options: ...}]).",
         )
     return text
 
 
 def _number(name: str, key: str, item: str, text: str) -> int:
-    if not (item.isascii() and item.isdigit() and 1 <= int(item) <= LARGEST):
+    """The integer in `item`, which is all or one entry of the option's text."""
+    if not (item.isascii() and item.isdigit() and 1 <= int(item) <= _LARGEST_NUMBER):
         raise BadInput(
             f"architecture {name!r}: {key} has {item!r} in {text!r}",
-            f"each number is whole, from 1 to {LARGEST}; a list is written with dashes",
+            f"each number is whole, from 1 to {_LARGEST_NUMBER}; a list is written with dashes",
             f"For example {key}:12-24.",
         )
     return int(item)
 
 
 def _written(value: Any) -> str:
+    """A value as it stands in a name: the inverse of `_value`."""
     return "-".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

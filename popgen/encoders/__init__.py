@@ -1,1 +1,4 @@
-"""What turns an architecture's text and a data set's images into conditions; import the modules, not this package."""
+"""Encoders of architecture texts and of data sets' examples, as conditions for the generator.
+
+Import the modules, not this package: each loads the large library behind its encoder.
+"""

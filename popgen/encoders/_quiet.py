@@ -1,4 +1,4 @@
-"""Silences progress bars, warnings and log lines of the encoder libraries while a model loads; errors still raise."""
+"""A context manager that silences the encoder libraries while they load a model."""
 
 import logging
 import warnings
@@ -11,7 +11,9 @@ from transformers.utils import logging as transformers_logging
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Within it the libraries print nothing; every setting is put back afterwards.
+    """Suppress progress bars, warnings and log lines inside the block, and restore every setting after it.
+
+    Exceptions still pass.
 
     >>> with quiet():
     ...     logging.warning("not shown")
@@ -21,7 +23,7 @@ def quiet() -> Iterator[None]:
     level = logging.root.manager.disable
     disable_progress_bars()
     transformers_logging.disable_progress_bar()
-    logging.disable(logging.ERROR)  # open_clip logs an error that it also raises
+    logging.disable(logging.ERROR)  # up to ERROR, because open_clip also logs an error that it raises
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

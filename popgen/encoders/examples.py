@@ -1,4 +1,4 @@
-"""Encoders of a data set's examples, by name: CLIP for images, and whatever else is registered in ENCODERS."""
+"""Encoders of a data set's examples, by name: CLIP for images, and those registered in ENCODERS for other data."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from popgen.encoders.images import ImageEncoder
 
 
 class ExampleEncoder(Protocol):
-    """Gives one vector for each example of a data set."""
+    """The contract of an encoder that maps each example to a vector."""
 
     @property
     def dim(self) -> int:
         """The length of a vector."""
 
     def features(self, examples: Tensor) -> Tensor:
-        """Vectors (n, dim) of a data set's examples (n, ...), as its splits hold them."""
+        """Vectors (n, dim) of examples (n, ...) in the form of a data set's `Part.inputs`."""
 
 
-ENCODERS: dict[str, Callable[[str], ExampleEncoder]] = {}  # by name, functions of the device
+ENCODERS: dict[str, Callable[[str], ExampleEncoder]] = {}  # name -> function that loads the encoder onto a device
 
 
 def load_example_encoder(name: str, device: str = "cpu") -> ExampleEncoder:
-    """The encoder of that name; a name that is not in ENCODERS is that of a CLIP.
+    """Load the encoder with this name from ENCODERS, or else the CLIP with this name.
 
     Raises:
-        PopgenError: as `ImageEncoder.load`.
+        PopgenError: as in `ImageEncoder.load`.
     """
     return ENCODERS[name](device) if name in ENCODERS else ImageEncoder.load(name, device)

@@ -1,8 +1,8 @@
-"""Images through CLIP: open_clip's image tower, named in a config, gives one unit vector per image.
+"""Encoder of images: the image tower of an open_clip CLIP maps each image to a unit vector.
 
-Names: `clip-tiny` (ships with popgen), `local-dir:FOLDER`, `hf-hub:OWNER/NAME`, and `MODEL/PRETRAINED` of open_clip's
-own table. All of them go through open_clip.create_model; what can be refused is refused before that call. Behind a name may
-stand `+statistics` (popgen/encoders/statistics.py), which are then appended to each feature.
+A model's name is `clip-tiny` (ships with popgen), `local-dir:FOLDER`, `hf-hub:OWNER/NAME`, or `MODEL/PRETRAINED` from
+open_clip's own table. All of them are loaded by open_clip.create_model, after names and folders have been checked. With
+`+statistics` after the name, the image statistics of popgen/encoders/statistics.py are appended to each vector.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from popgen.errors import BadInput, BrokenFile, NotFound, Offline, unknown_name
 from popgen.refs import asset, asset_names
 from popgen.types import Images
 
-BATCH = 256  # images a forward pass; bounds the memory of a large CLIP, changes no result
+BATCH = 256  # images in each forward pass; it bounds the memory of a large CLIP and changes no result
 _STATISTICS = "+statistics"
 _NAMES = (
     "Names: clip-tiny, local-dir:FOLDER, hf-hub:OWNER/NAME, or MODEL/PRETRAINED such as ViT-B-32/laion2b_s34b_b79k."
@@ -41,7 +41,7 @@ _WITHOUT_HUB = (
 
 @dataclass(frozen=True)
 class ImageEncoder:
-    """An image tower with its own preprocessing; `dim` is the length of a feature."""
+    """A frozen image tower with its own preprocessing; `dim` is the length of its vectors."""
 
     name: str
     visual: nn.Module
@@ -50,12 +50,12 @@ class ImageEncoder:
 
     @classmethod
     def load(cls, name: str, device: str = "cpu") -> ImageEncoder:
-        """Load the CLIP called `name`, frozen.
+        """Load a CLIP by its name and freeze it.
 
         Raises:
-            NotFound: no such name, folder, or hub repository.
+            NotFound: no model, folder or hub repository has this name, or the folder lacks files.
             BadInput: the folder cannot be loaded without a network.
-            BrokenFile: the folder's configuration and weights do not fit together.
+            BrokenFile: the folder's configuration and weights are damaged or do not fit together.
             Offline: the weights are not on this machine and cannot be fetched.
 
         >>> encoder = ImageEncoder.load("clip-tiny")
@@ -68,36 +68,40 @@ class ImageEncoder:
 
     @torch.no_grad()
     def features(self, images: Images) -> Float[Tensor, "n dim"]:
-        """CLIP's unit vectors in float32, with the statistics behind them where the name asks for them, on the images' device.
+        """Encode images as CLIP's unit vectors, followed by the image statistics if the name asks for them.
 
-        Images lie in [0, 1] and have one or three channels.
+        The result is in float32 on the device of the images.
+
+        Args:
+            images: values in [0, 1], with one or three channels.
 
         Raises:
-            BadInput: another number of channels or axes, integers, or values outside [0, 1].
+            BadInput: the images have another number of channels or axes, are integers, or have values outside [0, 1].
 
         >>> ImageEncoder.load("clip-tiny").features(torch.zeros(1, 3, 28, 28)).norm().round().item()
         1.0
         """
-        _check(images)
+        _check_images(images)
         if not len(images):
             return torch.zeros(0, self.dim, device=images.device)
         return torch.cat([self._forward(part) for part in images.split(BATCH)]).to(images.device)
 
     def _forward(self, images: Tensor) -> Tensor:
         images = images.to(self.device, torch.float32).expand(-1, 3, -1, -1)
-        shown = statistics(images)
-        settings = cast(dict[str, Any], self.visual.preprocess_cfg)  # open_clip leaves it on the image tower
+        image_statistics = statistics(images)
+        settings = cast(dict[str, Any], self.visual.preprocess_cfg)  # open_clip stores it on the image tower
         for step in image_transform_v2(PreprocessCfg(**settings), is_train=False).transforms:
             if isinstance(step, Normalize):
-                images = images.clamp(0, 1)  # bicubic resizing overshoots
+                images = images.clamp(0, 1)  # bicubic resizing leaves values slightly outside [0, 1]
             images = step(images)
-        found = self.visual(images)
-        pooled = found[0] if isinstance(found, tuple) else found  # some towers return their tokens too
+        output = self.visual(images)
+        pooled = output[0] if isinstance(output, tuple) else output  # some towers return their tokens, too
         features = F.normalize(pooled.float(), dim=-1)
-        return torch.cat([features, shown], dim=1) if self.name.endswith(_STATISTICS) else features
+        return torch.cat([features, image_statistics], dim=1) if self.name.endswith(_STATISTICS) else features
 
 
 def _load_visual(name: str) -> nn.Module:
+    """Load the image tower of the CLIP with this name (without +statistics)."""
     packaged = asset("encoders", name)
     if packaged is not None and _is_open_clip(packaged):
         return _from_folder(packaged)
@@ -114,7 +118,7 @@ def _load_visual(name: str) -> nn.Module:
     model, _, tag = name.rpartition("/")
     if (model, tag) not in open_clip.list_pretrained():
         raise _unknown(name, model, tag)
-    # A table entry says with which activation its weights were trained; open_clip itself only warns.
+    # Weights trained with the quick GELU need a flag, which the table records; without it open_clip would only warn.
     settings = open_clip.get_pretrained_cfg(model, tag)
     if settings.get("hf_hub"):
         check_reachable(f"image encoder {name!r}", "/".join(settings["hf_hub"].split("/")[:2]))
@@ -126,6 +130,7 @@ def _is_open_clip(folder: Path | None) -> bool:
 
 
 def _from_folder(folder: Path) -> nn.Module:
+    """Load the image tower of a folder in open_clip's format, after checking that it is complete."""
     config = folder / "open_clip_config.json"
     if not folder.is_dir():
         raise NotFound(
@@ -150,23 +155,25 @@ def _from_folder(folder: Path) -> nn.Module:
         with quiet():
             return open_clip.create_model(f"local-dir:{folder}", require_pretrained=True).visual
     except Exception as error:
-        why = f"{type(error).__name__}: {_first_lines(error)}"
+        why = f"{type(error).__name__}: {_one_line(error)}"
         raise BrokenFile(f"image encoder: open_clip cannot load {folder}", why, "Copy the folder again.") from error
 
 
 def _from_hub(name: str, model: str, **settings: object) -> nn.Module:
+    """Load an image tower from the hub's cache or the hub."""
     try:
         with quiet():
             return open_clip.create_model(model, require_pretrained=True, **settings).visual
     except Exception as error:
         missing = _caused_by(error, RepositoryNotFoundError)
-        why = f"{type(missing or error).__name__}: {_first_lines(missing or error)}"
+        why = f"{type(missing or error).__name__}: {_one_line(missing or error)}"
         if missing:
             raise NotFound(f"image encoder {name!r} is not on the hub", why, _NAMES) from error
         raise Offline(f"image encoder {name!r} could not be fetched", why, _WITHOUT_HUB) from error
 
 
 def _unknown(name: str, model: str, tag: str) -> NotFound:
+    """A NotFound with the nearest tags if open_clip has the model, or else with the nearest names."""
     tags = open_clip.list_pretrained_tags_by_model(model)
     if tags:
         return unknown_name(f"pretrained tag of {model}", tag, tags, _NAMES)
@@ -174,7 +181,8 @@ def _unknown(name: str, model: str, tag: str) -> NotFound:
     return unknown_name("image encoder", name, [*packaged, *map("/".join, open_clip.list_pretrained())], _NAMES)
 
 
-def _check(images: Tensor) -> None:
+def _check_images(images: Tensor) -> None:
+    """Refuse images that CLIP cannot read: a wrong shape, integers, or values outside [0, 1]."""
     shape = tuple(images.shape)
     if images.ndim != 4 or shape[1] not in (1, 3):
         raise BadInput(f"images of shape {shape} cannot be encoded", "expected (n, c, h, w) with c 1 or 3", "")
@@ -188,14 +196,17 @@ def _check(images: Tensor) -> None:
 
 
 def _caused_by(error: BaseException | None, kind: type[BaseException]) -> BaseException | None:
+    """The first exception of this kind in an exception's chain of causes, or None."""
     while error is not None and not isinstance(error, kind):
         error = error.__cause__ or error.__context__
     return error
 
 
-def _first_lines(error: BaseException) -> str:
+def _one_line(error: BaseException) -> str:
+    """The first 300 characters of an error's message on one line."""
     return " ".join(str(error).split())[:300]
 
 
 def _listing(folder: Path) -> str:
+    """The first eight names in a folder, for a message."""
     return ", ".join(sorted(path.name for path in folder.iterdir())[:8]) or "nothing"

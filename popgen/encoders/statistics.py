@@ -1,7 +1,7 @@
-"""What images look like, whatever they show: brightness, contrast, colour and energy at four scales, without learned weights.
+"""Statistics of an image's appearance, without learned weights: brightness, contrast, colour, energy at four scales.
 
-CLIP is trained to see what is in an image and to overlook noise, blur or compression. Those shifts are what a network must be
-adapted to, so these numbers can stand beside CLIP's: image encoder `clip-tiny+statistics`.
+CLIP is trained to recognise the content of an image and to ignore noise, blur or compression. Networks have to be
+adapted to exactly these shifts, so the image encoder `clip-tiny+statistics` appends these statistics to CLIP's vector.
 """
 
 from __future__ import annotations
@@ -14,15 +14,22 @@ from torch.nn import functional as F
 from popgen.data.images.variants import luma
 from popgen.types import Images
 
-DIM = 48
-_SIDE = 32  # pixels; images are resized to it
-_SMALL = 1e-6  # of energies, about that of a change by one of 255 levels in a pixel of ten
+DIM = 48  # number of statistics for each image: 16 for each of three planes
+_SIDE = 32  # height and width in pixels to which images are resized
+# Added to energies before the logarithm: about the energy of a change by one of 255 levels in every tenth pixel.
+_SMALL = 1e-6
 
 
 def statistics(images: Images) -> Float[Tensor, "n 48"]:
-    """Of each image, for brightness and two colour differences: mean, deviation, logarithms of the energy that is lost by halving
-    the resolution (four times, by blocks and by smooth interpolation), of differences between neighbours, and of edges. Each
-    is of the order of 1.
+    """Return 16 statistics for each of three planes of each image, scaled to the order of 1.
+
+    The planes are brightness, red minus brightness, and blue minus brightness. The statistics are the mean, the
+    standard deviation, and logarithms of: the energy lost by halving the resolution, at four scales and for two
+    interpolations (nearest and bilinear); the differences between neighbouring pixels in both directions, at the two
+    finest scales; and the size and energy of edges.
+
+    Args:
+        images: values in [0, 1], with one or three channels.
 
     >>> statistics(torch.rand(2, 3, 32, 32)).shape
     torch.Size([2, 48])
@@ -49,9 +56,13 @@ def statistics(images: Images) -> Float[Tensor, "n 48"]:
 
 
 def _log_energy(planes: Tensor) -> Tensor:
+    """Scaled logarithm of the mean square."""
     return (planes.square().mean((2, 3)) + _SMALL).log() / 4 + 2
 
 
 def _log_size(planes: Tensor) -> Tensor:
-    """Mean logarithm: unlike an energy's it tells many small differences from few large ones."""
+    """Scaled mean of the logarithm of absolute values.
+
+    Unlike the logarithm of an energy, it distinguishes many small differences from few large ones.
+    """
     return (planes.abs() + 1e-3).log().mean((2, 3)) / 2 + 2

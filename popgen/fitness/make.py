@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from popgen.archs import ArchSpec, build
-from popgen.archs.builders import with_classes
+from popgen.archs import ArchSpec, build, with_classes
 from popgen.data import DataSet, Part
 from popgen.data.classes import match_classes
 from popgen.errors import BadInput, near_matches, unknown_name

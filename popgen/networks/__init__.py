@@ -1,1 +1,1 @@
-"""Networks as functions of their weights: forward passes, fast passes, batch norm, training."""
+"""Networks as functions of their weights: forward passes, their fast versions, batch-norm statistics, training."""

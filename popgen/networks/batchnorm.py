@@ -1,4 +1,4 @@
-"""Batch-norm statistics measured anew on training images, for weights whose statistics no longer fit them."""
+"""Batch-norm statistics re-estimated on training images, for weights that their old statistics no longer fit."""
 
 from __future__ import annotations
 
@@ -15,13 +15,17 @@ from popgen.networks.fast import fast_network
 from popgen.networks.skeleton import KEPT, skeleton
 from popgen.types import Images
 
-_BATCH = 500  # images a forward pass; the statistics of the batches are averaged
-_LEAST = 100  # of large images, on which smaller batches are twice as quick; below, statistics of a batch get noisy
+# Statistics are averaged over batches of these sizes. Large images run twice as fast in smaller batches than 500, but
+# with fewer than 100 images the statistics of a batch become noisy.
+_MOST_IMAGES = 500
+_FEWEST_IMAGES = 100
 
 
 @torch.no_grad()
 def reestimate(spec: ArchSpec, flat: Tensor, inputs: Images) -> Tensor:
-    """The same weights (p,) with running means and variances of `inputs`, averaged over batches of 100 to 500 images.
+    """Replace the running means and variances in the weights (p,) by those of prepared inputs, and return the result.
+
+    They are averages over batches of 100 to 500 images. Weights of networks without batch norm are returned unchanged.
 
     >>> spec = ArchSpec.from_config("mlp-s")
     >>> reestimate(spec, torch.zeros(spec.size), torch.zeros(4, 1, 8, 8)).equal(torch.zeros(spec.size))
@@ -29,24 +33,25 @@ def reestimate(spec: ArchSpec, flat: Tensor, inputs: Images) -> Tensor:
     """
     if not spec.has_batch_norm:
         return flat
-    net, fast = _measuring(spec, flat.device), fast_network(spec, flat.device)
+    net, fast = _measuring_network(spec, flat.device), fast_network(spec, flat.device)
     net.load_state_dict(fast.arranged(spec.to_state(flat)))
     for module in net.modules():
         if isinstance(module, _BatchNorm):
             module.reset_running_stats()
-    largest = min(_BATCH, max(_LEAST, fast.batch))
-    for batch in inputs.tensor_split(math.ceil(len(inputs) / largest)):  # even parts: one image alone has no variance
+    largest = min(_MOST_IMAGES, max(_FEWEST_IMAGES, fast.batch))
+    # The split is even, because a last batch of a single image would have no variance.
+    for batch in inputs.tensor_split(math.ceil(len(inputs) / largest)):
         net(fast.arrange(batch))
     return spec.to_flat(net.state_dict())
 
 
 @lru_cache(maxsize=KEPT)
-def _measuring(spec: ArchSpec, device: torch.device) -> nn.Module:
-    """The architecture with batch norms that measure."""
+def _measuring_network(spec: ArchSpec, device: torch.device) -> nn.Module:
+    """The network in evaluation mode, but with batch norms that record the statistics of their inputs."""
     net = copy.deepcopy(skeleton(spec)).to(device)
     for module in net.modules():
         if isinstance(module, _BatchNorm):
-            module.momentum = None  # torch then keeps the plain average over batches
+            module.momentum = None  # torch then averages over all batches with equal weights
             module.train()
     if fast_network(spec, device).channels_last:
         net.to(memory_format=torch.channels_last)

@@ -1,8 +1,9 @@
-"""Batch norm folded into the layer before it: the same function of the same weights, with fewer passes over memory.
+"""Batch norm folded into the layer before it: the same function of the weights, with fewer passes over memory.
 
-In evaluation, batch norm after a convolution or linear layer is a scale and a shift of that layer's outputs, so
-W' = W * s and b' = (b - mean) * s + bias with s = weight / sqrt(var + eps) (Jacob et al., arXiv 1712.05877, section 3.2).
-torch has the same for a module's own weights (torch.nn.utils.fusion); here the weights come with each candidate.
+In evaluation mode, batch norm after a convolution or linear layer scales and shifts that layer's outputs, so
+W' = W * s and b' = (b - mean) * s + bias with s = weight / sqrt(var + eps)
+(Jacob et al., arXiv 1712.05877, section 3.2).
+torch.nn.utils.fusion does the same once, for a module's own weights; here each candidate brings its own weights.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ from popgen.types import Images, StateDict
 
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-_TOLERANCE = 1e-4  # of the largest output, in the check on random weights and inputs; a wrong fold misses by its size
+# Largest difference of a folded network's outputs from the original's, relative to the largest output, in the check
+# with random weights. A wrong fold differs by about the size of the outputs.
+_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
 class Fold:
-    """A batch norm and the layer that it is folded into, by their names."""
+    """The names of a batch norm and of the layer into which it is folded, and the batch norm's epsilon."""
 
     layer: str
     norm: str
@@ -35,9 +38,9 @@ class Fold:
 
 @dataclass(frozen=True)
 class Folded:
-    """A network without the batch norms that were folded, and how its weights come from those of the original.
+    """A network without its folded batch norms, and the conversion of the original's weights.
 
-    `net` is the original itself where it could not be traced; `why_plain` then says why.
+    If folding failed, `net` is the original network, `folds` is empty, and `why_plain` gives the reason.
     """
 
     net: nn.Module
@@ -46,30 +49,33 @@ class Folded:
 
     @cached_property
     def names(self) -> frozenset[str]:
-        """Of the tensors that `net` has: a trace leaves out modules that are never called."""
+        """Names of the tensors in `net`; the original may have more, in modules that it never calls."""
         return frozenset(self.net.state_dict())
 
     def state(self, state: StateDict) -> StateDict:
-        """Weights for `net` from a state dict of the original; differentiable."""
-        made = dict(state)
+        """Convert a state dict of the original to one of `net`; differentiable."""
+        folded = dict(state)
         for fold in self.folds:
-            scale = torch.rsqrt(made.pop(f"{fold.norm}.running_var") + fold.eps)
-            shift = -made.pop(f"{fold.norm}.running_mean")
-            weight, bias = made[f"{fold.layer}.weight"], made.get(f"{fold.layer}.bias")
-            if f"{fold.norm}.weight" in made:
-                scale = scale * made.pop(f"{fold.norm}.weight")
+            scale = torch.rsqrt(folded.pop(f"{fold.norm}.running_var") + fold.eps)
+            shift = -folded.pop(f"{fold.norm}.running_mean")
+            weight, bias = folded[f"{fold.layer}.weight"], folded.get(f"{fold.layer}.bias")
+            if f"{fold.norm}.weight" in folded:
+                scale = scale * folded.pop(f"{fold.norm}.weight")
             shift = (shift if bias is None else bias + shift) * scale
-            if f"{fold.norm}.bias" in made:
-                shift = shift + made.pop(f"{fold.norm}.bias")
-            made[f"{fold.layer}.weight"] = weight * scale.view(-1, *[1] * (weight.dim() - 1))
-            made[f"{fold.layer}.bias"] = shift
-        surplus = made.keys() - self.names
-        return {name: tensor for name, tensor in made.items() if name in self.names} if surplus else made
+            if f"{fold.norm}.bias" in folded:
+                shift = shift + folded.pop(f"{fold.norm}.bias")
+            folded[f"{fold.layer}.weight"] = weight * scale.view(-1, *[1] * (weight.dim() - 1))
+            folded[f"{fold.layer}.bias"] = shift
+        surplus = folded.keys() - self.names
+        return {name: tensor for name, tensor in folded.items() if name in self.names} if surplus else folded
 
 
 @torch.no_grad()
 def fold_batch_norm(net: nn.Module, inputs: Images) -> Folded:
-    """Trace `net` (in evaluation mode), fold what can be folded, and check it with random weights on `inputs` (n, ...).
+    """Trace a network in evaluation mode and fold each batch norm whose input comes from a layer alone.
+
+    The result is checked with random weights on `inputs` (n, ...). If the network cannot be traced or the check fails,
+    nothing is folded.
 
     >>> net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU()).eval()
     >>> fold_batch_norm(net, torch.rand(2, 1, 5, 5)).folds
@@ -79,13 +85,13 @@ def fold_batch_norm(net: nn.Module, inputs: Images) -> Folded:
         traced = fx.symbolic_trace(net)
     except Exception as error:  # noqa: BLE001 - a user's network may fail in any way when its inputs are symbols
         return Folded(net, (), f"it cannot be traced ({brief(error)})")
-    folds = _find(traced)
-    folded = Folded(_without(traced, folds), folds)
+    folds = _find_folds(traced)
+    folded = Folded(_without_norms(traced, folds), folds)
     state = _random_state(net)
     try:
         wanted = functional_call(net, state, (inputs,), tie_weights=False)
         got = functional_call(folded.net, folded.state(state), (inputs,), tie_weights=False)
-    except Exception as error:  # noqa: BLE001 - as above; a network that fails as it is says so at its first use
+    except Exception as error:  # noqa: BLE001 - as above; if the original fails, too, its first use raises the error
         return Folded(net, (), f"its trace fails ({brief(error)})")
     if not isinstance(wanted, Tensor) or not isinstance(got, Tensor):
         return Folded(net, (), "its output is not a tensor")
@@ -94,8 +100,8 @@ def fold_batch_norm(net: nn.Module, inputs: Images) -> Folded:
     return folded
 
 
-def _find(traced: fx.GraphModule) -> tuple[Fold, ...]:
-    """Batch norms whose input is a layer's output that nothing else reads, both called once."""
+def _find_folds(traced: fx.GraphModule) -> tuple[Fold, ...]:
+    """Batch norms that alone read the output of a convolution or linear layer, where both are called once."""
     modules = dict(traced.named_modules())
     names = traced.state_dict()
     calls = Counter(node.target for node in traced.graph.nodes if node.op == "call_module")
@@ -113,8 +119,8 @@ def _find(traced: fx.GraphModule) -> tuple[Fold, ...]:
     return tuple(folds)
 
 
-def _without(traced: fx.GraphModule, folds: tuple[Fold, ...]) -> fx.GraphModule:
-    """The graph with the folded batch norms left out, and a bias in each layer that took one in."""
+def _without_norms(traced: fx.GraphModule, folds: tuple[Fold, ...]) -> fx.GraphModule:
+    """Copy the network without its folded batch norms, and give each layer before one a bias."""
     net = fx.GraphModule(traced, copy.deepcopy(traced.graph))
     norms = {fold.norm for fold in folds}
     for node in list(net.graph.nodes):
@@ -132,7 +138,11 @@ def _without(traced: fx.GraphModule, folds: tuple[Fold, ...]) -> fx.GraphModule:
 
 
 def _random_state(net: nn.Module) -> StateDict:
-    """The network's own weights with batch norms that do something: means and biases about 0, factors from 0.5 to 1.5."""
+    """The network's own weights with random batch norms.
+
+    Their means and biases lie in [-0.5, 0.5], their weights and variances in [0.5, 1.5]. With the batch norms of a
+    fresh network, which are nearly the identity, a wrong fold would pass the check.
+    """
     generator = torch.Generator().manual_seed(0)
     state = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     for name, module in net.named_modules():

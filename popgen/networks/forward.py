@@ -1,7 +1,7 @@
 """Networks as functions of a flat vector of weights: their outputs, losses and scores.
 
-Outputs and losses are differentiable with respect to the weights. Batch norm uses the given running statistics, as the network
-will when it is used. What needs no gradient runs faster by `popgen.networks.passes`.
+Outputs and losses are differentiable with respect to the weights. Batch norm uses the running statistics among the
+weights, as in evaluation mode. Evaluation without gradients is faster with `popgen.networks.passes`.
 """
 
 from __future__ import annotations
@@ -24,31 +24,15 @@ Batch = tuple[Tensor, Tensor]  # prepared inputs and targets
 
 
 def network_outputs(spec: ArchSpec, flat: Tensor, inputs: Tensor) -> Tensor:
-    """Outputs (n, ..., classes) of the network with weights `flat` (p,), on prepared inputs."""
+    """Outputs (n, ..., classes) of the network with weights `flat` (p,) on prepared inputs (n, ...)."""
     return functional_call(skeleton(spec), spec.to_state(flat), (inputs,))
 
 
-def _differentiable(spec: ArchSpec, flat: Tensor) -> StateDict:
-    """The state with running statistics moved into batch norm's weight and bias: torch has no gradient for statistics.
-
-    The same function of the same numbers: weight' = weight / sqrt(var + eps), bias' = bias - mean * weight'.
-    """
-    state = spec.to_state(flat)
-    for name, module in skeleton(spec).named_modules():
-        if isinstance(module, _BatchNorm) and module.affine and module.track_running_stats:
-            weight, bias, mean, var = (f"{name}.{leaf}" for leaf in ("weight", "bias", "running_mean", "running_var"))
-            state[weight] = state[weight] * torch.rsqrt(state[var] + module.eps)
-            state[bias] = state[bias] - state[mean] * state[weight]
-            state[mean] = torch.zeros_like(state[mean]).detach()
-            state[var] = torch.full_like(state[var], 1 - module.eps).detach()
-    return state
-
-
 def network_features(spec: ArchSpec, flat: Tensor, inputs: Tensor) -> Tensor:
-    """What enters the head (the last linear layer), shape (n, features).
+    """Inputs (n, features) of the head, which is the last linear layer.
 
     Raises:
-        BadInput: the network does not call it.
+        BadInput: the network does not call its last linear layer.
     """
     net = skeleton(spec)
     seen: list[Tensor] = []
@@ -63,10 +47,10 @@ def network_features(spec: ArchSpec, flat: Tensor, inputs: Tensor) -> Tensor:
 
 
 def behaviour_loss(spec: ArchSpec, weights: Flat, batches: list[Batch]) -> Tensor:
-    """Mean loss of the networks `weights` (n, p) at their task, each on its own prepared inputs and targets; differentiable."""
+    """Mean task loss of the networks `weights` (n, p), each on its own batch; differentiable."""
     net, task = skeleton(spec), get_task(spec.config.task)
     losses = [
-        task.loss(functional_call(net, _differentiable(spec, flat), (inputs,)), targets)
+        task.loss(functional_call(net, _differentiable_state(spec, flat), (inputs,)), targets)
         for flat, (inputs, targets) in zip(weights, batches, strict=True)
     ]
     return torch.stack(losses).mean()
@@ -79,27 +63,44 @@ def distillation_losses(
     distil: float = 1.0,
     labels: float = 0.0,
 ) -> Tensor:
-    """How far each of the networks `weights` (n, p) is from what it should do, shape (n,); differentiable.
+    """Losses (n,) of the networks `weights` (n, p) against the outputs of their originals and the labels.
 
-    Outputs are read as logits in their last axis.
+    They are differentiable. The last axis of the outputs is read as logits.
 
     Args:
         batches: for each network prepared inputs (m, ...), the original's logits (m, ..., classes), and targets.
-        distil: weight of KL(original || network) at temperature 1 (Hinton et al., arXiv 1503.02531), nats a target.
+        distil: weight of KL(original || network) at temperature 1 in nats per target (Hinton et al., arXiv 1503.02531).
         labels: weight of the task's own loss.
     """
     net, task = skeleton(spec), get_task(spec.config.task)
     losses = []
-    for flat, (inputs, wanted, targets) in zip(weights, batches, strict=True):
-        outputs = functional_call(net, _differentiable(spec, flat), (inputs,))
-        given, aim = (one.flatten(0, -2).log_softmax(-1) for one in (outputs, wanted))
-        divergence = F.kl_div(given, aim, log_target=True, reduction="batchmean")
+    for flat, (inputs, original, targets) in zip(weights, batches, strict=True):
+        outputs = functional_call(net, _differentiable_state(spec, flat), (inputs,))
+        student, teacher = (logits.flatten(0, -2).log_softmax(-1) for logits in (outputs, original))
+        divergence = F.kl_div(student, teacher, log_target=True, reduction="batchmean")
         losses.append(distil * divergence + labels * task.loss(outputs, targets))
     return torch.stack(losses)
 
 
 @torch.no_grad()
 def task_score(spec: ArchSpec, flat: Tensor, part: Part) -> float:
-    """How good the network with weights `flat` (p,) is on a split, in the unit of its task (accuracy: 0 to 1)."""
+    """Score of the network with weights `flat` (p,) on a split, in the unit of its task (accuracy: 0 to 1)."""
     inputs = spec.config.inputs.prepare(part.inputs.to(flat.device))
     return get_task(spec.config.task).score(Passes(spec, inputs).outputs(flat), part.targets.to(flat.device))
+
+
+def _differentiable_state(spec: ArchSpec, flat: Tensor) -> StateDict:
+    """The state dict with running statistics moved into the weights and biases of batch norms.
+
+    torch has no gradient with respect to running statistics, but has one with respect to weights and biases. The
+    network stays the same function: weight' = weight / sqrt(var + eps) and bias' = bias - mean * weight'.
+    """
+    state = spec.to_state(flat)
+    for name, module in skeleton(spec).named_modules():
+        if isinstance(module, _BatchNorm) and module.affine and module.track_running_stats:
+            weight, bias, mean, var = (f"{name}.{leaf}" for leaf in ("weight", "bias", "running_mean", "running_var"))
+            state[weight] = state[weight] * torch.rsqrt(state[var] + module.eps)
+            state[bias] = state[bias] - state[mean] * state[weight]
+            state[mean] = torch.zeros_like(state[mean]).detach()
+            state[var] = torch.full_like(state[var], 1 - module.eps).detach()
+    return state

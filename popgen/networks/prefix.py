@@ -1,4 +1,7 @@
-"""The part of a network that is the same for all candidates, cut off: its activations need computing only once."""
+"""A traced network cut in two, before the first layers whose weights differ between candidates.
+
+The activations at the cut are the same for all candidates and so need computing only once.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +13,27 @@ from torch import fx, nn
 
 @dataclass(frozen=True)
 class Cut:
-    """A traced network in two: `rest(*before(inputs))` is the network's output."""
+    """The two parts of a network: `rest(*before(inputs))` is the network's output."""
 
-    before: fx.GraphModule  # inputs -> a tuple of everything that `rest` reads
+    before: fx.GraphModule  # maps the inputs to the tuple of all values that `rest` reads
     rest: fx.GraphModule
-    tensors: frozenset[str]  # names of the weights of `before`
-    rest_tensors: frozenset[str]
+    tensors: frozenset[str]  # names of the tensors in `before`
+    rest_tensors: frozenset[str]  # names of the tensors in `rest`
 
 
 def cut_before(net: nn.Module, varies: Callable[[str], bool]) -> Cut | None:
-    """Cut in front of the first layers that hold a tensor which `varies`, by its name in the state dict of `net`.
+    """Cut a network before the first layers with a varying tensor.
 
-    None where that leaves nothing to compute before the cut, or the network is not traced.
+    Args:
+        varies: whether a tensor varies, by its name in the state dict of `net`.
+
+    Returns:
+        The two parts, or None if the network is not traced or nothing is computed before the cut.
     """
     if not isinstance(net, fx.GraphModule):
         return None
     names = list(net.state_dict())
-    same: dict[fx.Node, fx.Node] = {}  # nodes that do not depend on what varies, and their copies in `before`
+    same: dict[fx.Node, fx.Node] = {}  # node that depends on no varying tensor -> its copy in `before`
     before = fx.Graph()
     for node in net.graph.nodes:
         if node.op == "output" or any(source not in same for source in node.all_input_nodes):
@@ -47,7 +54,7 @@ def cut_before(net: nn.Module, varies: Callable[[str], bool]) -> Cut | None:
 
 
 def _tensors(node: fx.Node, names: list[str]) -> list[str]:
-    """The weights and buffers that a node reads by name: its module's, or the one that it gets."""
+    """Names of the weights and buffers that a node reads: its module's own, or the one that it fetches."""
     if node.op not in ("call_module", "get_attr"):
         return []
     target = str(node.target)

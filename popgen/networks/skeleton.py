@@ -1,4 +1,4 @@
-"""The module of an architecture, into which weights are put."""
+"""One module for each architecture, which all networks of the architecture share: callers pass the weights."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from torch import nn
 
 from popgen.archs import ArchSpec, build
 
-KEPT = 32  # architectures whose modules are kept; a run has a handful
+KEPT = 32  # most architectures whose modules are cached; a run has a handful
 
 
 @lru_cache(maxsize=KEPT)
 def skeleton(spec: ArchSpec) -> nn.Module:
-    """The network in evaluation mode and without gradients. Its own weights do not matter: callers pass theirs."""
+    """Return the architecture's module in evaluation mode, without gradients.
+
+    It is cached and shared, so callers must not change it; they pass weights by functional_call.
+    """
     return build(spec.config, seed=0).eval().requires_grad_(False)

@@ -1,4 +1,4 @@
-"""How many threads torch uses, for a while."""
+"""A context manager that sets torch's number of threads for a block."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 
 @contextmanager
 def threads(count: int | None) -> Iterator[None]:
-    """Use `count` threads inside the block, and as many as before after it; None changes nothing.
+    """Let torch use `count` threads inside the block, and restore the number after it; None changes nothing.
 
-    Sums over threads differ in their last bits with the number of threads, so what must be repeatable runs on a fixed number.
+    The last bits of a sum depend on the number of threads, so repeatable computations run on a fixed number.
 
     >>> before = torch.get_num_threads()
     >>> with threads(1):

@@ -1,6 +1,11 @@
-"""Trains one network: a plain loop on the training split, on one thread; the same weights for the same seed."""
+"""Training of one network: a plain loop over the training split.
+
+`train_network` runs on one thread, so that equal seeds give equal weights; `fit` is the loop itself.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -15,20 +20,24 @@ from popgen.networks.threads import threads
 from popgen.tasks import get_task, score_key
 from popgen.types import StateDict
 
-_EVAL_BATCH = 1000  # images a forward pass: bounds memory, large enough to keep a core busy
+_EVAL_BATCH = 1000  # examples in each forward pass: few enough to bound memory, enough to keep a core busy
 
 
 def train_network(
     spec: ArchSpec, data: DataSet, recipe: Recipe, *, start: StateDict | None, seed: int
 ) -> tuple[StateDict, dict[str, float]]:
-    """Train on the training split; the metrics (score and loss of each split) describe the end and choose nothing.
+    """Train a network on the training split and return its final weights and the loss and score of each split.
+
+    The metrics only describe the final weights: neither validation nor test data influence the training. It runs on
+    one thread, because the order of a sum, and so its last bits, depends on the number of threads.
 
     Args:
-        start: weights to begin from; None: fresh ones from `seed`.
-        seed: of the order of the images, and of fresh weights. Runs on one thread, so that sums have one order.
+        start: initial weights; None draws them from `seed`.
+        seed: decides the order of the examples, their augmentation, and the initial weights where `start` is None.
 
     Raises:
-        BadInput: the network's outputs are not the data set's classes, or training left the finite numbers.
+        BadInput: the data set is for another task or has another number of classes, or the weights became NaN or
+            infinite.
 
     >>> from popgen.data import load_data
     >>> spec = ArchSpec.from_config("mlp-s")
@@ -40,7 +49,7 @@ def train_network(
     if len(data.classes) != spec.config.classes:
         raise BadInput(
             f"{spec.name!r} has {spec.config.classes} outputs, data set {data.name!r} has {len(data.classes)} classes",
-            "one output a class",
+            "a network has one output per class",
             f"In the spec: archs: [{{name: my-net, like: {spec.name}, classes: {len(data.classes)}}}]",
         )
     with threads(1):
@@ -59,10 +68,10 @@ def train_network(
 
 
 def check_task(spec: ArchSpec, data: DataSet) -> None:
-    """Refuse a data set that is not for the network's task.
+    """Refuse a data set for a task other than the network's.
 
     Raises:
-        BadInput: it is for another one.
+        BadInput: the two tasks differ.
     """
     if data.task != spec.config.task:
         raise BadInput(
@@ -78,9 +87,12 @@ def evaluate(
     """Mean loss and score of a network on a split, in evaluation mode; (0, 0) for a split without examples.
 
     Args:
-        net: a module, or a spec to build it from.
-        state: weights to load; None: the module's own.
-        config: its inputs and its task; a spec brings its own.
+        net: a module, or the spec of the network to build.
+        state: weights to load; None keeps those of the module.
+        config: the network's inputs and task; required for a module, optional for a spec.
+
+    Raises:
+        BadInput: a module without a `config`.
 
     >>> from popgen.data import load_data
     >>> spec = ArchSpec.from_config("mlp-s")
@@ -118,12 +130,12 @@ def fit(
     generator: torch.Generator,
     clip: float | None = None,
 ) -> None:
-    """Train `net` in place.
+    """Train `net` in place, and leave it in training mode.
 
     Args:
-        config: its inputs and its task.
-        generator: decides the order of the examples, and their augmentation.
-        clip: the largest norm of a gradient.
+        config: the network's inputs and task.
+        generator: decides the order of the examples and their augmentation.
+        clip: largest norm of the gradient of all weights together; None for no clipping.
 
     >>> from popgen.archs import arch_config
     >>> net, part = build("mlp-s", seed=0), Part(torch.rand(100, 1, 8, 8), torch.zeros(100, dtype=torch.long))
@@ -131,40 +143,56 @@ def fit(
     >>> net.eval()(part.inputs).argmax(1).tolist() == [0] * 100
     True
     """
-    targets, task = part.targets, get_task(config.task)
-    prepared = config.inputs.prepare(part.inputs) if recipe.augment == "none" else None
-
-    def batch_of(index: Tensor) -> Tensor:
-        if prepared is not None:
-            return prepared[index]
-        return config.inputs.prepare(flip_and_crop(part.inputs[index], generator))
-
-    optimizer: torch.optim.Optimizer
-    if recipe.optimizer == "adamw":
-        optimizer = torch.optim.AdamW(net.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
-    else:
-        optimizer = torch.optim.SGD(
-            net.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=True
-        )
-    batch = min(recipe.batch, len(targets))
-    steps = recipe.epochs * (len(targets) // batch)
-    schedule = (
-        torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.lr, total_steps=steps)
-        if recipe.schedule == "one-cycle" and steps
-        else None
-    )
+    task = get_task(config.task)
+    batch = min(recipe.batch, len(part))
+    optimizer = _optimizer(net, recipe)
+    schedule = _schedule(optimizer, recipe, steps=recipe.epochs * (len(part) // batch))
+    batches = _batches(part, config, recipe, batch, generator)
     net.train()
     if recipe.batch_norm == "frozen":
         for module in net.modules():
             if isinstance(module, _BatchNorm):
                 module.eval()
+    for inputs, targets in batches:
+        optimizer.zero_grad()
+        task.loss(net(inputs), targets).backward()
+        if clip is not None:
+            nn.utils.clip_grad_norm_(net.parameters(), clip)
+        optimizer.step()
+        if schedule is not None:
+            schedule.step()
+
+
+def _optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(net.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+    return torch.optim.SGD(
+        net.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=True
+    )
+
+
+def _schedule(
+    optimizer: torch.optim.Optimizer, recipe: Recipe, steps: int
+) -> torch.optim.lr_scheduler.OneCycleLR | None:
+    """Learning-rate schedule over all steps, or None for a constant learning rate."""
+    if recipe.schedule != "one-cycle" or not steps:
+        return None
+    return torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.lr, total_steps=steps)
+
+
+def _batches(
+    part: Part, config: ArchConfig, recipe: Recipe, size: int, generator: torch.Generator
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Prepared inputs and targets of all epochs, shuffled and augmented anew in each of them.
+
+    An incomplete last batch is dropped from its epoch: batch norm needs batches of one size.
+    """
+    prepared = config.inputs.prepare(part.inputs) if recipe.augment == "none" else None
     for _ in range(recipe.epochs):
-        # images that fill no batch are left out of this epoch: batch norm needs batches of one size
-        for index in torch.randperm(len(targets), generator=generator)[: len(targets) // batch * batch].split(batch):
-            optimizer.zero_grad()
-            task.loss(net(batch_of(index)), targets[index]).backward()
-            if clip is not None:
-                nn.utils.clip_grad_norm_(net.parameters(), clip)
-            optimizer.step()
-            if schedule is not None:
-                schedule.step()
+        order = torch.randperm(len(part), generator=generator)[: len(part) // size * size]
+        for index in order.split(size):
+            if prepared is not None:
+                inputs = prepared[index]
+            else:
+                inputs = config.inputs.prepare(flip_and_crop(part.inputs[index], generator))
+            yield inputs, part.targets[index]

@@ -1,7 +1,8 @@
 """A second task for the tests: networks that continue sequences of digits, and data sets that count in steps.
 
-`counting:by1` is the data set of sequences such as 3 4 5 6, `counting:by3` of 3 6 9 2. A network is trained to name the next digit at every
-position. `register` is what a further task adds to popgen: a task, a kind of inputs, and an encoder of examples.
+`counting:by1` holds sequences such as 3 4 5 6, and `counting:by3` sequences such as 3 6 9 2. A network is trained to
+predict the next digit at every position. `register` shows all that a further task adds to popgen: a task, a kind of
+inputs, and an encoder of examples.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ NAME = "next-digit"
 
 
 class NextDigit:
-    """Logits (n, length, digits) against the next digits (n, length)."""
+    """Prediction of the next digit: logits (n, length, digits) are compared with the next digits (n, length)."""
 
     name = NAME
     unit = "inverse perplexity"
@@ -33,13 +34,13 @@ class NextDigit:
         return F.cross_entropy(outputs.flatten(0, 1), targets.flatten(), reduction=reduction)
 
     def score(self, outputs: Tensor, targets: Tensor) -> float:
-        """1 for a network that is sure and right everywhere, 1 / digits for one that guesses."""
+        """Inverse perplexity: 1 for certain and correct predictions, 1 / digits for uniform guesses."""
         return math.exp(-float(self.loss(outputs, targets)))
 
 
 @dataclass(frozen=True)
 class Sequences:
-    """Sequences of digits, as they are."""
+    """Sequences of digits, which enter the network unchanged."""
 
     kind: ClassVar[str] = "sequences"
 
@@ -70,7 +71,7 @@ class Sequences:
 
 
 class Differences:
-    """What a data set's sequences do: for each the share of each step from a digit to the next, with none known to be right."""
+    """An encoder of sequences: the share of each difference, modulo 10, between neighbouring digits."""
 
     dim = DIGITS
 
@@ -88,7 +89,7 @@ counter.classes, counter.inputs, counter.task = DIGITS, Sequences(), NAME  # typ
 
 
 def _counted(step: int) -> DataSet:
-    """Sequences from random starts; one digit in twenty is another one."""
+    """Sequences that count in steps of `step` from random starts; one digit in twenty is redrawn at random."""
     generator = torch.Generator().manual_seed(step)
     starts = torch.randint(DIGITS, (EXAMPLES, 1), generator=generator)
     digits = (starts + step * torch.arange(LENGTH + 1)) % DIGITS
@@ -124,14 +125,14 @@ def by9() -> DataSet:
 
 
 def register() -> None:
-    """Make the task known to popgen, in this process."""
+    """Register the task, its inputs and its encoder with popgen in this process."""
     TASKS[NAME] = NextDigit()
     INPUTS[Sequences.kind] = Sequences
     ENCODERS["differences"] = lambda device: Differences()
 
 
 def unregister() -> None:
-    """Leave popgen as it was."""
+    """Undo `register`."""
     TASKS.pop(NAME, None)
     INPUTS.pop(Sequences.kind, None)
     ENCODERS.pop("differences", None)

@@ -1,4 +1,4 @@
-"""Files are whole or absent, can be read by whom the umask allows, and no folder is ever written over."""
+"""Files are whole or absent, have the mode that the umask gives, and no folder is ever overwritten."""
 
 from __future__ import annotations
 

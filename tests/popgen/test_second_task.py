@@ -1,6 +1,6 @@
-"""The seams hold: another task, other inputs and another encoder of examples go through zoo build, train, generate and search.
+"""Another task, other inputs and another encoder of examples work in zoo build, train, generate and search.
 
-Everything that is special about them stands in counting.py beside this file.
+All code that is special to them stands in counting.py beside this file.
 """
 
 from __future__ import annotations

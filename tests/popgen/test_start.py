@@ -1,4 +1,4 @@
-"""What starting popgen imports, and what happens when a module of the user's is called `search`."""
+"""Starting popgen imports no heavy package, and names a user's module that hides the package `search`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def python(*args: str, cwd: Path, path: tuple[Path, ...] = ()) -> subprocess.Com
 
 
 def modules(trace: str) -> set[str]:
-    """Top-level names in what `-X importtime` writes."""
+    """Top-level names of the modules in the output of `-X importtime`."""
     lines = [line for line in trace.splitlines() if line.startswith("import time:")]
     return {line.rpartition("|")[2].strip().partition(".")[0] for line in lines}
 

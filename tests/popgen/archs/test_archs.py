@@ -10,12 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from popgen.archs import ARCHITECTURES, ArchConfig, ArchSpec, arch_config, build
-from popgen.archs.builders import with_classes
+from popgen.archs import ARCHITECTURES, ArchConfig, ArchSpec, arch_config, build, with_classes
 from popgen.archs.spec import KINDS
 from popgen.errors import BadInput, NotFound, PopgenError
 
-# The ResNets' are the 0.27M, 0.46M, 0.66M and 0.85M of He et al., table 6.
+# Parameters of each network. He et al. give 0.27M, 0.46M, 0.66M and 0.85M for the ResNets in table 6.
 TRAINABLE = {
     "mlp-s": 64 * 64 + 64 + 64 * 10 + 10,
     "cnn-s": 8 * 9 + 8 + 16 * 8 * 9 + 16 + 16 * 16 * 10 + 10,
@@ -29,7 +28,7 @@ NAMES = sorted(set(ARCHITECTURES) - {"resnet110"})
 
 
 class Odd(nn.Module):
-    """Every kind of tensor once, a bare parameter, a scalar, and a counter."""
+    """A module with every kind of tensor, among them a scalar parameter of its own and a counter."""
 
     def __init__(self, classes: int = 3) -> None:
         super().__init__()
@@ -72,7 +71,7 @@ def test_a_network_gives_one_output_per_class(name: str) -> None:
 
 
 def test_a_resnet_starts_from_its_shortcuts() -> None:
-    """With its residual branches silenced a type-A ResNet only subsamples and pads the stem."""
+    """With residual branches that return zero, a ResNet with shortcuts A only subsamples and pads the stem's output."""
     net = build("resnet20", seed=0).eval()
     for name, module in net.named_modules():
         if name.endswith("bn2"):

@@ -1,4 +1,4 @@
-"""Architectures from outside: timm's, repositories' by torch.hub, functions; what images they take, and whose code may run."""
+"""Architectures from outside: timm's models, torch.hub's entries, functions; their inputs, and whose code may run."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from popgen.archs import ArchConfig, ArchSpec, arch_config, build, check_runs, class_names, trust_named
-from popgen.archs.builders import with_classes
+from popgen.archs import ArchConfig, ArchSpec, arch_config, build, check_runs, class_names, trust_named, with_classes
 from popgen.archs.hub import parse_hub
 from popgen.archs.variants import free_options
 from popgen.errors import BadInput, NotFound, NotTrusted, Offline, PopgenError
@@ -71,7 +70,7 @@ def clone(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """torch.hub's cache in an empty folder, and a proxy that refuses every connection."""
+    """Give torch.hub an empty cache and a proxy that refuses every connection, and return the cache's folder."""
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     before = torch.hub._hub_dir
@@ -147,7 +146,7 @@ def test_an_entry_of_a_folder(clone: Path) -> None:
     assert (config.classes, config.inputs.shape, config.inputs.std) == (3, (3, 16, 16), (0.25,))
     check_runs(config)
     assert ArchSpec.from_config(with_classes(config, 5)).tensors[-1].shape == (5,)
-    plain = arch_config(f"hub:{clone}:plain_net", name="plain", **IMAGES)  # takes no `pretrained`
+    plain = arch_config(f"hub:{clone}:plain_net", name="plain", **IMAGES)  # this entry takes no `pretrained`
     assert (plain.name, plain.classes) == ("plain", 10)
 
 
@@ -164,7 +163,11 @@ def test_a_repository_in_the_cache_needs_no_network(clone: Path, offline: Path) 
     ("name", "error", "expected"),
     [
         ("hub:me/nets:small_net", Offline, "could not be fetched\n"),
-        ("hub:me/nets@v1:small_net", Offline, "git clone https://github.com/me/nets`, copy the folder here and name hub:FOLDER:small_net"),
+        (
+            "hub:me/nets@v1:small_net",
+            Offline,
+            "git clone https://github.com/me/nets`, copy the folder here and name hub:FOLDER:small_net",
+        ),
         ("hub:{clone}:smal_net", NotFound, "has no entry 'smal_net'\nnearest known: small_net"),
         ("hub:{clone}:needy_net", Offline, "needs a package that is not installed\nModuleNotFoundError"),
         ("hub:{clone}/none:small_net", NotFound, "has no hubconf.py"),
@@ -172,7 +175,7 @@ def test_a_repository_in_the_cache_needs_no_network(clone: Path, offline: Path) 
         ("hub:nets:small_net", BadInput, "is no OWNER/REPO and no folder here"),
         ("hub:me/nets", BadInput, "names no entry of a repository"),
     ],
-)  # fmt: skip
+)
 def test_entries_that_cannot_be_had(
     clone: Path, offline: Path, name: str, error: type[PopgenError], expected: str
 ) -> None:
@@ -186,7 +189,7 @@ def test_a_repository_does_not_say_what_images_it_takes(clone: Path) -> None:
     with pytest.raises(BadInput, match=r"is not known: input_shape, std\n") as caught:
         arch_config(f"hub:{clone}:small_net", mean=(0.5,))
     assert "--input-shape 3,32,32" in caught.value.todo
-    wrong = arch_config(f"hub:{clone}:small_net", **IMAGES, classes=7)  # the option that sets it is the repository's
+    wrong = arch_config(f"hub:{clone}:small_net", **IMAGES, classes=7)  # only its option num_classes would change it
     with pytest.raises(BadInput, match=r"makes \(1, 10\) of images of 3x16x16\n\(1, 7\) was expected"):
         check_runs(wrong)
     with pytest.raises(BadInput, match="does not run on images of 1x16x16"):
@@ -223,11 +226,11 @@ def test_texts_name_the_network_and_its_options(clone: Path) -> None:
         "resnet18 network of timm, stem width 32, input 3x224x224, 10 classes"
     )
     text = arch_config(f"hub:{clone}:small_net/width:6", **IMAGES).text()
-    assert text == "small net network of clone, width 6, input 3x16x16, 10 classes"  # no path of this machine
+    assert text == "small net network of clone, width 6, input 3x16x16, 10 classes"  # the folder's path is left out
 
 
 def test_a_zoo_does_not_choose_what_code_runs(clone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A zoo made elsewhere names a repository: it is not run before the user has named it."""
+    """A repository that only a zoo's file names is not run before the user has named it."""
     config = arch_config(f"hub:{clone}:small_net", name="theirs", **IMAGES)
     zoo = Zoo.create(tmp_path / "zoo", "theirs")
     record = Checkpoint(id="a", arch="theirs", arch_config=config, data="digits", lineage="a")
@@ -270,7 +273,7 @@ def test_a_file_cannot_have_any_function_called(tmp_path: Path) -> None:
     assert isinstance(build(ArchConfig("net", f"{__name__}:small")), nn.Module)
     with pytest.raises(NotTrusted):
         build(ArchConfig("net", f"{__name__}:unannotated"))
-    assert isinstance(build(arch_config(f"{__name__}:unannotated")), nn.Module)  # named by the user
+    assert isinstance(build(arch_config(f"{__name__}:unannotated")), nn.Module)  # arch_config means the user named it
 
 
 def test_a_generator_does_not_choose_either(tmp_path: Path) -> None:
@@ -284,7 +287,7 @@ def test_a_generator_does_not_choose_either(tmp_path: Path) -> None:
 
 
 def test_what_is_named_here_is_named_in_workers() -> None:
-    """A configuration goes to a worker as a pickle and takes with it whether its code may run."""
+    """A configuration's pickle carries to the worker whether its code may run."""
     unnamed, named = ArchConfig("a", "hub:a/b:one"), ArchConfig("b", "hub:a/b:two")
     trust_named(["hub:a/b:two"])
     sent = pickle.dumps((unnamed, ArchSpec(named, (), (), "")))

@@ -1,4 +1,4 @@
-"""The two encoders: packaged stand-ins, foreign folders, the real MiniLM, refusals; all of it without a network."""
+"""The two encoders without a network: packaged models, other folders, the real MiniLM, and what is refused."""
 
 import doctest
 import importlib.util
@@ -35,7 +35,7 @@ def clip():
 
 @pytest.fixture(scope="module")
 def foreign_clip(tmp_path_factory):
-    """A fresh open_clip folder: a vision transformer for 48-pixel images, random weights."""
+    """A folder in open_clip's format: a vision transformer for images of 48 pixels, with random weights."""
     folder = tmp_path_factory.mktemp("foreign")
     config = {
         "embed_dim": 24,
@@ -172,7 +172,7 @@ def test_texts_become_unit_vectors():
     torch.testing.assert_close(found.norm(dim=1), torch.ones(4))
     assert torch.equal(found, ArchTextEncoder.load("text-tiny").encode(texts))
     assert torch.pdist(found).min() > 0.01
-    (found * torch.ones(4, 1, requires_grad=True)).sum().backward()  # an ordinary tensor, usable in training
+    (found * torch.ones(4, 1, requires_grad=True)).sum().backward()  # autograd would refuse an inference-mode tensor
 
 
 def test_every_number_and_ascii_word_is_read():

@@ -14,8 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from popgen.archs import ArchSpec, arch_config, build
-from popgen.archs.builders import with_classes
+from popgen.archs import ArchSpec, arch_config, build, with_classes
 
 REAL = Path(__file__).parents[4] / "shared" / "data"
 STL10 = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")

@@ -1,4 +1,4 @@
-"""Quick evaluation gives what the plain module gives: folding, cutting, batches, precision, and what Ray's store holds."""
+"""Fast evaluation gives the outputs of the plain module: folding, cutting, batches, precision, Ray's object store."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from popgen.weights.mask import Mask
 
 
 class Branching(nn.Module):
-    """Its outputs cannot be traced: which way they go depends on the images."""
+    """A network that cannot be traced, because its control flow depends on the images."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +41,10 @@ class Branching(nn.Module):
 
 
 class ReadTwice(nn.Module):
-    """The convolution is read by the batch norm and past it; the second norm has no layer before it, one module is idle."""
+    """A network without a batch norm that can be folded.
+
+    The output of the convolution is read twice, no layer stands before the second batch norm, and one module is unused.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +57,7 @@ class ReadTwice(nn.Module):
 
 
 class Sequence(nn.Module):
-    """Batch norm over the second of three axes, which is not the linear layer's: folding would be wrong."""
+    """A network whose batch norm normalises another axis than the linear layer's outputs, so that folding is wrong."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,7 +68,7 @@ class Sequence(nn.Module):
 
 
 class Headless(nn.Module):
-    """Its last linear layer is never called."""
+    """A network that never calls its last linear layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -76,7 +79,7 @@ class Headless(nn.Module):
 
 
 def make_plain_norms() -> nn.Module:
-    """Linear and convolution, with bias and without, batch norm with weights and without."""
+    """Convolutions and linear layers with and without bias, before batch norms with and without weights."""
     return nn.Sequential(
         nn.Conv2d(1, 6, 3, stride=2, bias=False),
         nn.BatchNorm2d(6, affine=False, eps=0.1),
@@ -96,7 +99,7 @@ def spec_of(name: str) -> ArchSpec:
 
 
 def drawn(spec: ArchSpec, seed: int = 0) -> Tensor:
-    """Weights of a network whose batch norms do something."""
+    """Weights of a network with random batch norms instead of fresh ones, which are nearly the identity."""
     generator = torch.Generator().manual_seed(seed)
     state = build(spec.config, seed=seed).state_dict()
     for tensor in spec.tensors:
@@ -145,7 +148,7 @@ def test_what_is_folded_is_said(name: str, folds: int, said: str) -> None:
 
 
 def test_folding_is_exact_and_differentiable() -> None:
-    """In double precision to rounding, for any weights."""
+    """The outputs agree in double precision up to rounding, for any weights."""
     spec = spec_of("make_plain_norms")
     net, inputs = build(spec.config, seed=0).double().eval(), images(spec).double()
     folded = fold_batch_norm(net, inputs)
@@ -174,7 +177,7 @@ def test_the_module_that_is_folded_stays_as_it_was() -> None:
 
 def test_batches_do_not_matter_much_and_not_at_all_to_themselves() -> None:
     spec = spec_of("resnet20")
-    flat, inputs = drawn(spec), images(spec, 70)  # 32, 32 and 6
+    flat, inputs = drawn(spec), images(spec, 70)  # batches of 32, 32 and 6 images
     whole = Passes(spec, inputs).outputs(flat)
     assert torch.equal(whole[:32], Passes(spec, inputs[:32]).outputs(flat))
     assert torch.equal(whole, Passes(spec, inputs).outputs(flat))
@@ -187,7 +190,7 @@ def test_no_features_without_a_head() -> None:
         Passes(spec, images(spec)).features(drawn(spec))
 
 
-# Layers that all candidates share
+# Layers shared by all candidates
 
 
 def parts_of(spec: ArchSpec, patterns: tuple[str, ...], base: Tensor) -> Mask:
@@ -198,10 +201,10 @@ def parts_of(spec: ArchSpec, patterns: tuple[str, ...], base: Tensor) -> Mask:
 @pytest.mark.parametrize(
     ("name", "patterns", "shared"),
     [
-        ("resnet20", ("layer3*", "linear*"), 2 * 13),  # weight and bias of each convolution before
+        ("resnet20", ("layer3*", "linear*"), 2 * 13),  # weight and bias of each convolution before layer3
         ("resnet20", ("layer3.0.bn1.weight",), 2 * 13),
         ("resnet20", ("linear*",), 2 * 19),
-        ("resnet-s", ("layer2.0.shortcut*",), 2 * 5),  # all but the shortcut and the head
+        ("resnet-s", ("layer2.0.shortcut*",), 2 * 5),  # all layers but the shortcut and the head
         ("cnn-s", ("6.*",), 4),
         ("cnn-s", ("0.bias",), 0),
         ("Branching", ("head*",), 0),
@@ -220,8 +223,8 @@ def test_shared_layers_are_run_once_and_change_nothing(name: str, patterns: tupl
     said = f"the layers of {shared} shared tensors only once"
     assert once.text == whole.text + (f", {said}" if shared else "")
     candidates = [mask.compose(drawn(spec, seed)) for seed in (1, 2)]
-    strange = drawn(spec, 3)
-    for flat in (candidates[0], strange, candidates[1]):
+    other = drawn(spec, 3)  # a network without the shared weights
+    for flat in (candidates[0], other, candidates[1]):
         assert torch.equal(once.outputs(flat), whole.outputs(flat))
         assert torch.equal(once.features(flat), whole.features(flat))
     assert not torch.equal(once.outputs(candidates[0]), once.outputs(candidates[1]))
@@ -231,14 +234,15 @@ def test_shared_layers_are_run_once_and_change_nothing(name: str, patterns: tupl
 def test_activations_that_are_too_large_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = spec_of("resnet20")
     fixed = parts_of(spec, ("layer3*", "linear*"), drawn(spec)).fixed(spec)
-    kept = 7 * 4 * (32 * 16 * 16 + 64 * 8 * 8)  # bytes: what layer 2 gives for 7 images, and layer 3's first shortcut
+    # The activations of 7 images in bytes: the output of layer 2, and that of layer 3's first shortcut.
+    kept = 7 * 4 * (32 * 16 * 16 + 64 * 8 * 8)
     monkeypatch.setattr("popgen.networks.passes._KEPT", kept)
     assert "shared" in Passes(spec, images(spec), fixed).text
     monkeypatch.setattr("popgen.networks.passes._KEPT", kept - 1)
     assert "shared" not in Passes(spec, images(spec), fixed).text
 
 
-# As on a GPU
+# Vectorised passes, which a GPU uses, and bfloat16
 
 
 @pytest.mark.parametrize("name", ["mlp-s", "resnet-s", "resnet20"])
@@ -266,11 +270,11 @@ def test_bfloat16() -> None:
     assert torch.allclose(rounded._vectorised(flat[None])[0], got, atol=0.05 * float(exact.abs().max()))
 
 
-# In a Fitness
+# Passes within a Fitness
 
 
 @pytest.mark.parametrize(("arch", "head"), [("cnn-s", "keep"), ("cnn-s", "refit"), ("resnet-s", "refit")])
-def test_an_objective_of_parts_is_worth_what_its_whole_networks_are(arch: str, head: str) -> None:
+def test_an_objective_of_parts_gives_the_losses_of_its_whole_networks(arch: str, head: str) -> None:
     data, generator = load_data("digits/rotate:45"), Generator.from_pretrained("digits")
     spec = generator.spec(arch)
     fitness = make_fitness(spec, data, data.classes, head)
@@ -290,19 +294,19 @@ def test_an_objective_of_parts_is_worth_what_its_whole_networks_are(arch: str, h
 
 
 def test_a_pickled_objective_shares_the_memory_of_its_images() -> None:
-    """As in Ray's store, where buffers of numpy arrays lie beside the pickle, and are read-only."""
+    """Ray's object store holds the buffers of numpy arrays beside the pickle, read-only; the images stay there."""
     data, generator = load_data("digits/rotate:45"), Generator.from_pretrained("digits")
     objective = LatentObjective(generator.decoder("cnn-s"), make_fitness(generator.spec("cnn-s"), data, data.classes))
     vector = np.random.default_rng(0).normal(size=generator.codes[0].numel())
-    worth = objective(vector)
+    result = objective(vector)
     buffers: list[pickle.PickleBuffer] = []
     pickled = pickle.dumps(objective, protocol=5, buffer_callback=buffers.append)
     assert sum(buffer.raw().nbytes for buffer in buffers) >= 1300 * 64 * 4
     stored = [bytes(buffer.raw()) for buffer in buffers]
     held = pickle.loads(pickled, buffers=stored)
-    assert held(vector) == worth
-    places = {np.frombuffer(one, dtype=np.uint8).ctypes.data for one in stored}
-    assert {held.fitness.train[0].data_ptr(), held.fitness.val[0].data_ptr()} <= places
+    assert held(vector) == result
+    addresses = {np.frombuffer(one, dtype=np.uint8).ctypes.data for one in stored}
+    assert {held.fitness.train[0].data_ptr(), held.fitness.val[0].data_ptr()} <= addresses
 
 
 def test_a_gpu_gets_large_batches() -> None:

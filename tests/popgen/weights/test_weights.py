@@ -16,7 +16,7 @@ from popgen.archs.inputs import fit_images
 from popgen.data import load_data
 from popgen.networks.batchnorm import reestimate
 from popgen.networks.forward import (
-    _differentiable,
+    _differentiable_state,
     behaviour_loss,
     network_features,
     network_outputs,
@@ -188,7 +188,7 @@ def test_folded_statistics_are_the_same_network() -> None:
     spec, images = ArchSpec.from_config("resnet-s"), load_data("digits").val.inputs
     flat = network(spec).double()
     net = module(spec, flat)
-    net.load_state_dict(_differentiable(spec, flat))
+    net.load_state_dict(_differentiable_state(spec, flat))
     assert torch.allclose(net(images.double()), network_outputs(spec, flat, images.double()), atol=1e-9)
 
 

@@ -18,8 +18,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 import popgen as library
-from popgen.archs import arch_config, build
-from popgen.archs.builders import with_classes
+from popgen.archs import arch_config, build, with_classes
 from popgen.data import Part, load_data
 
 DATA = ("--data", "digits/rotate:45")
