@@ -1,7 +1,7 @@
 """Architectures: their configurations, the networks built from these, and each network's tensors as data (ArchSpec)."""
 
-from popgen.archs.build import build, check_runs
 from popgen.archs.config import ArchConfig, with_classes
+from popgen.archs.construction import build, check_runs
 from popgen.archs.inputs import ImageInputs, Inputs
 from popgen.archs.named import ARCHITECTURES, arch_config
 from popgen.archs.outside import class_names, trust_named

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from popgen.archs.build import build
 from popgen.archs.config import ArchConfig
+from popgen.archs.construction import build
 from popgen.archs.named import arch_config
 from popgen.errors import BadInput
 

@@ -97,7 +97,7 @@ class Trainer:
                     have = f"architecture {name!r} has {arch.config.classes} outputs"
                     raise BadInput(
                         f"{have}, data set {source!r} has {classes} classes",
-                        "a zoo's networks have one output a class",
+                        "a zoo's networks have one output per class",
                         f"In the spec: archs: [{{name: {name}-{classes}, like: {name}, classes: {classes}}}]",
                     )
 
