@@ -17,7 +17,7 @@ if (
 
 
 def start_ray() -> None:
-    import ray  # of a second, which most test files need not
+    import ray  # takes a second, and most test files do not need it
 
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
 

@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def _report(arch: str, ways: dict[str, Way], repeat: int) -> None:
-    losses = {name: way.loss() for name, way in ways.items()}  # which makes everything that is made once
+    losses = {name: way.loss() for name, way in ways.items()}  # The first call prepares what is prepared only once.
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repeat):
         for name, way in ways.items():

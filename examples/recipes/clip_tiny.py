@@ -26,7 +26,8 @@ CONTEXT = 20  # tokens of the longest caption
 BATCH = 128
 SEED = 0
 PEAK_RATE = 2e-3
-TEXTS = 32  # of a batch's captions that are read; the text tower needs few, and each costs as much as an image
+# Captions of a batch that are encoded: the text tower needs few, and each costs as much as an image.
+TEXTS = 32
 # The CLIP loss alone is stuck for long: neither tower learns the angle while the other has not. So both towers are also
 # drawn to anchors, the truths of the views under one fixed rotation into the embedding space; likeness becomes a smooth
 # function of the angle's difference, and averages over images keep it.

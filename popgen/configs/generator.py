@@ -139,17 +139,14 @@ class GeneratorConfig(Strict):
     describe: DescribeConfig = DescribeConfig()
     restore: RestoreConfig = RestoreConfig()
     seed: int = 0
-    augment: Literal["none", "flip-crop"] = (
-        "none"  # augmentation of the images on which networks are evaluated in training
-    )
+    # Augmentation of the images on which networks are evaluated in training.
+    augment: Literal["none", "flip-crop"] = "none"
     accumulate: int = Field(1, ge=1)  # micro-batches in a step, of the sizes above; they are divided among workers
     device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: a GPU if there is one
-    precision: Literal["auto", "float32", "bfloat16"] = (
-        "auto"  # of matrix products; auto: bfloat16 on GPUs that support it
-    )
-    storage: Literal["half", "int8"] = (
-        "half"  # format of the bases in the generator's folder; int8 suits large networks
-    )
+    # Matrix products; auto: bfloat16 on GPUs that support it.
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    # Format of the bases in the generator's folder; int8 suits large networks.
+    storage: Literal["half", "int8"] = "half"
     memory: float = Field(4.0, ge=0)  # GB of weights that are kept in memory; a larger zoo is read from files
     save_every: float = Field(60.0, ge=0)  # seconds between savings, which is what an interruption costs at most
     # Threads of torch in training; None: torch's choice. The order of sums, and so the last digits, depend on it.

@@ -23,9 +23,8 @@ class Sampling(Strict):
     sampler: Sampler | None = None  # euler or heun for a flow, ddim or ddpm for a DDPM
     steps: int | None = Field(None, ge=1)  # steps of the sampler
     guidance: float | None = Field(None, ge=0, allow_inf_nan=False)  # 1 is the plain conditional model
-    strength: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] | None = (
-        None  # how far the condition is trusted: 0 is the average training data set's, auto chooses without labels
-    )
+    # How far the condition is trusted: 0 is the average training data set's, auto chooses without labels.
+    strength: Annotated[float, Field(ge=0, le=1)] | Literal["auto"] | None = None
 
     def over(self, defaults: Sampling) -> Sampling:
         """These settings, with `defaults` where they say nothing."""

@@ -31,9 +31,8 @@ class Sgd(Strict):
     """Steps of SGD on training images before a candidate is scored. They cost budget."""
 
     steps: int = Field(0, ge=0, le=10_000)
-    lr: float = Field(
-        0.01, gt=0, allow_inf_nan=False
-    )  # learning rate of the first step; it falls to zero along half a cosine
+    # Learning rate of the first step; it falls to zero along half a cosine.
+    lr: float = Field(0.01, gt=0, allow_inf_nan=False)
     batch: int = Field(50, ge=2)  # images in each step
 
 
@@ -67,18 +66,16 @@ class SearchConfig(BaseModel):
     data: str
     data_dir: str | None = None  # folder of named data sets; None: POPGEN_DATA, else ./data
     generator: str | None = None  # None: the built-in one where it knows the architecture, else what is found here
-    zoo: str | None = (
-        None  # a folder or built-in name, whose networks are baselines; None: the generator's own zoo, where it is found
-    )
+    # A folder or built-in name, whose networks are baselines; None: the generator's own zoo, where it is found.
+    zoo: str | None = None
     parts: list[str] = []  # `head` or globs of tensors' names: only these tensors are generated
     base: str | None = None  # the .safetensors file that all other tensors are taken from
     head: Literal["auto", "keep", "remap", "refit"] = "auto"
     batch_norm: Literal["auto", "keep", "reestimate"] = "auto"
     split: str = "val"  # the split that candidates are scored on; `test` is refused
     sgd: Sgd = Sgd()
-    evaluations: int = Field(
-        300, ge=1
-    )  # budget of each architecture, seeds included, in passes over the validation images
+    # Budget of each architecture, seeds included, in passes over the validation images.
+    evaluations: int = Field(300, ge=1)
     seconds: float | None = Field(None, gt=0, allow_inf_nan=False)  # time for each architecture
     target: float | None = Field(None, allow_inf_nan=False)  # the search stops at this loss
     patience: int | None = Field(None, ge=1)  # the search stops after so many evaluations without a better one
@@ -92,9 +89,8 @@ class SearchConfig(BaseModel):
     rungs: list[float] = []  # shares of the validation images at which the worse half of a batch drops out
     # `loss`, measures of popgen.fitness.measures, or module:function; several of them give a Pareto front.
     objectives: list[str] = Field(["loss"], min_length=1)
-    weights: list[float] | None = (
-        None  # weights of the objectives; their weighted sum is minimised instead of searching a front
-    )
+    # Weights of the objectives; their weighted sum is minimised instead of searching a front.
+    weights: list[float] | None = None
     groups: str | None = None  # a CSV file with the group of each validation image, for worst_group_error
     population: int = Field(16, ge=1)  # latents sampled from the generator
     # How many checkpoints of the zoo are seeds: codes of those on the closest data sets, or, without a generator, the best by

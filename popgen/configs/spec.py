@@ -30,14 +30,12 @@ class Recipe(Strict):
     epochs: int = Field(default=30, ge=0, le=10_000)
     batch: int = Field(default=50, ge=1)
     lr: float = Field(default=5e-3, gt=0)  # learning rate; its peak, where the schedule changes it
-    weight_decay: float = Field(
-        default=1e-2, ge=0
-    )  # keeps the weights of all networks of one architecture at one scale
+    # Keeps the weights of all networks of one architecture at one scale.
+    weight_decay: float = Field(default=1e-2, ge=0)
     optimizer: Literal["adamw", "sgd"] = "adamw"
     momentum: float = Field(default=0.9, ge=0, lt=1)  # sgd only
-    schedule: Literal["one-cycle", "constant"] = (
-        "one-cycle"  # one-cycle ends at a rate near 0, so seeds end close together
-    )
+    # One-cycle ends at a rate near 0, so seeds end close together.
+    schedule: Literal["one-cycle", "constant"] = "one-cycle"
     augment: Literal["none", "flip-crop"] = "none"
     batch_norm: Literal["train", "frozen"] = "train"  # frozen: running statistics stay those of the start
 
@@ -130,9 +128,8 @@ class CheckpointEntry(Strict):
     hub: str | None = None  # OWNER/REPO:ENTRY or FOLDER:ENTRY of torch.hub, called with pretrained=True: runs its code
     url: str | None = Field(None, pattern=r"^https?://\S+/[\w.%+-]+$")
     sha256: str | None = Field(None, pattern=r"^[0-9a-f]{8,64}$")  # the file's sha256, or its first digits
-    name: str | None = Field(
-        None, pattern=r"^[\w][\w.-]*$"
-    )  # the name in the zoo; without it the file's or entry's name
+    # The name in the zoo; without it the file's or entry's name.
+    name: str | None = Field(None, pattern=r"^[\w][\w.-]*$")
     key: str = ""  # key of the state dict in the file
     class_names: list[str] = []  # names of the outputs, in order
     lineage: str = ""  # the training run or base that the networks come from; without it their name
@@ -191,9 +188,8 @@ class ZooSpec(Strict):
     held_out: HeldOut = HeldOut()
     recipe: Recipe = Recipe()
     licence: str = "unknown"
-    workers: int | None = Field(
-        None, ge=0
-    )  # null: one a CPU core; 0: in this process. Changes the time, never the weights
+    # Null: one a CPU core; 0: in this process. Changes the time, never the weights.
+    workers: int | None = Field(None, ge=0)
     _folder: Path = PrivateAttr(Path())  # the folder of the spec's file
 
     @field_validator("archs", mode="before")

@@ -14,9 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _PENALTIES = torch.logspace(-5, 1, 7, dtype=torch.float64)  # in units of the mean squared singular value
-_FACTORS = torch.logspace(
-    -0.5, 2, 26, dtype=torch.float64
-)  # factors of regression scores, most of which lie in [-0.2, 1.2]
+# Factors of regression scores, most of which lie in [-0.2, 1.2].
+_FACTORS = torch.logspace(-0.5, 2, 26, dtype=torch.float64)
 
 
 @dataclass(frozen=True)

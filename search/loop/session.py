@@ -13,7 +13,7 @@ from .plan import Batch, Candidate, Plan
 from .progress import Progress
 from .settings import SearchSettings
 
-FAILURES_IN_A_ROW = 10  # that stop a search
+FAILURES_IN_A_ROW = 10  # failures in a row that end a search
 _ROUNDING = 1e-9  # largest rounding error of a sum of shares
 # A new point of the front counts as an improvement only if it beats each of the others in some objective by more than
 # this share of the front's width there (epsilon dominance).

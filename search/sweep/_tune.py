@@ -145,8 +145,8 @@ class TrialCounter:
 
 
 # Tune pickles its callbacks into its record, and a restored sweep unpickles them from there. A function of the caller
-# cannot be stored in this way. So the callback holds nothing, and finds the counter of the running sweep in this variable,
-# which `counting` sets while Tune runs.
+# cannot be stored in this way. So the callback holds nothing, and finds the counter of the running sweep in this variable:
+# `counting` sets it while Tune runs.
 _counter: ContextVar[TrialCounter | None] = ContextVar("_counter", default=None)
 
 

@@ -168,7 +168,7 @@ def check_script(words: list[str], where: str) -> None:
 def run_one(popgen: Any, here: Path, words: list[str], where: str) -> None:
     long = next((key for key in LONG if tuple(words[: len(key)]) == key), None)
     if words[0] == "search":
-        words = [*words, "--evaluations", "60" if "--resume" in words else "40"]  # of two, the last one counts
+        words = [*words, "--evaluations", "60" if "--resume" in words else "40"]  # the last of two values counts
     said = f"{where}: {shlex.join(['popgen', *words])}"
     if long is None or "--dry-run" in words:
         called = popgen(*words, code=None)

@@ -8,7 +8,8 @@ from popgen.generator.generator import Generator
 from popgen.generator.training.data import TrainingData
 from popgen.types import Latents
 
-_LEAST_STD = 0.05  # of an architecture's latents, in units of the standard deviation over all architectures
+# Least standard deviation of an architecture's latents, in units of the standard deviation over all architectures.
+_LEAST_STD = 0.05
 
 
 @torch.no_grad()

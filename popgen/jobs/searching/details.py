@@ -31,9 +31,8 @@ class SourceDetails:
     closest: list[str] | None = None  # the training data sets closest to this one
     strength: float | None = None  # strength of the condition, 0 to 1
     mutual_information: dict[str, float] | None = None  # mutual information by strength, where it chose the strength
-    untrained: dict[str, str] | None = (
-        None  # source and changes of an architecture that the generator was not trained on
-    )
+    # Source and changes of an architecture that the generator was not trained on.
+    untrained: dict[str, str] | None = None
     # experts of a zoo
     layer_groups: list[str] | None = None  # groups of layers with coefficients of their own
     experts: list[str] | None = None

@@ -88,7 +88,7 @@ def test_subsets_leave_out_what_was_not_seen(tmp_path: Path, generator: Generato
 def test_without_a_zoo_the_generator_knows(tmp_path: Path, generator: Generator, pictures: DataSet) -> None:
     generator.provenance = replace(Provenance(), data=["cifar10/noise:0.1", "stl10"], foreign=["cifar10/noise:0.1"])
     found = contamination(pictures, generator, None)
-    assert (found["checked"], found["not_checked"]) == (["cifar10"], ["stl10"])  # which nothing downloads
+    assert (found["checked"], found["not_checked"]) == (["cifar10"], ["stl10"])  # stl10 is not downloaded
     assert found["shared"][0]["val"]["exact"] == 20
     lines: list[str] = []
     say_contamination(found, pictures, lines.append)

@@ -65,7 +65,7 @@ def test_the_steps_are_those_of_a_plain_loop(arch: str) -> None:
 def test_batches_go_through_the_images() -> None:
     batches = list(SgdSteps(steps=8, batch=30, seed=1).batches(100))
     assert [len(rows) for rows in batches] == [30] * 8
-    for first in (0, 3):  # of each order; ten images are left out of it
+    for first in (0, 3):  # the first batches of both epochs; each epoch leaves ten images out
         assert len(set(torch.cat(batches[first : first + 3]).tolist())) == 90
     assert not torch.equal(batches[0], batches[3])
     assert all(
@@ -156,6 +156,6 @@ def test_a_published_resnet56_for_eight_classes() -> None:
     with torch.no_grad():
         answers = torch.cat([net(part).argmax(1) for part in fitness.val[0].split(50)])
     assert float((answers == val.targets).float().mean()) == pytest.approx(score.score)
-    assert score.score > 0.45  # of eight classes, with 96 training images
+    assert score.score > 0.45  # chance is 1 in 8
     body = [name for name in state if not name.startswith(spec.head) and state[name].is_floating_point()]
     assert all(torch.equal(score.state()[name], state[name]) for name in body)

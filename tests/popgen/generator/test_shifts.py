@@ -128,7 +128,7 @@ def test_augmentation_flips_and_moves() -> None:
     found = [
         next(key for key, window in windows.items() if torch.equal(window[i], moved[i])) for i in range(len(images))
     ]
-    assert len(set(found)) > 40  # of 50
+    assert len(set(found)) > 40
 
 
 def test_statistics_see_what_is_done_to_an_image_rather_than_the_image() -> None:
@@ -160,7 +160,7 @@ def test_a_condition_without_labels_does_not_look_at_them(generator: Generator) 
     shuffled = replace(data, train=Part(data.train.inputs, data.train.targets[order]))
     assert torch.equal(generator.condition("resnet-s", shuffled, 2).data, plain)
     some = data.train.take((data.train.targets < 3).nonzero().flatten())
-    generator.check_data(replace(data, train=some))  # which is refused where labels count
+    generator.check_data(replace(data, train=some))  # a generator with labels refuses this
     other = replace(data, name="other", train=Part(load_data("digits/blur:2").train.inputs, data.train.targets))
     assert not torch.allclose(generator.condition("resnet-s", other, 2).data, plain, atol=1e-2)
 

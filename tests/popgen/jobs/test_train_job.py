@@ -105,7 +105,7 @@ def test_a_search_runs_on_it(popgen: Any, trained: tuple[Path, dict[str, Any]], 
     assert rows["search"]["test_accuracy"] > 0.6
 
 
-QUICK = ("vae", "tuning")  # of the six stages, each of which takes eight seconds
+QUICK = ("vae", "tuning")  # Each of the six stages takes eight seconds; two run in the fast tests.
 
 
 @pytest.mark.parametrize(

@@ -43,9 +43,8 @@ class Nodes:
         self.environ: dict[str, str] = {}
 
     def __enter__(self) -> Self:
-        self._folder = Path(
-            tempfile.mkdtemp(prefix="n", dir="/tmp")
-        )  # a short path: that of a socket has at most 107 characters
+        # A short path: that of a socket has at most 107 characters.
+        self._folder = Path(tempfile.mkdtemp(prefix="n", dir="/tmp"))
         self.address = f"127.0.0.1:{free_port()}"
         self.environ = {
             "RAY_ADDRESS": self.address,

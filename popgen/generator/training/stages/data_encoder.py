@@ -12,7 +12,7 @@ from popgen.generator.training.stage import Stage
 from popgen.types import Latents
 
 _SHARED_DIM = 32  # dimensions of the space in which embeddings and latents are compared
-_LARGEST_SCALE = 100  # of the logits, as in CLIP
+_LARGEST_SCALE = 100  # upper bound of the logits' scale, as in CLIP
 
 
 def data_encoder_stage(generator: Generator, data: TrainingData, codes: dict[str, Latents]) -> Stage:

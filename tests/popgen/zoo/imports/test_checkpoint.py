@@ -130,7 +130,7 @@ def test_a_pickle_that_wants_to_run_code_is_refused(tmp_path: Path, form: str) -
     with pytest.raises(BrokenFile) as caught:
         imported(path)
     assert not target.exists()
-    if form != "raw":  # of protocol 4 torch reads nothing at all
+    if form != "raw":  # torch cannot read protocol 4 at all
         assert "its pickle asks for posix.mkdir" in str(caught.value) or "its pickle asks for nt.mkdir" in str(
             caught.value
         )
