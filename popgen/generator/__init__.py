@@ -1,6 +1,6 @@
-"""The generator: VAE, conditions, latent prior, their training, and the bundle that is saved and loaded.
+"""The generator: VAE, conditions and latent prior, their training, and the folder that is saved and loaded.
 
-The names below load their modules on first use: a search's workers need the decoder alone.
+The names below load their modules on first use, because the workers of a search need only the decoder.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""Makes the condition of a sampling from a data set or a description, with the encoders that a generator's settings name."""
+"""Computes the condition of a sampling from a data set or a description, with the encoders of a generator's settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from popgen.generator.records import Condition
 
 
 class Conditioner:
-    """Holds the encoders, which are loaded once, when they are first needed."""
+    """Holds the frozen encoders, which are loaded when they are first needed."""
 
     def __init__(self, config: EncoderConfig) -> None:
         self._config = config
@@ -26,10 +26,10 @@ class Conditioner:
         self._texts: ArchTextEncoder | None = None
 
     def load(self) -> tuple[ExampleEncoder, ArchTextEncoder]:
-        """The encoder of examples and the encoder of texts.
+        """Return the encoder of examples and the encoder of texts.
 
         Raises:
-            PopgenError: they are not here and cannot be fetched.
+            PopgenError: one of them is not on this machine and cannot be downloaded.
         """
         if self._examples is None or self._texts is None:
             self._examples = load_example_encoder(self._config.images)
@@ -46,10 +46,10 @@ class Conditioner:
         n: int,
         seed: int,
     ) -> Condition:
-        """The condition `n` times; a data set's is the mean embedding of 8 draws of its own each time (`draw_features`).
+        """Compute `n` conditions; for each, a data set's embedding is the mean over 8 new draws of images (`draw_features`).
 
         Args:
-            classes: names of the training classes; the data set's classes are matched with them.
+            classes: names of the training classes, with which the data set's classes are matched.
         """
         examples, texts = self.load()
         vector = arch_vectors([spec], texts)
@@ -57,15 +57,15 @@ class Conditioner:
             embedding = data_encoder.from_text(texts.encode([data.text])).expand(n, -1)
         else:
             drawn = draw_features(data, examples, self._config, n, seed)
-            places = self._class_index(data, classes)
-            embedding = data_encoder(drawn.flatten(0, 1), places).unflatten(0, drawn.shape[:2]).mean(1)
+            class_index = self._class_index(data, classes)
+            embedding = data_encoder(drawn.flatten(0, 1), class_index).unflatten(0, drawn.shape[:2]).mean(1)
         return Condition(embedding, vector.expand(n, -1))
 
     def check_data(self, data: DataSet) -> None:
-        """Refuse a data set without training images in one of its classes, where the condition needs them.
+        """Check that every class has training images, if the condition needs them.
 
         Raises:
-            BadInput: names the classes.
+            BadInput: classes have none; the message names them.
         """
         if not self._config.labels:
             return

@@ -1,4 +1,4 @@
-"""Controls of a generator's condition: what it makes under other data sets' conditions, and under none."""
+"""Controls of the condition: sampling with the conditions of other data sets (`shuffled`), or with none (`empty`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The part of a generator that a search's workers hold. It imports neither encoders nor the prior, which take seconds."""
+"""The part of a generator that the workers of a search need.
+
+It imports neither the encoders nor the prior, whose imports take seconds.
+"""
 
 from __future__ import annotations
 
@@ -18,49 +21,49 @@ from popgen.weights.transplant import Transplant
 
 
 class WeightDecoder(Protocol):
-    """From a flat vector to weights of one architecture: a generator's decoders, and those of popgen.weights.mixing."""
+    """Maps a flat vector to weights of one architecture; the decoders here and in popgen.weights.mixing follow it."""
 
     @property
     def spec(self) -> ArchSpec: ...
 
     def weights(self, vector: np.ndarray | Tensor) -> Tensor:
-        """Weights (p,) of a vector (dim,)."""
+        """Return the weights (p,) of a vector (dim,)."""
         ...
 
     def weights_of_many(self, vectors: np.ndarray | Tensor) -> Tensor:
-        """Weights (n, p) of vectors (n, dim)."""
+        """Return the weights (n, p) of vectors (n, dim)."""
         ...
 
     def to(self, device: str) -> Self:
-        """The same on another device."""
+        """Return a copy on another device."""
         ...
 
 
 @dataclass(frozen=True)
 class Decoder:
-    """From a flat standardised latent to weights of one architecture."""
+    """Maps a flat standardised latent to weights of one architecture."""
 
     spec: ArchSpec
     scaling: Scaling
     vae: WeightVAE
-    mean: Tensor  # (k, d)
-    std: Tensor
+    mean: Tensor  # (k, d), mean of the architecture's latents
+    std: Tensor  # (k, d), their standard deviation
     mask: Mask | None = None  # None: all tensors are decoded
 
     def weights(self, vector: np.ndarray | Tensor) -> Tensor:
-        """Weights (p,) of a latent (k * d,)."""
+        """Return the weights (p,) of a latent (k * d,)."""
         return self.weights_of_many(vector[None])[0]
 
     @torch.no_grad()
     def weights_of_many(self, vectors: np.ndarray | Tensor) -> Tensor:
-        """Weights (n, p) of latents (n, k * d)."""
+        """Return the weights (n, p) of latents (n, k * d)."""
         latents = torch.tensor(vectors) if isinstance(vectors, np.ndarray) else vectors
         latents = latents.to(self.mean).view(-1, *self.mean.shape)
         decoded = self.scaling.denormalise(self.vae.decode(self.spec, latents * self.std + self.mean))
         return decoded if self.mask is None else self.mask.compose(decoded)
 
     def to(self, device: str) -> Decoder:
-        """The same on another device."""
+        """Return a copy on another device."""
         mean, std = self.mean.to(device), self.std.to(device)
         mask = None if self.mask is None else self.mask.to(device)
         return Decoder(self.spec, self.scaling.to(device), copy.deepcopy(self.vae).to(device), mean, std, mask)
@@ -68,26 +71,26 @@ class Decoder:
 
 @dataclass(frozen=True)
 class TransplantDecoder:
-    """From a flat standardised latent to weights of an architecture that the generator was not trained on."""
+    """Maps a flat standardised latent to weights of an architecture that the generator was not trained on."""
 
     trained: Decoder
     transplant: Transplant
-    mask: Mask | None = None  # None: all tensors are made
+    mask: Mask | None = None  # None: all tensors are decoded
 
     @property
     def spec(self) -> ArchSpec:
         return self.transplant.target
 
     def weights(self, vector: np.ndarray | Tensor) -> Tensor:
-        """Weights (q,) of a latent (k * d,)."""
+        """Return the weights (q,) of a latent (k * d,)."""
         return self.weights_of_many(vector[None])[0]
 
     def weights_of_many(self, vectors: np.ndarray | Tensor) -> Tensor:
-        """Weights (n, q) of latents (n, k * d)."""
+        """Return the weights (n, q) of latents (n, k * d)."""
         made = self.transplant(self.trained.weights_of_many(vectors))
         return made if self.mask is None else self.mask.compose(made)
 
     def to(self, device: str) -> TransplantDecoder:
-        """The same on another device."""
+        """Return a copy on another device."""
         mask = None if self.mask is None else self.mask.to(device)
         return TransplantDecoder(self.trained.to(device), self.transplant.to(device), mask)

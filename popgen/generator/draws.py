@@ -1,4 +1,4 @@
-"""Which images stand for a data set in a generator's condition: draws of a few from a pool of its training images."""
+"""The images that represent a data set in a condition: draws of a few images from a pool of training images."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from popgen.configs.generator import EncoderConfig
 from popgen.data import DataSet
 from popgen.encoders.examples import ExampleEncoder
 
-_POOL, _DRAWS = 40, 8  # images of each class that the encoder reads, and draws from them that are averaged
-_UNLABELLED = 500  # images that it reads where the condition does without labels
+_POOL = 40  # training images of each class whose features are computed
+_UNLABELLED = 500  # training images whose features are computed if the condition uses no labels
+_DRAWS = 8  # draws from the pool whose embeddings are averaged
 
 
 def draw_features(data: DataSet, encoder: ExampleEncoder, config: EncoderConfig, n: int, seed: int) -> Tensor:
-    """Features (n, draws, classes, images, features): 8 draws for each of `n` embeddings, whose mean that embedding is.
+    """Return features (n, draws, classes, images, features): 8 draws for each of `n` embeddings.
 
-    They are from 40 training images a class; without labels (`encoders.labels: false`) from 500 of any class, as one class.
-
-    One draw of a few images is noisy: held-out rotations had .933 with one, and .950 with many (cnn-s).
+    The draws are from 40 training images of each class; without labels (`encoders.labels: false`) they are from 500
+    images of all classes, as one class. The embedding is the mean over the draws, because a single draw of a few images
+    is noisy: networks for held-out rotations reached 0.933 with one draw and 0.950 with many (cnn-s).
     """
     rng = torch.Generator().manual_seed(seed)
     if config.labels:

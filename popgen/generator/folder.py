@@ -1,7 +1,7 @@
-"""A generator's folder: where it is, how it is written, and how it is read back.
+"""The folder of a generator: finding, writing and reading it.
 
-config.json holds settings, architectures, encoders' names and provenance; codes.json a line for each stored code; model.safetensors all
-tensors (popgen/generator/storage.py says in which precision).
+config.json holds the settings, the architectures and the provenance; codes.json has a line for each stored code;
+model.safetensors holds all tensors, in the precision that popgen/generator/storage.py describes.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ from popgen.refs import asset, asset_names
 if TYPE_CHECKING:
     from popgen.generator.generator import Generator
 
-FORMAT = 3  # 2 had the settings of sampling beside the others of the prior
+# In format 2 the settings of sampling were keys of `prior`; now they are in `prior.sampling`.
+FORMAT = 3
 _SAMPLING_OF_2 = {"sampler": "sampler", "sample_steps": "steps", "guidance": "guidance", "strength": "strength"}
 _MISFITS = (KeyError, RuntimeError, TypeError, ValueError, AttributeError, NotFound, BadInput)
 
 
 def save_generator(generator: Generator, folder: Path) -> None:
-    """Write the folder."""
+    """Write all files of the generator's folder."""
     tensors = pack(generator.state_dict(), generator.specs, generator.scalings, generator.config.storage)
     write_tensors(folder / "model.safetensors", tensors)
     lines = ",\n".join(json.dumps(code.to_json()) for code in generator.records)
@@ -43,7 +44,7 @@ def save_generator(generator: Generator, folder: Path) -> None:
 
 
 def save_config(generator: Generator, folder: Path) -> None:
-    """Write config.json alone: for figures that are known only after the rest was saved."""
+    """Write only config.json, for figures that are measured after the other files were saved."""
     config = {
         "format": FORMAT,
         "generator": generator.config.model_dump(),
@@ -59,10 +60,10 @@ def load_generator(kind: type[Generator], name: str | Path) -> Generator:
     """Load a generator by the name of a built-in one or by its folder.
 
     Args:
-        kind: the class to make.
+        kind: the class of the returned object.
 
     Raises:
-        NotFound: neither a built-in generator nor a folder.
+        NotFound: `name` is neither a built-in generator nor a generator's folder.
         BrokenFile: a file is missing, truncated, or does not fit the others.
     """
     folder = generator_folder(name)
@@ -78,10 +79,10 @@ def load_generator(kind: type[Generator], name: str | Path) -> Generator:
 
 
 def generator_folder(name: str | Path) -> Path:
-    """The folder of a generator: a path, or a built-in name.
+    """Return the folder of a generator that is given as a path or by a built-in name.
 
     Raises:
-        NotFound: neither.
+        NotFound: it is neither.
     """
     path = Path(name)
     if (path / "config.json").exists():
@@ -98,10 +99,10 @@ def generator_folder(name: str | Path) -> Path:
 
 
 def read_folder(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Tensor]]:
-    """What config.json, codes.json and model.safetensors of a generator hold, in today's format.
+    """Read config.json, codes.json and model.safetensors of a generator, and convert them to the current format.
 
     Raises:
-        BrokenFile: a file is missing or truncated, or of another format.
+        BrokenFile: a file is missing or truncated, or has an unknown format.
     """
     try:
         config = json.loads((folder / "config.json").read_text())
@@ -125,7 +126,7 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]], dic
 def _assemble(
     kind: type[Generator], config: dict[str, Any], records: list[dict[str, Any]], tensors: dict[str, Tensor]
 ) -> Generator:
-    """A generator from what its files hold. Raises whatever does not fit."""
+    """Make a generator from the content of its files. Errors of any of _MISFITS mean that the files do not fit."""
     specs = {arch: ArchSpec.from_config(ArchConfig.from_json(c)) for arch, c in config["archs"].items()}
     scalings = unpack_scalings(tensors, specs)
     state = unpack(tensors, specs)

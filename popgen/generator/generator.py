@@ -1,8 +1,8 @@
-"""The Generator: everything needed to make weights from an architecture and a data set, saved as one folder.
+"""The Generator: everything that is needed to make weights for an architecture and a data set, saved as one folder.
 
-Latents that leave or enter it are standardised: over an architecture's training checkpoints every coordinate has mean 0 and
-variance 1.
-Its folder is written and read by popgen/generator/folder.py, conditions are made by conditioner.py, latents sampled by sampling.py.
+Its methods take and return standardised latents: each coordinate has mean 0 and variance 1 over the training checkpoints
+of an architecture. The folder is written and read by folder.py, conditions are computed by conditioner.py, and latents
+are sampled by sampling.py.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ class Generator(nn.Module):
         torch.Size([4, 3818])
     """
 
-    latent_mean: Tensor  # (architectures, k, d), over the codes of each trained architecture
-    latent_std: Tensor
-    codes: Tensor  # (n, k, d), latents of the training checkpoints
-    residual_codes: Tensor  # (n, r), low-rank residuals of their reconstructions
+    latent_mean: Tensor  # (architectures, k, d), mean of the VAE's latents of each trained architecture
+    latent_std: Tensor  # (architectures, k, d), their standard deviation
+    codes: Tensor  # (n, k, d), standardised latents of the training checkpoints
+    residual_codes: Tensor  # (n, r), residual codes of the training checkpoints
     data_vectors: Tensor  # (data sets, out), mean embeddings of the training data sets
 
     def __init__(
@@ -59,14 +59,14 @@ class Generator(nn.Module):
         scalings: Mapping[str, Scaling],
         feature_dim: int,
         text_dim: int,
-        ranks: Mapping[str, int] | None = None,  # of residuals, where fewer than `restore.rank`
+        ranks: Mapping[str, int] | None = None,  # ranks of residuals, where they are below `restore.rank`
     ) -> None:
         super().__init__()
         self.config, self.specs, self.scalings = config, dict(specs), dict(scalings)
         self.feature_dim, self.text_dim = feature_dim, text_dim
         self.records: list[Code] = []
         self.provenance = Provenance()
-        self.sha256 = ""  # of model.safetensors; empty until it is saved or loaded
+        self.sha256 = ""  # hash of model.safetensors; empty until the generator is loaded
         self.vae = WeightVAE(config.vae, list(specs.values()))
         self.data_encoder = DataSetEncoder(config.encoders, feature_dim, text_dim)
         self.prior = Prior(config.prior, config.vae, config.encoders.out, text_dim + ARCH_NUMBERS)
@@ -85,16 +85,16 @@ class Generator(nn.Module):
 
     @property
     def latent_shape(self) -> tuple[int, int]:
-        """k and d."""
+        """Number of latent tokens k, and their width d."""
         return self.config.vae.latent_tokens, self.config.vae.latent_width
 
     @property
     def archs(self) -> dict[str, ArchConfig]:
-        """The architectures it was trained on."""
+        """Configurations of the architectures that it was trained on."""
         return {name: spec.config for name, spec in self.specs.items()}
 
     def spec(self, arch: str) -> ArchSpec:
-        """The ArchSpec of a trained architecture.
+        """Return the ArchSpec of a trained architecture.
 
         Raises:
             NotFound: the generator was not trained on an architecture of that name.
@@ -109,32 +109,32 @@ class Generator(nn.Module):
         return self.specs[arch]
 
     def load_encoders(self) -> tuple[ExampleEncoder, ArchTextEncoder]:
-        """The encoders of conditions, loaded now, so that what is missing is said before anything long starts.
+        """Load the encoders of examples and of texts, so that a missing one is an error before long work starts.
 
         Raises:
-            PopgenError: they are not here and cannot be fetched.
+            PopgenError: one of them is not on this machine and cannot be downloaded.
         """
         return self._conditioner.load()
 
     def check_data(self, data: DataSet) -> None:
-        """Refuse a data set that cannot be a condition.
+        """Check that a data set can be a condition.
 
         Raises:
-            BadInput: a class without training images, where the condition needs images of each.
+            BadInput: a class has no training images, and the condition needs images of each class.
         """
         self._conditioner.check_data(data)
 
     def condition(self, arch: str, data: DataSet | Description, n: int = 1, seed: int = 0) -> Condition:
-        """The conditions of architecture and data set, `n` times; that of the data set is of other images each time."""
+        """Compute `n` conditions on an architecture and a data set; each uses other images of the data set."""
         classes = self.provenance.classes
         return self._conditioner.condition(self.data_encoder, self.spec(arch), data, classes, n, seed)
 
     def mean_embedding(self, arch: str, data: DataSet | Description, draws: int = 8) -> Tensor:
-        """The data set's embedding (out,), averaged over draws of its images."""
+        """Return the data set's embedding (out,), averaged over draws of its images."""
         return self.condition(arch, data, draws).data.mean(0)
 
     def closest(self, arch: str, data: DataSet | Description) -> list[str]:
-        """The training data sets, closest in embedding first."""
+        """Return the names of the training data sets, those with the closest embeddings first."""
         distance = (self.data_vectors - self.mean_embedding(arch, data)).norm(dim=1)
         return [self.provenance.data[i] for i in distance.argsort().tolist()]
 
@@ -149,15 +149,15 @@ class Generator(nn.Module):
         control: Control | None = None,
         condition: Condition | None = None,
     ) -> Latents:
-        """`n` latents (n, k, d) for an architecture and a data set; each sees its own draw of the data set's images.
+        """Sample `n` latents (n, k, d) for an architecture and a data set; each uses other images of the data set.
 
         Args:
-            sampling: prior, sampler, steps, guidance and strength; what it leaves open is as the generator's settings say.
-            control: `shuffled` conditions on training data sets drawn at random instead, `empty` on none.
-            condition: the data set's, where it is known already (`condition`, `n` times): the images are not read again.
+            sampling: prior, sampler, steps, guidance and strength; fields that are None are taken from the settings.
+            control: `shuffled`: the conditions are those of randomly drawn training data sets; `empty`: there is none.
+            condition: `n` conditions, if they have been computed before; images are then not read again.
 
         Raises:
-            BadInput: a sampler that the prior was not trained for, or a prior in closed form without a condition.
+            BadInput: the prior was not trained for the sampler, or a prior in closed form is given no condition.
         """
         how = sampling or Sampling()
         self.prior_name(how.prior)
@@ -166,40 +166,40 @@ class Generator(nn.Module):
         return sample(self, arch, condition, seed, how, strength, control)
 
     def strength_for(self, arch: str, data: DataSet | Description, sampling: Sampling | None = None) -> Strength:
-        """How far a condition is trusted: as `sampling` or the generator's settings say; `auto` chooses it without labels."""
+        """Return the strength of the condition that `sampling` or the settings give; `auto` chooses it without labels."""
         return strength_for(self, arch, data, sampling or Sampling())
 
     def prior_name(self, prior: str | None) -> str:
-        """The prior that samples: network, ridge or kde; None is the one that was chosen in training.
+        """Return the name of the prior that samples: network, ridge or kde; None means the one chosen in training.
 
         Raises:
-            NotFound: no such prior.
+            NotFound: there is no such prior.
             BadInput: the generator was trained without a network.
         """
         return prior_name(self, prior)
 
     def decoder(self, arch: str) -> Decoder:
-        """The part that decodes one architecture."""
+        """Return the decoder of one architecture."""
         row = self._row(arch)
         return Decoder(self.spec(arch), self.scalings[arch], self.vae, self.latent_mean[row], self.latent_std[row])
 
     def decode(self, arch: str, latents: Latents) -> Flat:
-        """Weights (n, p) of standardised latents (n, k, d)."""
+        """Return the weights (n, p) of standardised latents (n, k, d)."""
         decoder = self.decoder(arch)
         return torch.stack([decoder.weights(latent) for latent in latents])
 
     @torch.no_grad()
     def encode(self, arch: str, weights: Flat) -> Latents:
-        """Standardised latents (n, k, d) of weights (n, p)."""
+        """Return the standardised latents (n, k, d) of weights (n, p)."""
         mean, _ = self.vae.encode(self.spec(arch), self.scalings[arch].normalise(weights))
         return self.standardise(arch, mean)
 
     def standardise(self, arch: str, z: Latents) -> Latents:
-        """The VAE's latents (n, k, d) as all else sees them: mean 0 and variance 1 over the architecture's checkpoints."""
+        """Standardise the VAE's latents (n, k, d): mean 0 and variance 1 over the architecture's checkpoints."""
         return (z - self.latent_mean[self._row(arch)]) / self.latent_std[self._row(arch)]
 
     def unstandardise(self, arch: str, z: Latents) -> Latents:
-        """The inverse of `standardise`."""
+        """Return the VAE's latents (n, k, d); the inverse of `standardise`."""
         return z * self.latent_std[self._row(arch)] + self.latent_mean[self._row(arch)]
 
     def _row(self, arch: str) -> int:
@@ -207,43 +207,43 @@ class Generator(nn.Module):
 
     @torch.no_grad()
     def residual(self, arch: str, weights: Flat, latents: Latents) -> Tensor:
-        """Residual codes (n, r) of networks `weights` (n, p) whose latents are (n, k, d)."""
-        left = self._normalised(arch, latents)
-        code: Tensor = self.residual_of(arch).code(self.scalings[arch].normalise(weights) - left)
+        """Return the residual codes (n, r) of networks `weights` (n, p) whose latents are (n, k, d)."""
+        decoded = self._normalised(arch, latents)
+        code: Tensor = self.residual_of(arch).code(self.scalings[arch].normalise(weights) - decoded)
         return code
 
     @torch.no_grad()
     def restore(self, arch: str, latents: Latents, residual: Tensor) -> Flat:
-        """Weights (n, p) of whole codes: latents (n, k, d) and residual codes (n, r)."""
+        """Return the weights (n, p) of latents (n, k, d) and residual codes (n, r)."""
         return self.scalings[arch].denormalise(self._normalised(arch, latents) + self.residual_of(arch)(residual))
 
     def _normalised(self, arch: str, latents: Latents) -> Flat:
-        parts = [self.vae.decode(self.spec(arch), self.unstandardise(arch, z[None])) for z in latents]
-        return torch.cat(parts) if parts else torch.zeros(0, self.spec(arch).size)
+        decoded = [self.vae.decode(self.spec(arch), self.unstandardise(arch, z[None])) for z in latents]
+        return torch.cat(decoded) if decoded else torch.zeros(0, self.spec(arch).size)
 
     def residual_of(self, arch: str) -> Residual:
-        """The low-rank residual of an architecture's stored checkpoints."""
+        """Return the module with the low-rank residual of an architecture."""
         found = self.residuals[self.spec(arch).fingerprint]
         assert isinstance(found, Residual)
         return found
 
     def state(self, arch: str, latent: Tensor) -> StateDict:
-        """The state dict of one latent (k, d)."""
+        """Return the weights of one latent (k, d) as a state dict."""
         return {k: v.clone() for k, v in self.spec(arch).to_state(self.decode(arch, latent[None])[0]).items()}
 
     def stored(self, arch: str, data: str) -> list[tuple[Code, Tensor]]:
-        """Records and latents (k, d) of the training checkpoints of an architecture and a data set, best first."""
+        """Return records and latents (k, d) of the training checkpoints of an architecture and a data set, best first."""
         found = [(r, self.codes[r.row]) for r in self.records if r.arch == arch and r.data == data]
         return sorted(found, key=lambda pair: -pair[0].val_score)
 
     def to_cpu(self) -> None:
-        """All of it on the CPU, where a generator is used."""
+        """Move all tensors to the CPU, where a generator is used."""
         self.cpu()
         self.vae.forget_layouts()
         self.scalings = {name: scaling.to("cpu") for name, scaling in self.scalings.items()}
 
     def save_pretrained(self, folder: str | Path) -> Path:
-        """Write the folder (popgen/generator/folder.py); returns its path."""
+        """Write the generator's folder, and return its path."""
         save_generator(self, Path(folder))
         return Path(folder)
 
@@ -252,7 +252,7 @@ class Generator(nn.Module):
         """Load a generator by the name of a built-in one or by its folder.
 
         Raises:
-            NotFound: neither a built-in generator nor a folder.
+            NotFound: `name` is neither a built-in generator nor a generator's folder.
             BrokenFile: a file is missing, truncated, or does not fit the others.
         """
         return load_generator(cls, name)

@@ -1,4 +1,4 @@
-"""What a generator holds besides its tensors: records of its codes, conditions, where it came from."""
+"""Data of a generator that are no tensors of its model: records of its codes, conditions, provenance."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from popgen.zoo import Checkpoint
 
 @dataclass(frozen=True)
 class Code:
-    """A training checkpoint's place in the generator: its latent is row `row` of the stored codes."""
+    """The record of a stored code: the latent of a training checkpoint is row `row` of the generator's codes."""
 
     id: str
     arch: str
     data: str
-    seed: int  # -1 where it is unknown
-    val_score: float  # as the zoo recorded it, in the unit of the task; NaN where it did not
-    test_score: float
+    seed: int  # -1 if it is unknown
+    val_score: float  # score that the zoo recorded, in the unit of the task; NaN if it recorded none
+    test_score: float  # in the same way
     row: int
     unit: str = "accuracy"
 
     @classmethod
     def of(cls, record: Checkpoint, row: int) -> Code:
-        """The code of a zoo's checkpoint."""
+        """Make the record of a zoo's checkpoint."""
         scores = [record.score(split) for split in ("val", "test")]
         val, test = (float("nan") if score is None else score for score in scores)
         seed = -1 if record.seed is None else record.seed
@@ -34,16 +34,16 @@ class Code:
         return cls(record.id, record.arch, record.data, seed, val, test, row, unit)
 
     def to_json(self) -> dict[str, Any]:
-        """The keys of codes.json."""
+        """Return the record with the keys of codes.json."""
         scores = keyed_scores(self.unit, val=self.val_score, test=self.test_score)
         return {"id": self.id, "arch": self.arch, "data": self.data, "seed": self.seed, **scores, "row": self.row}
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Code:
-        """The inverse of `to_json`.
+        """Return the record from its JSON form.
 
         Raises:
-            KeyError, TypeError: a key is missing, or is not known.
+            KeyError, TypeError: a key is missing or unknown.
         """
         rest = dict(content)
         unit = rest.pop("unit", "accuracy")
@@ -53,7 +53,7 @@ class Code:
 
 @dataclass(frozen=True)
 class Condition:
-    """What latents are sampled for: embeddings of data sets (n, out) and vectors of architectures (n, features)."""
+    """Conditions of `n` samples: embeddings of data sets (n, out) and vectors of architectures (n, features)."""
 
     data: Tensor
     arch: Tensor
@@ -61,13 +61,13 @@ class Condition:
 
 @dataclass
 class Provenance:
-    """Where a generator came from; part of config.json."""
+    """The origin of a generator, with figures of its training; part of config.json."""
 
     zoo: str = ""
     zoo_sha256: str = ""
-    classes: list[str] = field(default_factory=list)  # the class names that all its data sets share
-    data: list[str] = field(default_factory=list)
-    metrics: dict[str, Any] = field(default_factory=dict)
-    popgen: str = ""
-    prior: str = "network"  # which of PRIORS samples where none is named
-    foreign: list[str] = field(default_factory=list)  # those of them that checkpoints trained elsewhere are of
+    classes: list[str] = field(default_factory=list)  # class names, if all training data sets have the same
+    data: list[str] = field(default_factory=list)  # training data sets with checkpoints
+    metrics: dict[str, Any] = field(default_factory=dict)  # figures of the training
+    popgen: str = ""  # version that trained it
+    prior: str = "network"  # default prior of a sampling, one of PRIORS
+    foreign: list[str] = field(default_factory=list)  # data sets of checkpoints that popgen did not train

@@ -1,4 +1,4 @@
-"""Samples latents of a generator: the prior, how far the condition is trusted, and the controls of the condition."""
+"""Sampling of latents: the choice of the prior, the strength of the condition, and controls of the condition."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def sample(
     strength: float,
     control: Control | None,
 ) -> Latents:
-    """Standardised latents (n, k, d), one for each row of the condition.
+    """Sample standardised latents (n, k, d), one for each row of the condition.
 
     Raises:
-        NotFound: no such prior.
-        BadInput: a sampler that the prior was not trained for, or a prior in closed form without a condition.
+        NotFound: there is no such prior.
+        BadInput: the prior was not trained for the sampler, or a prior in closed form is given no condition.
     """
     prior, n = prior_name(generator, sampling.prior), len(condition.data)
     rng = torch.Generator().manual_seed(seed)
@@ -58,9 +58,9 @@ def sample(
 def strength_for(
     generator: Generator, arch: str, data: DataSet | Description, sampling: Sampling, control: Control | None = None
 ) -> Strength:
-    """How far a condition is trusted: as `sampling` or the generator's settings say; see popgen/generator/strength.py.
+    """Return the strength of the condition that `sampling` or the settings give; see popgen/generator/strength.py.
 
-    `auto` chooses it for the networks that the prior of `sampling` makes. Descriptions and controls are then followed all the way.
+    `auto` chooses the strength for networks from the prior of `sampling`. For descriptions and controls it means 1.
     """
     wanted = sampling.over(generator.config.prior.sampling).strength
     if control is not None and sampling.strength is None:
@@ -77,10 +77,10 @@ def strength_for(
 
 
 def prior_name(generator: Generator, prior: str | None) -> str:
-    """One of PRIORS; None is the one that was chosen in training.
+    """Return the prior's name, one of PRIORS; None means the one chosen in training.
 
     Raises:
-        NotFound: no such prior.
+        NotFound: there is no such prior.
         BadInput: the generator was trained without a network.
     """
     prior = prior or generator.provenance.prior
@@ -95,7 +95,7 @@ def prior_name(generator: Generator, prior: str | None) -> str:
 
 
 def code_table(generator: Generator, arch: str) -> CodeTable:
-    """The codes of the training checkpoints of an architecture, as the priors in closed form read them."""
+    """Return the codes of an architecture's training checkpoints in the form that priors in closed form use."""
     index = {name: i for i, name in enumerate(generator.provenance.data)}
     records = [code for code in generator.records if code.arch == arch and code.data in index]
     return CodeTable(

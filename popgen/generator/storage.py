@@ -1,8 +1,9 @@
-"""A generator's tensors as model.safetensors holds them, and back.
+"""Conversion between a generator's tensors and those in model.safetensors.
 
-Trained tensors are kept in half precision: decoded weights move by about 1e-3 of their scale. With `storage: int8` the bases, which are
-nearly all of a generator of large networks, are kept as one byte a number with a scale a channel (popgen/weights/quantise.py): what a basis
-adds to weights then moves by .7 % (measured on generators of ResNet20 and ResNet56).
+Trained tensors are stored in half precision, which changes decoded weights by about 1e-3 of their scale. With `storage:
+int8` the bases, which are most of a generator of large networks, are stored with one byte for each number and a scale
+for each channel (popgen/weights/quantise.py). This changes the contribution of a basis to the weights by 0.7 %, measured
+on generators of ResNet20 and ResNet56.
 """
 
 from __future__ import annotations
@@ -16,50 +17,44 @@ from popgen.archs import ArchSpec
 from popgen.weights import Scaling
 from popgen.weights.quantise import Quantised, channel_counts, quantise
 
-_BASES = (
-    "vae.linear.{}.basis",
-    "residuals.{}.basis",
-    "residuals.{}.read",
-)  # rows (r, p), by an architecture's fingerprint
-
-
-_IN_FILES = {
-    "residuals.": "remainders.",
-    "residual_codes": "remainder_codes",
-}  # beginnings of names, and those in files
+# Names of the bases (r, p) of an architecture, with its fingerprint in braces.
+_BASES = ("vae.linear.{}.basis", "residuals.{}.basis", "residuals.{}.read")
+# Prefixes of names in the state dict, and the prefixes that stand for them in files.
+_IN_FILES = {"residuals.": "remainders.", "residual_codes": "remainder_codes"}
 
 
 def pack(
     state: Mapping[str, Tensor], specs: Mapping[str, ArchSpec], scalings: Mapping[str, Scaling], storage: str
 ) -> dict[str, Tensor]:
-    """The tensors to write, of a generator's state dict, its architectures and their scalings."""
+    """Return the tensors to write, from a generator's state dict, its architectures and their scalings."""
     tensors = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
     for spec in {spec.fingerprint: spec for spec in specs.values()}.values():
         basis, read = (f"residuals.{spec.fingerprint}.{leaf}" for leaf in ("basis", "read"))
         if torch.equal(state[basis], state[read]):
-            del tensors[read]  # principal components that were not trained are read as they are written
+            del tensors[read]  # Both are equal if they were not trained; `unpack` copies the basis.
         for base in (pattern.format(spec.fingerprint) for pattern in _BASES) if storage == "int8" else ():
             if base in tensors and len(tensors[base]):
                 del tensors[base]
                 small = quantise(spec, state[base], networks=False)
                 tensors |= {f"{base}.int8": small.values, f"{base}.scales": small.scales}
     for name, scaling in scalings.items():
-        first = [part[0] for part in scaling.scale.split([t.size for t in specs[name].tensors])]
+        # The scale is equal within a tensor, so one number of each is stored.
+        first = [values[0] for values in scaling.scale.split([t.size for t in specs[name].tensors])]
         tensors |= {f"scaling.{name}.reference": scaling.reference, f"scaling.{name}.scale": torch.stack(first)}
     return {_renamed(name, _IN_FILES): tensor.contiguous() for name, tensor in tensors.items()}
 
 
 def unpack_scalings(tensors: dict[str, Tensor], specs: Mapping[str, ArchSpec]) -> dict[str, Scaling]:
-    """Each architecture's scaling; its tensors are taken out of `tensors`.
+    """Return the scaling of each architecture, and remove its tensors from `tensors`.
 
     Raises:
-        ValueError: they are not of the architecture's size.
-        KeyError: they are not there.
+        ValueError: a scaling does not have the architecture's size.
+        KeyError: a scaling is missing.
     """
     scalings = {}
     for arch, spec in specs.items():
-        reference, scale = (tensors.pop(f"scaling.{arch}.{part}") for part in ("reference", "scale"))
-        tensors.pop(f"scaling.{arch}.is_log", None)  # older files say it; the architecture does
+        reference, scale = (tensors.pop(f"scaling.{arch}.{name}") for name in ("reference", "scale"))
+        tensors.pop(f"scaling.{arch}.is_log", None)  # Older files have it; it follows from the architecture.
         if len(scale) == len(spec.tensors) != spec.size:
             scale = scale.repeat_interleave(torch.tensor([t.size for t in spec.tensors]))
         if not reference.shape == scale.shape == (spec.size,):
@@ -69,13 +64,13 @@ def unpack_scalings(tensors: dict[str, Tensor], specs: Mapping[str, ArchSpec]) -
 
 
 def unpack(tensors: Mapping[str, Tensor], specs: Mapping[str, ArchSpec]) -> dict[str, Tensor]:
-    """The state dict, in float32.
+    """Return the state dict, in float32.
 
     Raises:
-        KeyError, ValueError, RuntimeError: what stands there does not fit together.
+        KeyError, ValueError, RuntimeError: the tensors do not fit together.
     """
-    here = {in_file: name for name, in_file in _IN_FILES.items()}
-    state = {_renamed(name, here): t.float() if t.is_floating_point() else t for name, t in tensors.items()}
+    in_memory = {in_file: name for name, in_file in _IN_FILES.items()}
+    state = {_renamed(name, in_memory): t.float() if t.is_floating_point() else t for name, t in tensors.items()}
     for spec in {spec.fingerprint: spec for spec in specs.values()}.values():
         for base in (pattern.format(spec.fingerprint) for pattern in _BASES):
             if f"{base}.int8" in state:
@@ -86,9 +81,9 @@ def unpack(tensors: Mapping[str, Tensor], specs: Mapping[str, ArchSpec]) -> dict
     return state
 
 
-def _renamed(name: str, beginnings: Mapping[str, str]) -> str:
-    """A tensor's name with another beginning, where it has one of these."""
-    for old, new in beginnings.items():
+def _renamed(name: str, prefixes: Mapping[str, str]) -> str:
+    """Return a tensor's name with its prefix replaced, if it has one of these prefixes."""
+    for old, new in prefixes.items():
         if name.startswith(old):
             return new + name.removeprefix(old)
     return name

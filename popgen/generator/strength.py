@@ -1,12 +1,14 @@
-"""How far a condition is trusted where nobody knows its labels: what the generated networks say of unlabelled images decides.
+"""The strength of a condition, chosen without labels by the predictions of generated networks on unlabelled images.
 
-A data set that is not of the family that a generator was trained on may look like one of its tasks and be another: photographs after
-JPEG look clean, and what is right for clean images is not right for them. Embeddings have mean 0 over the data sets of
-training, so one that is multiplied by a strength below 1 asks for a network between that of its own and that of
-the average data set. Networks that fit a shift are sure of single images, and of different classes for different images:
-their mutual information between image and answer is high (Bridle et al., Unsupervised classifiers, mutual information and
-phantom targets, 1991; entropy as a criterion without labels: Morerio et al., arXiv 1711.10288). The strength is the one at which
-it is highest.
+A data set from outside the family that a generator was trained on may have a misleading embedding: photographs after
+JPEG compression look clean, but the networks for clean images are not right for them. Embeddings have mean 0 over the
+training data sets, so an embedding that is multiplied by a strength below 1 asks for a network between that of the data
+set and that of the average data set.
+
+Networks that fit a data set are certain about single images, and predict different classes for different images: the
+mutual information between image and prediction is high (Bridle et al., Unsupervised classifiers, mutual information and
+phantom targets, 1991; entropy as a criterion without labels: Morerio et al., arXiv 1711.10288). The strength with the
+highest mutual information is chosen.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from popgen.networks.passes import Passes
 from popgen.types import Images
 
 CHOICES = (0.0, 0.25, 0.5, 0.75, 1.0)
-_IMAGES = 1000
+_IMAGES = 1000  # images that are evaluated, at most
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class Strength:
     information: dict[float, float]
 
     def text(self) -> str:
-        """In words.
+        """Return a line for the user.
 
         >>> Strength(0.0, {0.0: 2.08, 1.0: 2.05}).text()
         'condition at strength 0, by its networks on unlabelled images (mutual information 0: 2.080, 1: 2.050)'
@@ -45,12 +47,12 @@ class Strength:
 
 
 def choose_strength(spec: ArchSpec, images: Images, network: Callable[[float], Tensor], seed: int = 0) -> Strength:
-    """The strength among CHOICES whose network has the highest mutual information; the first of equal ones.
+    """Return the strength among CHOICES whose network has the highest mutual information; the first of equal ones.
 
     Args:
-        images: (n, c, h, w) in [0, 1], of which 1,000 are looked at. Best the validation split's, without its labels: networks are sure of
-            images that they, or what they were made from, were trained on.
-        network: weights (p,) for a strength.
+        images: images (n, c, h, w) in [0, 1], of which at most 1,000 are used. They should be of the validation split:
+            networks are certain about images that they, or the checkpoints behind them, were trained on.
+        network: returns the weights (p,) for a strength.
     """
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(seed))[:_IMAGES]
     passes = Passes(spec, spec.config.inputs.prepare(images[order]))
@@ -59,13 +61,15 @@ def choose_strength(spec: ArchSpec, images: Images, network: Callable[[float], T
 
 
 def mutual_information(logits: Tensor) -> float:
-    """Between image and answer, of logits (n, classes): entropy of the mean answer less mean entropy of the answers, in nats.
+    """Return the mutual information between image and prediction, in nats, from logits (n, classes).
+
+    It is the entropy of the mean prediction less the mean entropy of the predictions.
 
     >>> round(mutual_information(torch.tensor([[99.0, 0.0], [0.0, 99.0]])), 4), mutual_information(torch.zeros(3, 2))
     (0.6931, 0.0)
     """
-    answers = logits.softmax(1)
-    return float(_entropy(answers.mean(0)) - _entropy(answers).mean())
+    predictions = logits.softmax(1)
+    return float(_entropy(predictions.mean(0)) - _entropy(predictions).mean())
 
 
 def _entropy(p: Tensor) -> Tensor:

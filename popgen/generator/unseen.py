@@ -1,8 +1,8 @@
-"""Architectures that a generator was not trained on: it generates the nearest trained one, which is then transplanted.
+"""Architectures that a generator was not trained on: the nearest trained one is generated, and then transplanted.
 
-The latents are sampled for the data set and for the trained architecture. The rule that chooses it is the one that did
-best in examples/bench/unseen_archs.py: no layer is dropped where that can be avoided, nothing is narrowed where that can be
-avoided, and then as little as possible is widened, because widening keeps what the network does and narrowing does not.
+Latents are sampled for the data set and the trained architecture. The rule that chooses this architecture did best in
+examples/bench/unseen_archs.py: it drops no layer if that can be avoided, then narrows no layer if that can be avoided,
+and then widens as little as possible, because widening preserves the network's function and narrowing does not.
 """
 
 from __future__ import annotations
@@ -22,36 +22,36 @@ from popgen.weights import Scaling
 from popgen.weights.transplant import Transplant, plan_transplant
 
 Rule = Literal["widen", "slice"]
-SPREAD = 0.5  # of the shares of duplicated units, see plan_transplant
+SPREAD = 0.5  # spread of the shares of duplicated units, see plan_transplant
 
 
 @dataclass(frozen=True)
 class Target:
-    """An architecture to generate: trained, or made from the trained architecture `source` by a transplant."""
+    """An architecture to generate: a trained one, or one that a transplant makes from the trained architecture `source`."""
 
     spec: ArchSpec
     source: str
-    transplant: Transplant | None = None  # None: trained
+    transplant: Transplant | None = None  # None: the architecture was trained
 
     @property
     def is_trained(self) -> bool:
         return self.transplant is None
 
     def decoder(self, generator: Generator) -> Decoder | TransplantDecoder:
-        """The part of the generator that gives its weights."""
+        """Return the decoder of this architecture."""
         decoder = generator.decoder(self.source)
         return decoder if self.transplant is None else TransplantDecoder(decoder, self.transplant)
 
 
 def find_target(generator: Generator, arch: str, rule: Rule = "widen") -> Target:
-    """What the generator does for an architecture.
+    """Find the trained architecture from which an architecture is generated.
 
     Args:
-        rule: which trained architecture: one to widen where possible, or one to slice.
+        rule: whether a trained architecture that is widened is preferred, or one that is sliced.
 
     Raises:
-        NotFound: no architecture of that name.
-        BadInput: the generator knows no architecture of its family: same builder, input and classes.
+        NotFound: there is no architecture of that name.
+        BadInput: the generator knows no architecture with the same builder, inputs and classes.
 
     >>> target = find_target(Generator.from_pretrained("digits"), "cnn-s/channels:12-24")
     >>> target.source, target.transplant.changes.text()
@@ -84,10 +84,10 @@ def find_target(generator: Generator, arch: str, rule: Rule = "widen") -> Target
 
 
 def positions_decoder(generator: Generator, target: Target) -> Decoder:
-    """The hypernetwork path alone, for experiments: the VAE asked at the target's own token positions.
+    """Return a decoder that evaluates the VAE at the target's own token positions, for experiments.
 
-    No linear path exists there, and the VAE never saw such positions. Reference and scale are those of the trained
-    architecture, transplanted tensor by tensor.
+    There is no linear path for the target, and the VAE was not trained at these positions. Reference and scale are those
+    of the trained architecture, transplanted tensor by tensor.
     """
     decoder, plan = generator.decoder(target.source), target.transplant
     if plan is None:
@@ -100,7 +100,7 @@ def positions_decoder(generator: Generator, target: Target) -> Decoder:
 
 
 def _plan(source: ArchSpec, target: ArchSpec) -> Transplant | None:
-    """None where the two are not of one family."""
+    """Return the transplant, or None if the architectures differ in builder, inputs, classes or task."""
     a, b = source.config, target.config
     if (a.builder, a.inputs, a.classes, a.task) != (b.builder, b.inputs, b.classes, b.task):
         return None
@@ -111,7 +111,7 @@ def _plan(source: ArchSpec, target: ArchSpec) -> Transplant | None:
 
 
 def _cost(plan: Transplant, rule: Rule) -> tuple[float, ...]:
-    """Lower is nearer: depth first, then the direction that the rule avoids, then the other one (octaves of width)."""
+    """Return the sort key of a transplant, lower is nearer: layers dropped and inserted, then octaves of width changed."""
     octaves = [math.log2(now / was) for was, now in plan.widths]
     narrowed, widened = sum(max(-x, 0) for x in octaves), sum(max(x, 0) for x in octaves)
     dropped, inserted = len(plan.changes.dropped), len(plan.changes.inserted)

@@ -1,1 +1,1 @@
-"""The generator's torch modules: VAE, latent priors, encoders of conditions, residual components."""
+"""The generator's torch modules: VAE, latent priors, encoders of conditions, low-rank residuals."""

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 
 def zero_linear(width: int, out: int) -> nn.Linear:
-    """A linear layer that starts at zero, so that the block behind it starts as if it were not there."""
+    """Return a linear layer that is initialised with zeros, so that its output contributes nothing at first."""
     layer = nn.Linear(width, out)
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
@@ -18,14 +18,14 @@ def zero_linear(width: int, out: int) -> nn.Linear:
 
 
 class Mlp(nn.Sequential):
-    """Two linear layers with GELU between."""
+    """Two linear layers with a GELU between them."""
 
     def __init__(self, width: int, hidden: int, out: int | None = None) -> None:
         super().__init__(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, out or width))
 
 
 class CrossBlock(nn.Module):
-    """Pre-norm attention from queries (n, q, width) to a context (n, m, width), then an MLP."""
+    """Pre-norm cross-attention from queries (n, q, width) to a context (n, m, width), followed by an MLP."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -44,14 +44,14 @@ class CrossBlock(nn.Module):
 
 
 class SelfBlock(CrossBlock):
-    """The same with the queries as context."""
+    """Pre-norm self-attention, followed by an MLP: a CrossBlock whose context is its queries."""
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         return super().forward(x, x)
 
 
 class AdaBlock(nn.Module):
-    """A transformer block steered by a condition (n, width): adaLN-Zero of DiT (Peebles & Xie, arXiv 2212.09748)."""
+    """A transformer block that a condition (n, width) modulates: adaLN-Zero of DiT (Peebles & Xie, arXiv 2212.09748)."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class AdaBlock(nn.Module):
 
 
 def time_features(t: Tensor, width: int) -> Tensor:
-    """Sine and cosine features (n, width) of times in [0, 1]."""
+    """Return sine and cosine features (n, width) of times (n,) in [0, 1]."""
     rates = torch.exp(torch.linspace(0, math.log(1000), width // 2, device=t.device))
     angles = t[:, None] * rates
     return torch.cat([angles.sin(), angles.cos()], dim=1)

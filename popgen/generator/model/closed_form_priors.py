@@ -1,8 +1,9 @@
-"""Two priors that need no training, as rivals of the trained one: latents from the zoo's codes and their data sets' embeddings.
+"""Priors in closed form, as rivals of the trained one: they use the zoo's codes and the embeddings of their data sets.
 
-ridge: ridge regression from the embedding to the latent, with the residuals' spread around it. kde: the kernel density sampler of
-hyper-representations (Schürholt et al., arXiv 2209.14733, S_KDE30: every coordinate independently, from the codes of the
-best 30 % of the checkpoints), its codes weighted by how close their data sets are.
+`ridge` is a ridge regression from embedding to latent, with normal noise of the residuals' standard deviation. `kde` is
+the kernel density sampler of hyper-representations (Schürholt et al., arXiv 2209.14733, S_KDE30: each coordinate is
+sampled independently from the codes of the best 30 % of the checkpoints); its codes are weighted by the closeness of
+their data sets.
 """
 
 from __future__ import annotations
@@ -16,28 +17,36 @@ from torch import Tensor
 
 from popgen.types import Latents
 
-_WIDTH = 1 / 3  # of the kernel over data sets, in distances to the nearest: 1 mixes them (.56 on known ones, this .96)
-_BEST = 0.3  # share of an architecture's checkpoints that a density is made of
+# Width of the kernel over data sets, in units of the distance to the nearest one. With 1 the codes of several data sets
+# are mixed, and networks for training data sets reached 0.56 instead of 0.96.
+_WIDTH = 1 / 3
+_BEST = 0.3  # share of the checkpoints of a data set whose codes are used
 
 
 @dataclass(frozen=True)
 class CodeTable:
-    """The codes of one architecture: latents (n, k, d), embeddings (n, out) of their data sets, validation accuracies (n,)."""
+    """The codes of one architecture: latents (n, k, d), embeddings (n, out) of their data sets, validation scores (n,)."""
 
     codes: Latents
     embeddings: Tensor
-    accuracies: Tensor
+    scores: Tensor
 
     def ridge(self, data: Tensor, noise: Latents) -> Latents:
-        """Latents for embeddings `data` (n, out); `noise` standard normal, (n, k, d). Penalty by leave-one-out."""
+        """Return latents (n, k, d) for embeddings `data` (n, out) and standard normal `noise` (n, k, d).
+
+        The penalty of the regression is chosen by leave-one-out cross-validation.
+        """
         x, y = self.embeddings.double().numpy(), self.codes.flatten(1).double().numpy()
         model = RidgeCV(alphas=[10.0**k for k in range(-3, 5)]).fit(x, y)
-        left = torch.from_numpy(y - model.predict(x)).float()
+        residuals = torch.from_numpy(y - model.predict(x)).float()
         mean = torch.from_numpy(model.predict(data.double().numpy())).float()
-        return (mean + left.std(0) * noise.flatten(1)).view_as(noise)
+        return (mean + residuals.std(0) * noise.flatten(1)).view_as(noise)
 
     def kde(self, data: Tensor, noise: Latents, generator: torch.Generator) -> Latents:
-        """Latents for embeddings `data` (n, out); bandwidths by Scott's rule, `generator` chooses codes."""
+        """Return latents (n, k, d) for embeddings `data` (n, out) and standard normal `noise` (n, k, d).
+
+        Bandwidths follow Scott's rule; `generator` draws the code of each coordinate.
+        """
         kept = self._best()
         codes, embeddings = self.codes.flatten(1)[kept], self.embeddings[kept]
         distance = torch.cdist(data, embeddings)
@@ -52,18 +61,18 @@ class CodeTable:
         return z.view_as(noise)
 
     def _best(self) -> Tensor:
-        """The best checkpoints of each data set, so that no data set is without one."""
+        """Return the rows of the best checkpoints of each data set, at least one of each."""
         names = [tuple(row) for row in self.embeddings.tolist()]
         kept: list[int] = []
         for name in dict.fromkeys(names):
             rows = [i for i, other in enumerate(names) if other == name]
-            rows.sort(key=lambda i: -float(self.accuracies[i]))
+            rows.sort(key=lambda i: -float(self.scores[i]))
             kept += rows[: math.ceil(_BEST * len(rows))]
         return torch.tensor(sorted(kept))
 
 
 def _nearest_distance(embeddings: Tensor) -> Tensor:
-    """Median distance from a data set to the nearest other one."""
+    """Return the median over data sets of the distance to the nearest other one."""
     distinct = embeddings.unique(dim=0)
     if len(distinct) < 2:
         return torch.tensor(1.0)

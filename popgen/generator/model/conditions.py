@@ -1,10 +1,13 @@
 """The two conditions of a generator as vectors: a data set's images, and an architecture's configuration.
 
-Data set: open_clip features of a few training images of each class, through an intra-class and then an inter-class Set
-Transformer (Lee et al., arXiv 1810.00825), as in D2NWG (arXiv 2402.18153). The result does not depend on the order of the
-images. It does depend on which class is which, because output i of a network belongs to class i; the number of classes is
-free. Instead of images a description may stand, in words, whose sentence embedding is mapped to the same place.
-Architecture: the sentence embedding of its configuration, and the numbers that text embeddings blur.
+The embedding of a data set is computed from open_clip features of a few training images of each class, by an intra-class
+and then an inter-class Set Transformer (Lee et al., arXiv 1810.00825), as in D2NWG (arXiv 2402.18153). It does not depend
+on the order of the images. It does depend on the order of the classes, because output i of a network belongs to class i.
+The number of classes is free. Instead of images, a description in words can be given; its sentence embedding is mapped
+to the same space.
+
+The vector of an architecture has the sentence embedding of its configuration, and numbers such as its size, which text
+embeddings represent poorly.
 """
 
 from __future__ import annotations
@@ -22,12 +25,12 @@ from popgen.configs.generator import EncoderConfig
 from popgen.encoders.arch import ArchTextEncoder
 from popgen.generator.model.blocks import CrossBlock, Mlp, SelfBlock
 
-ARCH_NUMBERS = 8
-_FOLLOW = 0.02  # share of a batch's statistics in those that are kept
+ARCH_NUMBERS = 8  # numbers in the vector of an architecture, see _numbers
+_MOMENTUM = 0.02  # weight of a batch's statistics in the running ones
 
 
 class SetTransformer(nn.Module):
-    """Set of vectors (n, m, width) to one vector (n, width): self-attention, then pooling by one learned query."""
+    """Maps a set of vectors (n, m, width) to one vector (n, width): self-attention, then pooling by a learned query."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -41,15 +44,16 @@ class SetTransformer(nn.Module):
 
 @dataclass(frozen=True)
 class Description:
-    """A data set in words: "digits, rotated by 45 degrees"; see popgen.data.describe for how training puts it."""
+    """A data set in words, such as "digits, rotated by 45 degrees"; popgen.data.describe writes those of training."""
 
     text: str
 
 
 class Standardise(nn.Module):
-    """Vectors (n, width) to mean 0 and variance 1: over the batch in training, over what training saw (followed) afterwards.
+    """Scales vectors (n, width) to mean 0 and variance 1, by the batch in training and by running statistics afterwards.
 
-    Batch norm without its own running statistics, which depend on how a step was shared out among workers.
+    It is batch norm whose running statistics are updated after a step (see RunningStatistics in the training), because
+    those of torch's batch norm would depend on how the step was divided among workers.
     """
 
     mean: Tensor
@@ -68,21 +72,21 @@ class Standardise(nn.Module):
         return F.batch_norm(x, None, None, training=True)
 
     def take_seen(self) -> list[Tensor]:
-        """Mean and variance (2, width) of each batch since the last call."""
+        """Return mean and variance (2, width) of each batch since the last call, and forget them."""
         seen, self._seen = self._seen, []
         return seen
 
-    def follow(self, seen: Tensor) -> None:
-        """Move the statistics towards those of batches (n, 2, width), one after the other."""
+    def update(self, seen: Tensor) -> None:
+        """Update the running statistics with those of batches (n, 2, width), in their order."""
         for mean, variance in seen:
-            self.mean = torch.lerp(self.mean, mean, _FOLLOW)
-            self.variance = torch.lerp(self.variance, variance, _FOLLOW)
+            self.mean = torch.lerp(self.mean, mean, _MOMENTUM)
+            self.variance = torch.lerp(self.variance, variance, _MOMENTUM)
 
 
 class DataSetEncoder(nn.Module):
-    """Image features (n, classes, images, feature_dim), or sentence embeddings (n, text_dim), to embeddings (n, out).
+    """Maps image features (n, classes, images, feature_dim), or sentence embeddings (n, text_dim), to embeddings (n, out).
 
-    Embeddings are standardised over the data sets of training, so that noise on them has a size.
+    Embeddings are standardised over the training data sets, so that the scale of noise on them is meaningful.
     """
 
     text_mean: Tensor
@@ -99,46 +103,50 @@ class DataSetEncoder(nn.Module):
         self.register_buffer("text_std", torch.ones(text_dim))
         self.standardise = Standardise(config.out)
 
-    def forward(self, features: Tensor, places: Tensor | None = None) -> Tensor:
-        """`places` (classes,): which of the training classes each class is; None: 0, 1, 2, ..."""
-        return self.standardise(self.raw(features, places))
+    def forward(self, features: Tensor, class_index: Tensor | None = None) -> Tensor:
+        """Return embeddings (n, out).
 
-    def raw(self, features: Tensor, places: Tensor | None = None) -> Tensor:
-        """The same before it is standardised."""
+        `class_index` (classes,) is the index of each class among the training classes; None: 0, 1, 2, ...
+        """
+        return self.standardise(self.raw(features, class_index))
+
+    def raw(self, features: Tensor, class_index: Tensor | None = None) -> Tensor:
+        """Return the embeddings before they are standardised."""
         n, classes = features.shape[:2]
         per_class = self.intra(self.read(features).flatten(0, 1)).unflatten(0, (n, classes))
-        if places is None:
-            places = torch.arange(classes, device=features.device)
-        return self.write(self.inter(per_class + _class_places(places, per_class.shape[-1])))
+        if class_index is None:
+            class_index = torch.arange(classes, device=features.device)
+        return self.write(self.inter(per_class + _class_features(class_index, per_class.shape[-1])))
 
     def set_texts(self, sentences: Tensor) -> None:
-        """Standardise sentence embeddings by those of the descriptions in training (n, text_dim).
+        """Set mean and standard deviation of sentence embeddings from those of the training descriptions (n, text_dim).
 
-        They are much alike, cosine .84 on average: without this, descriptions of held-out rotations had .57, with it .83.
+        These are similar to each other, with a mean cosine of 0.84. Without this, networks for descriptions of held-out
+        rotations reached 0.57, and with it 0.83.
         """
         spread = sentences.std(0) if len(sentences) > 1 else torch.ones_like(sentences[0])
         self.text_mean, self.text_std = sentences.mean(0), spread.clamp_min(1e-4)
 
     def from_text(self, sentences: Tensor) -> Tensor:
-        """Embeddings of descriptions, from their sentence embeddings (n, text_dim)."""
+        """Return the embeddings (n, out) of descriptions, from their sentence embeddings (n, text_dim)."""
         return self.standardise(self.read_text((sentences - self.text_mean) / self.text_std))
 
 
-def _class_places(places: Tensor, width: int) -> Tensor:
-    """Sinusoidal features (classes, width) of class indices (classes,), as for positions in a sentence."""
-    rates = torch.exp(-math.log(10_000) * torch.arange(0, width, 2, device=places.device) / width)
-    angles = places[:, None] * rates
+def _class_features(class_index: Tensor, width: int) -> Tensor:
+    """Return sinusoidal features (classes, width) of class indices (classes,), like those of positions in a sentence."""
+    rates = torch.exp(-math.log(10_000) * torch.arange(0, width, 2, device=class_index.device) / width)
+    angles = class_index[:, None] * rates
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :width]
 
 
 def arch_vectors(specs: list[ArchSpec], encoder: ArchTextEncoder) -> Tensor:
-    """Sentence embeddings and numbers of architectures, shape (n, encoder.dim + ARCH_NUMBERS)."""
+    """Return the vectors of architectures, (n, encoder.dim + ARCH_NUMBERS): sentence embeddings, then numbers."""
     text = encoder.encode([spec.config.text() for spec in specs])
     return torch.cat([text, torch.tensor([_numbers(spec) for spec in specs])], dim=1)
 
 
 def _numbers(spec: ArchSpec) -> list[float]:
-    """Size, depth and widths of a network, each of the order of 1."""
+    """Return size, depth and widths of a network, scaled to the order of 1."""
     matrices = [t for t in spec.tensors if t.kind in ("conv", "linear")]
     widths = [t.shape[0] for t in matrices] or [1]
     convolutions = sum(t.kind == "conv" for t in matrices)

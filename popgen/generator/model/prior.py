@@ -1,9 +1,11 @@
-"""The latent prior: a mean predicted from the conditions, and around it a small transformer over the latent's tokens, trained
-by flow matching or as a DDPM on what the mean leaves.
+"""The latent prior: a mean that is predicted from the conditions, and a denoiser that samples the deviation from it.
 
-The mean is what behaviour teaches quickly: with the same training, networks for rotations that no network saw had .78 accuracy
-from a flow alone and .95 from the mean. Flow matching: Lipman et al., arXiv 2210.02747, with straight paths. DDPM: Ho et al.,
-arXiv 2006.11239, sampled by DDIM. Schedulers are those of diffusers. Guidance: Ho & Salimans, arXiv 2207.12598.
+The denoiser is a small transformer over the latent's tokens, trained by flow matching (Lipman et al., arXiv 2210.02747,
+with straight paths) or as a DDPM (Ho et al., arXiv 2006.11239, sampled by DDIM). Schedulers are those of diffusers.
+Guidance: Ho & Salimans, arXiv 2207.12598.
+
+The loss on the networks' behaviour trains the mean quickly: with the same training, networks for held-out rotations
+reached 0.78 accuracy from a flow alone, and 0.95 from the mean.
 """
 
 from __future__ import annotations
@@ -25,13 +27,14 @@ from popgen.generator.model.blocks import AdaBlock, Mlp, time_features, zero_lin
 from popgen.types import Latents
 
 SAMPLERS = {"flow": ("euler", "heun"), "ddpm": ("ddim", "ddpm")}
-_SMALLEST_STD = 0.02  # of a feature of an architecture
-_BENT = 0.5  # share of examples in training for which the hidden layers are not left out
+_SMALLEST_STD = 0.02  # least standard deviation of a coordinate of architecture vectors
+_NONLINEAR = 0.5  # share of training examples for which the hidden layers are used
+_MOMENTUM = 0.01  # weight of a batch's spread in the running one
 _LEVELS = 1000  # noise levels of the schedules
 
 
 class Denoiser(nn.Module):
-    """Predicts the velocity (flow) or the noise (DDPM) of latents under the two conditions, each with a linear adapter."""
+    """Predicts the velocity (flow) or the noise (DDPM) of latents under the two conditions."""
 
     def __init__(self, config: PriorConfig, vae: VAEConfig, data_dim: int, arch_dim: int) -> None:
         super().__init__()
@@ -45,7 +48,7 @@ class Denoiser(nn.Module):
         self.write = nn.Sequential(nn.LayerNorm(width), zero_linear(width, vae.latent_width))
 
     def forward(self, z: Latents, t: Tensor, data: Tensor, arch: Tensor) -> Latents:
-        """`t` (n,) in [0, 1], 1 is pure noise."""
+        """Return the prediction (n, k, d) at times `t` (n,) in [0, 1], where 1 is pure noise."""
         condition = self.time(time_features(t, self.place.shape[1])) + self.data(data) + self.arch(arch)
         condition = condition + self.mix(condition)
         x = self.read(z) + self.place
@@ -55,11 +58,13 @@ class Denoiser(nn.Module):
 
 
 class Mean(nn.Module):
-    """Data set (n, data_dim) to latent (n, out): a linear map and two hidden layers, which the architecture scales and shifts (FiLM).
+    """Predicts the mean latent (n, out) from a data set (n, data_dim) and an architecture (n, arch_dim).
 
-    With both conditions side by side at the input, the same training gave held-out rotations .69 instead of .86. The linear map says
-    more about data sets between known ones than hidden layers do (held-out rotations, mlp-s: .93 instead of .91), which are needed
-    for mixtures; so in training they are left out now and then. Perez et al., arXiv 1709.07871.
+    It is the sum of a linear map and a map with two hidden layers. The architecture scales and shifts their activations
+    (FiLM: Perez et al., arXiv 1709.07871). When both conditions were concatenated at the input instead, the same training
+    reached 0.69 on held-out rotations instead of 0.86. The linear map is better for data sets between known ones than the
+    hidden layers (held-out rotations, mlp-s: 0.93 and 0.91), but mixtures need these. So in training the hidden layers
+    are left out at random.
     """
 
     def __init__(self, data_dim: int, arch_dim: int, width: int, out: int) -> None:
@@ -78,23 +83,23 @@ class Mean(nn.Module):
         for layer, steer in zip(self.layers, self.steer, strict=True):
             scale, shift = steer(arch).chunk(2, dim=1)
             x = F.gelu(layer(x) * (1 + scale) + shift)
-        bent: Tensor = self.write(x)
+        nonlinear: Tensor = self.write(x)
         if self.training:
-            bent = bent * (torch.rand(len(bent), 1) < _BENT)
-        return straight + bent
+            nonlinear = nonlinear * (torch.rand(len(nonlinear), 1) < _NONLINEAR)
+        return straight + nonlinear
 
 
 class Prior(nn.Module):
-    """z = mean(conditions) + temperature * spread * r, where r is sampled by the denoiser.
+    """Samples z = mean(conditions) + temperature * spread * r, where r is sampled by the denoiser.
 
-    A learned vector stands for a missing condition.
+    A learned vector represents a missing condition.
     """
 
-    spread: Tensor  # (k, d), standard deviation of what the mean leaves, followed in training
-    latent_mean: Tensor  # (k, d), over the codes of all architectures together
-    latent_std: Tensor
-    arch_mean: Tensor  # (arch_dim,), of the trained architectures' vectors
-    arch_std: Tensor
+    spread: Tensor  # (k, d), running standard deviation of latents around their predicted means
+    latent_mean: Tensor  # (k, d), mean of the latents of all architectures together
+    latent_std: Tensor  # (k, d), their standard deviation
+    arch_mean: Tensor  # (arch_dim,), mean of the trained architectures' vectors
+    arch_std: Tensor  # (arch_dim,), their standard deviation
 
     def __init__(self, config: PriorConfig, vae: VAEConfig, data_dim: int, arch_dim: int) -> None:
         super().__init__()
@@ -109,33 +114,34 @@ class Prior(nn.Module):
         self.register_buffer("latent_std", torch.ones(self.shape))
         self.register_buffer("arch_mean", torch.zeros(arch_dim))
         self.register_buffer("arch_std", torch.ones(arch_dim))
-        # scaled latents lie well within 4; without the clip DDIM's first step multiplies errors by 1 / sqrt(alpha_bar)
+        # Scaled latents lie well within 4. Without the clip, DDIM's first step multiplies errors by 1 / sqrt(alpha_bar).
         self._ddpm = DDPMScheduler(num_train_timesteps=_LEVELS, clip_sample=True, clip_sample_range=4.0)
 
     def set_latents(self, raw: Latents) -> None:
-        """Standardise latents by those of all checkpoints (n, k, d), so that architectures share one space."""
+        """Set mean and standard deviation of latents from those of all checkpoints (n, k, d)."""
         self.latent_mean, self.latent_std = raw.mean(0), raw.std(0).clamp_min(1e-6)
 
     def set_archs(self, vectors: Tensor) -> None:
-        """Standardise the vectors of architectures by those of the trained ones (n, arch_dim).
+        """Set mean and standard deviation of architecture vectors from the trained ones (n, arch_dim).
 
-        Their texts are much alike: without this two designs of one family got one mean between them.
+        Texts of architectures are similar to each other: without this, two architectures of one family got the same
+        predicted mean.
         """
         self.arch_mean = vectors.mean(0)
         self.arch_std = (vectors - self.arch_mean).square().mean(0).sqrt().clamp_min(_SMALLEST_STD)
 
     def losses(self, z: Latents, data: Tensor, arch: Tensor) -> dict[str, Tensor]:
-        """Mean squared errors of the mean, and of the denoiser at random noise levels, for the VAE's latents z.
+        """Return the mean squared errors of the mean, and of the denoiser at random noise levels, for the VAE's latents z.
 
-        Conditions are dropped at random.
+        Conditions are dropped at random, for guidance.
         """
         z = (z - self.latent_mean) / self.latent_std
         data, arch = self._conditions(data, arch, torch.rand(len(z), 2) < self.config.drop_condition)
         mean = self._mean(data, arch)
-        left = z - mean.detach()
+        deviation = z - mean.detach()
         if self.training:
-            self._seen.append(left.float().square().mean(0).sqrt().clamp_min(1e-3))
-        scaled, noise = left / self.spread, torch.randn_like(z)
+            self._seen.append(deviation.float().square().mean(0).sqrt().clamp_min(1e-3))
+        scaled, noise = deviation / self.spread, torch.randn_like(z)
         if self.kind == "flow":
             t = torch.rand(len(z))
             at = t.view(-1, 1, 1)
@@ -146,14 +152,14 @@ class Prior(nn.Module):
         return {"mean": F.mse_loss(mean, z), "prior": F.mse_loss(self.denoiser(noisy, t, data, arch), target)}
 
     def take_seen(self) -> list[Tensor]:
-        """The spread (k, d) in each call of `losses` in training since the last call."""
+        """Return the spread (k, d) in each training batch since the last call, and forget them."""
         seen, self._seen = self._seen, []
         return seen
 
-    def follow(self, seen: Tensor) -> None:
-        """Move the spread towards those that were seen (n, k, d), one after the other."""
+    def update(self, seen: Tensor) -> None:
+        """Update the running spread with those of batches (n, k, d), in their order."""
         for spread in seen:
-            self.spread = torch.lerp(self.spread, spread, 0.01)
+            self.spread = torch.lerp(self.spread, spread, _MOMENTUM)
 
     def sample(
         self,
@@ -163,29 +169,31 @@ class Prior(nn.Module):
         sampling: Sampling | None = None,
         without: Tensor | None = None,
     ) -> Latents:
-        """The VAE's latents (n, k, d) from `noise` of that shape; the mean is differentiable.
+        """Sample the VAE's latents (n, k, d) from `noise` of that shape; the gradient flows through the mean only.
 
         Args:
-            sampling: sampler, steps and guidance; what it leaves open is as the settings say. The sampler ddpm draws noise of its
-                own. Guidance w moves the prediction away from the unconditional one: 1 is the conditional model, 0 ignores
-                the conditions.
-            without: (n, 2), True where data or architecture is left out.
+            sampling: sampler, steps and guidance; fields that are None are taken from the settings. The sampler ddpm draws
+                more noise from torch's global random numbers. Guidance moves the prediction away from the unconditional
+                one: 1 is the conditional model, 0 ignores the conditions.
+            without: (n, 2), True if the data set (first column) or the architecture (second) is left out.
 
         Raises:
-            BadInput: a sampler of the other kind.
+            BadInput: the prior was not trained for the sampler.
         """
         how = (sampling or Sampling()).over(self.config.sampling)
-        assert how.steps is not None and how.guidance is not None, "the settings leave none of them open"
+        assert how.steps is not None and how.guidance is not None, "the settings have values for both"
         scheduler, guidance = self._scheduler(how.steps, how.sampler), how.guidance
-        some = self._conditions(data, arch, without)
-        none = self._conditions(data, arch, torch.ones(len(noise), 2, dtype=torch.bool))
+        conditional = self._conditions(data, arch, without)
+        unconditional = self._conditions(data, arch, torch.ones(len(noise), 2, dtype=torch.bool))
 
         def guided(f: Any) -> Tensor:
-            predicted: Tensor = f(*some)
-            return predicted if guidance == 1 else torch.lerp(f(*none), predicted, guidance)
+            predicted: Tensor = f(*conditional)
+            return predicted if guidance == 1 else torch.lerp(f(*unconditional), predicted, guidance)
 
         r = noise
-        with torch.no_grad():  # behaviour teaches the mean; what stands around it is the codes' own distribution
+        with (
+            torch.no_grad()
+        ):  # The loss on behaviour trains only the mean; the denoiser keeps the distribution of the codes.
             for step in scheduler.timesteps:
                 t = (step / _LEVELS).expand(len(r)).float()
                 r = scheduler.step(guided(lambda d, a, r=r, t=t: self.denoiser(r, t, d, a)), step, r).prev_sample
@@ -201,7 +209,9 @@ class Prior(nn.Module):
             without = torch.zeros(len(data), 2, dtype=torch.bool)
         unused = ~torch.tensor([self.config.use_data, self.config.use_arch])
         without = without | unused
-        arch = ((arch - self.arch_mean) / self.arch_std).clamp(-3, 3)  # no further: another one may be far from all
+        arch = ((arch - self.arch_mean) / self.arch_std).clamp(
+            -3, 3
+        )  # An untrained architecture may be far from all others.
         return torch.where(without[:, :1], self.no_data, data), torch.where(without[:, 1:], self.no_arch, arch)
 
     def _scheduler(self, steps: int, name: str | None) -> Any:

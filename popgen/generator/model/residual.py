@@ -1,8 +1,9 @@
-"""What the decoder leaves of the zoo's checkpoints, as a few components an architecture.
+"""A low-rank model of reconstruction errors: a few components for each architecture.
 
-The latent is what networks share and what is searched; a stored checkpoint has a few numbers more, its coordinates on these components,
-so that retrieval is closer to the original than the latent alone. Nothing is sampled or searched here. The components start as the
-principal ones of what is left, and are then trained on what the restored networks do (popgen/generator/training/residual.py).
+A stored checkpoint has a latent, which is what is sampled and searched, and in addition a residual code: the coordinates
+of its reconstruction error on these components. With both, a retrieved network is closer to the original. The components
+start at the principal components of the errors, and are then trained on what the restored networks do
+(popgen/generator/training/stages/restoring.py).
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from popgen.types import Flat
 
 
 class Residual(nn.Module):
-    """Components `basis` (r, p) of normalised weights, and the rows `read` (r, p) that coordinates are read with.
+    """Components `basis` (r, p) of normalised weights, and `read` (r, p), whose rows map an error to its coordinates.
 
-    An architecture with few checkpoints has fewer components than others; codes have the same length for all, `width`.
+    An architecture with few checkpoints has fewer components than others; codes have the length `width` for all.
     """
 
     def __init__(self, rank: int, size: int, width: int) -> None:
@@ -27,19 +28,19 @@ class Residual(nn.Module):
         self.basis = nn.Parameter(torch.zeros(rank, size))
 
     @torch.no_grad()
-    def fit(self, left: Flat) -> None:
-        """Set both to the principal components of `left` (n, p); where n is smaller than r the others stay zero."""
-        rank = min(len(self.basis), *left.shape)
+    def fit(self, errors: Flat) -> None:
+        """Set both to the principal components of `errors` (n, p); if n is below r, the others are zero."""
+        rank = min(len(self.basis), *errors.shape)
         found = torch.zeros_like(self.basis)
         if rank:
-            found[:rank] = torch.linalg.svd(left, full_matrices=False).Vh[:rank]
+            found[:rank] = torch.linalg.svd(errors, full_matrices=False).Vh[:rank]
         self.basis.copy_(found)
         self.read.copy_(found)
 
-    def code(self, left: Flat) -> Tensor:
-        """Coordinates (n, width) of what is left (n, p), zeros where there are fewer components."""
-        return F.pad(left @ self.read.T, (0, self.width - len(self.read)))
+    def code(self, errors: Flat) -> Tensor:
+        """Return the coordinates (n, width) of errors (n, p), padded with zeros."""
+        return F.pad(errors @ self.read.T, (0, self.width - len(self.read)))
 
     def forward(self, code: Tensor) -> Flat:
-        """What is to be added to decoded weights (n, p)."""
+        """Return what is added to decoded normalised weights, (n, p)."""
         return code[:, : len(self.basis)] @ self.basis

@@ -1,8 +1,8 @@
-"""The VAE: a network's tokens to one latent of fixed size and back, for every architecture.
+"""The VAE: maps networks of any architecture, as tokens, to latents of one size, and back.
 
-Encoder (Perceiver, arXiv 2103.03206): k learned queries attend to the tokens. Decoder: every token position of an
-architecture asks the latent what stands there, and a linear path (offset + basis x latent), one for each trained architecture, is
-added. An architecture without a linear path is decoded by the positions alone.
+Encoder (Perceiver, arXiv 2103.03206): k learned queries attend to the tokens. Decoder: each token position of an
+architecture attends to the latent. Each trained architecture also has a linear path (offset + basis x latent), which is
+added. An architecture without a linear path is decoded by its positions alone.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from popgen.weights.tokens import POSITION_FEATURES, TokenLayout
 
 
 class LinearPath(nn.Module):
-    """x = offset + basis^T z for one architecture; z is the flattened latent."""
+    """Computes x = offset + basis^T z for one architecture, where z is the flattened latent."""
 
     def __init__(self, size: int, coordinates: int) -> None:
         super().__init__()
@@ -53,17 +53,17 @@ class WeightVAE(nn.Module):
         self._layouts: dict[str, TokenLayout] = {}
 
     def layout(self, spec: ArchSpec) -> TokenLayout:
-        """The token layout of an architecture, made once."""
+        """Return the token layout of an architecture, which is made once and kept."""
         if spec.fingerprint not in self._layouts:
             self._layouts[spec.fingerprint] = TokenLayout(spec, self.config.token_width)
         return self._layouts[spec.fingerprint]
 
     def forget_layouts(self) -> None:
-        """Make them anew on the device where they are next used."""
+        """Forget the kept layouts; they are made again on the device where they are next used."""
         self._layouts.clear()
 
     def encode(self, spec: ArchSpec, x: Flat) -> tuple[Latents, Latents]:
-        """Mean and log variance of the posterior, each (n, k, d)."""
+        """Return mean and log variance of the posterior, each (n, k, d), of normalised weights x (n, p)."""
         layout = self.layout(spec)
         tokens = self.read_token(layout.to_tokens(x)) + self.read_position(layout.positions.to(x.device))
         queries = self.queries.expand(len(x), -1, -1)
@@ -73,7 +73,7 @@ class WeightVAE(nn.Module):
         return mean, log_variance.clamp(-10, 2)
 
     def decode(self, spec: ArchSpec, z: Latents) -> Flat:
-        """Normalised weights (n, p) of an architecture."""
+        """Return the normalised weights (n, p) of latents z (n, k, d)."""
         layout = self.layout(spec)
         context = self.from_latent(z) + self.latent_place
         asked = self.ask_position(layout.positions.to(z.device)).expand(len(z), -1, -1)
@@ -86,11 +86,11 @@ class WeightVAE(nn.Module):
 
 
 def sample_posterior(mean: Latents, log_variance: Latents, generator: torch.Generator | None = None) -> Latents:
-    """One draw from each posterior."""
+    """Draw one latent from each posterior, (n, k, d)."""
     noise = torch.randn(mean.shape, generator=generator, device=mean.device)
     return mean + (0.5 * log_variance).exp() * noise
 
 
 def kl_to_normal(mean: Latents, log_variance: Latents) -> Tensor:
-    """KL divergence from the standard normal, averaged over networks and coordinates."""
+    """Return the KL divergence from the standard normal, averaged over networks and coordinates."""
     return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()

@@ -38,7 +38,7 @@ class ArchSampler(nn.Module):
         seen, self._seen = self._seen, []
         return seen
 
-    def follow(self, seen: Tensor) -> None:
+    def update(self, seen: Tensor) -> None:
         """Update the running means with the records (n, 2), in their order."""
         for index, loss in seen.tolist():
             self.losses[int(index)] += _SMOOTHING * (loss - self.losses[int(index)])

@@ -117,7 +117,7 @@ class Loop:
             state.average.step(stage.parameters)
         for batches, statistics in zip(seen, stage.statistics, strict=True):
             if batches:
-                statistics.follow(self.workers.gather(torch.stack(batches)))
+                statistics.update(self.workers.gather(torch.stack(batches)))
         mean = self.workers.gather(torch.stack(values)).mean(0).tolist()
         for name, value in zip(names, mean, strict=True):
             state.smoothed[name] = _SMOOTHING * state.smoothed.get(name, value) + (1 - _SMOOTHING) * value

@@ -21,7 +21,7 @@ class RunningStatistics(Protocol):
     def take_seen(self) -> list[Tensor]:
         """Return what was seen since the last call, one tensor for each batch, and forget it."""
 
-    def follow(self, seen: Tensor) -> None:
+    def update(self, seen: Tensor) -> None:
         """Update the statistics with the batches `seen` (n, ...), in their order."""
 
 

@@ -52,7 +52,7 @@ def test_the_data_set_embedding_is_one_of_sets_of_images_by_class() -> None:
     assert torch.allclose(encoder(features.flip(0)), found.flip(0), atol=1e-5)
     for classes, images in ((1, 1), (3, 7), (50, 2)):
         assert encoder(torch.randn(1, classes, images, 12)).shape == (1, 6)
-    some = torch.tensor([4, 1])  # fewer classes, in any order, under their places
+    some = torch.tensor([4, 1])  # fewer classes, in any order, with their indices
     assert torch.allclose(encoder(features[:, some], some), encoder(features[:, some.flip(0)], some.flip(0)), atol=1e-5)
     assert not torch.allclose(encoder(features[:, some], some), encoder(features[:, some]), atol=1e-3)
     assert encoder.from_text(torch.randn(2, 7)).shape == (2, 6)
@@ -188,14 +188,14 @@ def test_the_spread_follows_what_the_mean_leaves() -> None:
     prior.mean, sizes = Zero(), torch.tensor([[0.1, 0.5, 1.0], [2.0, 0.3, 0.2]])
     for _ in range(600):
         prior.losses(sizes * torch.randn(64, 2, 3), torch.randn(64, 4), torch.randn(64, 6))
-        prior.follow(torch.stack(prior.take_seen()))
+        prior.update(torch.stack(prior.take_seen()))
     assert torch.allclose(prior.spread, sizes, rtol=0.1)
     before = prior.eval().spread
     prior.losses(torch.randn(64, 2, 3), torch.randn(64, 4), torch.randn(64, 6))
     assert prior.take_seen() == [] and torch.equal(prior.spread, before)
 
 
-def test_what_was_seen_is_followed_in_order() -> None:
+def test_running_statistics_are_updated_in_order() -> None:
     """Two workers with a batch each, and one with both, keep the same statistics."""
     encoder = Standardise(3)
     batches = [torch.randn(8, 3) * k + k for k in (1.0, 2.0)]
@@ -204,7 +204,7 @@ def test_what_was_seen_is_followed_in_order() -> None:
         assert torch.allclose(encoder(batch).var(0, unbiased=False), torch.ones(3), atol=1e-3)
     seen = torch.stack(encoder.take_seen()[::2])
     assert encoder.take_seen() == []
-    encoder.follow(seen)
+    encoder.update(seen)
     mean, variance = torch.zeros(3), torch.ones(3)
     for batch in batches:
         mean, variance = torch.lerp(mean, batch.mean(0), 0.02), torch.lerp(variance, batch.var(0), 0.02)

@@ -35,9 +35,9 @@ def test_ridge_spreads_its_samples_as_the_residuals_are_spread() -> None:
 
 
 def test_the_density_is_of_the_best_codes_of_close_data_sets() -> None:
-    places = torch.tensor([[0.0, 0.0], [10.0, 0.0], [20.0, 0.0]]).repeat_interleave(10, 0)
-    codes = (places[:, :1] + torch.linspace(0, 1, 10).repeat(3)[:, None]).expand(30, 6).reshape(30, 2, 3)
-    density = CodeTable(codes, places, torch.linspace(0, 1, 10).repeat(3))  # the better, the larger the code
+    embeddings = torch.tensor([[0.0, 0.0], [10.0, 0.0], [20.0, 0.0]]).repeat_interleave(10, 0)
+    codes = (embeddings[:, :1] + torch.linspace(0, 1, 10).repeat(3)[:, None]).expand(30, 6).reshape(30, 2, 3)
+    density = CodeTable(codes, embeddings, torch.linspace(0, 1, 10).repeat(3))  # the better, the larger the code
     rng = torch.Generator().manual_seed(0)
     found = density.kde(torch.tensor([[10.0, 0.0]]).expand(4000, 2), torch.zeros(4000, 2, 3), rng).flatten(1)
     values = set((found * 9).round().int().flatten().tolist())
