@@ -23,7 +23,7 @@ from popgen.networks.batchnorm import reestimate
 from popgen.networks.forward import task_score
 from popgen.networks.train import train_network
 from popgen.weights.align import align
-from popgen.zoo.imports.checkpoint import ForeignCheckpoint, import_checkpoint, list_files
+from popgen.zoo.imports.checkpoint import ForeignCheckpoint, import_checkpoint, list_checkpoints
 
 PAIRS = [  # independent runs, then one lineage
     ("resnet20_akamaster", "resnet20_bognev"),
@@ -55,7 +55,7 @@ def main() -> None:
         data = load_data(f"npz:{options.images}")
         files = {
             f.path.stem: f
-            for f in list_files(options.checkpoints / "index.csv", ForeignCheckpoint(options.checkpoints))
+            for f in list_checkpoints(options.checkpoints / "index.csv", ForeignCheckpoint(options.checkpoints))
         }
         for names in PAIRS:
             read = [import_checkpoint(files[name]) for name in names]

@@ -156,16 +156,16 @@ def import_command(
     changes = parse({"name": new_name or arch or "?", **given}, ArchEntry, "popgen zoo import")
     from popgen.data import load_data
     from popgen.zoo import Zoo
-    from popgen.zoo.imports.checkpoint import ForeignCheckpoint, import_many, list_files
+    from popgen.zoo.imports.checkpoint import ForeignCheckpoint, import_checkpoints, list_checkpoints
 
     default = ForeignCheckpoint(path, arch, data, class_names=names, **described)
     files = [
         replace(file, changes=changes.model_copy(update={"name": new_name or file.arch}))
-        for file in list_files(path, default)
+        for file in list_checkpoints(path, default)
     ]
     check_data = load_data(check, data_dir) if check else None
     target = Zoo.open(folder) if (folder / "zoo.json").exists() else Zoo.create(folder, folder.resolve().name)
-    added = import_many(target, files, check=check_data, on_checkpoint=_show_import)
+    added = import_checkpoints(target, files, evaluate_on=check_data, on_import=_show_import)
     rows = [_row(record) for record in added]
     _print({"zoo": str(folder), "added": rows}, f"{folder}: {len(added)} added, {len(target)} networks", as_json)
 

@@ -1,4 +1,4 @@
-"""Settings of a generator: the `generator:` section of a spec, and part of the config.json of a saved generator."""
+"""The generator's settings: the `generator:` section of a spec, and part of config.json of a saved generator."""
 
 from __future__ import annotations
 
@@ -12,62 +12,64 @@ from popgen.configs.spec import DataGrid
 
 
 class VAEConfig(Strict):
-    """Sizes and losses of the VAE. The latent has latent_tokens x latent_width numbers for every architecture."""
+    """Sizes, losses and training of the VAE; a latent has latent_tokens x latent_width numbers for any architecture."""
 
     latent_tokens: int = Field(4, ge=1)
     latent_width: int = Field(8, ge=1)
-    linear: bool = True  # offset + basis x latent for each trained architecture, added to the position decoder's output
+    # Each trained architecture gets a linear path, offset + basis x latent, which is added to the position decoder.
+    linear: bool = True
     # Initial offset of the linear path: the mean of the checkpoints, or the checkpoint with the lowest loss on training
-    # images. The mean of independent training runs is no good network.
+    # images. The latter is for checkpoints of independent runs, whose mean is not a working network.
     offset: Literal["mean", "checkpoint"] = "mean"
     token_width: int = Field(64, ge=4)  # weights in a token
-    width: int = Field(96, ge=16)  # width of the transformer
+    width: int = Field(96, ge=16)  # width of the transformers
     heads: int = Field(4, ge=1)
     decoder_layers: int = Field(1, ge=1)
     steps: int = Field(8000, ge=1)
-    batch: int = Field(16, ge=2)  # networks in a step, all of one architecture
+    batch: int = Field(16, ge=2)  # networks in each step, all of one architecture
     learning_rate: float = Field(2e-3, gt=0)
     reconstruction: float = Field(1.0, ge=0)  # weight of the mean squared error of normalised weights
     behaviour: float = Field(1.0, ge=0)  # weight of the decoded networks' cross-entropy on their task's images
-    behaviour_networks: int = Field(6, ge=1)  # decoded networks that are evaluated in a step
-    behaviour_images: int = Field(64, ge=8)  # images on which each of them is evaluated
-    # Weight of the divergence from the normal. With 0.001 there are gaps between the codes: networks decoded from midpoints
-    # lost 0.3 (cnn-s) and 0.8 (resnet-s) points of accuracy.
+    behaviour_networks: int = Field(6, ge=1)  # decoded networks that are scored in each step
+    behaviour_images: int = Field(64, ge=8)  # images on which each of them is scored
+    # Weight of the KL divergence. With .001 there were gaps between the codes: networks decoded from midpoints of two
+    # codes lost .3 (cnn-s) and .8 (resnet-s) points.
     kl: float = Field(0.01, ge=0)
     mixup: float = Field(0.5, ge=0, le=1)  # share of inputs that are averages of two checkpoints of one data set
-    input_noise: float = Field(0.3, ge=0)  # standard deviation of noise on normalised weights before they are encoded
-    # Accuracy that reconstruction may cost on held-out lineages; if it costs more, training stops before the prior.
+    input_noise: float = Field(0.3, ge=0)  # standard deviation of the noise added to normalised weights before encoding
+    # Largest loss of accuracy by reconstruction on held-out lineages with which training goes on to the prior.
     gate: float = Field(0.02, gt=0)
 
 
 class EncoderConfig(Strict):
-    """The encoders of both conditions, and the training of the data set encoder."""
+    """Encoders of the conditions, and the training of the data set encoder."""
 
-    images: str = "clip-tiny"  # an open_clip model: the built-in one, MODEL/PRETRAINED, hf-hub:NAME or local-dir:PATH
-    text: str = "text-tiny"  # a sentence-transformers model: the built-in one, a hub name, or a folder
-    labels: bool = True  # False: the condition is a set of images without classes
-    images_per_class: int = Field(5, ge=1)  # images of each class in a draw; without labels, images of all classes
-    # Images of each class (without labels, of all classes) whose features training uses; null: all images.
+    images: str = "clip-tiny"  # an open_clip model: the built-in stand-in, MODEL/PRETRAINED, hf-hub: or local-dir:
+    text: str = "text-tiny"  # a sentence-transformers model: the built-in stand-in, a hub name or a folder
+    labels: bool = True  # whether images are grouped by class; if not, a condition is one set of unlabelled images
+    images_per_class: int = Field(5, ge=1)  # images of each class in a condition; without labels, images in total
+    # Images of each class (without labels: in total) from which training draws conditions; null takes all.
     pool: int | None = Field(None, ge=1)
     width: int = Field(96, ge=16)
     heads: int = Field(4, ge=1)
     out: int = Field(64, ge=4)  # width of the data set embedding
     steps: int = Field(1500, ge=1)
-    batch: int = Field(24, ge=2)  # data sets in a step
+    batch: int = Field(24, ge=2)  # data sets in each step
     learning_rate: float = Field(1e-3, gt=0)
     temperature: float = Field(0.1, gt=0)  # initial temperature of the contrastive loss
-    regression: float = Field(1.0, ge=0)  # weight of the linear prediction of latents, relative to the contrastive loss
+    regression: float = Field(1.0, ge=0)  # weight of the linear prediction of latents; the contrastive loss has 1
 
 
-# The default sampler is euler for a flow and ddim for a DDPM; the default prior is the one that training chose.
+# If no sampler is given, a flow is sampled with euler and a DDPM with ddim. If no prior is given, the one that training
+# chose is used.
 DEFAULT_SAMPLING = Sampling(steps=4, guidance=1.0, strength=1.0)
 
 
 class PriorConfig(Strict):
-    """The latent prior: a predicted mean, and around it flow matching, or the DDPM of the original method.
+    """The latent prior: a predicted mean, and flow matching or the DDPM of the original method around it.
 
-    `ridge` and `kde` are priors in closed form (popgen.generator.model.closed_form_priors). `auto` trains a flow, and
-    chooses one of these if it does better on held-out lineages.
+    `ridge` and `kde` are priors in closed form (popgen.generator.model.closed_form_priors). `auto` trains a flow,
+    and uses a closed form instead if that does better on held-out lineages.
     """
 
     kind: Literal["auto", "flow", "ddpm", "ridge", "kde"] = "auto"
@@ -77,55 +79,56 @@ class PriorConfig(Strict):
     steps: int = Field(2000, ge=1)
     batch: int = Field(128, ge=2)
     learning_rate: float = Field(1e-3, gt=0)
-    drop_condition: float = Field(0.1, ge=0, lt=1)  # share of examples without one of the conditions, for guidance
-    use_data: bool = True  # False: the prior ignores the data set; for ablations
-    use_arch: bool = True  # False: the prior ignores the architecture; for ablations
-    ema: float = Field(0.999, ge=0, lt=1)  # decay of the averaged parameters, which are kept
-    sampling: Sampling = Sampling()  # defaults of a sampling; completed from DEFAULT_SAMPLING
-    temperature: float = Field(0.3, ge=0)  # scale of samples around the mean: 1 is the spread of the codes, 0 the mean
+    drop_condition: float = Field(0.1, ge=0, lt=1)  # probability of hiding each condition of an example, for guidance
+    use_data: bool = True  # whether the prior is conditioned on the data set; false for ablations
+    use_arch: bool = True  # whether the prior is conditioned on the architecture; false for ablations
+    ema: float = Field(0.999, ge=0, lt=1)  # decay of the moving average of weights
+    sampling: Sampling = Sampling()  # defaults for settings that a call does not give; completed by DEFAULT_SAMPLING
+    # Scale of the samples around the predicted mean: 1 has the spread of the zoo's codes, 0 gives the mean itself.
+    temperature: float = Field(0.3, ge=0)
 
     @model_validator(mode="before")
     @classmethod
-    def _complete(cls, content: Any) -> Any:
-        """Complete `sampling` with defaults."""
+    def _complete_sampling(cls, content: Any) -> Any:
+        """Fill in the settings that `sampling` does not give from DEFAULT_SAMPLING."""
         given = content.get("sampling") or {} if isinstance(content, dict) else None
         if not isinstance(given, (dict, Sampling)):
-            return content  # pydantic refuses it when it checks the fields
+            return content  # Pydantic refuses it when it checks the fields.
         own = given if isinstance(given, Sampling) else Sampling.model_validate(given)
         return {**content, "sampling": own.over(DEFAULT_SAMPLING)}
 
 
 class TuneConfig(Strict):
-    """The stage `tuning`: data set encoder, prior and decoder learn together what generated networks do."""
+    """Stage 4: data set encoder, prior and decoder are trained together on the behaviour of generated networks."""
 
     steps: int = Field(4000, ge=0)
-    # Additional data sets, without checkpoints, from which this stage learns.
+    # Data sets without checkpoints, on which this stage trains in addition to those of the zoo.
     tasks: list[Annotated[DataGrid, BeforeValidator(lambda v: {"source": v} if isinstance(v, str) else v)]] = []
-    networks: int = Field(16, ge=2)  # networks that are generated in a step, each for a randomly drawn data set
-    images: int = Field(48, ge=8)  # images on which each of them is evaluated
-    fewer_classes: float = Field(0.1, ge=0, le=1)  # share of steps whose conditions show only some of the classes
-    condition_noise: float = Field(0.3, ge=0)  # noise on the data set embedding, in its standard deviations
-    anchor_every: int = Field(4, ge=1)  # every so many steps, the losses of real checkpoints are added
+    networks: int = Field(16, ge=2)  # networks generated and scored in each step, each for a data set drawn at random
+    images: int = Field(48, ge=8)  # images on which each of them is scored
+    fewer_classes: float = Field(0.1, ge=0, le=1)  # probability that the conditions of a step show only some classes
+    condition_noise: float = Field(0.3, ge=0)  # noise on the data set embedding, in units of its standard deviation
+    anchor_every: int = Field(4, ge=1)  # steps between uses of the losses of VAE and prior, which keep the zoo's codes
     learning_rate: float = Field(2e-3, gt=0)
 
 
 class DescribeConfig(Strict):
-    """The stage `descriptions`: descriptions of data sets are mapped to the embeddings of their images."""
+    """Stage 5: descriptions of data sets are mapped to the embeddings of their images; all else is frozen."""
 
     steps: int = Field(2000, ge=0)
     learning_rate: float = Field(2e-3, gt=0)
 
 
 class RestoreConfig(Strict):
-    """The stage `restoring`: low-rank residuals, which bring decoded checkpoints closer to the originals."""
+    """Stage 6: a low-rank residual of the reconstruction is trained, so that stored checkpoints can be restored."""
 
-    rank: int = Field(16, ge=0)  # rank of the residual: numbers that a stored code has in addition to its latent
+    rank: int = Field(16, ge=0)  # coefficients of the residual that are stored beside each latent
     steps: int = Field(4000, ge=0)
-    networks: int = Field(6, ge=1)  # checkpoints that are restored and evaluated in a step
-    images: int = Field(64, ge=8)  # images on which each of them is evaluated
+    networks: int = Field(6, ge=1)  # checkpoints that are restored and scored in each step
+    images: int = Field(64, ge=8)  # images on which each of them is scored
     learning_rate: float = Field(1e-3, gt=0)
     reconstruction: float = Field(0.5, ge=0)  # weight of the mean squared error of normalised weights
-    distil: float = Field(2.0, ge=0)  # weight of the divergence from the original's outputs
+    distil: float = Field(2.0, ge=0)  # weight of the divergence from the outputs of the original network
     labels: float = Field(1.0, ge=0)  # weight of the cross-entropy on the task's labels
 
 
@@ -139,15 +142,15 @@ class GeneratorConfig(Strict):
     describe: DescribeConfig = DescribeConfig()
     restore: RestoreConfig = RestoreConfig()
     seed: int = 0
-    # Augmentation of the images on which networks are evaluated in training.
-    augment: Literal["none", "flip-crop"] = "none"
-    accumulate: int = Field(1, ge=1)  # micro-batches in a step, of the sizes above; they are divided among workers
-    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: a GPU if there is one
-    # Matrix products; auto: bfloat16 on GPUs that support it.
+    augment: Literal["none", "flip-crop"] = "none"  # augmentation of the images on which networks are scored
+    # Parts of each training step, each with batches of the sizes above; workers divide the parts among them.
+    accumulate: int = Field(1, ge=1)
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto takes a GPU if there is one
+    # Precision of matrix products; auto takes bfloat16 on GPUs that support it.
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    # Format of the bases in the generator's folder; int8 suits large networks.
-    storage: Literal["half", "int8"] = "half"
-    memory: float = Field(4.0, ge=0)  # GB of weights that are kept in memory; a larger zoo is read from files
-    save_every: float = Field(60.0, ge=0)  # seconds between savings, which is what an interruption costs at most
-    # Threads of torch in training; None: torch's choice. The order of sums, and so the last digits, depend on it.
+    storage: Literal["half", "int8"] = "half"  # format of the bases in the generator's folder; int8 for large networks
+    memory: float = Field(4.0, ge=0)  # GB of weights to keep in memory; a larger zoo is read from its files when needed
+    # Seconds between saves of the training state; an interruption loses no more training than that.
+    save_every: float = Field(60.0, ge=0)
+    # Threads of torch in training; null leaves the choice to torch. Results depend on it through the order of sums.
     threads: int | None = Field(None, ge=1)

@@ -1,4 +1,4 @@
-"""Zoos: folders of checkpoints with an index; building, importing, reading them."""
+"""Zoos: folders of checkpoints with an index, and how they are built, imported and read."""
 
 from popgen.configs.spec import ZooSpec
 from popgen.networks.train import train_network

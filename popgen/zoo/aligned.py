@@ -1,4 +1,7 @@
-"""Alignment of a zoo: the units of all networks get the order of one of them, so that weights can be averaged and compared."""
+"""Checkpoints of a zoo with their units permuted to match one of them, so that weights can be averaged and compared.
+
+The permutations are found by `popgen.weights.align`.
+"""
 
 from __future__ import annotations
 
@@ -14,43 +17,50 @@ from popgen.zoo.store import Zoo
 
 
 def share_a_start(one: Checkpoint, other: Checkpoint) -> bool:
-    """Whether two networks were trained from the same weights, so that their units have the same order already."""
-    kin = {one.id, other.id}
+    """Whether two networks share a lineage or parent, or one is the other's parent, so that their units correspond."""
+    ids = {one.id, other.id}
     return (
         one.lineage == other.lineage
         or (one.parent is not None and one.parent == other.parent)
-        or one.parent in kin
-        or other.parent in kin
+        or one.parent in ids
+        or other.parent in ids
     )
 
 
 def align_records(
     zoo: Zoo, records: Sequence[Checkpoint], reference: Checkpoint, inputs: Images | None = None
 ) -> list[Aligned]:
-    """Align checkpoints of one architecture with the reference, except those that share a start with it.
+    """Align the checkpoints of one architecture with a reference; those that share its start keep their weights.
 
     Args:
-        inputs: prepared images on which units are matched, see `popgen.weights.align.align`.
+        records: records of the reference's architecture.
+        inputs: prepared images on which units are matched; None matches by weights, see `popgen.weights.align.align`.
+
+    Returns:
+        One Aligned for each record, in order. For a checkpoint that keeps its weights, both distances are the norm of
+        the difference from the reference, divided by the reference's norm.
 
     Raises:
         BadInput: the architecture cannot be aligned.
     """
     spec, target = zoo.spec(reference.arch), zoo.matrix([reference])[0]
-    found = []
+    aligned = []
     for record, flat in zip(records, zoo.matrix(records), strict=True):
         if share_a_start(record, reference):
-            found.append(Aligned(flat, 0.0, *[float((flat - target).norm() / target.norm())] * 2))
+            distance = float((flat - target).norm() / target.norm())
+            aligned.append(Aligned(flat, moved=0.0, before=distance, after=distance))
         else:
-            found.append(align(spec, flat, target, inputs))
-    return found
+            aligned.append(align(spec, flat, target, inputs))
+    return aligned
 
 
 def align_zoo(zoo: Zoo, folder: Path | str, inputs: dict[str, Images] | None = None) -> Zoo:
-    """Write a copy of a zoo in which all networks of an architecture are aligned with its first that is not held out.
+    """Write a copy of a zoo to `folder` in which all networks of an architecture are aligned with one of them.
+
+    The reference of each architecture is its first network that is not held out, or its first if all are.
 
     Args:
-        folder: the folder to write.
-        inputs: prepared images for each architecture, by name; an architecture without images is aligned by weights.
+        inputs: prepared images for each architecture, by its name; architectures without images are aligned by weights.
 
     Raises:
         BadInput: an architecture cannot be aligned, or the folder is not empty.
@@ -60,15 +70,17 @@ def align_zoo(zoo: Zoo, folder: Path | str, inputs: dict[str, Images] | None = N
         records = zoo.select(arch=arch)
         reference = (zoo.select(arch=arch, held_out=False) or records)[0]
         aligned = align_records(zoo, records, reference, (inputs or {}).get(arch))
-        notes = [
-            "; ".join(
-                filter(None, [r.note, f"{a.moved:.0%} of its units moved: aligned with {reference.id}" * bool(a.moved)])
-            )
-            for r, a in zip(records, aligned, strict=True)
-        ]
-        copy.add((r.model_copy(update={"note": n}), a.weights) for r, n, a in zip(records, notes, aligned, strict=True))
+        copy.add((_with_note(r, a, reference), a.weights) for r, a in zip(records, aligned, strict=True))
         start = zoo.start(arch)
         if start is not None and not any(a.moved for a in aligned):
             copy.set_starts({arch: torch.as_tensor(start)})
     copy.finalize()
     return copy
+
+
+def _with_note(record: Checkpoint, aligned: Aligned, reference: Checkpoint) -> Checkpoint:
+    """The record with a note on the share of its units that were moved, if any were."""
+    if not aligned.moved:
+        return record
+    moved = f"{aligned.moved:.0%} of its units moved: aligned with {reference.id}"
+    return record.model_copy(update={"note": "; ".join(filter(None, [record.note, moved]))})

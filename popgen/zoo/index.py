@@ -1,4 +1,7 @@
-"""The text files of a zoo: zoo.json, which is written once, and index.jsonl, which has one Checkpoint on each line."""
+"""Reads and writes the text files of a zoo: zoo.json, and index.jsonl, which has one Checkpoint on each line.
+
+zoo.json is written once; new checkpoints are appended to index.jsonl.
+"""
 
 from __future__ import annotations
 
@@ -19,34 +22,34 @@ _RESTORE = "Restore it, or build the zoo again."
 
 
 def read_info(path: Path) -> dict[str, Any]:
-    """Read zoo.json.
+    """The content of zoo.json.
 
     Raises:
-        BrokenFile: it is not JSON, or has a format that this version does not read.
+        BrokenFile: the file is not JSON, or has a format that this version does not read.
     """
     try:
         info = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BrokenFile(f"{path} cannot be read", str(error), _RESTORE) from error
     if not isinstance(info, dict) or info.get("format") != FORMAT or "name" not in info:
-        received = info.get("format") if isinstance(info, dict) else type(info).__name__
+        found_format = info.get("format") if isinstance(info, dict) else type(info).__name__
         raise BrokenFile(
-            f"{path} is not of a zoo that popgen {__version__} reads",
-            f"format {received!r}, needed {FORMAT}",
+            f"{path} does not have the format of a zoo that popgen {__version__} reads",
+            f"format {found_format!r}, needed {FORMAT}",
             "Update popgen.",
         )
     return info
 
 
 def read_index(path: Path) -> tuple[list[Checkpoint], int]:
-    """Read the records; returns them and their size in bytes. Bytes after them are a line whose writing was cut off.
+    """The records, and the size of their lines in bytes; an incomplete last line is left out of both.
 
     Raises:
-        BrokenFile: a complete line is not a record.
+        BrokenFile: the file cannot be read, or a complete line is not a record.
         BadInput: a record names a shard outside the zoo's folder.
     """
     try:
-        *lines, tail = (content := path.read_bytes()).split(b"\n")
+        *lines, incomplete = (content := path.read_bytes()).split(b"\n")
     except OSError as error:
         raise BrokenFile(f"{path} cannot be read", str(error), _RESTORE) from error
     records = []
@@ -60,16 +63,16 @@ def read_index(path: Path) -> tuple[list[Checkpoint], int]:
             raise BrokenFile(what, why, "Restore the file, or remove that line.") from error
     for shard in {r.shard for r in records}:
         inside(path.parent, shard)
-    return records, len(content) - len(tail)
+    return records, len(content) - len(incomplete)
 
 
 def write_index(path: Path, records: Iterable[Checkpoint]) -> int:
-    """Replace the index; returns its size in bytes."""
+    """Replace the whole index; returns its size in bytes."""
     return files.write_text(path, _lines(records))
 
 
 def append_index(path: Path, records: Iterable[Checkpoint]) -> int:
-    """Append lines and wait until they are on the disk; returns their size in bytes."""
+    """Append the lines of `records` and wait until they are on the disk; returns their size in bytes."""
     return files.append_text(path, _lines(records))
 
 

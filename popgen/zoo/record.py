@@ -1,8 +1,10 @@
-"""Checkpoint: all that a zoo knows about one network, except its weights; one line of the index."""
+"""Checkpoint: the record of one network of a zoo, which holds everything but its weights; one line of the index."""
 
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, PlainSerializer
@@ -13,15 +15,15 @@ from popgen.tasks import get_task, score_key
 
 
 def _read_config(value: Any) -> Any:
-    """Return an ArchConfig from its JSON form, and other values unchanged: pydantic checks the type afterwards."""
+    """The ArchConfig of a dict in its JSON form; other values are returned as they are, for pydantic to check."""
     try:
         return ArchConfig.from_json(value) if isinstance(value, dict) else value
-    except TypeError as error:  # a missing or unknown field
+    except TypeError as error:  # A field is missing or unknown.
         raise ValueError(str(error)) from error
 
 
 class Checkpoint(BaseModel):
-    """One network of a zoo.
+    """The record of one network of a zoo.
 
     >>> from popgen.archs import arch_config
     >>> config = arch_config("cnn-s")
@@ -32,46 +34,56 @@ class Checkpoint(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    id: str = Field(min_length=1)  # unique in its zoo, such as cnn-s/digits/rotate:15/s0
+    id: str = Field(min_length=1)  # unique in the zoo, such as cnn-s/digits/rotate:15/s0
     arch: str  # name of the architecture in this zoo
-    # How to build the network, and what its inputs are.
-    arch_config: Annotated[InstanceOf[ArchConfig], BeforeValidator(_read_config), PlainSerializer(ArchConfig.to_json)]
+    arch_config: Annotated[
+        InstanceOf[ArchConfig], BeforeValidator(_read_config), PlainSerializer(ArchConfig.to_json)
+    ]  # builder of the network with its options, and the form of its inputs
     fingerprint: str = ""  # hash of the names and shapes of its tensors; filled in by the zoo
     data: str  # name of the data set that it was trained on
-    classes: tuple[str, ...] = ()  # name of each output, where known
+    classes: tuple[str, ...] = ()  # name of each output; () if unknown
     lineage: str  # the training run or base that it comes from; splits are made by lineage
-    # Id of the checkpoint that it was trained from, or `start:SEED` for a shared random start.
+    # Id of the checkpoint that it was trained from, `start:SEED` for a random start that networks share, `start:ZOO#ID`
+    # for a start from a checkpoint of another zoo, or None.
     parent: str | None = None
     seed: int | None = None
-    held_out: bool = False  # no generator may train on it
-    metrics: dict[str, float] = {}  # recorded accuracies (0 to 1) and losses; never used to choose networks
+    held_out: bool = False  # whether generators must not train on it
+    metrics: dict[str, float] = {}  # accuracies (0 to 1) and losses as reported; never used to select
     source: str = ""
     licence: str = "unknown"
     created_with: str = ""  # popgen and its version
-    note: str = ""  # how the importer made the tensors fit
-    sha256: str = ""  # hash of its values as little-endian float32 in the architecture's order; filled in by the zoo
-    shard: str = ""  # file in the zoo's folder; filled in by the zoo
+    note: str = ""  # changes that were made to names or order of the weights on import or alignment
+    sha256: str = ""  # hash of its weights, see `weights_sha256`; filled in by the zoo
+    shard: str = ""  # path of the shard in the zoo's folder; filled in by the zoo
     row: int = Field(default=0, ge=0)  # row of the shard's matrix; filled in by the zoo
 
     @property
     def built(self) -> bool:
-        """Whether `popgen zoo build` trained it from a random start, and so only on popgen's training split.
+        """Whether `popgen zoo build` trained it from a random start, so that it has seen popgen's training split alone.
 
-        A network that started at a checkpoint (ZOO#ID) is excluded: that one may have seen other images.
+        A network that starts from another checkpoint (ZOO#ID) is excluded, since that one may have seen other images.
         """
         return self.source.startswith("popgen zoo build ") and "#" not in (self.parent or "")
 
     def score(self, split: str) -> float | None:
-        """Return the recorded score on a split, in the unit of the network's task, or None if none is recorded."""
+        """The recorded score on a split (train, val or test) in the unit of the network's task, or None."""
         return self.metrics.get(score_key(get_task(self.arch_config.task).unit, split))
 
     def content(self) -> str:
-        """Return the record as JSON without shard and row: these depend on the order in which a zoo was written."""
+        """The record as JSON without shard and row, which may differ between two zoos of the same content."""
         return self.model_dump_json(exclude={"shard", "row"})
 
 
+def group_by(records: Iterable[Checkpoint], field: str) -> dict[str, list[Checkpoint]]:
+    """Group records by the value of a text field; groups are in order of first appearance."""
+    groups: dict[str, list[Checkpoint]] = defaultdict(list)
+    for record in records:
+        groups[getattr(record, field)].append(record)
+    return groups
+
+
 def weights_sha256(flat: Tensor) -> str:
-    """Return the SHA-256 of a network's values, shape (p,), as little-endian float32.
+    """SHA-256, in hexadecimal, of a network's weights (p,) as little-endian float32.
 
     >>> import torch
     >>> weights_sha256(torch.zeros(2)) == hashlib.sha256(bytes(8)).hexdigest()

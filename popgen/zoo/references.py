@@ -1,8 +1,7 @@
-"""references.safetensors: for each architecture the start that its networks share, the reference, and the scale.
+"""references.safetensors: for each architecture of a zoo its shared start, its reference and its scale.
 
-The reference is what differences of weights are taken from, and the scale divides them (popgen.weights.Scaling). Keys
-are ARCH/start, ARCH/reference and ARCH/scale, each (p,). The metadata hold the hash of the zoo that they were computed
-from.
+The keys are ARCH/start, ARCH/reference and ARCH/scale, each of shape (p,); start is absent if networks share none. The
+metadata hold the sha256 of the zoo that the tensors were fitted to.
 """
 
 from __future__ import annotations
@@ -25,10 +24,10 @@ _FILE = "references.safetensors"
 
 
 def read_references(folder: Path) -> tuple[dict[str, Tensor], str]:
-    """Return the tensors, and the sha256 of the zoo that they were computed from; both are empty if there is no file.
+    """The tensors, and the sha256 of the zoo that they were fitted to; both are empty if there is no file.
 
     Raises:
-        BrokenFile: it cannot be read.
+        BrokenFile: the file cannot be read.
     """
     path = folder / _FILE
     if not path.exists():
@@ -44,16 +43,21 @@ def read_references(folder: Path) -> tuple[dict[str, Tensor], str]:
 
 
 def write_references(folder: Path, tensors: dict[str, Tensor], zoo_sha256: str = "") -> None:
-    """Replace the file; an empty hash means that the zoo is not finalized."""
+    """Replace the file; an empty hash marks a zoo that is not finalised."""
     write_tensors(folder / _FILE, tensors, {"zoo_sha256": zoo_sha256})
 
 
 def fit_reference(
     spec: ArchSpec, weights: Flat | Callable[[], Iterable[Flat]], start: Tensor | None
 ) -> dict[str, Tensor]:
-    """Compute reference and scale from an architecture's checkpoints; without a start their mean is the reference."""
+    """Reference and scale of an architecture, each (p,), and its start if there is one, by the last part of their keys.
+
+    Args:
+        weights: checkpoints (n, p), or a function that yields them in chunks and can be called repeatedly.
+        start: the start (p,) that the checkpoints share, which is then the reference; None takes their mean.
+    """
     scaling = Scaling.fit(spec, weights, start)
-    found = {"reference": scaling.denormalise(torch.zeros(1, spec.size))[0], "scale": scaling.scale}
+    fitted = {"reference": scaling.denormalise(torch.zeros(1, spec.size))[0], "scale": scaling.scale}
     if start is not None:
-        found |= {"start": start, "reference": start}
-    return {what: flat.clone() for what, flat in found.items()}
+        fitted |= {"start": start, "reference": start}
+    return {kind: flat.clone() for kind, flat in fitted.items()}

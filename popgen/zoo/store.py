@@ -1,11 +1,11 @@
 """Zoo: a folder of checkpoints.
 
-    zoo.json                 name, format, licence, and the spec that it was built from
+    zoo.json                 name, format, licence, and the spec that the zoo was built from
     index.jsonl              one Checkpoint on each line; new lines are appended
-    shards/*.safetensors     the weights; a shard has a matrix of networks of one architecture
+    shards/*.safetensors     the weights: each shard holds one matrix, of networks of one architecture
     references.safetensors   start, reference and scale of each architecture, written by `finalize`
 
-A shard is written before the index lines that name it, so a zoo remains readable if a write is cut off.
+A shard is written before the index lines that point at it, so that an interrupted write leaves a readable zoo.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from popgen.files import check_empty, write_tensors, write_text
 from popgen.refs import asset, asset_names, inside
 from popgen.types import Flat, StateDict
 from popgen.zoo.index import FORMAT, append_index, read_index, read_info, write_index
-from popgen.zoo.record import Checkpoint, weights_sha256
+from popgen.zoo.record import Checkpoint, group_by, weights_sha256
 from popgen.zoo.references import fit_reference, read_references, write_references
 from popgen.zoo.shards import SHARD_BYTES, read_rows, shard_name
 from popgen.zoo.verify import find_problems
 
 
 class Zoo:
-    """Checkpoints in a folder; reading never changes the folder.
+    """A folder of checkpoints; reading never changes the folder.
 
     Attributes:
-        folder: the zoo's folder.
+        folder: the folder.
         info: the content of zoo.json.
-        records: all checkpoints, in the order of the index.
+        records: the record of every checkpoint, in the order of the index.
 
     >>> import tempfile
     >>> from popgen.archs import arch_config, build
@@ -51,16 +51,20 @@ class Zoo:
     ['a']
     """
 
-    def __init__(self, folder: Path, info: dict[str, Any], records: list[Checkpoint], size: int) -> None:
+    def __init__(self, folder: Path, info: dict[str, Any], records: list[Checkpoint], index_bytes: int) -> None:
         self.folder, self.info = folder, info
         self._specs: dict[str, ArchSpec] = {}
-        self._set_records(records, size)
+        self._set_records(records, index_bytes)
 
     @classmethod
     def create(
         cls, folder: Path | str, name: str, *, licence: str = "unknown", spec: dict[str, Any] | None = None
     ) -> Zoo:
         """Create an empty zoo.
+
+        Args:
+            folder: a new or empty folder.
+            spec: content of the ZooSpec that the zoo is built from, if any; it is stored in zoo.json.
 
         Raises:
             BadInput: the folder is not empty.
@@ -81,18 +85,19 @@ class Zoo:
 
     @classmethod
     def open(cls, folder_or_name: Path | str) -> Zoo:
-        """Open a zoo by its folder, or by the name of one that comes with the package.
+        """Open the zoo in a folder, or the zoo of that name that the package ships.
 
         Raises:
             NotFound: there is no such zoo.
             BrokenFile: its zoo.json or index cannot be read.
+            BadInput: a record names a shard outside the folder.
         """
         folder = Path(folder_or_name)
         if not (folder / "zoo.json").is_file():
             packaged = asset("zoos", str(folder_or_name))
             if packaged is None:
-                beside = [str(p.parent) for p in Path().glob("zoos/*/zoo.json")]
-                known = near_matches(str(folder_or_name), [*asset_names("zoos"), *beside])
+                built_here = [str(p.parent) for p in Path().glob("zoos/*/zoo.json")]
+                known = near_matches(str(folder_or_name), [*asset_names("zoos"), *built_here])
                 why = f"no zoo.json in that folder, and no packaged zoo of that name; known: {known}"
                 raise NotFound(f"there is no zoo {str(folder_or_name)!r}", why, "popgen zoo build SPEC.yaml makes one.")
             folder = packaged
@@ -100,6 +105,7 @@ class Zoo:
 
     @property
     def name(self) -> str:
+        """The zoo's name, as in zoo.json."""
         return str(self.info["name"])
 
     @property
@@ -114,18 +120,21 @@ class Zoo:
 
     @property
     def sha256(self) -> str:
-        """A hash of all records, which include the hashes of the weights; independent of their order and of the shards."""
+        """SHA-256 of all records and, through the hashes in them, of all weights.
+
+        It depends neither on the order of the records nor on how they are divided into shards.
+        """
         lines = sorted(r.content() for r in self.records)
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     @property
     def is_torn(self) -> bool:
-        """Whether the index ends in a line whose writing was cut off."""
-        return self._index.stat().st_size > self._size
+        """Whether the index ends in an incomplete line, which an interrupted write leaves."""
+        return self._index_path.stat().st_size > self._index_bytes
 
     @property
     def is_final(self) -> bool:
-        """Whether `finalize` has run since the last change."""
+        """Whether `finalize` has run since the records last changed."""
         return self._references[1] == self.sha256
 
     def __len__(self) -> int:
@@ -135,10 +144,10 @@ class Zoo:
         return checkpoint_id in self._by_id
 
     def record(self, checkpoint_id: str) -> Checkpoint:
-        """Return the record with that id.
+        """The record of the checkpoint with that id.
 
         Raises:
-            NotFound: no such checkpoint; the message lists the nearest ids.
+            NotFound: the zoo has no such checkpoint; the message names the nearest ids.
         """
         if checkpoint_id not in self._by_id:
             raise unknown_name("checkpoint", checkpoint_id, self._by_id, f"popgen zoo list {self.folder} lists them.")
@@ -147,14 +156,13 @@ class Zoo:
     def select(
         self, arch: str | None = None, data: str | None = None, held_out: bool | None = None, seed: int | None = None
     ) -> list[Checkpoint]:
-        """Return the records that match all given values."""
-        wanted = {
-            k: v for k, v in {"arch": arch, "data": data, "held_out": held_out, "seed": seed}.items() if v is not None
-        }
-        return [r for r in self.records if all(getattr(r, k) == v for k, v in wanted.items())]
+        """The records whose fields equal every argument that is not None, in the order of the index."""
+        arguments = {"arch": arch, "data": data, "held_out": held_out, "seed": seed}
+        wanted = {field: value for field, value in arguments.items() if value is not None}
+        return [r for r in self.records if all(getattr(r, field) == value for field, value in wanted.items())]
 
     def spec(self, arch: str) -> ArchSpec:
-        """Return the ArchSpec of one of the zoo's architectures.
+        """The ArchSpec of one of the zoo's architectures.
 
         Raises:
             NotFound: the zoo has no such architecture.
@@ -166,18 +174,17 @@ class Zoo:
         return self._specs[arch]
 
     def state(self, record: Checkpoint) -> StateDict:
-        """Read the weights of one checkpoint as a state dict; other rows of its shard are not read."""
+        """The weights of one checkpoint as a state dict; only its row of the shard is read."""
         return self.spec(record.arch).to_state(self.matrix([record])[0])
 
     def matrix(self, records: Sequence[Checkpoint]) -> Flat:
-        """Read the weights (n, p) of checkpoints of one architecture, in the given order.
+        """The weights (n, p) of checkpoints of one architecture, in the order of `records`.
 
         Raises:
-            BadInput: no records, or records of several architectures.
+            BadInput: there are no records, or records of several architectures.
             BrokenFile: a shard cannot be read.
         """
-        prints = {r.fingerprint for r in records}
-        if len(prints) != 1:
+        if len({r.fingerprint for r in records}) != 1:
             names = sorted({r.arch for r in records})
             raise BadInput(
                 f"a matrix of {len(records)} checkpoints of {names}",
@@ -185,44 +192,58 @@ class Zoo:
                 "Use zoo.select(arch=...).",
             )
         size = self.spec(records[0].arch).size
-        out = torch.empty(len(records), size)
+        matrix = torch.empty(len(records), size)
         by_shard = defaultdict(list)
-        for index, record in enumerate(records):
-            by_shard[record.shard].append(index)
+        for i, record in enumerate(records):
+            by_shard[record.shard].append(i)
         for shard, indices in by_shard.items():
-            out[indices] = read_rows(inside(self.folder, shard), [records[i].row for i in indices], size)
-        return out
+            matrix[indices] = read_rows(inside(self.folder, shard), [records[i].row for i in indices], size)
+        return matrix
 
     def _chunks(self, records: Sequence[Checkpoint]) -> Iterator[Flat]:
-        """Yield the matrix of records in chunks of at most SHARD_BYTES, in their order."""
-        step = max(1, SHARD_BYTES // (4 * self.spec(records[0].arch).size))
-        for first in range(0, len(records), step):
-            yield self.matrix(records[first : first + step])
+        """The matrix of `records` in chunks of consecutive rows, each of at most SHARD_BYTES."""
+        most = self._rows_per_shard(records[0].arch)
+        for first in range(0, len(records), most):
+            yield self.matrix(records[first : first + most])
 
     def reference(self, arch: str) -> Tensor:
-        """Return the weights (p,) that differences are taken from: the shared start, or the mean of the checkpoints."""
+        """The weights (p,) that differences are taken from: the shared start, or else the mean of the checkpoints.
+
+        Raises:
+            NotFound: the zoo has no such architecture.
+            BadInput: `finalize` has not run.
+        """
         return self._reference_tensor(arch, "reference")
 
     def scales(self, arch: str) -> Tensor:
-        """Return the scale (p,) of those differences, equal within a tensor, as `popgen.weights.Scaling` defines it."""
+        """The scale (p,) of differences from the reference, one value for each tensor; see `popgen.weights.Scaling`.
+
+        Raises:
+            NotFound: the zoo has no such architecture.
+            BadInput: `finalize` has not run.
+        """
         return self._reference_tensor(arch, "scale")
 
     def start(self, arch: str) -> Tensor | None:
-        """Return the start (p,) that all networks of an architecture share, or None."""
+        """The start (p,) that all networks of an architecture share, or None if they do not share one."""
         return self._references[0].get(f"{arch}/start")
 
     def set_starts(self, starts: dict[str, Tensor]) -> None:
-        """Record the start (p,) that all networks of an architecture share."""
+        """Store the start (p,) that all networks of an architecture share, for each architecture in `starts`."""
         starts = {f"{arch}/start": flat for arch, flat in starts.items()}
         self._replace_references({**self._references[0], **starts})
 
     def add(self, networks: Iterable[tuple[Checkpoint, Tensor | StateDict]]) -> None:
-        """Add checkpoints, given as flat vectors (p,) or state dicts: one shard for each architecture, then the index lines.
+        """Add checkpoints, each a record and its weights: a flat vector (p,) or a state dict.
+
+        One shard is written for each fingerprint, then the index lines. The fingerprint, sha256, shard and row of every
+        record are filled in.
 
         Raises:
-            BadInput: an id occurs twice, weights do not fit, or an architecture's name has another configuration.
+            BadInput: an id occurs twice, weights do not fit, or the name of an architecture has two configurations.
+            CannotResume: another process has added checkpoints since this zoo was opened.
         """
-        groups: dict[str, list[tuple[Checkpoint, Tensor]]] = defaultdict(list)
+        by_fingerprint: dict[str, list[tuple[Checkpoint, Tensor]]] = defaultdict(list)
         seen, configs = set(self._by_id), dict(self._config_of)
         for record, weights in networks:
             if record.id in seen:
@@ -239,39 +260,38 @@ class Zoo:
                 self._specs[record.arch] = ArchSpec.from_config(record.arch_config)
             spec = self._specs[record.arch]
             flat = _checked_flat(spec, weights, record.id)
-            made_with = record.created_with or f"popgen {__version__}"
-            known = {"fingerprint": spec.fingerprint, "sha256": weights_sha256(flat), "created_with": made_with}
-            groups[spec.fingerprint].append((record.model_copy(update=known), flat))
-        placed = [
-            r for group in groups.values() for r in self._write_shard([r for r, _ in group], [w for _, w in group])
-        ]
-        self._guard()
-        size = self._size + append_index(self._index, placed)
-        self._set_records(self.records + placed, size)
+            created_with = record.created_with or f"popgen {__version__}"
+            filled = {"fingerprint": spec.fingerprint, "sha256": weights_sha256(flat), "created_with": created_with}
+            by_fingerprint[spec.fingerprint].append((record.model_copy(update=filled), flat))
+        stored: list[Checkpoint] = []
+        for group in by_fingerprint.values():
+            stored += self._write_shard([r for r, _ in group], [flat for _, flat in group])
+        self._prepare_write()
+        index_bytes = self._index_bytes + append_index(self._index_path, stored)
+        self._set_records(self.records + stored, index_bytes)
 
     def drop(self, ids: Collection[str]) -> None:
-        """Remove checkpoints from the index; `finalize` removes their weights."""
-        self._guard()
+        """Remove checkpoints from the index; their weights stay in the shards until `finalize` removes them."""
+        self._prepare_write()
         records = [r for r in self.records if r.id not in ids]
-        self._set_records(records, write_index(self._index, records))
+        self._set_records(records, write_index(self._index_path, records))
 
     def finalize(self) -> None:
-        """Sort the index by id, merge small shards, and compute references and scales from checkpoints not held out.
+        """Sort the index by id, merge small shards, and write the references and scales of all architectures.
 
-        The files then depend only on the checkpoints, not on the order in which they were added.
+        References and scales are fitted to the checkpoints that are not held out, or to all of an architecture whose
+        checkpoints are all held out. The files then depend only on the checkpoints, not on the order in which they were
+        added.
         """
-        self._guard()
-        placed = []
-        for group in _by_fingerprint(sorted(self.records, key=lambda r: r.id)):
-            rows = max(1, SHARD_BYTES // (4 * self.spec(group[0].arch).size))
-            for i in range(0, len(group), rows):
-                shard = group[i : i + rows]
-                name = shard_name(shard[0].fingerprint, [r.sha256 for r in shard])
-                is_written = all((r.shard, r.row) == (name, row) for row, r in enumerate(shard))
-                placed += shard if is_written else self._write_shard(shard, self.matrix(shard))
-        placed.sort(key=lambda r: r.id)
-        self._set_records(placed, write_index(self._index, placed))
-        used = {r.shard for r in placed}
+        self._prepare_write()
+        stored: list[Checkpoint] = []
+        for records in group_by(sorted(self.records, key=lambda r: r.id), "fingerprint").values():
+            most = self._rows_per_shard(records[0].arch)
+            for first in range(0, len(records), most):
+                stored += self._merge_shard(records[first : first + most])
+        stored.sort(key=lambda r: r.id)
+        self._set_records(stored, write_index(self._index_path, stored))
+        used = {r.shard for r in stored}
         for path in (self.folder / "shards").glob("*"):
             if f"shards/{path.name}" not in used:
                 path.unlink()
@@ -279,67 +299,77 @@ class Zoo:
         for arch in self.archs:
             records = self.select(arch, held_out=False) or self.select(arch)
             fitted = fit_reference(self.spec(arch), partial(self._chunks, records), self.start(arch))
-            references |= {f"{arch}/{what}": flat for what, flat in fitted.items()}
+            references |= {f"{arch}/{kind}": flat for kind, flat in fitted.items()}
         self._replace_references(references, self.sha256)
 
     def verify(self) -> list[str]:
-        """Return the problems of the folder, one line each: damaged weights, duplicates, outdated references."""
+        """Problems of the folder, one line each: damaged weights, duplicates, outdated references."""
         return find_problems(self)
 
     @property
-    def _index(self) -> Path:
+    def _index_path(self) -> Path:
         return self.folder / "index.jsonl"
 
-    def _set_records(self, records: list[Checkpoint], size: int) -> None:
+    def _rows_per_shard(self, arch: str) -> int:
+        return max(1, SHARD_BYTES // (4 * self.spec(arch).size))
+
+    def _set_records(self, records: list[Checkpoint], index_bytes: int) -> None:
         self.records = records
-        self._size = size  # bytes of the index that hold the records
+        self._index_bytes = index_bytes  # Size of the index up to its last complete line.
         self._by_id = {r.id: r for r in records}
         self._config_of = {r.arch: r.arch_config for r in records}
 
-    def _guard(self) -> None:
-        """Prepare a write: remove an incomplete last line, and refuse if another process has added records."""
+    def _prepare_write(self) -> None:
+        """Remove an incomplete last line from the index; refuse to write if another process has added lines.
+
+        Raises:
+            CannotResume: another process has added checkpoints since this zoo was opened.
+        """
         if self.is_torn:
-            tail = self._index.read_bytes()[self._size :]
+            tail = self._index_path.read_bytes()[self._index_bytes :]
             if b"\n" in tail:
                 lines = tail.count(b"\n")
                 what = f"the zoo {self.folder} was changed by another process ({lines} more checkpoints)"
                 raise CannotResume(
                     what, "one process at a time may add to a zoo", "Wait for the other one, then start again."
                 )
-            write_index(self._index, self.records)
+            write_index(self._index_path, self.records)
+
+    def _merge_shard(self, records: list[Checkpoint]) -> list[Checkpoint]:
+        """Store the weights of `records` as one shard, unless they are one already; returns the updated records."""
+        name = shard_name(records[0].fingerprint, [r.sha256 for r in records])
+        if all((r.shard, r.row) == (name, row) for row, r in enumerate(records)):
+            return records
+        return self._write_shard(records, self.matrix(records))
 
     def _write_shard(self, records: list[Checkpoint], weights: Iterable[Tensor]) -> list[Checkpoint]:
+        """Write a shard whose rows are `weights`, and return the records with their shard and row filled in."""
         name = shard_name(records[0].fingerprint, [r.sha256 for r in records])
         write_tensors(self.folder / name, {"weights": torch.stack(list(weights))})
         return [r.model_copy(update={"shard": name, "row": row}) for row, r in enumerate(records)]
 
     @cached_property
     def _references(self) -> tuple[dict[str, Tensor], str]:
+        """The tensors of references.safetensors, and the sha256 of the zoo that they were fitted to."""
         return read_references(self.folder)
 
-    def _reference_tensor(self, arch: str, what: str) -> Tensor:
-        self.spec(arch)
+    def _reference_tensor(self, arch: str, kind: str) -> Tensor:
+        self.spec(arch)  # Raises NotFound for an unknown architecture.
         tensors = self._references[0]
-        if f"{arch}/{what}" not in tensors:
+        if f"{arch}/{kind}" not in tensors:
             why = "it is not finished: its build was interrupted, or networks were added"
             raise BadInput(
-                f"the zoo {self.folder} has no {what} for {arch!r}", why, "Run its build again, or zoo.finalize()."
+                f"the zoo {self.folder} has no {kind} for {arch!r}", why, "Run its build again, or zoo.finalize()."
             )
-        return tensors[f"{arch}/{what}"]
+        return tensors[f"{arch}/{kind}"]
 
     def _replace_references(self, tensors: dict[str, Tensor], zoo_sha256: str = "") -> None:
         write_references(self.folder, tensors, zoo_sha256)
         self.__dict__.pop("_references", None)
 
 
-def _by_fingerprint(records: Iterable[Checkpoint]) -> Iterable[list[Checkpoint]]:
-    groups: dict[str, list[Checkpoint]] = defaultdict(list)
-    for record in records:
-        groups[record.fingerprint].append(record)
-    return groups.values()
-
-
 def _checked_flat(spec: ArchSpec, weights: Tensor | StateDict, where: str) -> Tensor:
+    """The weights as a flat vector (p,) on the CPU, checked to fit the architecture and to be finite."""
     if isinstance(weights, Tensor):
         if weights.shape != (spec.size,):
             raise BadInput(

@@ -1,39 +1,36 @@
-"""Verification of a zoo: weights against their hashes, duplicate ids and weights, outdated references."""
+"""Checks a zoo for damaged weights, duplicate ids and weights, an incomplete index, and outdated references."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from popgen.errors import PopgenError
-from popgen.zoo.record import Checkpoint, weights_sha256
+from popgen.zoo.record import group_by, weights_sha256
 
 if TYPE_CHECKING:
     from popgen.zoo.store import Zoo
 
 
 def find_problems(zoo: Zoo) -> list[str]:
-    """Return the problems of the folder, one line each; an empty list if there are none."""
+    """Problems of the folder, one line each; an empty list when all is well."""
     problems = [f"{checkpoint_id}: {why}" for checkpoint_id, why in find_damaged(zoo).items()]
-    problems += [
-        f"index.jsonl: the id {name} stands there {len(g)} times"
-        for name, g in _groups(zoo, "id").items()
-        if len(g) > 1
-    ]
-    for group in _groups(zoo, "sha256").values():
-        if len({r.id for r in group}) > 1:
-            problems.append(f"{group[1].id}: has the same weights as {group[0].id}")
+    for checkpoint_id, records in group_by(zoo.records, "id").items():
+        if len(records) > 1:
+            problems.append(f"index.jsonl: the id {checkpoint_id} occurs {len(records)} times")
+    for records in group_by(zoo.records, "sha256").values():
+        if len({r.id for r in records}) > 1:
+            problems.append(f"{records[1].id}: has the same weights as {records[0].id}")
     if zoo.is_torn:
         problems.append("index.jsonl: the last line is cut off; the next write removes it")
     if zoo.records and not zoo.is_final:
-        problems.append("references.safetensors: made for another state of the index; zoo.finalize() writes it anew")
+        problems.append("references.safetensors: made for another state of the index; zoo.finalize() writes it again")
     return problems
 
 
 def find_damaged(zoo: Zoo) -> dict[str, str]:
-    """Return the ids of the checkpoints whose weights cannot be read or differ from the recorded hash, with the reason."""
+    """The reason for each checkpoint whose weights cannot be read or do not have the recorded hash, by its id."""
     damaged = {}
-    for shard, records in _groups(zoo, "shard").items():
+    for shard, records in group_by(zoo.records, "shard").items():
         fitting = []
         for record in records:
             expected = zoo.spec(record.arch).fingerprint
@@ -41,24 +38,13 @@ def find_damaged(zoo: Zoo) -> dict[str, str]:
                 fitting.append(record)
             else:
                 damaged[record.id] = f"fingerprint {record.fingerprint} is not that of {record.arch}, {expected}"
-        for group in _by(fitting, "fingerprint").values():
+        for same_arch in group_by(fitting, "fingerprint").values():
             try:
-                weights = zoo.matrix(group)
+                weights = zoo.matrix(same_arch)
             except PopgenError as error:
-                damaged.update({r.id: f"{error.what}: {error.why}" for r in group})
+                damaged.update({r.id: f"{error.what}: {error.why}" for r in same_arch})
                 continue
-            for record, flat in zip(group, weights, strict=True):
+            for record, flat in zip(same_arch, weights, strict=True):
                 if weights_sha256(flat) != record.sha256:
                     damaged[record.id] = f"its weights do not have the recorded sha256 ({shard}, row {record.row})"
     return damaged
-
-
-def _groups(zoo: Zoo, field: str) -> dict[str, list[Checkpoint]]:
-    return _by(zoo.records, field)
-
-
-def _by(records: list[Checkpoint], field: str) -> dict[str, list[Checkpoint]]:
-    groups: dict[str, list[Checkpoint]] = defaultdict(list)
-    for record in records:
-        groups[getattr(record, field)].append(record)
-    return groups

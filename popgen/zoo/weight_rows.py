@@ -1,4 +1,4 @@
-"""Normalised weights of many checkpoints of one architecture, kept in memory or read from the zoo's files on demand."""
+"""Normalised weights of many checkpoints of one architecture, kept in memory or read from files on each access."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from popgen.weights import Scaling
 from popgen.zoo.record import Checkpoint
 from popgen.zoo.store import Zoo
 
-CHUNK_BYTES = 64 * 2**20  # largest size of a chunk in memory
+CHUNK_BYTES = 64 * 2**20  # Size of the pieces in which a matrix that may not fit into memory is read.
 
 
 class WeightRows:
-    """A matrix (n, p) on `device` whose row i has the normalised weights of `records[i]`.
-
-    It is indexed by a list of row numbers or by a slice.
+    """A matrix (n, p) whose row i holds the normalised weights of `records[i]`; takes lists of indices and slices.
 
     Args:
-        in_memory: whether the whole matrix is kept; otherwise rows are read from the files when they are indexed.
+        in_memory: whether the whole matrix is kept on `device`; otherwise rows are read from the files on each access.
+        device: torch device of the rows that are returned.
     """
 
     def __init__(
@@ -29,33 +28,35 @@ class WeightRows:
     ) -> None:
         self._zoo, self._records, self._scaling, self._device = zoo, list(records), scaling, device
         self.size = len(scaling.reference)
-        self._kept: Tensor | None = None
+        self._matrix: Tensor | None = None
         if in_memory and records:
-            self._kept = scaling.normalise(zoo.matrix(self._records).to(device))
+            self._matrix = scaling.normalise(zoo.matrix(self._records).to(device))
 
     def __len__(self) -> int:
         return len(self._records)
 
     @property
     def in_memory(self) -> bool:
-        return self._kept is not None or not self._records
+        """Whether no access reads from the files."""
+        return self._matrix is not None or not self._records
 
-    def __getitem__(self, rows: Sequence[int] | slice) -> Flat:
-        chosen = range(len(self))[rows] if isinstance(rows, slice) else list(rows)
-        if not len(chosen):
+    def __getitem__(self, indices: Sequence[int] | slice) -> Flat:
+        """The rows at `indices`, in that order."""
+        indices = list(range(len(self))[indices]) if isinstance(indices, slice) else list(indices)
+        if not indices:
             return torch.zeros(0, self.size, device=self._device)
-        if self._kept is not None:
-            return self._kept[torch.tensor(list(chosen), device=self._device)]
-        return self._scaling.normalise(self._zoo.matrix([self._records[i] for i in chosen]).to(self._device))
+        if self._matrix is not None:
+            return self._matrix[torch.tensor(indices, device=self._device)]
+        return self._scaling.normalise(self._zoo.matrix([self._records[i] for i in indices]).to(self._device))
 
     def chunks(self) -> Iterator[Flat]:
-        """Yield all rows in their order, at most CHUNK_BYTES at a time."""
+        """Yield all rows in order, in chunks of at most CHUNK_BYTES."""
         step = max(1, CHUNK_BYTES // (4 * self.size))
         for first in range(0, len(self), step):
             yield self[first : first + step]
 
     def mean(self) -> Tensor:
-        """Return the mean of all rows (p,)."""
+        """The mean of all rows; shape (p,)."""
         total = torch.zeros(self.size, dtype=torch.float64, device=self._device)
         for chunk in self.chunks():
             total += chunk.double().sum(0)

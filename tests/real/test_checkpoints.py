@@ -172,7 +172,7 @@ def test_the_hashes_of_the_published_spec_are_those_of_the_files(depth: int, dig
     ]
     assert entry.digest == digest
     check_sha256(path, entry.digest)
-    with pytest.raises(BrokenFile, match="is not the file that was meant"):
+    with pytest.raises(BrokenFile, match="is not the expected file"):
         check_sha256(path, digest[::-1])
 
 
@@ -184,7 +184,7 @@ def test_a_real_file_goes_into_a_cloned_repositorys_network(tmp_path: Path, cifa
     file = ForeignCheckpoint(FILES / "lenet" / "cifar_net3.pth", f"hub:{tmp_path}:lenet", "cifar10", changes=entry)
     record, state = import_checkpoint(file)
     assert (record.id, record.arch_config.classes) == ("their-lenet/cifar10/cifar_net3", 10)
-    assert evaluate(file.spec, state, cifar.test)[1] > 0.62
+    assert evaluate(file.arch_spec, state, cifar.test)[1] > 0.62
 
 
 def test_adapters_have_the_tensors_of_their_files(zoo: Zoo) -> None:

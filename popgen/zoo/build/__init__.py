@@ -1,1 +1,1 @@
-"""Building a zoo from its spec: which networks are missing, how one is trained, workers on Ray."""
+"""Building a zoo from its spec: the plan of missing networks, the training of one network, and workers on Ray."""

@@ -1,8 +1,8 @@
-"""Builds the zoo of a spec: trains or imports every network that is missing.
+"""Builds the zoo of a spec: every missing network is trained, on Ray or in this process, or is imported.
 
-Networks are trained in this process, or on Ray with one worker for each CPU core. The number of workers changes only
-the time: a network depends only on its architecture, data set, seed and recipe. Finished networks are written every few
-seconds, so an interrupted build continues where it stopped. Damaged networks are trained again.
+The number of workers changes the time and nothing else: a network depends on its architecture, data set, seed, recipe
+and start alone. Trained networks are written every few seconds. An interrupted build continues where it stopped, and
+damaged networks are made again.
 """
 
 from __future__ import annotations
@@ -30,38 +30,33 @@ from popgen.zoo.imports.spec import import_all, list_imports
 from popgen.zoo.store import Zoo
 from popgen.zoo.verify import find_damaged
 
-_FLUSH_SECONDS, _FLUSH_NETWORKS = 5.0, 32  # A killed build loses at most this.
+# Trained networks are written when this many wait or this much time has passed, so a killed build loses no more.
+_WRITE_SECONDS, _WRITE_NETWORKS = 5.0, 32
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The work of a build.
+    """The networks that a build would train or import."""
 
-    Attributes:
-        total: number of networks in the finished zoo.
-        to_train: networks to train, because they are missing or damaged.
-        to_import: checkpoints to import, because they are missing or damaged.
-        sizes: number of parameters of each architecture.
-    """
-
-    total: int
-    to_train: list[TrainingRun]
-    to_import: list[ForeignCheckpoint]
-    sizes: dict[str, int]
+    total: int  # number of networks in the finished zoo
+    to_train: list[TrainingRun]  # runs whose networks are missing or damaged
+    to_import: list[ForeignCheckpoint]  # checkpoints that are missing or damaged
+    sizes: dict[str, int]  # number of parameters of each architecture, by its name
 
 
 def build_zoo(
     spec: ZooSpec, out: Path, *, workers: int | None = None, progress: bool = True, data_dir: str | None = None
 ) -> Zoo:
-    """Train or import the networks of the spec that the zoo in `out` lacks, and finalize the zoo.
+    """Train or import the networks of a spec that the zoo in `out` lacks, finalise the zoo and return it.
 
     Args:
-        workers: number of processes; 0: this process; None: the spec's number, or one for each CPU core.
-        data_dir: the folder of named data sets; None: POPGEN_DATA, else ./data.
+        workers: number of worker processes; 0 trains in this process; None takes the spec's number, or if that is null
+            one worker for each CPU core.
+        data_dir: folder of named data sets; None takes POPGEN_DATA, or if that is not set ./data.
 
     Raises:
-        NotFound, BadInput: the spec names something that does not exist or does not fit; raised before any training.
-        PopgenError: some checkpoints could not be read or do not fit; raised after all others have been imported.
+        NotFound, BadInput: the spec names something that does not exist or fit; raised before anything is trained.
+        PopgenError: a checkpoint cannot be fetched or does not fit; raised after all others have been imported.
         CannotResume: the folder holds a zoo of another spec, or a worker died.
 
     >>> import tempfile
@@ -69,18 +64,18 @@ def build_zoo(
     >>> len(build_zoo(spec, Path(tempfile.mkdtemp()), workers=0, progress=False))
     2
     """
-    todo = plan(spec, out, data_dir)
+    planned = plan(spec, out, data_dir)
     if spec.checkpoints:
-        return _import(spec, out, todo.to_import, progress)
-    runs = todo.to_train
+        return _import(spec, out, planned.to_import, progress)
+    runs = planned.to_train
     workers = min(_worker_count(spec, workers), len(runs))
     zoo = _open_or_create(spec, out)
     zoo.drop(find_damaged(zoo))
     folder = str(data_folder(data_dir))
     trainer = Trainer(spec, data_dir=folder)
-    stored = {name: flat for name in trainer.specs if (flat := zoo.start(name)) is not None}
-    if stored:
-        trainer = Trainer(spec, stored, folder)  # Another version of torch could draw other starts from the same seed.
+    stored = {name: flat for name in trainer.arch_specs if (flat := zoo.start(name)) is not None}
+    if stored:  # The stored starts are used again because another version of torch could draw other values.
+        trainer = Trainer(spec, stored, folder)
     elif trainer.starts:
         zoo.set_starts(trainer.starts)
     if runs:
@@ -93,38 +88,41 @@ def build_zoo(
 
 
 def plan(spec: ZooSpec, out: Path, data_dir: str | None = None) -> Plan:
-    """Check a spec and the folder of its zoo, and list the networks that are missing; nothing is written.
+    """Check a spec and the folder of its zoo, and return the networks that are missing; nothing is written.
 
     Raises:
-        NotFound, BadInput: the spec names something that does not exist or does not fit.
+        NotFound, BadInput: the spec names something that does not exist or fit.
         CannotResume: the folder holds a zoo of another spec.
     """
-    done: set[str] = set()
+    runs: list[TrainingRun] = []
+    imports: list[ForeignCheckpoint] = []
     if spec.checkpoints:
         imports = list_imports(spec)
-        specs = {foreign.spec.name: foreign.spec for foreign in imports}
-        runs = []
+        arch_specs = {foreign.arch_spec.name: foreign.arch_spec for foreign in imports}
     else:
         trainer = Trainer(spec, data_dir=data_dir)
         trainer.check()
-        imports, specs, runs = [], trainer.specs, trainer.runs()
+        runs, arch_specs = trainer.runs(), trainer.arch_specs
+    sound_ids: set[str] = set()
     if (out / "zoo.json").exists():
         zoo = _open_or_create(spec, out)
-        done = {r.id for r in zoo.records} - set(find_damaged(zoo))
-    sizes = {name: arch.size for name, arch in specs.items()}
-    to_train = [run for run in runs if run.id not in done]
-    to_import = [foreign for foreign in imports if foreign.id not in done]
-    return Plan(len(runs) + len(imports), to_train, to_import, sizes)
+        sound_ids = {r.id for r in zoo.records} - set(find_damaged(zoo))
+    return Plan(
+        total=len(runs) + len(imports),
+        to_train=[run for run in runs if run.id not in sound_ids],
+        to_import=[foreign for foreign in imports if foreign.id not in sound_ids],
+        sizes={name: arch_spec.size for name, arch_spec in arch_specs.items()},
+    )
 
 
-def _import(spec: ZooSpec, out: Path, files: list[ForeignCheckpoint], progress: bool) -> Zoo:
+def _import(spec: ZooSpec, out: Path, to_import: list[ForeignCheckpoint], progress: bool) -> Zoo:
     zoo = _open_or_create(spec, out)
     zoo.drop(find_damaged(zoo))
     try:
         with _progress_bar(progress) as bar:
-            task = bar.add_task("importing", total=len(files))
-            show = partial(bar.console.print, markup=False, highlight=False, soft_wrap=True)
-            import_all(zoo, files, show if progress else lambda line: None, lambda: bar.advance(task))
+            task = bar.add_task("importing", total=len(to_import))
+            print_line = partial(bar.console.print, markup=False, highlight=False, soft_wrap=True)
+            import_all(zoo, to_import, print_line if progress else lambda line: None, lambda: bar.advance(task))
     finally:
         if not zoo.is_final:
             zoo.finalize()
@@ -132,22 +130,23 @@ def _import(spec: ZooSpec, out: Path, files: list[ForeignCheckpoint], progress: 
 
 
 def _open_or_create(spec: ZooSpec, out: Path) -> Zoo:
+    """Open the zoo in `out`, or create it; a zoo of another spec is refused."""
     content = spec.content()
     if not (out / "zoo.json").exists():
         return Zoo.create(out, spec.name, licence=spec.licence, spec=content)
     zoo = Zoo.open(out)
-    changed = _changes(_recorded(zoo), content)
-    if changed:
+    changes = _changes(_recorded_spec(zoo), content)
+    if changes:
         raise CannotResume(
             f"{out} holds a zoo of another spec ({len(zoo)} networks)",
-            f"changed: {'; '.join(changed[:5])}",
+            f"changed: {'; '.join(changes[:5])}",
             "Build into another folder with --out, or restore the spec.",
         )
     return zoo
 
 
-def _recorded(zoo: Zoo) -> dict[str, Any]:
-    """Return the spec that a zoo was built from, completed with the defaults of keys that later versions added."""
+def _recorded_spec(zoo: Zoo) -> dict[str, Any]:
+    """Content of the spec that a zoo was built from; fields that it does not have yet get their defaults."""
     recorded = zoo.info.get("spec") or {}
     try:
         return ZooSpec.model_validate(recorded).content()
@@ -161,47 +160,47 @@ def _train_here(trainer: Trainer, runs: list[TrainingRun]) -> Generator[TrainedN
 
 
 def _collect(zoo: Zoo, trainer: Trainer, trained: Iterator[TrainedNetwork], total: int, progress: bool) -> None:
-    """Write networks as they are finished; when the build is interrupted, those still in memory are written, too."""
-    kept: list[TrainedNetwork] = []
-    last = time.monotonic()
+    """Write trained networks to the zoo as they arrive, and those that wait when the build is interrupted."""
+    waiting: list[TrainedNetwork] = []
+    last_write = time.monotonic()
 
-    def flush() -> None:
-        batch = kept.copy()
-        kept.clear()  # This comes first, so that a batch whose writing is interrupted is not written a second time.
+    def write() -> None:
+        batch = waiting.copy()
+        waiting.clear()  # Cleared before the write, so that a batch whose write is interrupted is not written twice.
         zoo.add([(trainer.record(network), network.weights) for network in batch])
 
     with _progress_bar(progress) as bar:
         task = bar.add_task("training", total=total)
         try:
             for network in trained:
-                kept.append(network)
+                waiting.append(network)
                 bar.advance(task)
-                if len(kept) >= _FLUSH_NETWORKS or time.monotonic() - last > _FLUSH_SECONDS:
-                    flush()
-                    last = time.monotonic()
+                if len(waiting) >= _WRITE_NETWORKS or time.monotonic() - last_write > _WRITE_SECONDS:
+                    write()
+                    last_write = time.monotonic()
         finally:
-            if kept:
-                flush()
+            if waiting:
+                write()
 
 
 def _progress_bar(visible: bool) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    left = (TextColumn("left"), TimeRemainingColumn())
-    return Progress(*columns, *left, console=Console(stderr=True), disable=not visible)
+    remaining = (TextColumn("left"), TimeRemainingColumn())
+    return Progress(*columns, *remaining, console=Console(stderr=True), disable=not visible)
 
 
 def _worker_count(spec: ZooSpec, workers: int | None) -> int:
-    chosen = spec.workers if workers is None else workers
-    if chosen is None:
+    count = spec.workers if workers is None else workers
+    if count is None:
         return os.cpu_count() or 1
-    if chosen < 0:
-        raise BadInput(f"{chosen} workers", "0 trains in this process, n in n others", "Give a number from 0 up.")
-    return chosen
+    if count < 0:
+        raise BadInput(f"{count} workers", "0 trains in this process, n in n others", "Give a number from 0 up.")
+    return count
 
 
-def _changes(before: Any, now: Any, where: str = "") -> list[str]:
-    """Return one line for each value that differs between two nested mappings."""
+def _changes(before: Any, now: Any, path: str = "") -> list[str]:
+    """One line for each value that differs between two JSON values, with its dotted path of keys."""
     if isinstance(before, dict) and isinstance(now, dict):
-        paths = {key: f"{where}.{key}" if where else key for key in sorted({*before, *now})}
-        return [line for key, path in paths.items() for line in _changes(before.get(key), now.get(key), path)]
-    return [] if before == now else [f"{where} was {before!r}, is {now!r}"]
+        paths = {key: f"{path}.{key}" if path else key for key in sorted({*before, *now})}
+        return [line for key, inner in paths.items() for line in _changes(before.get(key), now.get(key), inner)]
+    return [] if before == now else [f"{path} was {before!r}, is {now!r}"]

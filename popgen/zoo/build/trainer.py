@@ -1,4 +1,4 @@
-"""The training runs of a zoo's spec, and the training of one network, in this process or in a worker."""
+"""The training runs of a zoo's spec and how each is carried out, alike in the main process and in a worker."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ from popgen.zoo.store import Zoo
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """One network to train: its architecture, data set and seed."""
+    """The training of one network, identified by three values; recipe and start are the spec's."""
 
-    arch: str
-    data: str
-    seed: int
+    arch: str  # name of the architecture in the zoo
+    data: str  # name of the data set
+    seed: int  # decides the order of the images, and without a shared start the initial weights
 
     @property
     def id(self) -> str:
+        """Id of the resulting checkpoint, such as cnn-s/digits/rotate:15/s0."""
         return f"{self.arch}/{self.data}/s{self.seed}"
 
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """The result of a training run: weights (p,), metrics, and the names of the classes."""
+    """The result of a training run."""
 
     run: TrainingRun
-    weights: Tensor
-    metrics: dict[str, float]
-    classes: tuple[str, ...]
+    weights: Tensor  # (p,), in the architecture's order
+    metrics: dict[str, float]  # as `popgen.networks.train.train_network` returns them
+    classes: tuple[str, ...]  # name of each output
 
 
 class Trainer:
-    """Trains the networks of a spec; keeps architectures and starts, so that each process makes them once.
+    """Trains the networks of a zoo's spec; architectures and starts are computed once and kept.
 
     Args:
-        zoo_spec: the spec of the zoo.
-        starts: the shared start (p,) of each architecture; None: they are made as `zoo.start` says.
-        data_dir: the folder of named data sets; None: POPGEN_DATA, else ./data.
+        starts: the shared start (p,) of each architecture, by its name; None computes them as the spec says.
+        data_dir: folder of named data sets; None takes POPGEN_DATA, or if that is not set ./data.
     """
 
     def __init__(self, zoo_spec: ZooSpec, starts: dict[str, Tensor] | None = None, data_dir: str | None = None) -> None:
@@ -56,95 +56,105 @@ class Trainer:
             self.starts = starts
 
     @cached_property
-    def specs(self) -> dict[str, ArchSpec]:
+    def arch_specs(self) -> dict[str, ArchSpec]:
+        """The ArchSpec of each architecture, by its name in the zoo."""
         return {name: ArchSpec.from_config(config) for name, config in arch_configs(self.zoo_spec).items()}
 
     @cached_property
     def starts(self) -> dict[str, Tensor]:
-        """The start (p,) that all networks of an architecture share; empty if the spec wants none.
+        """The shared start (p,) of each architecture, by its name; empty if each network has a start of its own.
 
         Raises:
-            NotFound, BadInput: the checkpoint to start from does not exist, or has another architecture.
+            NotFound, BadInput: the checkpoint to start from does not exist, or is of another architecture.
         """
-        if self.zoo_spec.start is None:
+        start = self.zoo_spec.start
+        if start is None:
             return {}
-        if isinstance(self.zoo_spec.start, str):
-            state = _checkpoint(self.zoo_spec.start)
-            for spec in self.specs.values():
-                spec.check(state, self.zoo_spec.start)
-            return {name: spec.to_flat(state) for name, spec in self.specs.items()}
-        return {n: s.to_flat(build(s.config, seed=self.zoo_spec.start).state_dict()) for n, s in self.specs.items()}
+        if isinstance(start, str):
+            state = _read_start(start)
+            for arch_spec in self.arch_specs.values():
+                arch_spec.check(state, start)
+            return {name: arch_spec.to_flat(state) for name, arch_spec in self.arch_specs.items()}
+        return {
+            name: arch_spec.to_flat(build(arch_spec.config, seed=start).state_dict())
+            for name, arch_spec in self.arch_specs.items()
+        }
 
     def runs(self) -> list[TrainingRun]:
-        """Return all training runs, ordered by data set, so that a worker reads few data sets at a time."""
-        zoo = self.zoo_spec
-        return [TrainingRun(name, data, seed) for data in zoo.data_names for name in self.specs for seed in zoo.seeds]
+        """Every training run, grouped by data set, so that a worker holds few data sets at a time."""
+        seeds = self.zoo_spec.seeds
+        return [
+            TrainingRun(name, data, seed)
+            for data in self.zoo_spec.data_names
+            for name in self.arch_specs
+            for seed in seeds
+        ]
 
     def check(self) -> None:
-        """Refuse a spec with an architecture or a data set that does not exist or does not fit; reads each source once.
+        """Refuse a spec whose architectures or data sets do not exist or fit; each source of data is loaded once.
 
         Raises:
-            NotFound, BadInput: the message names it, and the nearest known names.
+            NotFound, BadInput: the message names the first that does not, and the nearest known names.
         """
         for name in self.zoo_spec.data_names:
             check_data_name(name)
-        for arch in self.specs.values():
-            check_runs(arch.config)
+        for arch_spec in self.arch_specs.values():
+            check_runs(arch_spec.config)
         for source in dict.fromkeys(split_name(name)[0] for name in self.zoo_spec.data_names):
             classes = len(load_data(source, self.data_dir).classes)
-            for name, arch in self.specs.items():
-                if arch.config.classes != classes:
-                    have = f"architecture {name!r} has {arch.config.classes} outputs"
+            for name, arch_spec in self.arch_specs.items():
+                outputs = arch_spec.config.classes
+                if outputs != classes:
                     raise BadInput(
-                        f"{have}, data set {source!r} has {classes} classes",
-                        "a zoo's networks have one output per class",
+                        f"architecture {name!r} has {outputs} outputs, data set {source!r} has {classes} classes",
+                        "a network needs one output for each class",
                         f"In the spec: archs: [{{name: {name}-{classes}, like: {name}, classes: {classes}}}]",
                     )
 
     def train(self, run: TrainingRun) -> TrainedNetwork:
-        """Train one network; its weights depend only on the run, the recipe and the start."""
-        arch, data = self.specs[run.arch], load_data(run.data, self.data_dir)
-        start = arch.to_state(self.starts[run.arch]) if run.arch in self.starts else None
-        state, metrics = train_network(arch, data, self.zoo_spec.recipe, start=start, seed=run.seed)
-        return TrainedNetwork(run, arch.to_flat(state), metrics, data.classes)
+        """Train one network; its weights depend on the run, the recipe and the start alone."""
+        arch_spec, data = self.arch_specs[run.arch], load_data(run.data, self.data_dir)
+        start = arch_spec.to_state(self.starts[run.arch]) if run.arch in self.starts else None
+        state, metrics = train_network(arch_spec, data, self.zoo_spec.recipe, start=start, seed=run.seed)
+        return TrainedNetwork(run, arch_spec.to_flat(state), metrics, data.classes)
 
-    def record(self, trained: TrainedNetwork) -> Checkpoint:
-        """Return the checkpoint's record; each training run is a lineage of its own."""
-        run = trained.run
+    def record(self, network: TrainedNetwork) -> Checkpoint:
+        """The index record of a trained network; each training run is a lineage of its own."""
+        run, zoo_spec = network.run, self.zoo_spec
         return Checkpoint(
             id=run.id,
             arch=run.arch,
-            arch_config=self.specs[run.arch].config,
+            arch_config=self.arch_specs[run.arch].config,
             data=run.data,
-            classes=trained.classes,
+            classes=network.classes,
             lineage=run.id,
-            parent=None if self.zoo_spec.start is None else f"start:{self.zoo_spec.start}",
+            parent=None if zoo_spec.start is None else f"start:{zoo_spec.start}",
             seed=run.seed,
-            held_out=self.zoo_spec.is_held_out(run.data, run.seed),
-            metrics=trained.metrics,
-            source=f"popgen zoo build {self.zoo_spec.name}",
-            licence=self.zoo_spec.licence,
+            held_out=zoo_spec.is_held_out(run.data, run.seed),
+            metrics=network.metrics,
+            source=f"popgen zoo build {zoo_spec.name}",
+            licence=zoo_spec.licence,
         )
 
 
-def _checkpoint(reference: str) -> StateDict:
-    """Return the weights of the checkpoint that is named as ZOO#ID."""
-    folder, mark, checkpoint = reference.partition("#")
-    if not mark or not checkpoint:
+def _read_start(start: str) -> StateDict:
+    """The state dict of the checkpoint that `start` names as ZOO#ID."""
+    folder, mark, checkpoint_id = start.partition("#")
+    if not mark or not checkpoint_id:
         raise BadInput(
-            f"zoo.start is {reference!r}",
+            f"zoo.start is {start!r}",
             "a start is a seed, null, or a zoo's folder and a checkpoint in it",
             "For example zoos/cifar_resnets#resnet20/cifar10/resnet20_akamaster.",
         )
     zoo = Zoo.open(folder)
-    return zoo.state(zoo.record(checkpoint))
+    return zoo.state(zoo.record(checkpoint_id))
 
 
 def arch_configs(zoo_spec: ZooSpec) -> dict[str, ArchConfig]:
-    """Return the configuration of each architecture of a spec, by its name in the zoo.
+    """The configuration of each architecture of a zoo's spec, by its name in the zoo.
 
-    >>> spec = ZooSpec(name="z", archs=[{"name": "cnn-3", "like": "cnn-s", "classes": 3}], data=["digits"])
-    >>> arch_configs(spec)["cnn-3"].classes
+    >>> zoo_spec = ZooSpec(name="z", archs=[{"name": "cnn-3", "like": "cnn-s", "classes": 3}], data=["digits"])
+    >>> arch_configs(zoo_spec)["cnn-3"].classes
     3
     """
     return {entry.name: arch_config(entry.like or entry.name, **entry.replaced) for entry in zoo_spec.archs}

@@ -1,7 +1,6 @@
-"""Training runs on Ray actors with one thread each; an actor keeps its data sets, and is restarted once if it dies.
+"""Trains networks on Ray actors with one CPU core each; an actor keeps its data sets and is restarted once if it dies.
 
-An actor ends when the last reference to it is dropped. If it were killed, Ray would print its unfinished calls on
-standard output.
+Actors end when the last reference to them is dropped. Killing them would make Ray report unfinished tasks on stdout.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ from popgen.configs.spec import ZooSpec
 from popgen.errors import CannotResume, PopgenError
 from popgen.zoo.build.trainer import TrainedNetwork, Trainer, TrainingRun
 
-# Runs that each worker is given at a time: with two it never waits for this process, and with more an interruption would
-# wait longer for those that are running.
-_AHEAD = 2
+# Training runs queued on each worker. With two, a worker never waits for this process; more would delay the end of an
+# interrupted build.
+_QUEUED_RUNS = 2
 
 
 def train_on_ray(
@@ -32,12 +31,12 @@ def train_on_ray(
     Raises:
         CannotResume: a worker died twice.
     """
-    with _session(workers):
+    with _ray_session(workers):
         remote: Any = ray.remote(num_cpus=1, max_restarts=1, max_task_retries=1)(_Worker)
         actors = [remote.remote(zoo_spec, starts, data_dir) for _ in range(workers)]
         waiting = list(reversed(runs))
         running = {}
-        for actor in actors * _AHEAD:
+        for actor in actors * _QUEUED_RUNS:
             if waiting:
                 run = waiting.pop()
                 running[actor.train.remote(run)] = actor, run
@@ -47,8 +46,8 @@ def train_on_ray(
                     actor, run = running.pop(ref)
                     yield ray.get(ref)
                     if waiting:
-                        following = waiting.pop()
-                        running[actor.train.remote(following)] = actor, following
+                        next_run = waiting.pop()
+                        running[actor.train.remote(next_run)] = actor, next_run
         except RayError as error:
             if isinstance(error, RayTaskError) and isinstance(error.cause, PopgenError):
                 raise error.cause from None
@@ -60,6 +59,8 @@ def train_on_ray(
 
 
 class _Worker:
+    """A Ray actor around one Trainer."""
+
     def __init__(self, zoo_spec: ZooSpec, starts: dict[str, Tensor], data_dir: str) -> None:
         self.trainer = Trainer(zoo_spec, starts, data_dir)
 
@@ -68,8 +69,8 @@ class _Worker:
 
 
 @contextmanager
-def _session(workers: int) -> Iterator[None]:
-    """Start Ray and shut it down at the end, unless it is running already."""
+def _ray_session(workers: int) -> Iterator[None]:
+    """Use the Ray session that is already running, or start one of `workers` CPU cores and shut it down afterwards."""
     started = not ray.is_initialized()
     if started:
         ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)

@@ -1,1 +1,1 @@
-"""Import of checkpoints that popgen did not train: files, index CSVs, URLs, torch.hub entries."""
+"""Importing foreign checkpoints: files, index CSVs and URLs, read without running any code, and torch.hub entries."""

@@ -1,4 +1,4 @@
-"""Import of foreign checkpoints into a zoo: a file, a folder of files, or an index CSV with one checkpoint in each row."""
+"""Imports foreign checkpoints into a zoo: one file, a folder of files, or the files that an index CSV describes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from popgen.zoo.imports.tensors import SUFFIXES, fit_tensors, read_tensors
 from popgen.zoo.record import Checkpoint, weights_sha256
 from popgen.zoo.store import Zoo
 
-# Field of ForeignCheckpoint for each column of an index CSV. Columns that begin with `accuracy` or `loss` are metrics.
+# Each column of an index CSV and the field of ForeignCheckpoint that it fills. Columns whose names begin with
+# `accuracy` or `loss` become metrics.
 _COLUMNS = {
     "file": "path",
     "architecture": "arch",
@@ -42,35 +43,24 @@ _COLUMNS = {
 
 @dataclass(frozen=True)
 class ForeignCheckpoint:
-    """A checkpoint that popgen did not train, as its user describes it.
+    """A description of a checkpoint that popgen did not make; it is a lineage of its own unless `lineage` is given."""
 
-    Attributes:
-        path: the file of weights; with `url` or `hub` only its stem is used, as a name.
-        lineage: the training run or base that it comes from; "": the checkpoint is a lineage of its own.
-        key: path of the state dict inside the file; "": it is searched for under usual names.
-        name: last part of its id; "": the file's stem.
-        changes: name in the zoo, and values that replace those of the named architecture.
-        class_names: names of the outputs, in order; (): those that the architecture knows.
-        hub: a torch.hub entry whose pretrained weights are imported.
-        sha256: first digits of the file's hash.
-    """
-
-    path: Path
-    arch: str = ""
-    data: str = ""
-    lineage: str = ""
-    parent: str = ""
-    source: str = ""
-    licence: str = "unknown"
-    key: str = ""
-    metrics: dict[str, float] = field(default_factory=dict)
-    name: str = ""
-    changes: ArchEntry | None = None
-    class_names: tuple[str, ...] = ()
-    url: str = ""
-    hub: str = ""
-    sha256: str = ""
-    held_out: bool = False
+    path: Path  # path of the file; for a URL or hub entry only its name counts
+    arch: str = ""  # name of a known architecture, which `changes` may modify
+    data: str = ""  # name of the data set that it was trained on
+    lineage: str = ""  # training run or base that it comes from; "" takes the checkpoint's own name
+    parent: str = ""  # id of the checkpoint that it was trained from, if known
+    source: str = ""  # origin of the file
+    licence: str = "unknown"  # licence of the weights
+    key: str = ""  # dotted path of the state dict in the file, such as `state_dict.1`; "" looks under the usual keys
+    metrics: dict[str, float] = field(default_factory=dict)  # metrics that the source states; accuracies are 0 to 1
+    name: str = ""  # last part of its id; "" takes the name of the file or hub entry
+    changes: ArchEntry | None = None  # its name in the zoo, and how the network differs from the named architecture
+    class_names: tuple[str, ...] = ()  # names of the outputs, in order; () takes those known for the architecture
+    url: str = ""  # URL of the file, which is downloaded
+    hub: str = ""  # torch.hub entry whose pretrained weights are taken, such as hub:OWNER/REPO:ENTRY
+    sha256: str = ""  # first digits of the file's sha256; "" checks nothing
+    held_out: bool = False  # whether generators must not train on it
 
     @property
     def where(self) -> str:
@@ -79,62 +69,70 @@ class ForeignCheckpoint:
 
     @property
     def stem(self) -> str:
+        """Last part of the id: the given name, or the file's without its suffix."""
         return self.name or self.path.stem
 
     @property
-    def spec(self) -> ArchSpec:
-        """The architecture, after a check that it runs on the inputs that it names."""
-        return _spec(self.arch, self.changes.model_dump_json() if self.changes else "")
+    def arch_spec(self) -> ArchSpec:
+        """The ArchSpec of the architecture with its changes; a network of it has been run once as a check.
+
+        Raises:
+            NotFound: there is no such architecture.
+            BadInput: it does not run on images of its input shape.
+        """
+        return _read_arch_spec(self.arch, self.changes.model_dump_json() if self.changes else "")
 
     @property
     def id(self) -> str:
-        return f"{self.spec.name}/{self.data}/{self.stem}"
+        """Id in the zoo: ARCH/DATA/STEM."""
+        return f"{self.arch_spec.name}/{self.data}/{self.stem}"
 
     def check(self) -> None:
-        """Check everything that can be checked without reading the weights.
+        """Refuse a description that cannot be imported, whatever its weights are.
 
         Raises:
-            NotFound: no such architecture.
-            BadInput: architecture or data set is not given, the architecture does not run, or the number of class names
-                is not that of the outputs.
+            NotFound: there is no such architecture.
+            BadInput: the architecture or data set is not given, the architecture does not run, or the class names are
+                not as many as the outputs.
         """
-        for what, given in (("architecture", self.arch), ("data set", self.data)):
-            if not given:
+        for field_name, value in (("architecture", self.arch), ("data set", self.data)):
+            if not value:
                 raise BadInput(
-                    f"{self.where}: its {what} is not given",
+                    f"{self.where}: its {field_name} is not given",
                     "a checkpoint file does not say",
                     "Use --arch and --data, or a column of the index.",
                 )
-        if self.class_names and len(self.class_names) != self.spec.config.classes:
+        arch_spec = self.arch_spec
+        if self.class_names and len(self.class_names) != arch_spec.config.classes:
             raise BadInput(
-                f"{len(self.class_names)} class names for {self.spec.name!r}",
-                f"it has {self.spec.config.classes} outputs",
+                f"{len(self.class_names)} class names for {arch_spec.name!r}",
+                f"it has {arch_spec.config.classes} outputs",
                 "Name each output once.",
             )
 
     def read(self) -> tuple[StateDict, str]:
-        """Read its tensors under the architecture's names; returns them with a note on how names were matched.
+        """Its tensors under the architecture's names, and a note on how their names were changed ("" if they were not).
 
         Raises:
-            NotFound, BadInput, BrokenFile, Offline: see `import_checkpoint`.
+            NotFound, BadInput, BrokenFile, Offline: as `import_checkpoint`.
         """
         if self.hub:
-            return fit_tensors(self.spec, hub_tensors(self.hub), self.hub)
+            return fit_tensors(self.arch_spec, hub_tensors(self.hub), self.hub)
         path = download(self.url, self.sha256) if self.url else self.path
         tensors = read_tensors(path, self.key or None)
         if self.sha256 and not self.url:
             check_sha256(path, self.sha256)
-        return fit_tensors(self.spec, tensors, str(path))
+        return fit_tensors(self.arch_spec, tensors, str(path))
 
 
 def import_checkpoint(foreign: ForeignCheckpoint) -> tuple[Checkpoint, StateDict]:
-    """Read a file, URL or hub entry as a checkpoint, and check each tensor.
+    """Read a foreign checkpoint and return its record and state dict; every tensor is checked against the architecture.
 
     Raises:
-        NotFound: the file or the architecture does not exist.
-        BrokenFile: the file is truncated, has another sha256, or is a pickle that would run code.
-        BadInput: the tensors do not fit the architecture.
-        Offline: the weights must be downloaded, and cannot be.
+        NotFound: there is no such file or architecture.
+        BrokenFile: the file is truncated, has another sha256, or is a pickle that wants to run code.
+        BadInput: the tensors do not fit the architecture, or the description is incomplete.
+        Offline: the file has to be downloaded and the server does not answer.
 
     >>> import tempfile, torch
     >>> from popgen.archs import build
@@ -145,14 +143,14 @@ def import_checkpoint(foreign: ForeignCheckpoint) -> tuple[Checkpoint, StateDict
     'mlp-s/digits/net'
     """
     foreign.check()
-    spec = foreign.spec
+    arch_spec = foreign.arch_spec
     state, note = foreign.read()
     record = Checkpoint(
         id=foreign.id,
-        arch=spec.name,
-        arch_config=spec.config,
+        arch=arch_spec.name,
+        arch_config=arch_spec.config,
         data=foreign.data,
-        classes=foreign.class_names or class_names(spec.config.builder, spec.config.classes),
+        classes=foreign.class_names or class_names(arch_spec.config.builder, arch_spec.config.classes),
         lineage=foreign.lineage or foreign.stem,
         parent=foreign.parent or None,
         held_out=foreign.held_out,
@@ -164,96 +162,99 @@ def import_checkpoint(foreign: ForeignCheckpoint) -> tuple[Checkpoint, StateDict
     return record, state
 
 
-def import_many(
+def import_checkpoints(
     zoo: Zoo,
-    files: Sequence[ForeignCheckpoint],
+    foreign_checkpoints: Sequence[ForeignCheckpoint],
     *,
-    check: DataSet | None = None,
-    on_checkpoint: Callable[[Checkpoint, bool], None] = lambda record, new: None,
+    evaluate_on: DataSet | None = None,
+    on_import: Callable[[Checkpoint, bool], None] = lambda record, is_new: None,
 ) -> list[Checkpoint]:
-    """Add foreign checkpoints to a zoo and finalize it; those that it already has are skipped.
+    """Add foreign checkpoints to a zoo, finalise it and return the new records; those that it already has are skipped.
 
     Args:
-        check: a data set on whose test split each is evaluated; the result is recorded as test_accuracy and test_loss.
-        on_checkpoint: called after each checkpoint with its record, and whether it was new.
+        evaluate_on: a data set on whose test split each new checkpoint is evaluated; the score and loss are recorded as
+            test_accuracy (or the unit of the architecture's task) and test_loss.
+        on_import: called after each checkpoint with its record and whether it is new.
 
     Raises:
-        BadInput: a file does not fit, or an id has other weights in the zoo; checkpoints before it remain in the zoo.
+        BadInput: a checkpoint does not fit, or the zoo has other weights under its id; those before it stay in the zoo.
+        NotFound, BrokenFile, Offline: as `import_checkpoint`.
     """
     added = []
     try:
-        for foreign in files:
-            if check is not None and not foreign.class_names:
-                foreign = replace(foreign, class_names=check.classes)
+        for foreign in foreign_checkpoints:
+            if evaluate_on is not None and not foreign.class_names:
+                foreign = replace(foreign, class_names=evaluate_on.classes)
             record, state = import_checkpoint(foreign)
-            spec = foreign.spec
+            arch_spec = foreign.arch_spec
             if record.id in zoo:
-                if zoo.record(record.id).sha256 != weights_sha256(spec.to_flat(state)):
+                if zoo.record(record.id).sha256 != weights_sha256(arch_spec.to_flat(state)):
                     raise BadInput(
                         f"{foreign.where}: the zoo has {record.id!r} with other weights",
                         "ids are unique",
                         "Rename the file.",
                     )
-                on_checkpoint(zoo.record(record.id), False)
+                on_import(zoo.record(record.id), False)
                 continue
-            if check is not None:
-                loss, score = evaluate(spec, state, check.test)
-                task = get_task(spec.config.task)
+            if evaluate_on is not None:
+                loss, score = evaluate(arch_spec, state, evaluate_on.test)
+                task = get_task(arch_spec.config.task)
                 metrics = {**record.metrics, "test_loss": loss, score_key(task.unit, "test"): score}
                 record = record.model_copy(update={"metrics": metrics})
             zoo.add([(record, state)])
             added.append(zoo.record(record.id))
-            on_checkpoint(added[-1], True)
+            on_import(added[-1], True)
     finally:
         if added:
             zoo.finalize()
     return [zoo.record(r.id) for r in added]
 
 
-def list_files(path: Path, default: ForeignCheckpoint) -> list[ForeignCheckpoint]:
-    """List the checkpoints of a file, a folder or an index CSV; missing columns are filled in from `default`.
+def list_checkpoints(path: Path, default: ForeignCheckpoint) -> list[ForeignCheckpoint]:
+    """The checkpoints of a file, a folder or an index CSV; fields that the CSV does not give are those of `default`.
 
     Raises:
         NotFound: the folder holds no checkpoints.
         BrokenFile: the CSV cannot be read.
-        BadInput: the CSV has no column `file`, or names a file outside its folder.
+        BadInput: the CSV has no column `file`, names a file outside its folder, or has a metric that is not a number.
     """
     if path.is_dir():
-        found = sorted(p for p in path.iterdir() if p.suffix in SUFFIXES)
-        if not found:
+        paths = sorted(p for p in path.iterdir() if p.suffix in SUFFIXES)
+        if not paths:
             raise NotFound(
                 f"{path} holds no checkpoints",
                 f"looked for {', '.join(SUFFIXES)}",
                 "Name the folder that holds the files.",
             )
-        return [replace(default, path=p) for p in found]
+        return [replace(default, path=p) for p in paths]
     if path.suffix != ".csv":
         return [replace(default, path=path)]
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+            entries = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise BrokenFile(f"{path} cannot be read", str(error), "Write it as CSV in UTF-8.") from error
-    if not rows or "file" not in rows[0]:
-        columns = ", ".join(rows[0]) if rows else "nothing"
+    if not entries or "file" not in entries[0]:
+        columns = ", ".join(entries[0]) if entries else "nothing"
         raise BadInput(
             f"{path} has no column 'file'", f"it has {columns}", f"Columns: {', '.join(_COLUMNS)}, accuracy..."
         )
-    return [_from_row(row, path, default) for row in rows]
+    return [_from_entry(entry, path, default) for entry in entries]
 
 
-def _from_row(row: dict[str, str], index: Path, default: ForeignCheckpoint) -> ForeignCheckpoint:
+def _from_entry(entry: dict[str, str], index: Path, default: ForeignCheckpoint) -> ForeignCheckpoint:
+    """The checkpoint that one line of the CSV `index` describes."""
     given = {
-        _COLUMNS[column]: text.strip() for column, text in row.items() if column in _COLUMNS and text and text.strip()
+        _COLUMNS[column]: text.strip() for column, text in entry.items() if column in _COLUMNS and text and text.strip()
     }
     metrics = {}
-    for column, text in row.items():
+    for column, text in entry.items():
         if column and column.startswith(("accuracy", "loss")) and text and text.strip():
             try:
                 value = float(text)
             except ValueError as error:
                 raise BadInput(
-                    f"{index}: {column} of {row['file']} is {text!r}", "a number was expected", "Correct the cell."
+                    f"{index}: {column} of {entry['file']} is {text!r}", "a number was expected", "Correct the cell."
                 ) from error
             is_per_cent = column.startswith("accuracy") and value > 1
             metrics[column] = value / 100 if is_per_cent else value
@@ -262,7 +263,8 @@ def _from_row(row: dict[str, str], index: Path, default: ForeignCheckpoint) -> F
 
 
 @lru_cache(maxsize=64)
-def _spec(arch: str, changes: str) -> ArchSpec:
+def _read_arch_spec(arch: str, changes: str) -> ArchSpec:
+    """The ArchSpec of a named architecture with `changes`, an ArchEntry as JSON (hashable, for the cache) or ""."""
     config = arch_config(arch, **(ArchEntry.model_validate_json(changes).replaced if changes else {}))
     check_runs(config)
     return ArchSpec.from_config(config)

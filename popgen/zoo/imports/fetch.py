@@ -1,4 +1,7 @@
-"""Weights from the network: downloads into torch.hub's cache, checked by sha256, and pretrained torch.hub entries."""
+"""Fetches weights: files by URL, checked by their sha256, and pretrained weights of torch.hub entries.
+
+Downloads are kept in torch.hub's cache.
+"""
 
 from __future__ import annotations
 
@@ -15,38 +18,41 @@ from popgen.errors import BadInput, BrokenFile, NotFound, Offline, brief
 
 
 def check_sha256(path: Path, digest: str) -> None:
-    """Check the hash of a file.
+    """Refuse a file whose sha256 does not begin with `digest`.
 
     Raises:
-        BrokenFile: its sha256 does not begin with `digest`.
+        BrokenFile: its sha256 begins with other digits.
     """
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if not found.startswith(digest):
         raise BrokenFile(
-            f"{path} is not the file that was meant",
+            f"{path} is not the expected file",
             f"its sha256 begins with {found[: max(len(digest), 8)]}, not {digest}",
             "Download it again (delete this one first), or correct the hash.",
         )
 
 
 def download(url: str, digest: str) -> Path:
-    """Return the path of a URL's file in torch.hub's cache, after downloading it if it is not there.
+    """Path of the file of a URL in torch.hub's cache; it is downloaded if the cache does not have it.
+
+    Args:
+        digest: the first digits of the file's sha256.
 
     Raises:
         NotFound: the server has no such file.
         Offline: the server cannot be reached.
-        BrokenFile: the cached or downloaded file has another sha256.
+        BrokenFile: the cached or the downloaded file has another sha256.
     """
-    path = _cached(url)
+    path = _cache_path(url)
     if path.exists():
         check_sha256(path, digest)
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         torch.hub.download_url_to_file(url, str(path), hash_prefix=digest, progress=False)
-    except RuntimeError as error:  # The hash differs; torch.hub has deleted the file.
-        raise BrokenFile(f"{url} is not the file that was meant", brief(error), "Correct the URL or sha256.") from error
+    except RuntimeError as error:  # torch raises it for a wrong sha256, and keeps no file then.
+        raise BrokenFile(f"{url} is not the expected file", brief(error), "Correct the URL or sha256.") from error
     except HTTPError as error:
         if error.code in (404, 410):
             raise NotFound(f"{url} does not exist", brief(error), "Correct the URL.") from error
@@ -57,12 +63,12 @@ def download(url: str, digest: str) -> Path:
 
 
 def is_cached(url: str) -> bool:
-    """Whether the file is in the cache, so that `download` needs no network."""
-    return _cached(url).exists()
+    """Whether the file of a URL is in the cache, so that `download` needs no network."""
+    return _cache_path(url).exists()
 
 
 def file_name(url: str) -> str:
-    """Return the last part of a URL's path.
+    """The last part of a URL's path.
 
     >>> file_name("https://host.org/a/resnet20-12fca82f.th?raw=1")
     'resnet20-12fca82f.th'
@@ -71,21 +77,24 @@ def file_name(url: str) -> str:
 
 
 def hub_tensors(name: str) -> dict[str, Tensor]:
-    """Return the state dict of a torch.hub entry called with pretrained=True; this runs the repository's code.
+    """The state dict of a torch.hub entry that is called with pretrained=True; this runs the repository's code.
 
     Raises:
-        NotFound, Offline, BadInput: see `popgen.archs.hub.hub_network`.
+        BadInput: the name has options, or the entry takes no `pretrained`.
+        NotFound, Offline, BadInput: as `popgen.archs.hub.hub_network`.
     """
     ref, options = parse_hub(name)
     if options:
-        raise BadInput(f"{name} has options", "weights are those of the entry as it is", "Leave the options out.")
+        raise BadInput(
+            f"{name} has options", "pretrained weights belong to the entry without options", "Leave the options out."
+        )
     try:
         return hub_network(ref, {}, pretrained=True).state_dict()
     except TypeError as error:
         raise BadInput(f"{name} has no weights", f"pretrained=True: {brief(error)}", "Name another entry.") from error
 
 
-def _cached(url: str) -> Path:
+def _cache_path(url: str) -> Path:
     return Path(torch.hub.get_dir(), "checkpoints", file_name(url))
 
 

@@ -1,7 +1,7 @@
-"""Reading tensors from files that popgen did not write, and matching them with an architecture's.
+"""Reads tensors out of files that popgen did not write, and fits them to an architecture.
 
-This is the only file that calls `torch.load`, with weights_only=True: a file whose unpickling would run code is refused.
-All other weights that popgen reads are safetensors.
+Only this module calls `torch.load`, with weights_only=True: a file that wants to run code is refused, and none of its
+code runs. Everything else that popgen reads is safetensors.
 """
 
 from __future__ import annotations
@@ -24,61 +24,68 @@ from popgen.errors import BadInput, BrokenFile, NotFound, PopgenError, near_matc
 from popgen.types import StateDict
 
 SUFFIXES = (".pt", ".pth", ".th", ".model", ".ckpt", ".bin", ".safetensors")
+# Keys under which training scripts usually store a state dict, in the order in which they are tried.
 _KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "module")
+# Prefixes that wrappers such as DataParallel and torch.compile put before every name.
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")
-# The function that rebuilds one numpy number. Training scripts often store their best accuracy as such a number.
-_SCALAR = np.float64(0).__reduce__()[0]
-_SAFE: list[Any] = [
-    (_SCALAR, "numpy.core.multiarray.scalar"),
-    (_SCALAR, "numpy._core.multiarray.scalar"),
+# Globals to which a pickled NumPy number refers. Training scripts often store their best accuracy as such a number.
+_NUMPY_SCALAR = np.float64(0).__reduce__()[0]
+_SAFE_GLOBALS: list[Any] = [
+    (_NUMPY_SCALAR, "numpy.core.multiarray.scalar"),
+    (_NUMPY_SCALAR, "numpy._core.multiarray.scalar"),
     np.dtype,
     *map(type, map(np.dtype, "fdliq")),
 ]
 
 
 def read_tensors(path: Path, key: str | None = None) -> dict[str, Tensor]:
-    """Read the floating-point tensors and counters of a checkpoint file.
+    """The state dict of a checkpoint file: its tensors by name.
 
     Args:
-        key: path of the state dict in the file, such as `ema` or `state_dict.1`; None searches under usual names.
+        key: path of the state dict in the file, such as `ema` or `state_dict.1`; None looks under the usual keys.
 
     Raises:
-        NotFound: the file or the key does not exist.
-        BrokenFile: the file is truncated, not a checkpoint, or a pickle that would run code.
-        BadInput: the file has no state dict, or several.
+        NotFound: there is no such file or key.
+        BrokenFile: the file is truncated, not a checkpoint, or a pickle that wants to run code.
+        BadInput: the file holds no state dict or several, or complex or quantised tensors.
     """
     if not path.is_file():
         raise NotFound(f"{path} is not a file", "a checkpoint is one file", f"Known endings: {', '.join(SUFFIXES)}.")
     content = _load(path)
     if key is not None:
         for step in key.split("."):
-            content = _step(content, step, f"{path}: key {key!r}")
-    found = _state_dict(content, path)
-    kinds = {name: t.dtype for name, t in found.items() if t.is_complex() or t.is_quantized}
-    if kinds:
+            content = _get_step(content, step, f"{path}: key {key!r}")
+    tensors = _find_state_dict(content, path)
+    refused = {name: t.dtype for name, t in tensors.items() if t.is_complex() or t.is_quantized}
+    if refused:
         raise BadInput(
-            f"{path} holds {next(iter(kinds.values()))} tensors",
-            f"in {', '.join(list(kinds)[:3])}",
+            f"{path} holds {next(iter(refused.values()))} tensors",
+            f"in {', '.join(list(refused)[:3])}",
             "Use a checkpoint in float16, bfloat16, float32 or float64.",
         )
-    return found
+    return tensors
 
 
 def fit_tensors(spec: ArchSpec, tensors: dict[str, Tensor], where: str) -> tuple[StateDict, str]:
-    """Give tensors the architecture's names, in float32; returns them with a note on changes of names ("" for none).
+    """Rename tensors to the architecture's names and convert them to float32.
 
-    Names are first compared unchanged, then without the prefixes of wrappers. If they still differ, but number, order
-    and shapes of the tensors agree, tensors are matched by order. Files in .safetensors have no order, so their names
-    must agree.
+    Names are tried as they are, then without the prefixes of wrappers. If some still differ, tensors are matched by
+    order, provided that their number and shapes agree. A .safetensors file has no order, so its names have to agree.
+
+    Args:
+        where: path or hub entry of the tensors, for messages; its suffix tells a .safetensors file.
+
+    Returns:
+        The state dict, and a note on the changes to names ("" if there were none).
 
     Raises:
-        BadInput: the tensors are not the architecture's, or not finite; the message names each that does not fit.
+        BadInput: the tensors are of another architecture or not finite; the message names those that do not fit.
     """
     best, fewest, prefix = tensors, len(spec.tensors) + len(tensors) + 1, ""
-    for stripped, named in _without_prefixes(tensors):
-        wrong = len(spec.differences(_shapes(named)))
-        if wrong < fewest:
-            best, fewest, prefix = named, wrong, stripped
+    for stripped, renamed in _without_prefixes(tensors):
+        differences = len(spec.differences(_shapes(renamed)))
+        if differences < fewest:
+            best, fewest, prefix = renamed, differences, stripped
     note = f"removed the prefix {prefix!r} from its names" if prefix else ""
     if fewest:
         values = [t for t in best.values() if t.is_floating_point()]
@@ -87,26 +94,29 @@ def fit_tensors(spec: ArchSpec, tensors: dict[str, Tensor], where: str) -> tuple
             note = (
                 f"names differ (such as {first} for {spec.tensors[0].name}): matched by order, count and shapes agree"
             )
-            best = {mine.name: value for mine, value in zip(spec.tensors, values, strict=True)}
+            best = {expected.name: value for expected, value in zip(spec.tensors, values, strict=True)}
     state = {name: t.float() if t.is_floating_point() else t for name, t in best.items()}
     if spec.differences(_shapes(state)):
-        fits = [name for name in ARCHITECTURES if not ArchSpec.from_config(name).differences(_shapes(state))]
-        spec.check(state, where, f"Its tensors are those of {fits[0]!r}." if fits else "")
+        fitting = [name for name in ARCHITECTURES if not ArchSpec.from_config(name).differences(_shapes(state))]
+        spec.check(state, where, f"Its tensors are those of {fitting[0]!r}." if fitting else "")
     spec.check(state, where)
     return spec.to_state(spec.to_flat(state)), note
 
 
 def _load(path: Path) -> Any:
+    """Content of a checkpoint file, read without running code.
+
+    Raises:
+        BrokenFile: the file is truncated, not a checkpoint, or a pickle that wants to run code.
+    """
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        with warnings.catch_warnings(), torch.serialization.safe_globals(_SAFE):
-            warnings.simplefilter(
-                "ignore"
-            )  # torch warns of old pickle protocols; files that it cannot read raise an error.
+        with warnings.catch_warnings(), torch.serialization.safe_globals(_SAFE_GLOBALS):
+            warnings.simplefilter("ignore")  # torch warns about the pickle protocol before it raises.
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise _refused(path, str(error)) from error
+        raise _unpickling_error(path, str(error)) from error
     except (
         SafetensorError,
         OSError,
@@ -127,7 +137,8 @@ def _load(path: Path) -> Any:
         ) from error
 
 
-def _refused(path: Path, message: str) -> PopgenError:
+def _unpickling_error(path: Path, message: str) -> PopgenError:
+    """The error for a pickle that torch refuses with `message`, which names the first global that is not allowed."""
     wanted = re.search(r"GLOBAL ([\w.]+)", message)
     if wanted is None:
         why = (
@@ -135,7 +146,7 @@ def _refused(path: Path, message: str) -> PopgenError:
             or "not a state dict"
         )
         return BrokenFile(
-            f"{path} is no checkpoint of plain tensors",
+            f"{path} is not a checkpoint of plain tensors",
             why,
             "Save it with torch.save(model.state_dict(), FILE) or as .safetensors.",
         )
@@ -146,48 +157,55 @@ def _refused(path: Path, message: str) -> PopgenError:
     )
 
 
-def _state_dict(content: Any, path: Path) -> dict[str, Tensor]:
-    """Find the mapping of names to tensors in the content of a file."""
+def _find_state_dict(content: Any, path: Path) -> dict[str, Tensor]:
+    """The state dict in a file's content: the content itself, or what it holds under one of the usual keys.
+
+    Raises:
+        BadInput: the content holds no state dict, or a list of several.
+    """
     if isinstance(content, (list, tuple)) and len(content) == 1:
-        return _state_dict(content[0], path)
+        return _find_state_dict(content[0], path)
     if isinstance(content, (list, tuple)) and content and all(isinstance(item, dict) for item in content):
         raise BadInput(
             f"{path} holds {len(content)} state dicts in a list",
             "one is imported at a time",
-            "Choose one with --key: its place, such as state_dict.0.",
+            "Choose one with --key, such as --key state_dict.0.",
         )
     if isinstance(content, dict):
         tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
         inner = [k for k in _KEYS if isinstance(content.get(k), (dict, list, tuple)) and content[k]]
         if len(tensors) < len(content) and inner:
-            return _state_dict(content[inner[0]], path)
+            return _find_state_dict(content[inner[0]], path)
         if tensors:
             return tensors
     held = f"keys {', '.join(map(str, list(content)[:8]))}" if isinstance(content, dict) else type(content).__name__
     raise BadInput(
-        f"{path} holds no state dict", f"it holds {held}; looked under {', '.join(_KEYS)}", "Name the place with --key."
+        f"{path} holds no state dict", f"it holds {held}; looked under {', '.join(_KEYS)}", "Name its key with --key."
     )
 
 
-def _step(content: Any, step: str, where: str) -> Any:
+def _get_step(content: Any, step: str, where: str) -> Any:
+    """The item of a dict, list or tuple that one step of a dotted key names.
+
+    Raises:
+        NotFound: there is no such item.
+    """
     if isinstance(content, dict) and step in content:
         return content[step]
     if isinstance(content, (list, tuple)) and step.isdecimal() and int(step) < len(content):
         return content[int(step)]
-    known = (
-        list(map(str, content))
-        if isinstance(content, dict)
-        else [str(i) for i in range(len(content))]
-        if isinstance(content, (list, tuple))
-        else []
-    )
+    known: list[str] = []
+    if isinstance(content, dict):
+        known = list(map(str, content))
+    elif isinstance(content, (list, tuple)):
+        known = [str(i) for i in range(len(content))]
     raise NotFound(
         f"{where}: there is no {step!r}", f"nearest there: {near_matches(step, known)}", "Steps are separated by dots."
     )
 
 
 def _without_prefixes(tensors: dict[str, Tensor]) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Yield the removed prefix and the tensors: first unchanged, then with one more wrapper's prefix removed each time."""
+    """Yield all prefixes removed so far and the tensors without them, at first with none removed."""
     stripped = ""
     while True:
         yield stripped, tensors

@@ -44,7 +44,7 @@ def test_a_network_learns_and_is_the_same_again() -> None:
     assert not torch.equal(spec.to_flat(other), spec.to_flat(state))
 
 
-def test_without_epochs_the_start_comes_back() -> None:
+def test_without_epochs_the_start_is_returned() -> None:
     spec, start = ArchSpec.from_config("resnet-s"), build("resnet-s", seed=4).state_dict()
     state, _ = train_network(spec, load_data("digits"), Recipe(epochs=0), start=start, seed=0)
     assert torch.equal(spec.to_flat(state), spec.to_flat(start))
@@ -56,7 +56,7 @@ def test_without_epochs_the_start_comes_back() -> None:
 def test_other_recipes_train(recipe: dict[str, object]) -> None:
     spec, data = ArchSpec.from_config("mlp-s"), load_data("digits")
     _, metrics = train_network(spec, data, Recipe.model_validate({"epochs": 4, **recipe}), start=None, seed=0)
-    assert metrics["train_loss"] < 2.25  # ln 10 is 2.30
+    assert metrics["train_loss"] < 2.25  # An untrained network has about ln 10 = 2.30.
 
 
 def test_training_that_diverges_is_reported() -> None:
@@ -88,7 +88,7 @@ def test_a_killed_build_goes_on_to_the_same_zoo(built: Zoo, tmp_path: Path) -> N
     folder = tmp_path / "killed"
     code = (
         "import sys; from pathlib import Path; import popgen.zoo.build.build as b; from popgen.configs.spec import ZooSpec\n"
-        "b._FLUSH_NETWORKS = 1\n"
+        "b._WRITE_NETWORKS = 1\n"
         "b.build_zoo(ZooSpec.model_validate_json(sys.argv[1]), Path(sys.argv[2]), workers=0, progress=False)"
     )
     process = subprocess.Popen([sys.executable, "-c", code, SPEC.model_dump_json(by_alias=True), str(folder)])
@@ -97,16 +97,16 @@ def test_a_killed_build_goes_on_to_the_same_zoo(built: Zoo, tmp_path: Path) -> N
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    there = len(Zoo.open(folder))
-    assert 3 <= there < 12
-    assert len(plan(SPEC, folder).to_train) == 12 - there
+    finished = len(Zoo.open(folder))
+    assert 3 <= finished < 12
+    assert len(plan(SPEC, folder).to_train) == 12 - finished
     again = build_zoo(SPEC, folder, progress=False)
     assert again.sha256 == built.sha256
     assert again.verify() == []
     assert not [p for p in folder.rglob("*.tmp")]
 
 
-def test_ctrl_c_keeps_what_is_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_keeps_finished_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = iter(range(100))
     real = train_network
 

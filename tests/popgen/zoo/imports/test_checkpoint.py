@@ -13,7 +13,7 @@ from popgen.configs.spec import ArchEntry
 from popgen.data import load_data
 from popgen.errors import BadInput, BrokenFile, NotFound
 from popgen.zoo import Zoo
-from popgen.zoo.imports.checkpoint import ForeignCheckpoint, import_checkpoint, import_many, list_files
+from popgen.zoo.imports.checkpoint import ForeignCheckpoint, import_checkpoint, import_checkpoints, list_checkpoints
 from popgen.zoo.imports.tensors import read_tensors
 
 STATE = build("resnet-s", seed=1).state_dict()
@@ -67,7 +67,9 @@ def test_other_names_are_matched_by_order(tmp_path: Path) -> None:
     note, state = imported(tmp_path / "net.pt")
     assert note == "names differ (such as t0 for conv1.weight): matched by order, count and shapes agree"
     assert torch.equal(SPEC.to_flat(state), SPEC.to_flat(STATE))
-    save_file(renamed, tmp_path / "net.safetensors")  # sorts its tensors: an order that means nothing
+    save_file(
+        renamed, tmp_path / "net.safetensors"
+    )  # A safetensors file sorts its tensors, so their order has no meaning.
     with pytest.raises(BadInput, match="does not fit the architecture"):
         imported(tmp_path / "net.safetensors")
 
@@ -130,7 +132,7 @@ def test_a_pickle_that_wants_to_run_code_is_refused(tmp_path: Path, form: str) -
     with pytest.raises(BrokenFile) as caught:
         imported(path)
     assert not target.exists()
-    if form != "raw":  # torch cannot read protocol 4 at all
+    if form != "raw":  # torch refuses protocol 4 before it reads any global
         assert "its pickle asks for posix.mkdir" in str(caught.value) or "its pickle asks for nt.mkdir" in str(
             caught.value
         )
@@ -185,33 +187,33 @@ def test_an_index_describes_a_folder(tmp_path: Path) -> None:
         "file,architecture,dataset,lineage,accuracy_stated,licence\nn1.pt,resnet-s,digits,run,91.5,MIT\nn2.pt,resnet-s,digits,run,,\n"
     )
     entry = ArchEntry(name="resnet-half", mean=(0.5,), std=(0.25,))
-    files = list_files(index, ForeignCheckpoint(index, licence="unknown", source="here", changes=entry))
+    files = list_checkpoints(index, ForeignCheckpoint(index, licence="unknown", source="here", changes=entry))
     zoo = Zoo.create(tmp_path / "zoo", "zoo")
-    added = import_many(zoo, files, check=load_data("digits"))
+    added = import_checkpoints(zoo, files, evaluate_on=load_data("digits"))
     assert [r.id for r in added] == ["resnet-half/digits/n1", "resnet-half/digits/n2"]
     assert added[0].metrics["accuracy_stated"] == 0.915
     assert "test_accuracy" in added[0].metrics
     assert (added[0].licence, added[1].licence, added[0].source, added[1].lineage) == ("MIT", "unknown", "here", "run")
     assert added[0].arch_config.inputs.mean == (0.5,)
     assert added[0].classes == tuple("0123456789")
-    assert import_many(zoo, files) == []
+    assert import_checkpoints(zoo, files) == []
     assert len(zoo) == 2
     assert zoo.verify() == []
     torch.save(build("resnet-s", seed=9).state_dict(), tmp_path / "n1.pt")
     with pytest.raises(BadInput, match="the zoo has 'resnet-half/digits/n1' with other weights"):
-        import_many(zoo, files)
+        import_checkpoints(zoo, files)
 
 
 def test_an_index_that_does_not_fit(tmp_path: Path) -> None:
     index = tmp_path / "index.csv"
     index.write_text("name,architecture\na,b\n")
     with pytest.raises(BadInput, match=r"has no column 'file'\nit has name, architecture"):
-        list_files(index, ForeignCheckpoint(index))
+        list_checkpoints(index, ForeignCheckpoint(index))
     index.write_text("file,architecture\n../../secret.pt,b\n")
     with pytest.raises(BadInput, match="leaves the folder"):
-        list_files(index, ForeignCheckpoint(index))
+        list_checkpoints(index, ForeignCheckpoint(index))
     index.write_text("file,accuracy\na.pt,high\n")
     with pytest.raises(BadInput, match=r"accuracy of a\.pt is 'high'"):
-        list_files(index, ForeignCheckpoint(index))
+        list_checkpoints(index, ForeignCheckpoint(index))
     with pytest.raises(NotFound, match="holds no checkpoints"):
-        list_files(tmp_path, ForeignCheckpoint(tmp_path))
+        list_checkpoints(tmp_path, ForeignCheckpoint(tmp_path))

@@ -1,4 +1,4 @@
-"""Zoos of downloaded checkpoints: what a spec may list, what is refused before anything is written, what is named and left out."""
+"""Zoos of imported checkpoints: sources that a spec may list, specs that are refused, checkpoints that are left out."""
 
 from __future__ import annotations
 
@@ -107,12 +107,14 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def server(files: Path) -> Iterator[str]:
-    """A web server of this machine that hands out the files."""
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(files / "files"))) as found:
-        thread = threading.Thread(target=found.serve_forever)
+    """URL of a local web server that serves the files."""
+    with socketserver.ThreadingTCPServer(
+        ("127.0.0.1", 0), partial(_Quiet, directory=str(files / "files"))
+    ) as web_server:
+        thread = threading.Thread(target=web_server.serve_forever)
         thread.start()
-        yield f"http://127.0.0.1:{found.server_address[1]}"
-        found.shutdown()
+        yield f"http://127.0.0.1:{web_server.server_address[1]}"
+        web_server.shutdown()
         thread.join()
 
 
@@ -176,14 +178,14 @@ def test_files_and_an_index_become_a_zoo(files: Path) -> None:
         built(spec, files / "zoo", **{"zoo.root": "elsewhere", "zoo.checkpoints": [entry], "zoo.held_out": {}})
 
 
-def test_what_is_bad_is_named_and_the_others_come_in(files: Path) -> None:
+def test_bad_checkpoints_are_named_and_the_others_imported(files: Path) -> None:
     (files / "files" / "n2.pt").write_bytes(b"PK")
     torch.save(build("cnn-s").state_dict(), files / "files" / "n4.pt")
     entries = [{"arch": "resnet-s", "data": "digits", "file": f"n{i}.pt"} for i in (1, 2, 3, 4)]
     spec = write(files, entries, root="files")
     done = CliRunner().invoke(cli, ["build", str(spec), "--out", str(files / "zoo")])
     assert isinstance(done.exception, BrokenFile) and done.exception.exit_code == 5
-    assert "2 of 4 checkpoints did not come into" in str(done.exception)
+    assert "2 of 4 checkpoints were not imported into" in str(done.exception)
     assert "the first is resnet-s/digits/n2" in str(done.exception)
     assert "resnet-s/digits/n4 is left out" in done.stderr and "Its tensors" not in done.stderr
     zoo = Zoo.open(files / "zoo")
@@ -234,7 +236,7 @@ PLAIN = {"arch": "resnet-s", "data": "digits", "file": "n1.pt"}
             PLAIN,
             {"held_out": {"lineages": ["n7"]}},
             NotFound,
-            "held_out.lineages of mine has 'n7', which no checkpoint is of\nnearest known: n1",
+            "held_out.lineages of mine has 'n7', but no checkpoint has that\nnearest known: n1",
         ),
         (PLAIN, {"held_out": {"data": ["digit"]}}, NotFound, "nearest known: digits"),
         ({"index": "none.csv"}, {}, NotFound, "none.csv does not exist"),
@@ -315,7 +317,7 @@ def test_a_download_is_checked_kept_and_used_again(files: Path, server: str, cac
     (files / "files" / "n1.pt").unlink()
     assert built(write(files, [entry]), files / "zoo2").sha256 == zoo.sha256
     (cache / "checkpoints" / "n1.pt").write_bytes(b"altered")
-    with pytest.raises(BrokenFile, match=r"n1\.pt is not the file that was meant(.|\n)*Download it again"):
+    with pytest.raises(BrokenFile, match=r"n1\.pt is not the expected file(.|\n)*Download it again"):
         built(write(files, [entry]), files / "zoo3")
 
 
@@ -324,17 +326,17 @@ def test_a_hash_in_the_name_counts(files: Path, server: str, cache: Path) -> Non
     os.rename(files / "files" / "net.pt", files / "files" / f"net-{digest[:8]}.pt")
     weights(files / "files" / "net-00000000.pt", 8)
     entries = [{"arch": "resnet-s", "data": "digits", "url": f"{server}/net-{d}.pt"} for d in (digest[:8], "00000000")]
-    with pytest.raises(BrokenFile, match=r"1 of 2 checkpoints(.|\n)*net-00000000\.pt is not the file that was meant"):
+    with pytest.raises(BrokenFile, match=r"1 of 2 checkpoints(.|\n)*net-00000000\.pt is not the expected file"):
         built(write(files, entries), files / "zoo")
     assert [r.id for r in Zoo.open(files / "zoo").records] == [f"resnet-s/digits/net-{digest[:8]}"]
     assert [p.name for p in (cache / "checkpoints").iterdir()] == [f"net-{digest[:8]}.pt"]
 
 
-def test_what_is_not_reachable_is_said_once_a_host(files: Path, server: str, cache: Path) -> None:
+def test_a_host_that_does_not_answer_is_asked_once(files: Path, server: str, cache: Path) -> None:
     with pytest.raises(NotFound, match=r"none-12345678\.pt does not exist\b"):
         entry = {"arch": "resnet-s", "data": "digits", "url": f"{server}/none-12345678.pt"}
         built(write(files, [entry]), files / "zoo")
-    closed = "http://127.0.0.1:9"  # the discard port: nothing listens
+    closed = "http://127.0.0.1:9"  # Nothing listens on the discard port.
     digest = weights(files / "n5.pt", 5)
     (cache / "checkpoints" / "n5.pt").write_bytes((files / "n5.pt").read_bytes())
     entries = [{"arch": "resnet-s", "data": "digits", "url": f"{closed}/n{i}.pt", "sha256": digest} for i in (6, 7, 5)]
@@ -342,7 +344,7 @@ def test_what_is_not_reachable_is_said_once_a_host(files: Path, server: str, cac
     assert isinstance(done.exception, Offline) and done.exception.exit_code == 6
     assert "copy it to" in str(done.exception) and "n6.pt" in str(done.exception)
     assert "n7.pt could not be fetched: its host did not answer before" in done.stderr
-    assert [r.id for r in Zoo.open(files / "zoo2").records] == ["resnet-s/digits/n5"]  # it was in the cache
+    assert [r.id for r in Zoo.open(files / "zoo2").records] == ["resnet-s/digits/n5"]  # Its file was in the cache.
 
 
 def test_only_the_tensors_of_a_hub_entry_are_taken(files: Path, hub: Path) -> None:
@@ -378,14 +380,14 @@ def test_hub_entries_that_give_no_weights(
     assert expected in str(caught.value)
 
 
-def test_the_published_spec_is_whole() -> None:
+def test_the_published_spec_lists_all_its_checkpoints() -> None:
     zoo: ZooSpec = load("zoo_specs/cifar_resnets.yaml", SpecFile).zoo
     assert len(zoo.checkpoints) == 9
     assert {e.digest for e in zoo.checkpoints if e.url} == {"12fca82f", "d509ac18", "014dd654", "4bfd9763", "1d1ed7c2"}
     imports = plan(zoo, Path("/nowhere")).to_import
     assert [f.id for f in imports][3:5] == ["resnet56-b/cifar10/cifar10_resnet56", "resnet20/cifar10/akamaster"]
     assert all(len(f.class_names) == 10 and f.licence.startswith("BSD") for f in imports)
-    assert imports[0].spec.config.options["shortcut"] == "B" and imports[0].spec.config.inputs.std == (
+    assert imports[0].arch_spec.config.options["shortcut"] == "B" and imports[0].arch_spec.config.inputs.std == (
         0.2023,
         0.1994,
         0.2010,
