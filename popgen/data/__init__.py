@@ -1,4 +1,4 @@
-"""Data sets: images with labels, variants as part of the name, fixed stratified splits."""
+"""Data sets: labelled images with fixed stratified splits; variants and subsets are part of a data set's name."""
 
 from popgen.data.describe import describe
 from popgen.data.images.variants import VARIANTS
