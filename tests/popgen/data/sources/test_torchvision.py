@@ -358,7 +358,7 @@ def test_eurosat_is_split_here(root: Path) -> None:
 def test_what_would_fill_the_memory_is_refused_before_it_is_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_food101(root)
     monkeypatch.setattr(
-        "popgen.data.sources.gather.MOST_BYTES", 28 * 3 * 48 * 48 * 4
+        "popgen.data.sources.gather.MAX_BYTES", 28 * 3 * 48 * 48 * 4
     )  # 20 images of training, 8 of test
     with pytest.raises(BadInput) as caught:
         load_data("food101/size:60")
