@@ -1,8 +1,9 @@
 """Matches the classes of two data sets by name: `car` of STL-10 is `automobile` of CIFAR-10.
 
-Two names match if they are equal, or if they are equal once case, underscores, hyphens and punctuation are ignored and known
-synonyms are replaced. The table of synonyms is short on purpose. It holds only words for the same thing, never for related kinds:
-`monkey` is not `chimpanzee`. The digits are in it because torchvision's MNIST names its classes `0 - zero`, `1 - one` and so on.
+Two names match if they are equal, or if they are equal once case, underscores, hyphens and punctuation are ignored and
+known synonyms are replaced. The table of synonyms is short on purpose. It holds only words for the same thing, never
+for related kinds: `monkey` is not `chimpanzee`. The digits are in it because torchvision's MNIST names its classes
+`0 - zero`, `1 - one` and so on.
 """
 
 from __future__ import annotations
@@ -42,8 +43,8 @@ def canonical(name: str) -> str:
 def match_classes(wanted: Sequence[str], known: Sequence[str]) -> list[int | None]:
     """Index in `known` of each wanted class, or None if no index or more than one is possible.
 
-    An equal name goes before a synonym. A wanted class gets None, too, if an equal name has already claimed its match, or if another
-    wanted class has the same canonical name.
+    An equal name goes before a synonym. A wanted class gets None, too, if an equal name has already claimed its match,
+    or if another wanted class has the same canonical name.
 
     >>> match_classes(["bird", "Car", "monkey"], ["automobile", "bird"])
     [1, 0, None]

@@ -1,6 +1,7 @@
 """A data set in memory: three splits of inputs and targets, and the class names.
 
-A source that lacks splits is split here, stratified by class and from a fixed seed, so that a name always means the same splits.
+A source that lacks splits is split here, stratified by class and from a fixed seed, so that a name always means the
+same splits.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ _SPLIT_SEED = 1797  # the number of images in scikit-learn's digits; another see
 class Part:
     """One split of a data set: the inputs and the targets of its n examples.
 
-    Images have the shape (n, c, h, w) and values in [0, 1]; their targets are class indices of shape (n,). The task of the data set
-    defines other inputs and targets.
+    Images have the shape (n, c, h, w) and values in [0, 1]; their targets are class indices of shape (n,). The task of
+    the data set defines other inputs and targets.
     """
 
     inputs: Tensor
@@ -42,7 +43,8 @@ class Part:
 class DataSet:
     """Three splits and the class names.
 
-    A network has one output for each class. `remarks` tell the user what was done to the source, for example that images were resized.
+    A network has one output for each class. `remarks` tell the user what was done to the source, for example that
+    images were resized.
     """
 
     name: str
@@ -69,7 +71,7 @@ class DataSet:
 
     @cached_property
     def sha256(self) -> str:
-        """The SHA-256 of the inputs and targets of all splits, in hexadecimal; the name and the classes do not count."""
+        """The hexadecimal SHA-256 of all splits' inputs and targets; the name and the classes do not count."""
         digest = hashlib.sha256()
         for split in SPLITS:
             part: Part = getattr(self, split)
@@ -100,8 +102,8 @@ def from_parts(name: str, classes: tuple[str, ...], parts: dict[str, Part], rema
     """A data set made of the splits that its source has.
 
     Args:
-        parts: `train`, with or without `val` and `test`, or a single unsplit pool under any other key. Missing splits are cut from
-            train, each a fifth of every class: first test, then val. A pool is split 3 : 1 : 1.
+        parts: `train`, with or without `val` and `test`, or a single unsplit pool under any other key. Missing splits
+            are cut from train, each a fifth of every class: first test, then val. A pool is split 3 : 1 : 1.
     """
     if "train" not in parts:
         (pool,) = parts.values()
@@ -135,8 +137,8 @@ def stratified(labels: Tensor, shares: list[float]) -> list[Tensor]:
     generator = torch.Generator().manual_seed(_SPLIT_SEED)
     shuffled = torch.randperm(len(labels), generator=generator)
     shuffled_labels = labels[shuffled]
-    # The rank of each example within its class, scaled to (0, 1). Examples sorted by it can be cut anywhere: each piece has its
-    # proportion of every class, and the sizes of the pieces are exact to one example.
+    # The rank of each example within its class, scaled to (0, 1). Examples sorted by it can be cut anywhere: each piece
+    # has its proportion of every class, and the sizes of the pieces are exact to one example.
     rank = torch.empty(len(labels), dtype=torch.float64)
     for label in labels.unique():
         of_class = (shuffled_labels == label).nonzero().flatten()

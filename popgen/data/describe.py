@@ -1,4 +1,4 @@
-"""Describes a data set's name in words, as a text condition of the generator: "digits, rotated by 45 degrees, inverted"."""
+"""Describes a data set's name in words, as a text condition: "digits, rotated by 45 degrees, inverted"."""
 
 from __future__ import annotations
 

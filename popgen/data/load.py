@@ -1,8 +1,9 @@
 """Loads a data set by name: `digits`, `cifar10`, `npz:FILE`, `folder:FOLDER`, `hf:OWNER/NAME` or `module:function`.
 
-Slashes append modifiers to the name of the source. The first may be `size:PIXELS`: images are resized and cropped to squares of that
-size. Variants and subsets follow it. Splits are fixed: they are the source's own where it has them, and otherwise stratified by class
-from a fixed seed. They are made before variants are applied, so that an image and its rotation are in the same split.
+Slashes append modifiers to the name of the source. The first may be `size:PIXELS`: images are resized and cropped to
+squares of that size. Variants and subsets follow it. Splits are fixed: they are the source's own where it has them, and
+otherwise stratified by class from a fixed seed. They are made before variants are applied, so that an image and its
+rotation are in the same split.
 """
 
 from __future__ import annotations
@@ -32,28 +33,26 @@ __all__ = ["SPLITS", "DataSet", "Part", "check_data_name", "from_arrays", "load_
 _MODIFIERS = (*VARIANTS, *SUBSETS, "size")  # everything that may follow a source's name
 _CACHE_BYTES = 4 * 2**30  # the cache's limit: a few sets of CIFAR-10's size (0.7 GiB as float32) and their variants
 _FileStates = tuple[tuple[str, int, int], ...]  # absolute path, time of the last change in ns and bytes of each file
+_Key = tuple[str, _FileStates]  # name and files of a data set; a changed file has another key and is read again
 
 
 class _DataCache:
-    """The data sets that were used last, as far as their inputs fit into `limit` bytes.
+    """The most recently used data sets whose inputs fit into `limit` bytes together.
 
-    The data set that was put last is kept even if it alone is larger than the limit. A key holds the data set's name and the state of
-    its files, so that a changed file is read again.
+    The data set that was put last is kept even if it alone is larger than the limit.
     """
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
-        self._data_sets: OrderedDict[tuple[str, _FileStates], DataSet] = (
-            OrderedDict()
-        )  # the one used last is at the end
+        self._data_sets: OrderedDict[_Key, DataSet] = OrderedDict()  # ordered by use, the most recent last
 
-    def get(self, key: tuple[str, _FileStates]) -> DataSet | None:
+    def get(self, key: _Key) -> DataSet | None:
         """The data set of that key, or None if it is not in the cache."""
         if key in self._data_sets:
             self._data_sets.move_to_end(key)
         return self._data_sets.get(key)
 
-    def put(self, key: tuple[str, _FileStates], data: DataSet) -> None:
+    def put(self, key: _Key, data: DataSet) -> None:
         """Add a data set, then drop those that have gone unused for longest until the others fit."""
         self._data_sets[key] = data
         while len(self._data_sets) > 1 and sum(map(_input_bytes, self._data_sets.values())) > self.limit:
@@ -61,6 +60,7 @@ class _DataCache:
 
 
 def _input_bytes(data: DataSet) -> int:
+    """The size of the inputs as float32."""
     return sum(getattr(data, split).inputs.numel() * 4 for split in SPLITS)
 
 
@@ -157,7 +157,8 @@ def load_data(name: str, data_dir: str | Path | None = None) -> DataSet:
     Loaded data sets are kept in memory, up to 4 GiB; a name whose files have changed is read again.
 
     Args:
-        data_dir: the folder of named data sets. If None, it is that of the environment variable POPGEN_DATA, or else ./data.
+        data_dir: the folder of named data sets. If None, it is that of the environment variable POPGEN_DATA, or else
+            ./data.
 
     Raises:
         NotFound: there is no such source, file, variant or class.
@@ -265,7 +266,8 @@ def _apply_modifier(data: DataSet, text: str) -> DataSet:
 
 
 def _digits(name: str) -> DataSet:
-    from sklearn.datasets import load_digits  # The import takes a second, which search workers need not spend.
+    # The import takes a second, which search workers need not spend.
+    from sklearn.datasets import load_digits
 
     bunch = load_digits()
     images = torch.from_numpy(bunch.images).float().unsqueeze(1) / 16

@@ -1,8 +1,9 @@
 """Subsets of a data set, appended to its name as variants are: `digits/rotate:45/classes:3+5+8/shots:5`.
 
-`classes:` keeps some classes in all splits and numbers them in the order given. `shots:` keeps K training images of each class.
-They are the first K of a random order that depends only on the class name, so that they are the same images whatever other classes or
-variants the data set's name has. `shots:` does not change the validation and test splits.
+`classes:` keeps some classes in all splits and numbers them in the order given. `shots:` keeps K training images of
+each class. They are the first K of a random order that depends only on the class name and the number of the draw, so
+that they are the same images whatever other classes or variants the data set's name has. `shots:` does not change the
+validation and test splits.
 """
 
 from __future__ import annotations

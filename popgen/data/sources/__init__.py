@@ -1,1 +1,1 @@
-"""Readers for each source of data sets: torchvision's sets, CIFAR's binary files, the user's files and folders, the Hugging Face hub."""
+"""Readers for each source of data sets: torchvision, CIFAR's binary files, the user's files, the Hugging Face hub."""

@@ -1,7 +1,7 @@
-"""Reads CIFAR's binary batches, compares the files of named data sets with the published md5 sums and finds damaged files.
+"""Reads CIFAR's binary batches, compares files of named data sets with published md5 sums and finds damaged files.
 
-torchvision's CIFAR batches are pickles. They are read only if their md5 sums are those of the published files; all other images must
-come as CIFAR's binary version (`cifar-10-batches-bin`, `cifar-100-binary`) or as .npz.
+torchvision's CIFAR batches are pickles. They are read only if their md5 sums are those of the published files; all
+other images must come as CIFAR's binary version (`cifar-10-batches-bin`, `cifar-100-binary`) or as .npz.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def has_md5(file: Path, md5: str | None) -> bool:
 
 
 def read_cifar(base: str, name: str, root: Path) -> DataSet | None:
-    """Read CIFAR's binary version from its folder below `root`; return None if there is no such folder, or `base` is not CIFAR.
+    """Read CIFAR's binary version below `root`; return None if its folder is not there, or `base` is not CIFAR.
 
     Raises:
         BrokenFile: a batch or the file of the class names is missing, or a batch is truncated or has an unknown label.
@@ -109,12 +109,13 @@ def _content(file: Path) -> bytes:
 
 
 def check_published(base: str, root: Path) -> tuple[str, ...]:
-    """Compare files below `root` with the published md5 sums; return a remark if they are usable, but are other files.
+    """Compare files below `root` with the published md5 sums; return a remark if usable files differ.
 
     Only CIFAR, STL-10 and SVHN are compared.
 
     Raises:
-        BrokenFile: CIFAR's pickles differ from the published ones, or STL-10's files do and are truncated or have wrong labels.
+        BrokenFile: CIFAR's pickles differ from the published ones, or STL-10's files do and are truncated or have wrong
+            labels.
     """
     from torchvision import datasets
 
@@ -164,7 +165,7 @@ def _check_stl10(folder: Path) -> None:
 
 
 def damaged_files(root: Path, needs: tuple[str, ...]) -> list[str]:
-    """The paths of the files `needs` below `root` that cannot be read; only .mat, .bz2 and MNIST's idx files are tried."""
+    """The files `needs` below `root` that cannot be read; only .mat, .bz2 and MNIST's idx files are tried."""
     from scipy.io import loadmat
     from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
 

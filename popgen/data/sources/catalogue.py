@@ -1,4 +1,4 @@
-"""The catalogue of named data sets: torchvision's class, its splits, the files that it reads, and the archives that they come from."""
+"""The catalogue of named data sets: torchvision's class, its splits, the files that it reads, and their archives."""
 
 from __future__ import annotations
 

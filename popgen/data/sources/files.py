@@ -1,4 +1,4 @@
-"""Reads the user's own files: `npz:FILE`, arrays of images and labels, and `folder:FOLDER`, image files in a folder for each class."""
+"""Reads the user's own files: `npz:FILE`, arrays of images, and `folder:FOLDER`, a folder of images a class."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from popgen.errors import BadInput, BrokenFile
 def load_npz(name: str, path: Path) -> DataSet:
     """Load a data set from the arrays of an .npz file.
 
-    They are `x` and `y`, which are split here, or `x_train`, `y_train`, `x_test` and `y_test`, with or without `x_val` and `y_val`. An
-    array `classes` may hold the class names; without it they are the class indices as text.
+    They are `x` and `y`, which are split here, or `x_train`, `y_train`, `x_test` and `y_test`, with or without `x_val`
+    and `y_val`. An array `classes` may hold the class names; without it they are the class indices as text.
 
     Raises:
         BrokenFile: the file is not a readable .npz.
@@ -88,11 +88,11 @@ def to_images(array: np.ndarray, path: Path) -> Tensor:
 
 
 def load_folder(name: str, root: Path, size: int | None = None) -> DataSet:
-    """Load a data set from image files `root/{train,val,test}/CLASS/image`, or from `root/CLASS/image`, which are split here.
+    """Load image files `root/{train,val,test}/CLASS/image`, or `root/CLASS/image`, which are split here.
 
     Args:
-        size: the side in pixels that images are resized and cropped to (see `popgen.data.sources.gather`). If None, all images must
-            have the same size.
+        size: the side in pixels that images are resized and cropped to (see `popgen.data.sources.gather`). If None, all
+            images must have the same size.
 
     Raises:
         BrokenFile: an image cannot be read.

@@ -1,8 +1,8 @@
-"""Gathers single images into the tensors of a data set, in which all have one size, one number of channels and values in [0, 1].
+"""Gathers single images into tensors in which all have one size, one number of channels and values in [0, 1].
 
-The same rules hold for every source that stores its images one by one. If a size is given, the shorter side is resized to it (bilinear,
-antialiased) and the centre square is kept. Grey images are repeated to three channels if another image of the data set is in colour.
-16-bit images keep their depth; other modes (palettes, transparency) become RGB.
+The same rules hold for every source that stores its images one by one. If a size is given, the shorter side is resized
+to it (bilinear, antialiased) and the centre square is kept. Grey images are repeated to three channels if another image
+of the data set is in colour. 16-bit images keep their depth; other modes (palettes, transparency) become RGB.
 """
 
 from __future__ import annotations
@@ -21,9 +21,7 @@ from popgen.data.dataset import Part
 from popgen.errors import BadInput, BrokenFile
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
-MAX_BYTES = (
-    8 * 2**30
-)  # the largest data set as float32; a larger one is refused before it is read, as it may not fit into memory
+MAX_BYTES = 8 * 2**30  # the limit for a data set's images as float32, since more may not fit into memory
 SIZES = (4, 1024)  # the smallest and the largest side, in pixels, that `size:` may ask for
 
 

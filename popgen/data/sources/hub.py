@@ -1,9 +1,9 @@
 """Reads data sets through the Hugging Face datasets library: `hf:OWNER/NAME`, `hf:OWNER/NAME@CONFIG` or `hf:FOLDER`.
 
-A folder is one that save_to_disk wrote, or one of parquet files. The images are in the one column of type Image. The labels are in the
-one column of type ClassLabel, or in the column that `#COLUMN` at the end of the name gives. Splits are the data set's own: train,
-test, and validation (also called val, valid or dev); missing ones are cut from train. No code of a repository runs, because datasets
-reads only data files from version 4.0 on.
+A folder is one that save_to_disk wrote, or one of parquet files. The images are in the one column of type Image. The
+labels are in the one column of type ClassLabel, or in the column that `#COLUMN` at the end of the name gives. Splits
+are the data set's own: train, test, and validation (also called val, valid or dev); missing ones are cut from train. No
+code of a repository runs, because datasets reads only data files from version 4.0 on.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ def load_hub(name: str, text: str, size: int | None) -> DataSet:
     Raises:
         Offline: it is not in the library's cache, and the hub does not answer.
         NotFound: there is no such data set or column.
-        BadInput: it has no training split, not exactly one column of images or of labels, images without a label, or images of
-            different sizes.
+        BadInput: it has no training split, not exactly one column of images or of labels, images without a label, or
+            images of different sizes.
         BrokenFile: a folder or an image cannot be read.
     """
     source, config, column = parse_hub(text)
@@ -138,7 +138,7 @@ def _no_progress_bars(datasets: Any) -> Iterator[None]:
 
 
 def _columns(name: str, features: Any, column: str | None) -> tuple[str, str, tuple[str, ...] | None]:
-    """Find the names of the image column and the label column, and the class names if the label's type gives them."""
+    """The names of the image column and the label column, and the class names if the label's type has them."""
     import datasets
 
     images = [key for key, kind in features.items() if isinstance(kind, datasets.Image)]

@@ -1,8 +1,9 @@
 """Loads torchvision's classification data sets from the data folder, by torchvision's name in lower case.
 
-The files `DATA_DIR/NAME.npz` and `DATA_DIR/NAME/NAME.npz` are looked for first, then CIFAR's binary version, then the layout that
-torchvision's class reads. If none is there, torchvision downloads the data set and checks its archives. Splits are the source's own;
-without a validation split, a fifth of each class of the training split is held back, always the same images.
+The files `DATA_DIR/NAME.npz` and `DATA_DIR/NAME/NAME.npz` are looked for first, then CIFAR's binary version, then the
+layout that torchvision's class reads. If none is there, torchvision downloads the data set and checks its archives.
+Splits are the source's own; without a validation split, a fifth of each class of the training split is held back,
+always the same images.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ def load_named(name: str, base: str, size: int | None, root: Path) -> DataSet:
 
     Args:
         name: the name of the result.
-        size: the side in pixels that images are resized and cropped to. If None, it is the data set's default; data sets whose images
-            are all of one small size have none and keep it.
+        size: the side in pixels that images are resized and cropped to. If None, it is the data set's default; data
+            sets whose images are all of one small size have none and keep it.
         root: the data folder.
 
     Raises:
@@ -86,7 +87,8 @@ def _open_split(base: str, entry: NamedSource, folder: Path, kwargs: dict[str, A
     """Make torchvision's object of one split.
 
     Args:
-        skip_md5: skip torchvision's check of md5 sums, because `binary.check_published` has found usable files that differ.
+        skip_md5: skip torchvision's check of md5 sums, because `binary.check_published` has found usable files that
+            differ.
     """
     from torchvision import datasets  # The import takes a second.
 
@@ -219,7 +221,10 @@ def _read_one_by_one(
 
 
 def _file_of(one: Any, i: int) -> str:
-    """The path of image i of a torchvision object, or "" if it is unknown; torchvision's classes name the list differently."""
+    """The path of image i of a torchvision object, or "" if it is unknown.
+
+    torchvision's classes keep their lists of paths under different names.
+    """
     for attribute in ("_image_files", "_images", "_samples", "samples"):
         if hasattr(one, attribute):
             entry = getattr(one, attribute)[i]
