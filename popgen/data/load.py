@@ -36,7 +36,7 @@ _FileStates = tuple[tuple[str, int, int], ...]  # absolute path, time of the las
 _Key = tuple[str, _FileStates]  # name and files of a data set; a changed file has another key and is read again
 
 
-class _DataCache:
+class DataCache:
     """The most recently used data sets whose inputs fit into `limit` bytes together.
 
     The data set that was put last is kept even if it alone is larger than the limit.
@@ -65,7 +65,7 @@ def _input_bytes(data: DataSet) -> int:
 
 
 # load_data owns the cache. There is one for the process because checks and jobs load the same data sets again by name.
-_cache = _DataCache(_CACHE_BYTES)
+_cache = DataCache(_CACHE_BYTES)
 
 
 def split_name(name: str) -> tuple[str, list[str]]:
