@@ -92,21 +92,23 @@ def _read_csv(path: Path) -> tuple[str, dict[str, str]]:
 
 
 def _by_index(data: DataSet, path: Path, group_of: dict[str, str]) -> list[str]:
+    """The group of each validation image, from a file that gives groups by index."""
     wanted = [str(index) for index in range(len(data.val))]
-    _check_all(data, path, "index", wanted, group_of)
-    _check_known(data, path, "index", set(wanted), group_of)
+    _refuse_missing(data, path, "index", wanted, group_of)
+    _refuse_unknown(data, path, "index", set(wanted), group_of)
     return [group_of[name] for name in wanted]
 
 
 def _by_file(data: DataSet, path: Path, group_of: dict[str, str]) -> list[str]:
-    prefix, _, where = _source(data).partition(":")
+    """The group of each validation image, from a file that gives groups by file name."""
+    prefix, _, folder = _source(data).partition(":")
     if prefix != "folder":
         raise BadInput(
             f"{path} names files, and {data.name!r} is not a folder of them",
             "only images of folder:FOLDER have names",
             f"Give index,group with the indices of the validation images, 0 to {len(data.val) - 1}.",
         )
-    root = Path(where)
+    root = Path(folder)
     listed = list_folder(root)[1]
     names = {split: [file.relative_to(root).as_posix() for file, _ in files] for split, files in listed.items()}
     labels = {split: torch.tensor([label for _, label in files]) for split, files in listed.items()}
@@ -114,20 +116,21 @@ def _by_file(data: DataSet, path: Path, group_of: dict[str, str]) -> list[str]:
     known = {name for split_names in names.values() for name in split_names}
     wanted = [names[split][index] for index in indices.tolist()]
     given = {Path(name).as_posix(): group for name, group in group_of.items()}
-    _check_known(data, path, "file", known, given)
-    _check_all(data, path, "file", wanted, given)
+    _refuse_unknown(data, path, "file", known, given)
+    _refuse_missing(data, path, "file", wanted, given)
     return [given[name] for name in wanted]
 
 
 def _from_npz(data: DataSet) -> list[str]:
-    prefix, _, where = _source(data).partition(":")
+    """The group of each validation image, from the .npz file that holds the images."""
+    prefix, _, file = _source(data).partition(":")
     if prefix != "npz":
         raise BadInput(
             f"the groups of {data.name!r} are not known",
             "they stand in a file, or beside the images of npz:FILE as groups_val",
             "Give --groups FILE, a CSV with the columns file,group or index,group.",
         )
-    with np.load(where, allow_pickle=False) as archive:
+    with np.load(file, allow_pickle=False) as archive:
         arrays = {split: f"_{split}" for split in SPLITS} if "x_train" in archive else {"all": ""}
         labels = {
             split: torch.from_numpy(archive[f"y{suffix}"].astype(np.int64)).flatten()
@@ -138,14 +141,14 @@ def _from_npz(data: DataSet) -> list[str]:
         name = f"groups{arrays[split]}"
         if name not in archive:
             raise BadInput(
-                f"{where} has no array {name}",
+                f"{file} has no array {name}",
                 f"it holds {', '.join(sorted(archive.files))}",
                 f"Add the group of each image of x{name.removeprefix('groups')}, or give --groups FILE.",
             )
         groups = archive[name]
     if groups.shape != (len(labels[split]),):
         raise BadInput(
-            f"{name} of {where} has shape {groups.shape}",
+            f"{name} of {file} has shape {groups.shape}",
             f"there are {len(labels[split])} images",
             "Give one for each.",
         )
@@ -191,7 +194,8 @@ def _validation_indices(data: DataSet, labels: dict[str, Tensor]) -> tuple[str, 
     return split, val.inputs.flatten()
 
 
-def _check_all(data: DataSet, path: Path, key: str, wanted: list[str], group_of: dict[str, str]) -> None:
+def _refuse_missing(data: DataSet, path: Path, key: str, wanted: list[str], group_of: dict[str, str]) -> None:
+    """Raise BadInput if a validation image has no group."""
     missing = [name for name in wanted if name not in group_of]
     if missing:
         raise BadInput(
@@ -201,7 +205,8 @@ def _check_all(data: DataSet, path: Path, key: str, wanted: list[str], group_of:
         )
 
 
-def _check_known(data: DataSet, path: Path, key: str, known: set[str], group_of: dict[str, str]) -> None:
+def _refuse_unknown(data: DataSet, path: Path, key: str, known: set[str], group_of: dict[str, str]) -> None:
+    """Raise BadInput if the file names an image that the data set does not have."""
     unknown = [name for name in group_of if name not in known]
     if unknown:
         raise BadInput(

@@ -28,8 +28,6 @@ from popgen.data.subsets import SUBSETS, check_subset, class_indices, shot_indic
 from popgen.errors import BadInput, NotFound, brief, unknown_name
 from popgen.refs import is_module_attr, load_attr
 
-__all__ = ["SPLITS", "DataSet", "Part", "check_data_name", "from_arrays", "load_data", "split_name"]
-
 _MODIFIERS = (*VARIANTS, *SUBSETS, "size")  # everything that may follow a source's name
 _CACHE_BYTES = 4 * 2**30  # the cache's limit: a few sets of CIFAR-10's size (0.7 GiB as float32) and their variants
 _FileStates = tuple[tuple[str, int, int], ...]  # absolute path, time of the last change in ns and bytes of each file
@@ -210,6 +208,7 @@ def _file_states(base: str, root: Path) -> _FileStates:
 
 
 def _load(name: str, root: Path) -> DataSet:
+    """Load a data set that is not in the cache."""
     source, variants = split_name(name)
     if variants:
         data = load_data(source, root)

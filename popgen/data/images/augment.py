@@ -14,8 +14,8 @@ _PAD = 8  # an image moves by up to 1 / _PAD of its height, which is 4 pixels of
 def flip_and_crop(images: Images, generator: torch.Generator | None = None) -> Images:
     """Mirror each image with probability 1/2 and shift it by up to an eighth of its height.
 
-    This is the augmentation of He et al. (arXiv 1512.03385). Pixels that are shifted in from outside are 0. The random numbers are drawn on the CPU, so that they are the same on
-    any device.
+    This is the augmentation of He et al. (arXiv 1512.03385). Pixels that are shifted in from outside are 0. Random
+    numbers are drawn on the CPU, so that they are the same on any device.
 
     >>> flip_and_crop(torch.zeros(2, 3, 32, 32)).shape
     torch.Size([2, 3, 32, 32])

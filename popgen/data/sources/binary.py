@@ -18,9 +18,9 @@ from popgen.data.dataset import DataSet, Part, from_parts
 from popgen.errors import BrokenFile
 
 STL10_CLASSES = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
-_STL10_BYTES = 3 * 96 * 96
-_PIXELS = 3 * 32 * 32
-_CIFAR_IMAGES = {"train": 50_000, "test": 10_000}
+_STL10_BYTES = 3 * 96 * 96  # the bytes of one image of STL-10
+_CIFAR_BYTES = 3 * 32 * 32  # the bytes of one image of CIFAR, without its labels
+_CIFAR_IMAGES = {"train": 50_000, "test": 10_000}  # the images in each split of the published CIFAR-10 and CIFAR-100
 
 
 @dataclass(frozen=True)
@@ -79,16 +79,17 @@ def read_cifar(base: str, name: str, root: Path) -> DataSet | None:
 
 
 def _read_batches(files: list[Path], label_bytes: int, class_count: int) -> Part:
+    """Read the batches of one split. Each image is a row of its labels and then its red, green and blue pixels."""
     images, labels = [], []
     for file in files:
         content = np.frombuffer(_content(file), dtype=np.uint8)
-        if len(content) == 0 or len(content) % (label_bytes + _PIXELS):
+        if len(content) == 0 or len(content) % (label_bytes + _CIFAR_BYTES):
             raise BrokenFile(
                 f"{file} is truncated",
-                f"{len(content)} bytes are not whole rows of {label_bytes} + {_PIXELS}",
+                f"{len(content)} bytes are not whole rows of {label_bytes} + {_CIFAR_BYTES}",
                 "Put the file there again.",
             )
-        rows = content.reshape(-1, label_bytes + _PIXELS)
+        rows = content.reshape(-1, label_bytes + _CIFAR_BYTES)
         classes = rows[:, label_bytes - 1]
         if classes.max() >= class_count:
             raise BrokenFile(
@@ -102,6 +103,7 @@ def _read_batches(files: list[Path], label_bytes: int, class_count: int) -> Part
 
 
 def _content(file: Path) -> bytes:
+    """The bytes of a file; raises BrokenFile if it cannot be read."""
     try:
         return file.read_bytes()
     except OSError as error:
@@ -120,10 +122,11 @@ def check_published(base: str, root: Path) -> tuple[str, ...]:
     from torchvision import datasets
 
     if base in CIFAR:
-        kind = datasets.CIFAR10 if base == "cifar10" else datasets.CIFAR100
-        files = [*kind.train_list, *kind.test_list, [kind.meta["filename"], kind.meta["md5"]]]
+        dataset_class = datasets.CIFAR10 if base == "cifar10" else datasets.CIFAR100
+        meta = dataset_class.meta
+        files = [*dataset_class.train_list, *dataset_class.test_list, [meta["filename"], meta["md5"]]]
         for file, md5 in files:
-            path = root / kind.base_folder / file
+            path = root / dataset_class.base_folder / file
             if not path.is_file() or not has_md5(path, md5):
                 raise BrokenFile(
                     f"{path} is {'truncated or altered' if path.exists() else 'missing'}",
@@ -145,6 +148,7 @@ def check_published(base: str, root: Path) -> tuple[str, ...]:
 
 
 def _check_stl10(folder: Path) -> None:
+    """Raise BrokenFile if the files of images and labels differ in length, or a label is not one of a class."""
     names = folder / "class_names.txt"
     class_count = len(names.read_text().split()) if names.exists() else len(STL10_CLASSES)
     for split in ("train", "test"):

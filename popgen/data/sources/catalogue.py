@@ -30,9 +30,7 @@ class NamedSource:
 
     torchvision_class: str  # the name of its class in torchvision.datasets
     needs: tuple[str, ...]  # files or folders below the data folder; if all are there, so is the data set
-    splits: dict[str, dict[str, Any]] = field(
-        default_factory=_by_train
-    )  # the arguments of torchvision's class by split
+    splits: dict[str, dict[str, Any]] = field(default_factory=_by_train)  # arguments of torchvision's class by split
     archives: tuple[Archive, ...] = ()
     size: int | None = None  # default side in pixels, where images differ in size or would not fit into memory
     classes: tuple[str, ...] | None = None  # names that replace torchvision's, so that they equal those of other sets

@@ -157,5 +157,6 @@ def pixels_of(image: Image.Image) -> np.ndarray:
 
 
 def _tensor(pixels: np.ndarray) -> Tensor:
+    """Convert pixels of shape (h, w) or (h, w, 3) to a tensor of shape (c, h, w)."""
     tensor = torch.from_numpy(pixels)
     return tensor.unsqueeze(0) if tensor.dim() == 2 else tensor.permute(2, 0, 1)

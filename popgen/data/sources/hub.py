@@ -92,6 +92,7 @@ def load_hub(name: str, text: str, size: int | None) -> DataSet:
 
 
 def _load(name: str, source: str, config: str | None) -> Any:
+    """The table, or the dictionary of tables by split, that the datasets library loads."""
     import datasets
     from datasets.exceptions import DatasetNotFoundError
 
@@ -160,6 +161,8 @@ def _columns(name: str, features: Any, column: str | None) -> tuple[str, str, tu
 
 
 def _unread(name: str, table: Any, image: str, label: str) -> UnreadImages:
+    """The images and labels of one table, which are read row by row."""
+
     def read(i: int) -> tuple[Any, int]:
         try:
             row = table[i]

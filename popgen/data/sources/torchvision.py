@@ -119,7 +119,7 @@ def _download(base: str, entry: NamedSource, root: Path) -> None:
     """Let torchvision download a data set, or unpack the archives that the user has put into the folder.
 
     Raises:
-        BrokenFile: an archive that is there has another md5 sum than the published one.
+        BrokenFile: an archive that is there has an md5 sum that differs from the published one.
         Offline: nothing can be downloaded; says which files were looked for, and where to get them.
     """
     from torchvision import datasets
@@ -174,13 +174,16 @@ def _read_arrays(
 
     The result is None if the objects hold file names instead.
     """
-    if not all(hasattr(one, "data") and len(getattr(one.data, "shape", ())) in (3, 4) for one in sets.values()):
+    if not all(
+        hasattr(split_set, "data") and len(getattr(split_set.data, "shape", ())) in (3, 4)
+        for split_set in sets.values()
+    ):
         return None
     parts = {}
-    for split, one in sets.items():
-        array = one.data.numpy() if isinstance(one.data, torch.Tensor) else one.data
+    for split, split_set in sets.items():
+        array = split_set.data.numpy() if isinstance(split_set.data, torch.Tensor) else split_set.data
         check_bytes(name, sum(len(s) for s in sets.values()), (1 if array.ndim == 3 else 3, *_sides(array)))
-        labels = torch.as_tensor(one.labels if hasattr(one, "labels") else one.targets).long()
+        labels = torch.as_tensor(split_set.labels if hasattr(split_set, "labels") else split_set.targets).long()
         labels = labels if labels.dim() == 1 else labels[:, 0]  # QMNIST has the class in the first of several columns
         images = to_images(array.swapaxes(1, 2) if entry.transposed else array, Path(name))
         parts[split] = Part(images, labels)
@@ -203,39 +206,39 @@ def _read_one_by_one(
 ) -> tuple[dict[str, Part], tuple[str, ...]]:
     """Make the splits by reading one image after the other from torchvision's objects; also return remarks."""
 
-    def unread(one: Any) -> UnreadImages:
+    def unread(split_set: Any) -> UnreadImages:
         def read(i: int) -> tuple[Any, int]:
             try:
-                image, label = one[i]
+                image, label = split_set[i]
                 return pixels_of(image), int(label)
             except PopgenError:
                 raise
             except Exception as error:  # PIL, h5py and missing files raise errors of many types.
                 raise BrokenFile(
-                    f"{_file_of(one, i) or folder} is not a readable image", brief(error), "Remove or replace it."
+                    f"{_file_of(split_set, i) or folder} is not a readable image", brief(error), "Remove or replace it."
                 ) from error
 
-        return UnreadImages(len(one), read)
+        return UnreadImages(len(split_set), read)
 
-    return gather(name, {split: unread(one) for split, one in sets.items()}, size)
+    return gather(name, {split: unread(split_set) for split, split_set in sets.items()}, size)
 
 
-def _file_of(one: Any, i: int) -> str:
+def _file_of(split_set: Any, i: int) -> str:
     """The path of image i of a torchvision object, or "" if it is unknown.
 
     torchvision's classes keep their lists of paths under different names.
     """
     for attribute in ("_image_files", "_images", "_samples", "samples"):
-        if hasattr(one, attribute):
-            entry = getattr(one, attribute)[i]
+        if hasattr(split_set, attribute):
+            entry = getattr(split_set, attribute)[i]
             return str(entry[0] if isinstance(entry, tuple) else entry)
     return ""
 
 
-def _classes(entry: NamedSource, one: Any, parts: dict[str, Part]) -> tuple[str, ...]:
-    """The class names of the catalogue, else of torchvision's object `one`, else the class indices as text."""
+def _classes(entry: NamedSource, split_set: Any, parts: dict[str, Part]) -> tuple[str, ...]:
+    """The class names of the catalogue, else of torchvision's object `split_set`, else the class indices as text."""
     fallback = binary.STL10_CLASSES if entry.torchvision_class == "STL10" else None
-    found = entry.classes or getattr(one, "classes", None) or getattr(one, "categories", fallback)
+    found = entry.classes or getattr(split_set, "classes", None) or getattr(split_set, "categories", fallback)
     if found is None:
         found = range(1 + max(int(part.targets.max()) for part in parts.values()))
     return tuple(c[0] if isinstance(c, tuple) else str(c) for c in found)

@@ -74,6 +74,6 @@ def test_a_condition_of_few_images_and_known_classes() -> None:
     few = generator.condition("mlp-s", load_data("digits/rotate:90/shots:1")).data
     other = generator.condition("mlp-s", load_data("digits/invert/shots:1")).data
     assert (few - whole).norm() < (other - whole).norm()
-    # The condition orders classes that the generator knows by name, so that their order in the data set does not matter.
+    # The generator finds known classes by name, so that their order in the data set does not matter.
     one, two = (generator.condition("mlp-s", load_data(f"digits/classes:{c}/shots:1")).data for c in ("3+8", "8+3"))
     assert torch.allclose(one, two, atol=1e-5)
