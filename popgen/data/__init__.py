@@ -1,7 +1,8 @@
-"""Data sets: images with labels, variants as part of the name, fixed stratified splits."""
+"""Data sets: labelled images with fixed stratified splits; variants and subsets are part of a data set's name."""
 
+from popgen.data.dataset import DataSet, Part
 from popgen.data.describe import describe
 from popgen.data.images.variants import VARIANTS
-from popgen.data.load import DataSet, Part, load_data
+from popgen.data.load import load_data
 
 __all__ = ["VARIANTS", "DataSet", "Part", "describe", "load_data"]

@@ -1,4 +1,8 @@
-"""What a data set is: three splits of images with labels, and the fixed splits of a source that has none of its own."""
+"""A data set in memory: three splits of inputs and targets, and the class names.
+
+A source that lacks splits is split here, stratified by class and from a fixed seed, so that a name always means the
+same splits.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +17,15 @@ from torch import Tensor
 from popgen.tasks import CLASSIFICATION
 
 SPLITS = ("train", "val", "test")
-_SPLIT_SEED = 1797
+_SPLIT_SEED = 1797  # the number of images in scikit-learn's digits; another seed would change every split
 
 
 @dataclass(frozen=True)
 class Part:
-    """One split of a data set: inputs and targets, one of each for every example.
+    """One split of a data set: the inputs and the targets of its n examples.
 
-    Images are (n, c, h, w) in [0, 1] with classes (n,) as targets. Other inputs are as the task has them.
+    Images have the shape (n, c, h, w) and values in [0, 1]; their targets are class indices of shape (n,). The task of
+    the data set defines other inputs and targets.
     """
 
     inputs: Tensor
@@ -30,15 +35,16 @@ class Part:
         return len(self.targets)
 
     def take(self, index: Tensor) -> Part:
-        """The examples at `index`."""
+        """The examples at the given indices."""
         return Part(self.inputs[index], self.targets[index])
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """Three splits and the classes' names; `remarks` say what was done to a source that a user should know of.
+    """Three splits and the class names.
 
-    Classes are what an output of a network stands for: of a classifier's, what an example may be.
+    A network has one output for each class. `remarks` tell the user what was done to the source, for example that
+    images were resized.
     """
 
     name: str
@@ -51,7 +57,7 @@ class DataSet:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of one example; for images channels, height and width."""
+        """The shape of one input; for images (c, h, w)."""
         return tuple(self.train.inputs.shape[1:])
 
     @property
@@ -60,12 +66,12 @@ class DataSet:
         return self.train.inputs.dim() == 4 and self.train.inputs.is_floating_point()
 
     def each(self, change: Callable[[Part], Part]) -> DataSet:
-        """The data set with every split changed."""
+        """The data set with `change` applied to each of its three splits."""
         return replace(self, train=change(self.train), val=change(self.val), test=change(self.test))
 
     @cached_property
     def sha256(self) -> str:
-        """A hash of all images and labels and of how they are split."""
+        """The hexadecimal SHA-256 of all splits' inputs and targets; the name and the classes do not count."""
         digest = hashlib.sha256()
         for split in SPLITS:
             part: Part = getattr(self, split)
@@ -74,12 +80,12 @@ class DataSet:
         return digest.hexdigest()
 
     def per_class(self, split: str, count: int, generator: torch.Generator) -> Tensor:
-        """`count` images of each class, drawn anew (with replacement where a class has fewer).
+        """Draw `count` random images of each class, with replacement if a class has fewer than `count`.
 
-        Shape (classes, count, c, h, w).
+        The shape is (classes, count, c, h, w). Classes without an image in the split are left out.
         """
         part: Part = getattr(self, split)
-        rows = []
+        drawn = []
         for label in range(len(self.classes)):
             index = (part.targets == label).nonzero().flatten()
             if len(index) == 0:
@@ -88,14 +94,16 @@ class DataSet:
                 pick = torch.randperm(len(index), generator=generator)[:count]
             else:
                 pick = torch.randint(len(index), (count,), generator=generator)
-            rows.append(part.inputs[index[pick]])
-        return torch.stack(rows)
+            drawn.append(part.inputs[index[pick]])
+        return torch.stack(drawn)
 
 
 def from_parts(name: str, classes: tuple[str, ...], parts: dict[str, Part], remarks: tuple[str, ...] = ()) -> DataSet:
-    """A data set from the splits that a source has: `train` with or without the others, or one pool under another key.
+    """A data set made of the splits that its source has.
 
-    What is missing is cut from train, a fifth of each class: first test, then val. A pool is split 3 : 1 : 1.
+    Args:
+        parts: `train`, with or without `val` and `test`, or a single unsplit pool under any other key. Missing splits
+            are cut from train, each a fifth of every class: first test, then val. A pool is split 3 : 1 : 1.
     """
     if "train" not in parts:
         (pool,) = parts.values()
@@ -111,22 +119,30 @@ def from_parts(name: str, classes: tuple[str, ...], parts: dict[str, Part], rema
 def from_arrays(
     name: str, images: Tensor, labels: Tensor, classes: tuple[str, ...], sizes: tuple[float, float] = (0.6, 0.2)
 ) -> DataSet:
-    """A data set from one pool of examples, split by class from a fixed seed; `sizes` are train's and val's shares."""
-    order = stratified(labels, [sizes[0], sizes[1], 1 - sum(sizes)])
-    train, val, test = (Part(images[i], labels[i]) for i in order)
+    """A data set made of one pool of examples, which is split by class and from a fixed seed.
+
+    Args:
+        sizes: the shares of train and val; the rest is test.
+    """
+    indices = stratified(labels, [sizes[0], sizes[1], 1 - sum(sizes)])
+    train, val, test = (Part(images[i], labels[i]) for i in indices)
     return DataSet(name, classes, train, val, test)
 
 
 def stratified(labels: Tensor, shares: list[float]) -> list[Tensor]:
-    """Indices of each share; the examples of a class are dealt so that every share has its part of each class."""
+    """Split the indices of `labels` into shares that all have the same proportions of classes.
+
+    The order is random but fixed by a seed.
+    """
     generator = torch.Generator().manual_seed(_SPLIT_SEED)
     shuffled = torch.randperm(len(labels), generator=generator)
-    labels_of = labels[shuffled]
-    # position of each example within its class, in (0, 1): cutting there stratifies, and the sizes are exact to one
-    place = torch.empty(len(labels), dtype=torch.float64)
+    shuffled_labels = labels[shuffled]
+    # The rank of each example within its class, scaled to (0, 1). Examples sorted by it can be cut anywhere: each piece
+    # has its proportion of every class, and the sizes of the pieces are exact to one example.
+    rank = torch.empty(len(labels), dtype=torch.float64)
     for label in labels.unique():
-        where = (labels_of == label).nonzero().flatten()
-        place[where] = (torch.arange(len(where), dtype=torch.float64) + 0.5) / len(where)
-    order = shuffled[place.argsort(stable=True)]
+        of_class = (shuffled_labels == label).nonzero().flatten()
+        rank[of_class] = (torch.arange(len(of_class), dtype=torch.float64) + 0.5) / len(of_class)
+    order = shuffled[rank.argsort(stable=True)]
     ends = [round(len(labels) * sum(shares[: i + 1])) for i in range(len(shares))]
     return [order[start:end] for start, end in zip([0, *ends], ends, strict=False)]

@@ -1,4 +1,4 @@
-"""A data set's name in words, for conditions that are given as text: "digits, rotated by 45 degrees, inverted"."""
+"""Describes a data set's name in words, as a text condition: "digits, rotated by 45 degrees, inverted"."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ assert _PHRASES.keys() == VARIANTS.keys()
 
 
 def describe(name: str) -> str:
-    """The name of a data set in words; angles from 0 to 360.
+    """Describe a data set's name in words; angles are brought to [0, 360).
 
     >>> describe("digits/rotate:-45/invert")
     'digits, rotated by 315 degrees, inverted'
@@ -41,14 +41,14 @@ def describe(name: str) -> str:
     parts = [base if size is None else f"{base} at {size} pixels"]
     for text in variants:
         if text.partition(":")[0] in SUBSETS:
-            parts.append(_subset(text))
+            parts.append(_describe_subset(text))
             continue
         kind, value = parse_variant(text)
         parts.append(_PHRASES[kind].format(value % 360 if kind == "rotate" else value))
     return ", ".join(parts)
 
 
-def _subset(text: str) -> str:
+def _describe_subset(text: str) -> str:
     if text.startswith("shots:"):
         return f"{parse_shots(text)[0]} images a class"
     return f"only {text.partition(':')[2].replace('+', ' and ')}"

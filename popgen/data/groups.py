@@ -1,8 +1,9 @@
-"""The group of every validation image, for the error of the worst one: hospitals, cameras, backgrounds.
+"""Reads the group of every validation image, such as its hospital or camera, for the error of the worst group.
 
-From a CSV file with the columns `file,group` (paths relative to the folder of `folder:FOLDER`; files of other splits may
-be there, too) or `index,group` (rows of the validation split, from 0), or from an array beside the images of `npz:FILE`:
-groups_val, or groups_train or groups where the validation split is cut from these.
+The groups are in a CSV file or in an array. A CSV file has the columns `file,group` or `index,group`. Files are named
+relative to the folder of `folder:FOLDER`, and files of other splits may be listed, too; indices count the images of the
+validation split from 0. An array is in the file of `npz:FILE`: groups_val, or groups_train or groups if the validation
+split is cut from these images.
 """
 
 from __future__ import annotations
@@ -25,47 +26,47 @@ from popgen.types import Labels
 
 @dataclass(frozen=True)
 class Groups:
-    """The names of all groups, sorted, and the group of each validation image, shape (n,)."""
+    """The groups of the n validation images."""
 
-    names: tuple[str, ...]
-    index: Labels  # the group of each image, as an index of `names`
+    names: tuple[str, ...]  # sorted
+    index: Labels  # the index in `names` of each image's group, shape (n,)
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many images each has."""
+        """The number of images in each group."""
         return dict(zip(self.names, torch.bincount(self.index, minlength=len(self.names)).tolist(), strict=True))
 
 
 def load_groups(data: DataSet, file: str | None) -> Groups:
-    """The groups of a data set's validation images.
+    """Load the groups of a data set's validation images.
 
     Args:
-        file: a CSV file; None: the array in the data set's own file.
+        file: the path of a CSV file. If None, the groups are read from the data set's own .npz file.
 
     Raises:
-        NotFound: no such file.
-        BrokenFile: not CSV.
-        BadInput: no groups, an image without one, a file or index that the data set has not.
+        NotFound: the CSV file does not exist.
+        BrokenFile: the file cannot be read as CSV.
+        BadInput: there are no groups, an image has no group, or a file or an index is not one of the data set.
     """
     if file is None:
-        return _named(_from_npz(data))
+        return _make_groups(_from_npz(data))
     path = Path(file)
     if not path.is_file():
         raise NotFound(f"there is no file {file!r} with groups", "", "Give a CSV file with the columns file,group.")
-    key, group_of = _read(path)
+    key, group_of = _read_csv(path)
     if key == "file":
-        return _named(_by_file(data, path, group_of))
-    return _named(_by_index(data, path, group_of))
+        return _make_groups(_by_file(data, path, group_of))
+    return _make_groups(_by_index(data, path, group_of))
 
 
-def _named(groups: list[str]) -> Groups:
+def _make_groups(groups: list[str]) -> Groups:
     names = tuple(sorted(set(groups)))
-    number = {name: i for i, name in enumerate(names)}
-    return Groups(names, torch.tensor([number[group] for group in groups]))
+    index_of = {name: i for i, name in enumerate(names)}
+    return Groups(names, torch.tensor([index_of[group] for group in groups]))
 
 
-def _read(path: Path) -> tuple[str, dict[str, str]]:
-    """Whether images are named by `file` or by `index`, and the group of each name."""
+def _read_csv(path: Path) -> tuple[str, dict[str, str]]:
+    """Read the name of the column that identifies images, `file` or `index`, and the group by its values."""
     group_of: dict[str, str] = {}
     try:
         table = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""))
@@ -91,98 +92,110 @@ def _read(path: Path) -> tuple[str, dict[str, str]]:
 
 
 def _by_index(data: DataSet, path: Path, group_of: dict[str, str]) -> list[str]:
-    wanted = [str(row) for row in range(len(data.val))]
-    _check_all(data, path, "index", wanted, group_of)
-    _check_known(data, path, "index", set(wanted), group_of)
+    """The group of each validation image, from a file that gives groups by index."""
+    wanted = [str(index) for index in range(len(data.val))]
+    _refuse_missing(data, path, "index", wanted, group_of)
+    _refuse_unknown(data, path, "index", set(wanted), group_of)
     return [group_of[name] for name in wanted]
 
 
 def _by_file(data: DataSet, path: Path, group_of: dict[str, str]) -> list[str]:
-    prefix, _, where = _source(data).partition(":")
+    """The group of each validation image, from a file that gives groups by file name."""
+    prefix, _, folder = _source(data).partition(":")
     if prefix != "folder":
         raise BadInput(
             f"{path} names files, and {data.name!r} is not a folder of them",
             "only images of folder:FOLDER have names",
-            f"Give index,group with the rows of the validation split, 0 to {len(data.val) - 1}.",
+            f"Give index,group with the indices of the validation images, 0 to {len(data.val) - 1}.",
         )
-    root = Path(where)
+    root = Path(folder)
     listed = list_folder(root)[1]
-    names = {split: [file.relative_to(root).as_posix() for file, _ in found] for split, found in listed.items()}
-    labels = {split: torch.tensor([label for _, label in found]) for split, found in listed.items()}
-    split, rows = _validation_rows(data, labels)
-    files = {name for some in names.values() for name in some}
-    wanted = [names[split][row] for row in rows.tolist()]
+    names = {split: [file.relative_to(root).as_posix() for file, _ in files] for split, files in listed.items()}
+    labels = {split: torch.tensor([label for _, label in files]) for split, files in listed.items()}
+    split, indices = _validation_indices(data, labels)
+    known = {name for split_names in names.values() for name in split_names}
+    wanted = [names[split][index] for index in indices.tolist()]
     given = {Path(name).as_posix(): group for name, group in group_of.items()}
-    _check_known(data, path, "file", files, given)
-    _check_all(data, path, "file", wanted, given)
+    _refuse_unknown(data, path, "file", known, given)
+    _refuse_missing(data, path, "file", wanted, given)
     return [given[name] for name in wanted]
 
 
 def _from_npz(data: DataSet) -> list[str]:
-    prefix, _, where = _source(data).partition(":")
+    """The group of each validation image, from the .npz file that holds the images."""
+    prefix, _, file = _source(data).partition(":")
     if prefix != "npz":
         raise BadInput(
             f"the groups of {data.name!r} are not known",
             "they stand in a file, or beside the images of npz:FILE as groups_val",
             "Give --groups FILE, a CSV with the columns file,group or index,group.",
         )
-    with np.load(where, allow_pickle=False) as archive:
+    with np.load(file, allow_pickle=False) as archive:
         arrays = {split: f"_{split}" for split in SPLITS} if "x_train" in archive else {"all": ""}
-        parts = {
+        labels = {
             split: torch.from_numpy(archive[f"y{suffix}"].astype(np.int64)).flatten()
             for split, suffix in arrays.items()
             if f"y{suffix}" in archive
         }
-        split, rows = _validation_rows(data, parts)
+        split, indices = _validation_indices(data, labels)
         name = f"groups{arrays[split]}"
         if name not in archive:
             raise BadInput(
-                f"{where} has no array {name}",
+                f"{file} has no array {name}",
                 f"it holds {', '.join(sorted(archive.files))}",
                 f"Add the group of each image of x{name.removeprefix('groups')}, or give --groups FILE.",
             )
         groups = archive[name]
-    if groups.shape != (len(parts[split]),):
+    if groups.shape != (len(labels[split]),):
         raise BadInput(
-            f"{name} of {where} has shape {groups.shape}", f"there are {len(parts[split])} images", "Give one for each."
+            f"{name} of {file} has shape {groups.shape}",
+            f"there are {len(labels[split])} images",
+            "Give one for each.",
         )
-    return [str(group) for group in groups[rows.numpy()]]
+    return [str(group) for group in groups[indices.numpy()]]
 
 
 def _source(data: DataSet) -> str:
-    """The name without what stands behind it.
+    """The source of a data set without its variants; they do not change which images the validation split has.
 
     Raises:
-        BadInput: a subset, whose rows are others.
+        BadInput: the name has a subset `classes:`, whose validation split has fewer images than its source.
     """
     source, modifiers = split_name(data.name)
     if any(text.startswith("classes:") for text in modifiers):
         raise BadInput(
             f"groups are those of a whole data set, not of {data.name!r}",
-            "its validation split has other rows",
-            "Give index,group with the rows of this one, or leave classes: out.",
+            "its validation split has other images",
+            "Give index,group with the indices in this one, or leave classes: out.",
         )
     return source
 
 
-def _validation_rows(data: DataSet, labels: dict[str, Tensor]) -> tuple[str, Tensor]:
-    """Of which of a source's splits the validation images are, and which rows.
+def _validation_indices(data: DataSet, labels: dict[str, Tensor]) -> tuple[str, Tensor]:
+    """Find the source's split that the validation images come from, and their indices in it.
 
-    They are cut as images are, by `from_parts`, from rows that carry their own numbers.
+    `from_parts` splits inputs that are the images' own indices exactly as it has split the images.
+
+    Args:
+        labels: the class indices of the images in each of the source's splits.
+
+    Raises:
+        BadInput: the split labels are not those of the data set, so that its images are in another order.
     """
-    parts = {split: Part(torch.arange(len(of)).view(-1, 1, 1, 1), of) for split, of in labels.items()}
-    cut = from_parts("", (), parts).val
+    parts = {split: Part(torch.arange(len(targets)).view(-1, 1, 1, 1), targets) for split, targets in labels.items()}
+    val = from_parts("", (), parts).val
     split = next(split for split in ("val", "train", "all") if split in labels)
-    if not torch.equal(cut.targets, data.val.targets):
+    if not torch.equal(val.targets, data.val.targets):
         raise BadInput(
             f"the validation images of {data.name!r} are not in the order of its files",
             "so their groups cannot be told by name",
-            f"Give index,group with the rows of the validation split, 0 to {len(data.val) - 1}.",
+            f"Give index,group with the indices of the validation images, 0 to {len(data.val) - 1}.",
         )
-    return split, cut.inputs.flatten()
+    return split, val.inputs.flatten()
 
 
-def _check_all(data: DataSet, path: Path, key: str, wanted: list[str], group_of: dict[str, str]) -> None:
+def _refuse_missing(data: DataSet, path: Path, key: str, wanted: list[str], group_of: dict[str, str]) -> None:
+    """Raise BadInput if a validation image has no group."""
     missing = [name for name in wanted if name not in group_of]
     if missing:
         raise BadInput(
@@ -192,11 +205,12 @@ def _check_all(data: DataSet, path: Path, key: str, wanted: list[str], group_of:
         )
 
 
-def _check_known(data: DataSet, path: Path, key: str, known: set[str], group_of: dict[str, str]) -> None:
+def _refuse_unknown(data: DataSet, path: Path, key: str, known: set[str], group_of: dict[str, str]) -> None:
+    """Raise BadInput if the file names an image that the data set does not have."""
     unknown = [name for name in group_of if name not in known]
     if unknown:
         raise BadInput(
             f"{path} names {len(unknown)} images that {data.name!r} has not",
             f"the first of them: {key} {', '.join(unknown[:3])}",
-            "Paths are relative to the data set's folder." if key == "file" else "Rows count from 0.",
+            "Paths are relative to the data set's folder." if key == "file" else "Indices count from 0.",
         )

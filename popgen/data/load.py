@@ -1,8 +1,9 @@
-"""A data set by name: `digits`, `cifar10`, `npz:FILE`, `folder:FOLDER`, `hf:OWNER/NAME` or `module:function`.
+"""Loads a data set by name: `digits`, `cifar10`, `npz:FILE`, `folder:FOLDER`, `hf:OWNER/NAME` or `module:function`.
 
-Behind slashes stand first `size:PIXELS`, to which images are resized and cropped, then variants and subsets. Splits never change: a
-source's own ones where it has them, otherwise stratified by class from a fixed seed. They are drawn before variants are applied, so
-that an image and its rotation stand on the same side.
+Slashes append modifiers to the name of the source. The first may be `size:PIXELS`: images are resized and cropped to
+squares of that size. Variants and subsets follow it. Splits are fixed: they are the source's own where it has them, and
+otherwise stratified by class from a fixed seed. They are made before variants are applied, so that an image and its
+rotation are in the same split.
 """
 
 from __future__ import annotations
@@ -19,22 +20,54 @@ from popgen.data.folder import data_folder
 from popgen.data.images.variants import VARIANTS, apply_variants, parse_variant
 from popgen.data.sources.binary import CIFAR
 from popgen.data.sources.catalogue import CATALOGUE
-from popgen.data.sources.files import folder, npz
+from popgen.data.sources.files import load_folder, load_npz
 from popgen.data.sources.gather import SIZES
-from popgen.data.sources.hub import check_hub, hub, parse_hub
-from popgen.data.sources.torchvision import named, named_is_there, sized
-from popgen.data.subsets import SUBSETS, check_subset, class_rows, shot_rows
+from popgen.data.sources.hub import check_hub, load_hub, parse_hub
+from popgen.data.sources.torchvision import is_named_here, load_named, resize_data
+from popgen.data.subsets import SUBSETS, check_subset, class_indices, shot_indices
 from popgen.errors import BadInput, NotFound, brief, unknown_name
 from popgen.refs import is_module_attr, load_attr
 
-__all__ = ["SPLITS", "DataSet", "Part", "check_data_name", "from_arrays", "load_data", "split_name"]
+_MODIFIERS = (*VARIANTS, *SUBSETS, "size")  # everything that may follow a source's name
+_CACHE_BYTES = 4 * 2**30  # the cache's limit: a few sets of CIFAR-10's size (0.7 GiB as float32) and their variants
+_FileStates = tuple[tuple[str, int, int], ...]  # absolute path, time of the last change in ns and bytes of each file
+_Key = tuple[str, _FileStates]  # name and files of a data set; a changed file has another key and is read again
 
-_MODIFIERS = (*VARIANTS, *SUBSETS, "size")  # what may stand behind a name
-_KEPT_BYTES = 4 * 2**30  # of data sets that were loaded: the older ones go, the last one stays however large it is
+
+class DataCache:
+    """The most recently used data sets whose inputs fit into `limit` bytes together.
+
+    The data set that was put last is kept even if it alone is larger than the limit.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._data_sets: OrderedDict[_Key, DataSet] = OrderedDict()  # ordered by use, the most recent last
+
+    def get(self, key: _Key) -> DataSet | None:
+        """The data set of that key, or None if it is not in the cache."""
+        if key in self._data_sets:
+            self._data_sets.move_to_end(key)
+        return self._data_sets.get(key)
+
+    def put(self, key: _Key, data: DataSet) -> None:
+        """Add a data set, then drop those that have gone unused for longest until the others fit."""
+        self._data_sets[key] = data
+        while len(self._data_sets) > 1 and sum(map(_input_bytes, self._data_sets.values())) > self.limit:
+            self._data_sets.popitem(last=False)
+
+
+def _input_bytes(data: DataSet) -> int:
+    """The size of the inputs as float32."""
+    return sum(getattr(data, split).inputs.numel() * 4 for split in SPLITS)
+
+
+# load_data owns the cache. There is one for the process because checks and jobs load the same data sets again by name.
+_cache = DataCache(_CACHE_BYTES)
 
 
 def split_name(name: str) -> tuple[str, list[str]]:
-    """The source, with the size that its images are brought to, and its variants and subsets.
+    """Split a name into its source (with a size, if there is one) and the list of its variants and subsets.
 
     >>> split_name("digits/rotate:45/invert"), split_name("food101/size:32/mirror")
     (('digits', ['rotate:45', 'invert']), ('food101/size:32', ['mirror']))
@@ -44,7 +77,7 @@ def split_name(name: str) -> tuple[str, list[str]]:
     while cut > 1 and parts[cut - 1].partition(":")[0] in _MODIFIERS:
         prefix, _, path = "/".join(parts[:cut]).partition(":")
         if prefix in ("npz", "folder", "hf") and Path(path).exists():
-            break  # a file or folder that is called like a variant
+            break  # This is a path whose last part is called like a variant.
         cut -= 1
     if cut < len(parts) and parts[cut].startswith("size:"):
         cut += 1
@@ -52,10 +85,12 @@ def split_name(name: str) -> tuple[str, list[str]]:
 
 
 def check_data_name(name: str) -> None:
-    """Refuse a name that cannot be loaded, without loading it.
+    """Check that a name can be loaded, without loading it.
 
     Raises:
-        NotFound: no such source, file or variant.
+        NotFound: there is no such source, file or variant.
+        BadInput: a modifier has the wrong form or stands in the wrong position.
+        Offline: the source needs the datasets library, which is not installed.
     """
     if name.endswith("/") and ":" not in name.split("/")[0]:
         raise BadInput(f"the data set name {name!r} ends with a slash", "a variant should follow", "Remove the slash.")
@@ -93,10 +128,10 @@ def check_data_name(name: str) -> None:
 
 
 def split_size(source: str) -> tuple[str, int | None]:
-    """A source and the size that its images are brought to, None where it names none.
+    """Split a source into its base and its image size in pixels, which is None if the source gives none.
 
     Raises:
-        BadInput: the size is not a whole number in its range.
+        BadInput: the size is not a whole number from 4 to 1024.
 
     >>> split_size("food101/size:32"), split_size("digits")
     (('food101', 32), ('digits', None))
@@ -115,14 +150,19 @@ def split_size(source: str) -> tuple[str, int | None]:
 
 
 def load_data(name: str, data_dir: str | Path | None = None) -> DataSet:
-    """The data set of that name, variants applied.
+    """Load the data set of that name and apply its variants and subsets.
+
+    Loaded data sets are kept in memory, up to 4 GiB; a name whose files have changed is read again.
 
     Args:
-        data_dir: the folder of named data sets; None: POPGEN_DATA, else ./data.
+        data_dir: the folder of named data sets. If None, it is that of the environment variable POPGEN_DATA, or else
+            ./data.
 
     Raises:
-        NotFound: no such source, file or variant.
-        BrokenFile: the file is not what it should be.
+        NotFound: there is no such source, file, variant or class.
+        BadInput: a modifier cannot be applied, or the source's arrays, labels or images do not fit together.
+        BrokenFile: a file cannot be read.
+        Offline: the data set is not on this machine and cannot be downloaded.
 
     >>> data = load_data("digits/rotate:45")
     >>> data.shape, len(data.train), len(data.val), len(data.test)
@@ -130,19 +170,16 @@ def load_data(name: str, data_dir: str | Path | None = None) -> DataSet:
     """
     check_data_name(name)
     root = data_folder(data_dir)
-    key = name, _file_state(split_size(split_name(name)[0])[0], root)
-    if key in _loaded:
-        _loaded.move_to_end(key)
-        return _loaded[key]
-    made = _load(name, root)
-    _loaded[key] = made
-    while len(_loaded) > 1 and sum(map(_bytes, _loaded.values())) > _KEPT_BYTES:
-        _loaded.popitem(last=False)
-    return made
+    key = name, _file_states(split_size(split_name(name)[0])[0], root)
+    data = _cache.get(key)
+    if data is None:
+        data = _load(name, root)
+        _cache.put(key, data)
+    return data
 
 
 def is_local(name: str, data_dir: str | Path | None = None) -> bool:
-    """Whether a data set can be loaded without a network, and without running code that is not popgen's.
+    """Whether a data set can be loaded without a network and without running the user's code.
 
     >>> is_local("digits/rotate:30"), is_local("npz:missing.npz"), is_local("math:pi")
     (True, False, False)
@@ -151,19 +188,16 @@ def is_local(name: str, data_dir: str | Path | None = None) -> bool:
     prefix, _, path = base.partition(":")
     if prefix in ("npz", "folder", "hf"):
         return Path(parse_hub(path)[0] if prefix == "hf" else path).exists()
-    return base in _BUILTIN or (base in CATALOGUE and named_is_there(base, data_folder(data_dir)))
+    return base in _BUILTIN or (base in CATALOGUE and is_named_here(base, data_folder(data_dir)))
 
 
-def _bytes(data: DataSet) -> int:
-    return sum(getattr(data, split).inputs.numel() * 4 for split in SPLITS)
-
-
-def _file_state(base: str, root: Path) -> tuple[tuple[str, int, int], ...]:
-    """What tells a changed file from the one that was loaded: absolute path, time and size of each."""
+def _file_states(base: str, root: Path) -> _FileStates:
+    """The state of every file that a data set is read from; empty if it is built in or made by a function."""
     prefix, _, path = base.partition(":")
-    if base in CATALOGUE:  # an .npz, or the files and folders that stand for a layout
-        inside = [f"{base}.npz", *CATALOGUE[base].needs, *CIFAR.get(base, ())[:1]]
-        found = [p for place in (root, root / base) for p in (place / name for name in inside) if p.exists()]
+    if base in CATALOGUE:
+        # The set is one .npz file, or the files and folders of torchvision's or CIFAR's binary layout.
+        inside = [f"{base}.npz", *CATALOGUE[base].needs, *([CIFAR[base].folder] if base in CIFAR else [])]
+        found = [p for above in (root, root / base) for p in (above / name for name in inside) if p.exists()]
         files = found + [file for p in found if p.is_dir() for file in sorted(p.iterdir())]
         return ((str(root), 0, 0), *((str(f), f.stat().st_mtime_ns, f.stat().st_size) for f in files))
     if prefix not in ("npz", "folder", "hf"):
@@ -174,32 +208,33 @@ def _file_state(base: str, root: Path) -> tuple[tuple[str, int, int], ...]:
 
 
 def _load(name: str, root: Path) -> DataSet:
+    """Load a data set that is not in the cache."""
     source, variants = split_name(name)
     if variants:
-        changed = load_data(source, root)
+        data = load_data(source, root)
         for text in variants:
-            changed = _modified(changed, text)
-        return replace(changed, name=name)
+            data = _apply_modifier(data, text)
+        return replace(data, name=name)
     base, size = split_size(source)
     prefix, _, path = base.partition(":")
     if base in CATALOGUE:
-        return named(name, base, size, root)
+        return load_named(name, base, size, root)
     if prefix == "folder":
-        return folder(name, Path(path), size)
+        return load_folder(name, Path(path), size)
     if prefix == "hf":
-        return hub(name, path, size)
-    made = npz(name, Path(path)) if prefix == "npz" else _made(base)
-    return made if size is None else replace(sized(made, size), name=name)
+        return load_hub(name, path, size)
+    data = load_npz(name, Path(path)) if prefix == "npz" else _call_source(base)
+    return data if size is None else replace(resize_data(data, size), name=name)
 
 
-def _made(base: str) -> DataSet:
-    """A built-in data set, or what the user's function makes."""
+def _call_source(base: str) -> DataSet:
+    """Call the function of a built-in data set, or the user's function that `module:function` names."""
     if base in _BUILTIN:
         return _BUILTIN[base](base)
     make = load_attr(base)
     try:
         found = make()
-    except Exception as error:  # it is the user's own code
+    except Exception as error:  # The user's code may raise anything.
         raise BadInput(
             f"{base!r} failed to make a data set", brief(error), "Correct it, or call it by itself."
         ) from error
@@ -208,18 +243,18 @@ def _made(base: str) -> DataSet:
     return found
 
 
-def _modified(data: DataSet, text: str) -> DataSet:
-    """The data set with one variant or subset applied."""
+def _apply_modifier(data: DataSet, text: str) -> DataSet:
+    """Apply one variant or subset to a data set."""
     kind = text.partition(":")[0]
     if kind == "shots":
-        return replace(data, train=data.train.take(shot_rows(text, data.train.targets, data.classes, data.name)))
+        return replace(data, train=data.train.take(shot_indices(text, data.train.targets, data.classes, data.name)))
     if kind == "classes":
-        rows = class_rows(text, data.classes, data.name)
-        label_of = torch.full((len(data.classes),), -1)
-        label_of[rows] = torch.arange(len(rows))
-        kept = data.each(lambda part: part.take((label_of[part.targets] >= 0).nonzero().flatten()))
-        renumbered = kept.each(lambda part: Part(part.inputs, label_of[part.targets]))
-        return replace(renumbered, classes=tuple(data.classes[row] for row in rows))
+        indices = class_indices(text, data.classes, data.name)
+        new_label = torch.full((len(data.classes),), -1)  # -1 marks a class that is not kept
+        new_label[indices] = torch.arange(len(indices))
+        kept = data.each(lambda part: part.take((new_label[part.targets] >= 0).nonzero().flatten()))
+        renumbered = kept.each(lambda part: Part(part.inputs, new_label[part.targets]))
+        return replace(renumbered, classes=tuple(data.classes[index] for index in indices))
     if not data.has_images:
         raise BadInput(
             f"{text!r} cannot be applied to {data.name!r}",
@@ -230,7 +265,8 @@ def _modified(data: DataSet, text: str) -> DataSet:
 
 
 def _digits(name: str) -> DataSet:
-    from sklearn.datasets import load_digits  # takes a second, which the workers of a search are spared
+    # The import takes a second, which search workers need not spend.
+    from sklearn.datasets import load_digits
 
     bunch = load_digits()
     images = torch.from_numpy(bunch.images).float().unsqueeze(1) / 16
@@ -240,4 +276,3 @@ def _digits(name: str) -> DataSet:
 
 
 _BUILTIN: dict[str, Callable[[str], DataSet]] = {"digits": _digits}
-_loaded: OrderedDict[tuple[str, tuple[tuple[str, int, int], ...]], DataSet] = OrderedDict()

@@ -1,8 +1,9 @@
-"""Subsets of a data set, written behind its name as variants are: `digits/rotate:45/classes:3+5+8/shots:5`.
+"""Subsets of a data set, appended to its name as variants are: `digits/rotate:45/classes:3+5+8/shots:5`.
 
-`classes:` keeps some classes in all splits, renumbered in the order given. `shots:` keeps the first K training images of each
-class in an order that its name alone decides: the same images whatever other classes or variants the name has.
-Validation and test splits keep all images of their classes.
+`classes:` keeps some classes in all splits and numbers them in the order given. `shots:` keeps K training images of
+each class. They are the first K of a random order that depends only on the class name and the number of the draw, so
+that they are the same images whatever other classes or variants the data set's name has. `shots:` does not change the
+validation and test splits.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ SUBSETS = ("classes", "shots")
 
 
 def parse_shots(text: str) -> tuple[int, int]:
-    """Images a class and the draw, of `shots:K` or `shots:K@DRAW`.
+    """Parse `shots:K` or `shots:K@DRAW` into the number of images of each class and the number of the draw.
 
     Raises:
-        BadInput: they are not whole numbers, or K is 0.
+        BadInput: K or DRAW is not a whole number, or K is 0.
 
     >>> parse_shots("shots:5"), parse_shots("shots:1@7")
     ((5, 0), (1, 7))
@@ -30,17 +31,17 @@ def parse_shots(text: str) -> tuple[int, int]:
     if not count.isdecimal() or int(count) < 1 or (at and not draw.isdecimal()):
         raise BadInput(
             f"subset {text!r} is not a number of training images for each class",
-            "it is 1 or more, and another draw of them stands behind an @",
+            "it is 1 or more; a number behind an @ draws other images",
             "For example shots:5, or shots:5@7.",
         )
     return int(count), int(draw or 0)
 
 
 def check_subset(text: str) -> None:
-    """Refuse a subset whose form is wrong, before the data set is read.
+    """Check the form of a subset; the data set need not be read for it.
 
     Raises:
-        BadInput: as `parse_shots`, or fewer than two classes, or one twice.
+        BadInput: `parse_shots` refuses it, or it names fewer than two classes or a class twice.
     """
     name, _, argument = text.partition(":")
     if name == "shots":
@@ -50,43 +51,48 @@ def check_subset(text: str) -> None:
     if len(wanted) < 2 or "" in wanted or len(set(wanted)) < len(wanted):
         raise BadInput(
             f"subset {text!r} does not name two or more different classes",
-            "classes are told apart, each is named once",
+            "a classifier needs at least two classes, and each is named once",
             "Give names or numbers with + between them, for example classes:3+5+8.",
         )
 
 
-def class_rows(text: str, classes: tuple[str, ...], data: str) -> list[int]:
-    """Which of `classes` are wanted, by name or else by index from 0, in the order given.
+def class_indices(text: str, classes: tuple[str, ...], data: str) -> list[int]:
+    """Indices of the classes that a `classes:` subset names, in its order.
+
+    A class is given by its name, or by its index from 0 where no class has that name.
 
     Raises:
-        NotFound: no such class.
-        BadInput: a name and a number mean the same class.
+        NotFound: there is no such class.
+        BadInput: a name and a number stand for the same class.
 
-    >>> class_rows("classes:cat+0", ("dog", "cat"), "pets")
+    >>> class_indices("classes:cat+0", ("dog", "cat"), "pets")
     [1, 0]
     """
-    rows = []
+    indices = []
     for name in text.partition(":")[2].split("+"):
         if name in classes:
-            rows.append(classes.index(name))
+            indices.append(classes.index(name))
         elif name.isdecimal() and int(name) < len(classes):
-            rows.append(int(name))
+            indices.append(int(name))
         else:
             todo = f"Or give its number, 0 to {len(classes) - 1}."
             raise unknown_name(f"class of {data!r}", name, classes, todo)
-    if len(set(rows)) < len(rows):
+    if len(set(indices)) < len(indices):
         raise BadInput(f"{text!r} names a class of {data!r} twice, by name and by number", "", "Name it once.")
-    return rows
+    return indices
 
 
-def shot_rows(text: str, labels: Tensor, classes: tuple[str, ...], data: str) -> Tensor:
-    """Row numbers of the training images that `shots:` keeps, class by class.
+def shot_indices(text: str, labels: Tensor, classes: tuple[str, ...], data: str) -> Tensor:
+    """Indices of the training images that a `shots:` subset keeps, class by class.
+
+    Args:
+        labels: the class index of each training image, shape (n,).
 
     Raises:
-        BadInput: a class has fewer images.
+        BadInput: a class has fewer than K training images.
     """
     count, draw = parse_shots(text)
-    rows = []
+    kept = []
     for label, name in enumerate(classes):
         index = (labels == label).nonzero().flatten()
         if len(index) < count:
@@ -96,5 +102,5 @@ def shot_rows(text: str, labels: Tensor, classes: tuple[str, ...], data: str) ->
                 "Ask for fewer.",
             )
         generator = torch.Generator().manual_seed(zlib.crc32(f"{draw}:{name}".encode()))
-        rows.append(index[torch.randperm(len(index), generator=generator)[:count]])
-    return torch.cat(rows)
+        kept.append(index[torch.randperm(len(index), generator=generator)[:count]])
+    return torch.cat(kept)

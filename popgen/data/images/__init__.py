@@ -1,1 +1,1 @@
-"""What is done to images: variants, which are part of a data set's name, and augmentation."""
+"""Transforms of images: variants, which are part of a data set's name, and augmentation for training."""

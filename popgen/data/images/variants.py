@@ -1,8 +1,8 @@
-"""Variants of a data set, written behind its name: `digits/rotate:45`, `cifar10/noise:0.06`, `digits/rotate:30/invert`.
+"""Variants of a data set, appended to its name: `digits/rotate:45`, `cifar10/noise:0.06`, `digits/rotate:30/invert`.
 
-Each maps images in [0, 1] to images in [0, 1] of the same shape, without randomness, so that a name means the same
-pixels everywhere. Corruptions take their severity as a number, after the families of Hendrycks and Dietterich
-(arXiv 1903.12261).
+Each variant maps images in [0, 1] to images in [0, 1] of the same shape. Random numbers come from a fixed seed, so that
+a name means the same pixels everywhere. The corruptions are families of Hendrycks and Dietterich (arXiv 1903.12261),
+with their severity as a number.
 """
 
 from __future__ import annotations
@@ -16,22 +16,25 @@ from torch.nn import functional as F
 from popgen.errors import BadInput, unknown_name
 from popgen.types import Images
 
+_NOISE_SEED = 20_402  # arbitrary, but fixed: another seed would give every noisy data set other pixels
+
 
 def rotate(images: Images, degrees: float) -> Images:
-    """Counter-clockwise about the centre, bilinear; corners are filled with 0."""
+    """Rotate counter-clockwise about the centre, with bilinear interpolation; the corners are filled with 0."""
+    # The import takes a second, which search workers need not spend.
     from torchvision.transforms import InterpolationMode
-    from torchvision.transforms import functional as TF  # takes a second, which the workers of a search are spared
+    from torchvision.transforms import functional as TF
 
     return TF.rotate(images, degrees, InterpolationMode.BILINEAR)
 
 
 def invert(images: Images, _: float) -> Images:
-    """1 - x."""
+    """Replace each value x by 1 - x."""
     return 1 - images
 
 
 def blur(images: Images, sigma: float) -> Images:
-    """Gaussian blur; `sigma` in pixels."""
+    """Blur with a Gaussian of standard deviation `sigma` in pixels."""
     from torchvision.transforms import functional as TF
 
     size = 2 * max(1, round(2 * sigma)) + 1
@@ -39,7 +42,7 @@ def blur(images: Images, sigma: float) -> Images:
 
 
 def edges(images: Images, _: float) -> Images:
-    """Magnitude of the Sobel gradient, scaled so that a full step edge gives 1."""
+    """The magnitude of the Sobel gradient, scaled so that a step from 0 to 1 gives 1."""
     kernel = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]]) / 4
     channels = images.shape[1]
     padded = F.pad(images, (1, 1, 1, 1), mode="replicate")
@@ -49,74 +52,74 @@ def edges(images: Images, _: float) -> Images:
 
 
 def mirror(images: Images, _: float) -> Images:
-    """Left and right exchanged."""
+    """Exchange left and right."""
     return images.flip(-1)
 
 
 def noise(images: Images, sigma: float) -> Images:
-    """Gaussian noise of standard deviation `sigma`, the same for the same image set, clipped to [0, 1]."""
-    generator = torch.Generator().manual_seed(20_402)
+    """Add Gaussian noise of standard deviation `sigma`, the same for all sets of equal shape, and clip to [0, 1]."""
+    generator = torch.Generator().manual_seed(_NOISE_SEED)
     return (images + sigma * torch.randn(images.shape, generator=generator)).clamp(0, 1)
 
 
 def contrast(images: Images, factor: float) -> Images:
-    """Distance from the mid grey multiplied by `factor`, clipped to [0, 1]."""
+    """Multiply the distance of each value from mid grey (0.5) by `factor` and clip to [0, 1]."""
     return (0.5 + factor * (images - 0.5)).clamp(0, 1)
 
 
 def threshold(images: Images, level: float) -> Images:
-    """1 where x > level, else 0."""
+    """Replace each value by 1 if it is above `level`, else by 0."""
     return (images > level).float()
 
 
 def brightness(images: Images, shift: float) -> Images:
-    """x + `shift`, clipped to [0, 1]."""
+    """Add `shift` to each value and clip to [0, 1]."""
     return (images + shift).clamp(0, 1)
 
 
 def gamma(images: Images, exponent: float) -> Images:
-    """x to the power of `exponent`: above 1 darker, below 1 brighter."""
+    """Raise each value to the power of `exponent`; above 1 images get darker, below 1 brighter."""
     return images.clamp(0, 1) ** exponent
 
 
 def pixelate(images: Images, size: float) -> Images:
-    """Replaced by squares of `size` pixels, the means of what they cover."""
+    """Replace each square of `size` x `size` pixels by its mean."""
     return F.interpolate(_shrunk(images, size), tuple(images.shape[-2:]), mode="nearest")
 
 
 def posterize(images: Images, levels: float) -> Images:
-    """Rounded to `levels` equally spaced values."""
+    """Round to `levels` equally spaced values, of which 0 and 1 are the outermost."""
     steps = round(levels) - 1
     return (images * steps).round() / steps
 
 
 def desaturate(images: Images, share: float) -> Images:
-    """Mixed with its grey values (ITU-R BT.601 luma) by `share`."""
+    """Mix each image with its grey values (ITU-R BT.601 luma); a `share` of 1 leaves only these."""
     return torch.lerp(images, luma(images).expand_as(images), share)
 
 
 def chroma(images: Images, factor: float) -> Images:
-    """Colour differences kept at 1 / `factor` of the resolution, brightness at all of it; grey images stay."""
+    """Reduce the resolution of colour, but not of brightness, to 1 / `factor`; grey images do not change."""
     grey = luma(images)
     coarse = _shrunk(images - grey, factor)
     return (grey + F.interpolate(coarse, tuple(images.shape[-2:]), mode="bilinear", align_corners=False)).clamp(0, 1)
 
 
 def impulse(images: Images, share: float) -> Images:
-    """A `share` of the pixels set to black or white (salt and pepper), the same ones for the same image set."""
-    draw = torch.rand(len(images), 1, *images.shape[-2:], generator=torch.Generator().manual_seed(20_402))
+    """Set a `share` of the pixels to black or white (salt and pepper), the same pixels for all sets of equal shape."""
+    draw = torch.rand(len(images), 1, *images.shape[-2:], generator=torch.Generator().manual_seed(_NOISE_SEED))
     return torch.where(draw < share / 2, 0.0, torch.where(draw < share, 1.0, images))
 
 
 def motion(images: Images, length: float) -> Images:
-    """Mean over a horizontal line of `length` pixels, borders repeated."""
+    """Average over a horizontal line of `length` pixels (motion blur); border pixels are repeated beyond the border."""
     size = round(length)
     padded = F.pad(images, ((size - 1) // 2, size // 2, 0, 0), mode="replicate")
     return F.avg_pool2d(padded, (1, size), stride=1)
 
 
 def jpeg(images: Images, quality: float) -> Images:
-    """Compressed and decompressed as JPEG of that quality, 1 to 100."""
+    """Compress and decompress as JPEG of a `quality` from 1 to 100."""
     from torchvision.io import ImageReadMode, decode_jpeg, encode_jpeg
 
     mode = ImageReadMode.GRAY if images.shape[1] == 1 else ImageReadMode.RGB
@@ -125,13 +128,13 @@ def jpeg(images: Images, quality: float) -> Images:
 
 
 def _shrunk(images: Images, factor: float) -> Images:
-    """Means over squares, at 1 / `factor` of the resolution."""
+    """Reduce the resolution to 1 / `factor` by averaging over squares."""
     height, width = (max(1, round(side / factor)) for side in images.shape[-2:])
     return F.adaptive_avg_pool2d(images, (height, width))
 
 
 def luma(images: Images) -> Images:
-    """Grey values (n, 1, h, w) of images in colour (ITU-R BT.601); grey images as they are.
+    """The grey values (ITU-R BT.601 luma) of colour images, shape (n, 1, h, w); grey images are returned as they are.
 
     >>> luma(torch.ones(1, 3, 2, 2)).shape
     torch.Size([1, 1, 2, 2])
@@ -142,7 +145,8 @@ def luma(images: Images) -> Images:
     return (images * weights).sum(1, keepdim=True)
 
 
-# name -> (function, default argument or None when it must be given, lowest, highest)
+# For each name: the function, the default of its argument (None if the argument must be given), and the argument's
+# lowest and highest value.
 VARIANTS: dict[str, tuple[Callable[[Tensor, float], Tensor], float | None, float, float]] = {
     "rotate": (rotate, None, -360, 360),
     "invert": (invert, 0, 0, 0),
@@ -165,11 +169,11 @@ VARIANTS: dict[str, tuple[Callable[[Tensor, float], Tensor], float | None, float
 
 
 def parse_variant(text: str) -> tuple[str, float]:
-    """Name and argument of one variant.
+    """Parse one variant into its name and its argument.
 
     Raises:
-        NotFound: no such variant.
-        BadInput: the argument is missing, not a number, or out of its range.
+        NotFound: there is no such variant.
+        BadInput: the argument is missing, is not a number, or is out of its range.
 
     >>> parse_variant("rotate:45")
     ('rotate', 45.0)
@@ -194,8 +198,8 @@ def parse_variant(text: str) -> tuple[str, float]:
 
 
 def apply_variants(images: Images, variants: list[str]) -> Images:
-    """The variants one after the other."""
+    """Apply variants one after the other."""
     for text in variants:
         name, value = parse_variant(text)
-        images = VARIANTS[name][0](images, value).clamp(0, 1)  # sums of pixels may miss 1 by their last bit
+        images = VARIANTS[name][0](images, value).clamp(0, 1)  # Rounding may put sums of pixels just above 1.
     return images

@@ -1,1 +1,1 @@
-"""Where data sets come from: torchvision and its binary layouts, files and folders, the Hugging Face hub."""
+"""Readers for each source of data sets: torchvision, CIFAR's binary files, the user's files, the Hugging Face hub."""

@@ -1,7 +1,4 @@
-"""What is known of each named data set: torchvision's class, its splits, the files it reads, and where they come from.
-
-Sizes are defaults for sets whose images have different sizes, or would not fit into memory: see `popgen.data.sources.gather`.
-"""
+"""The catalogue of named data sets: torchvision's class, its splits, the files that it reads, and their archives."""
 
 from __future__ import annotations
 
@@ -11,14 +8,15 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Archive:
-    """A file to download: from where, into which folder below the data folder, and its md5 sum where one is published."""
+    """A file to download."""
 
     url: str
-    folder: str = "."
-    md5: str | None = None
+    folder: str = "."  # the folder below the data folder that it is put into
+    md5: str | None = None  # its md5 sum, or None if none is published
 
     @property
     def file(self) -> str:
+        """The name of the file."""
         return self.url.rpartition("/")[2]
 
 
@@ -27,22 +25,18 @@ def _by_train() -> dict[str, dict[str, Any]]:
 
 
 @dataclass(frozen=True)
-class Named:
-    """`splits` are the arguments of torchvision's class for each split; a set without `train` is split here.
+class NamedSource:
+    """Where a named data set comes from, and how torchvision reads it."""
 
-    `needs` are the files or folders that stand for the whole, below the data folder. `classes` are names that replace
-    torchvision's, so that equal classes of two sets have equal names.
-    """
-
-    kind: str
-    needs: tuple[str, ...]
-    splits: dict[str, dict[str, Any]] = field(default_factory=_by_train)
+    torchvision_class: str  # the name of its class in torchvision.datasets
+    needs: tuple[str, ...]  # files or folders below the data folder; if all are there, so is the data set
+    splits: dict[str, dict[str, Any]] = field(default_factory=_by_train)  # arguments of torchvision's class by split
     archives: tuple[Archive, ...] = ()
-    size: int | None = None
-    classes: tuple[str, ...] | None = None
-    transposed: bool = False  # torchvision gives rows as columns
-    downloads: bool = True
-    page: str = ""  # where to get it by hand, when there is no archive to name
+    size: int | None = None  # default side in pixels, where images differ in size or would not fit into memory
+    classes: tuple[str, ...] | None = None  # names that replace torchvision's, so that they equal those of other sets
+    transposed: bool = False  # whether torchvision returns images with rows and columns exchanged
+    downloads: bool = True  # whether torchvision can download it
+    page: str = ""  # page with instructions to get it by hand, where there is no archive
 
 
 def _by_split(train: str = "train", test: str | None = "test", val: str | None = None) -> dict[str, dict[str, Any]]:
@@ -51,10 +45,10 @@ def _by_split(train: str = "train", test: str | None = "test", val: str | None =
 
 
 def _idx(folder: str, mirror: str, md5s: tuple[str, ...]) -> dict[str, Any]:
-    """The four files of a set in MNIST's format."""
+    """Arguments of NamedSource for a data set in MNIST's format, which has four files."""
     files = [f"{part}-{what}-ubyte" for part in ("train", "t10k") for what in ("images-idx3", "labels-idx1")]
     archives = tuple(Archive(f"{mirror}{f}.gz", f"{folder}/raw", md5) for f, md5 in zip(files, md5s, strict=True))
-    return {"kind": folder, "needs": tuple(f"{folder}/raw/{f}" for f in files), "archives": archives}
+    return {"torchvision_class": folder, "needs": tuple(f"{folder}/raw/{f}" for f in files), "archives": archives}
 
 
 _DIGITS = tuple("0123456789")
@@ -64,28 +58,28 @@ _QMNIST = "https://raw.githubusercontent.com/facebookresearch/qmnist/master"
 _USPS = "https://www.csie.ntu.edu.tw/~cjlin/libsvmtools/datasets/multiclass"
 _PCAM = [f"camelyonpatch_level_2_split_{split}_{what}.h5" for split in ("train", "valid", "test") for what in "xy"]
 
-CATALOGUE: dict[str, Named] = {
-    "cifar10": Named(
+CATALOGUE: dict[str, NamedSource] = {
+    "cifar10": NamedSource(
         "CIFAR10",
         ("cifar-10-batches-py",),
         archives=(
             Archive("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz", md5="c58f30108f718f92721af3b95e74349a"),
         ),
     ),
-    "cifar100": Named(
+    "cifar100": NamedSource(
         "CIFAR100",
         ("cifar-100-python",),
         archives=(
             Archive("https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz", md5="eb9058c3a382ffc7106e4002c42a8d85"),
         ),
     ),
-    "stl10": Named(
+    "stl10": NamedSource(
         "STL10",
         tuple(f"stl10_binary/{file}.bin" for file in ("train_X", "train_y", "test_X", "test_y")),
         _by_split(),
         (Archive("http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz", md5="91f7769df0f17e558f3565bffb0c7dfb"),),
     ),
-    "svhn": Named(
+    "svhn": NamedSource(
         "SVHN",
         ("train_32x32.mat", "test_32x32.mat"),
         _by_split(),
@@ -95,7 +89,7 @@ CATALOGUE: dict[str, Named] = {
         ),
         classes=_DIGITS,
     ),
-    "mnist": Named(
+    "mnist": NamedSource(
         classes=_DIGITS,
         **_idx(
             "MNIST",
@@ -108,7 +102,7 @@ CATALOGUE: dict[str, Named] = {
             ),
         ),
     ),
-    "fashionmnist": Named(
+    "fashionmnist": NamedSource(
         **_idx(
             "FashionMNIST",
             "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
@@ -120,7 +114,7 @@ CATALOGUE: dict[str, Named] = {
             ),
         ),
     ),
-    "kmnist": Named(
+    "kmnist": NamedSource(
         **_idx(
             "KMNIST",
             "http://codh.rois.ac.jp/kmnist/dataset/kmnist/",
@@ -132,7 +126,7 @@ CATALOGUE: dict[str, Named] = {
             ),
         ),
     ),
-    "emnist": Named(
+    "emnist": NamedSource(
         "EMNIST",
         tuple(
             f"EMNIST/raw/emnist-balanced-{part}-{what}-ubyte"
@@ -149,7 +143,7 @@ CATALOGUE: dict[str, Named] = {
         ),
         transposed=True,
     ),
-    "qmnist": Named(
+    "qmnist": NamedSource(
         "QMNIST",
         tuple(
             f"QMNIST/raw/qmnist-{part}-{what}"
@@ -164,7 +158,7 @@ CATALOGUE: dict[str, Named] = {
         ),
         classes=_DIGITS,
     ),
-    "usps": Named(
+    "usps": NamedSource(
         "USPS",
         ("usps.bz2", "usps.t.bz2"),
         archives=(
@@ -173,14 +167,14 @@ CATALOGUE: dict[str, Named] = {
         ),
         classes=_DIGITS,
     ),
-    "food101": Named(
+    "food101": NamedSource(
         "Food101",
         ("food-101/meta", "food-101/images"),
         _by_split(),
         (Archive("http://data.vision.ee.ethz.ch/cvl/food-101.tar.gz", md5="85eeb15f3717b99a5da872d97d918f87"),),
         size=64,
     ),
-    "oxfordiiitpet": Named(
+    "oxfordiiitpet": NamedSource(
         "OxfordIIITPet",
         ("oxford-iiit-pet/images", "oxford-iiit-pet/annotations"),
         _by_split("trainval"),
@@ -190,14 +184,14 @@ CATALOGUE: dict[str, Named] = {
         ),
         size=64,
     ),
-    "fgvcaircraft": Named(
+    "fgvcaircraft": NamedSource(
         "FGVCAircraft",
         ("fgvc-aircraft-2013b",),
         _by_split(val="val"),
         (Archive(f"{_VGG}/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz"),),
         size=64,
     ),
-    "flowers102": Named(
+    "flowers102": NamedSource(
         "Flowers102",
         ("flowers-102/jpg", "flowers-102/imagelabels.mat", "flowers-102/setid.mat"),
         _by_split(val="val"),
@@ -208,14 +202,14 @@ CATALOGUE: dict[str, Named] = {
         ),
         size=64,
     ),
-    "dtd": Named(
+    "dtd": NamedSource(
         "DTD",
         ("dtd/dtd",),
         _by_split(val="val"),
         (Archive(f"{_VGG}/dtd/download/dtd-r1.0.1.tar.gz", "dtd", "fff73e5086ae6bdbea199a49dfb8a4c1"),),
         size=64,
     ),
-    "gtsrb": Named(
+    "gtsrb": NamedSource(
         "GTSRB",
         ("gtsrb/GTSRB/Training", "gtsrb/GTSRB/Final_Test/Images", "gtsrb/GT-final_test.csv"),
         _by_split(),
@@ -226,7 +220,7 @@ CATALOGUE: dict[str, Named] = {
         ),
         size=32,
     ),
-    "eurosat": Named(
+    "eurosat": NamedSource(
         "EuroSAT",
         ("eurosat/2750",),
         {"all": {}},
@@ -238,7 +232,7 @@ CATALOGUE: dict[str, Named] = {
             ),
         ),
     ),
-    "country211": Named(
+    "country211": NamedSource(
         "Country211",
         ("country211",),
         _by_split(val="valid"),
@@ -249,7 +243,7 @@ CATALOGUE: dict[str, Named] = {
         ),
         size=64,
     ),
-    "renderedsst2": Named(
+    "renderedsst2": NamedSource(
         "RenderedSST2",
         ("rendered-sst2",),
         _by_split(val="val"),
@@ -261,7 +255,7 @@ CATALOGUE: dict[str, Named] = {
         ),
         size=64,
     ),
-    "pcam": Named(
+    "pcam": NamedSource(
         "PCAM",
         tuple(f"pcam/{file}" for file in _PCAM),
         _by_split(val="val"),
@@ -269,7 +263,7 @@ CATALOGUE: dict[str, Named] = {
         classes=("no tumour", "tumour"),
         page="github.com/basveeling/pcam",
     ),
-    "stanfordcars": Named(
+    "stanfordcars": NamedSource(
         "StanfordCars",
         (
             "stanford_cars/devkit",
@@ -282,7 +276,7 @@ CATALOGUE: dict[str, Named] = {
         downloads=False,
         page="github.com/pytorch/vision/issues/7545",
     ),
-    "caltech101": Named(
+    "caltech101": NamedSource(
         "Caltech101",
         ("caltech101/101_ObjectCategories",),
         {"all": {}},
@@ -295,7 +289,7 @@ CATALOGUE: dict[str, Named] = {
         ),
         size=64,
     ),
-    "imagenette": Named(
+    "imagenette": NamedSource(
         "Imagenette",
         ("imagenette2-160",),
         {"train": {"split": "train", "size": "160px"}, "test": {"split": "val", "size": "160px"}},

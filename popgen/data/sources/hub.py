@@ -1,8 +1,9 @@
-"""Data sets of the datasets library: `hf:OWNER/NAME`, `hf:OWNER/NAME@CONFIG`, or `hf:FOLDER` written by save_to_disk or of parquet files.
+"""Reads data sets through the Hugging Face datasets library: `hf:OWNER/NAME`, `hf:OWNER/NAME@CONFIG` or `hf:FOLDER`.
 
-The image column is the one of type Image, the label column the one of type ClassLabel; `#COLUMN` behind the name chooses among
-several. Splits are the set's own: train, test, and validation (val, valid, dev); what is missing is cut from train. No code of a
-repository runs: datasets from 4.0 on reads data files only.
+A folder is one that save_to_disk wrote, or one of parquet files. The images are in the one column of type Image. The
+labels are in the one column of type ClassLabel, or in the column that `#COLUMN` at the end of the name gives. Splits
+are the data set's own: train, test, and validation (also called val, valid or dev); missing ones are cut from train. No
+code of a repository runs, because datasets reads only data files from version 4.0 on.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from popgen.data.dataset import DataSet, from_parts
-from popgen.data.sources.gather import Pictures, gather, pixels_of
+from popgen.data.sources.gather import UnreadImages, gather, pixels_of
 from popgen.errors import BadInput, BrokenFile, NotFound, Offline, brief
 
 _SPLITS = {"train": "train", "test": "test"} | dict.fromkeys(("validation", "val", "valid", "dev"), "val")
@@ -23,29 +24,31 @@ _NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 def parse_hub(text: str) -> tuple[str, str | None, str | None]:
-    """Repository or folder, configuration and label column of what stands behind `hf:`.
+    """Split the text that follows `hf:` into the repository or folder, the configuration and the label column.
+
+    The configuration and the column are None if the text gives none.
 
     >>> parse_hub("uoft-cs/cifar100@default#fine_label"), parse_hub("ylecun/mnist")
     (('uoft-cs/cifar100', 'default', 'fine_label'), ('ylecun/mnist', None, None))
     """
-    if Path(text).exists():  # whatever stands in its own name
+    if Path(text).exists():  # The path of a folder may itself hold # and @.
         return text, None, None
-    place, _, column = text.partition("#")
-    name, _, config = (place, "", "") if Path(place).exists() else place.partition("@")
+    source, _, column = text.partition("#")
+    name, _, config = (source, "", "") if Path(source).exists() else source.partition("@")
     return name, config or None, column or None
 
 
 def check_hub(name: str) -> None:
-    """Refuse what cannot be a data set, before anything is read.
+    """Check the form of a name `hf:...`, without reading the data set.
 
     Raises:
-        NotFound: neither a folder nor the form of a repository's name.
+        NotFound: it names neither a folder nor, by its form, a repository.
         Offline: the datasets library is not installed.
     """
-    place, _, _ = parse_hub(name.removeprefix("hf:"))
-    if not place or not (Path(place).is_dir() or _NAME.fullmatch(place)):
+    source, _, _ = parse_hub(name.removeprefix("hf:"))
+    if not source or not (Path(source).is_dir() or _NAME.fullmatch(source)):
         raise NotFound(
-            f"{place!r} of data set {name!r} is neither a folder nor OWNER/NAME of the hub",
+            f"{source!r} of data set {name!r} is neither a folder nor OWNER/NAME of the hub",
             "",
             "For example hf:ylecun/mnist, or hf:FOLDER from the current folder.",
         )
@@ -55,81 +58,88 @@ def check_hub(name: str) -> None:
         )
 
 
-def hub(name: str, text: str, size: int | None) -> DataSet:
-    """The data set behind `hf:`, called `name`.
+def load_hub(name: str, text: str, size: int | None) -> DataSet:
+    """Load a data set from the hub or from a folder.
+
+    Args:
+        name: the name of the result.
+        text: the text that follows `hf:`, see `parse_hub`.
+        size: the side in pixels that images are resized and cropped to. If None, all images must have the same size.
 
     Raises:
-        Offline: not in the library's cache, and the hub does not answer.
-        NotFound: no such data set or column.
-        BadInput: no training split, no or several columns of a type, images without a label or of different sizes.
-        BrokenFile: a folder or an image that cannot be read.
+        Offline: it is not in the library's cache, and the hub does not answer.
+        NotFound: there is no such data set or column.
+        BadInput: it has no training split, not exactly one column of images or of labels, images without a label, or
+            images of different sizes.
+        BrokenFile: a folder or an image cannot be read.
     """
-    place, config, column = parse_hub(text)
-    found = _load(name, place, config)
-    tables = dict(found) if hasattr(found, "keys") else {"all": found}
+    source, config, column = parse_hub(text)
+    loaded = _load(name, source, config)
+    tables = dict(loaded) if hasattr(loaded, "keys") else {"all": loaded}
     splits = {_SPLITS.get(split, split): table for split, table in tables.items()}
     used = {split: table for split, table in splits.items() if split in ("train", "val", "test", "all")}
     if "train" not in used and "all" not in used:
         raise BadInput(f"{name!r} has no split called train", f"it has {', '.join(tables)}", "Choose another data set.")
     image, label, classes = _columns(name, next(iter(used.values())).features, column)
-    parts, remarks = gather(name, {split: _pictures(name, table, image, label) for split, table in used.items()}, size)
+    parts, remarks = gather(name, {split: _unread(name, table, image, label) for split, table in used.items()}, size)
     for split, part in parts.items():
         if int(part.targets.min()) < 0:
             raise BadInput(f"{name!r} has images without a label in {split}", f"{label!r} is negative there", "")
-    left = [split for split in splits if split not in used]
-    remarks += (f"splits that are not used: {', '.join(left)}",) if left else ()
-    top = 1 + max(int(part.targets.max()) for part in parts.values())
-    return from_parts(name, classes or tuple(map(str, range(top))), parts, remarks)
+    unused = [split for split in splits if split not in used]
+    remarks += (f"splits that are not used: {', '.join(unused)}",) if unused else ()
+    class_count = 1 + max(int(part.targets.max()) for part in parts.values())
+    return from_parts(name, classes or tuple(map(str, range(class_count))), parts, remarks)
 
 
-def _load(name: str, place: str, config: str | None) -> Any:
+def _load(name: str, source: str, config: str | None) -> Any:
+    """The table, or the dictionary of tables by split, that the datasets library loads."""
     import datasets
     from datasets.exceptions import DatasetNotFoundError
 
-    folder = Path(place)
+    folder = Path(source)
     try:
-        with _quiet(datasets):
+        with _no_progress_bars(datasets):
             if any((folder / file).exists() for file in ("dataset_dict.json", "state.json")):
-                return datasets.load_from_disk(place)
-            return datasets.load_dataset(place, config)
-    except Exception as error:  # the library's readers and the hub's client raise what they meet
+                return datasets.load_from_disk(source)
+            return datasets.load_dataset(source, config)
+    except Exception as error:  # The library's readers and the hub's client raise errors of many types.
         if folder.is_dir():
             raise BrokenFile(
-                f"{place} cannot be read by the datasets library",
+                f"{source} cannot be read by the datasets library",
                 brief(error),
                 "It should be written by save_to_disk, or hold parquet files such as train-00000.parquet.",
             ) from error
         if isinstance(error, ConnectionError | OSError) and not isinstance(error, DatasetNotFoundError):
-            raise _offline(name, place, error) from error
+            raise _offline(name, source, error) from error
         if isinstance(error, DatasetNotFoundError):
-            raise NotFound(f"the hub has no data set {place!r}", brief(error), "Check OWNER/NAME.") from error
-        todo = f"Name a configuration: hf:{place}@CONFIG."
+            raise NotFound(f"the hub has no data set {source!r}", brief(error), "Check OWNER/NAME.") from error
+        todo = f"Name a configuration: hf:{source}@CONFIG."
         raise BadInput(f"{name!r} cannot be read", brief(error, 400), todo) from error
 
 
-def _offline(name: str, place: str, error: Exception) -> Offline:
+def _offline(name: str, source: str, error: Exception) -> Offline:
     return Offline(
         f"data set {name!r} could not be fetched",
-        f"{place} is not in the cache of the datasets library here, and the hub does not answer: {brief(error)}",
-        f"Where there is a network: python -c \"import datasets; datasets.load_dataset('{place}').save_to_disk('FOLDER')\", "
+        f"{source} is not in the cache of the datasets library here, and the hub does not answer: {brief(error)}",
+        f"Where there is a network: python -c \"import datasets; datasets.load_dataset('{source}').save_to_disk('FOLDER')\", "
         "copy the folder, and name hf:FOLDER.",
     )
 
 
 @contextmanager
-def _quiet(datasets: Any) -> Iterator[None]:
-    """Without the library's bars, which would mix with popgen's."""
-    shown = datasets.is_progress_bar_enabled()
+def _no_progress_bars(datasets: Any) -> Iterator[None]:
+    """Switch off the library's progress bars, which would mix with popgen's."""
+    were_enabled = datasets.is_progress_bar_enabled()
     datasets.disable_progress_bars()
     try:
         yield
     finally:
-        if shown:
+        if were_enabled:
             datasets.enable_progress_bars()
 
 
 def _columns(name: str, features: Any, column: str | None) -> tuple[str, str, tuple[str, ...] | None]:
-    """Names of the image and label columns, and of the classes where the label's type has them."""
+    """The names of the image column and the label column, and the class names if the label's type has them."""
     import datasets
 
     images = [key for key, kind in features.items() if isinstance(kind, datasets.Image)]
@@ -150,7 +160,9 @@ def _columns(name: str, features: Any, column: str | None) -> tuple[str, str, tu
     return images[0], label, None
 
 
-def _pictures(name: str, table: Any, image: str, label: str) -> Pictures:
+def _unread(name: str, table: Any, image: str, label: str) -> UnreadImages:
+    """The images and labels of one table, which are read row by row."""
+
     def read(i: int) -> tuple[Any, int]:
         try:
             row = table[i]
@@ -160,4 +172,4 @@ def _pictures(name: str, table: Any, image: str, label: str) -> Pictures:
                 f"image {i} of {name!r} cannot be read", brief(error), "Fetch or write the data set again."
             ) from error
 
-    return Pictures(len(table), read)
+    return UnreadImages(len(table), read)

@@ -1,8 +1,9 @@
-"""The classification sets of torchvision by lower-case name, in the data folder, in the layout that torchvision's class reads.
+"""Loads torchvision's classification data sets from the data folder, by torchvision's name in lower case.
 
-Splits are the source's own; without a validation split, a fifth of each class of the training split is held back, always the same
-images. Before torchvision's files, DATA_DIR/NAME.npz and DATA_DIR/NAME/NAME.npz are looked for. What is missing is downloaded by
-torchvision, which checks the archives.
+The files `DATA_DIR/NAME.npz` and `DATA_DIR/NAME/NAME.npz` are looked for first, then CIFAR's binary version, then the
+layout that torchvision's class reads. If none is there, torchvision downloads the data set and checks its archives.
+Splits are the source's own; without a validation split, a fifth of each class of the training split is held back,
+always the same images.
 """
 
 from __future__ import annotations
@@ -18,199 +19,226 @@ import torch
 
 from popgen.data.dataset import DataSet, Part, from_parts
 from popgen.data.sources import binary
-from popgen.data.sources.catalogue import CATALOGUE, Named
-from popgen.data.sources.files import images_of, npz
-from popgen.data.sources.gather import Pictures, centre_square, check_bytes, gather, pixels_of
+from popgen.data.sources.catalogue import CATALOGUE, NamedSource
+from popgen.data.sources.files import load_npz, to_images
+from popgen.data.sources.gather import UnreadImages, centre_square, check_bytes, gather, pixels_of
 from popgen.errors import BrokenFile, Offline, PopgenError, brief
 
 
-def named(name: str, base: str, size: int | None, root: Path) -> DataSet:
-    """The set `base` of the catalogue, read from the data folder or downloaded to it.
+def load_named(name: str, base: str, size: int | None, root: Path) -> DataSet:
+    """Load the data set `base` of the catalogue from the data folder, or download it there first.
 
     Args:
-        name: of the result.
-        root: the folder of named data sets.
-        size: images are resized and cropped to it; None: the set's default, which sets of one small size have not.
+        name: the name of the result.
+        size: the side in pixels that images are resized and cropped to. If None, it is the data set's default; data
+            sets whose images are all of one small size have none and keep it.
+        root: the data folder.
 
     Raises:
-        Offline: not there, and not to be downloaded.
-        BrokenFile: files that are truncated or altered.
-        BadInput: more bytes than are read.
+        Offline: the data set is not in the folder and cannot be downloaded.
+        BrokenFile: a file is truncated or altered.
+        BadInput: the images need more memory than is allowed (`popgen.data.sources.gather.MAX_BYTES`).
     """
     entry = CATALOGUE[base]
     for file in (root / f"{base}.npz", root / base / f"{base}.npz"):
         if file.exists():
-            return sized(npz(name, file), size)
-    for place in (root, root / base):
-        found = binary.read(base, name, place)
-        if found is not None:
-            return sized(found, size)
-    place = next((p for p in (root, root / base) if _is_there(p, entry)), root)
-    if not _is_there(place, entry):
+            return resize_data(load_npz(name, file), size)
+    for folder in (root, root / base):
+        cifar = binary.read_cifar(base, name, folder)
+        if cifar is not None:
+            return resize_data(cifar, size)
+    folder = next((folder for folder in (root, root / base) if _has_files(folder, entry)), root)
+    if not _has_files(folder, entry):
         _download(base, entry, root)
-    remarks = binary.published(base, place)
-    sets = {split: _open(base, entry, place, kwargs, not remarks) for split, kwargs in entry.splits.items()}
+    remarks = binary.check_published(base, folder)
+    sets = {
+        split: _open_split(base, entry, folder, kwargs, skip_md5=bool(remarks))
+        for split, kwargs in entry.splits.items()
+    }
     size = size or entry.size
-    parts, more = _whole(name, entry, sets, size) or _single(name, place, sets, size)
+    parts, resized = _read_arrays(name, entry, sets, size) or _read_one_by_one(name, folder, sets, size)
     classes = _classes(entry, next(iter(sets.values())), parts)
-    return from_parts(name, classes, parts, remarks + more)
+    return from_parts(name, classes, parts, remarks + resized)
 
 
-def named_is_there(base: str, root: Path) -> bool:
-    """Whether the folder `root` has the set, in any of its forms."""
-    files = [place / f"{base}.npz" for place in (root, root / base)]
-    folders = [place / binary.CIFAR[base][0] for place in (root, root / base) if base in binary.CIFAR]
-    return any(p.exists() for p in files + folders) or any(_is_there(p, CATALOGUE[base]) for p in (root, root / base))
+def is_named_here(base: str, root: Path) -> bool:
+    """Whether the data folder `root` has the data set `base` of the catalogue, in any of its layouts."""
+    folders = (root, root / base)
+    files = [folder / f"{base}.npz" for folder in folders]
+    cifar = [folder / binary.CIFAR[base].folder for folder in folders if base in binary.CIFAR]
+    return any(path.exists() for path in files + cifar) or any(_has_files(f, CATALOGUE[base]) for f in folders)
 
 
-def sized(data: DataSet, size: int | None) -> DataSet:
-    """Images that are in memory, resized and cropped to a square."""
+def resize_data(data: DataSet, size: int | None) -> DataSet:
+    """Resize and crop all images of a data set to squares of `size` pixels; None leaves them as they are."""
     if size is None or data.shape[1:] == (size, size):
         return data
     h, w = data.shape[1:]
-    said = f"images of {h}x{w}: shorter side resized to {size}, centre {size}x{size} kept"
-    smaller = data.each(lambda part: Part(centre_square(part.inputs, size), part.targets))
-    return replace(smaller, remarks=(*data.remarks, said))
+    remark = f"images of {h}x{w}: shorter side resized to {size}, centre {size}x{size} kept"
+    resized = data.each(lambda part: Part(centre_square(part.inputs, size), part.targets))
+    return replace(resized, remarks=(*data.remarks, remark))
 
 
-def _is_there(place: Path, entry: Named) -> bool:
-    return all((place / need).exists() for need in entry.needs)
+def _has_files(folder: Path, entry: NamedSource) -> bool:
+    return all((folder / need).exists() for need in entry.needs)
 
 
-def _open(base: str, entry: Named, place: Path, kwargs: dict[str, Any], checked: bool) -> Any:
-    """torchvision's object; its own check of md5 sums is left out where `binary.published` has said that they differ."""
-    from torchvision import datasets  # takes a second
+def _open_split(base: str, entry: NamedSource, folder: Path, kwargs: dict[str, Any], skip_md5: bool) -> Any:
+    """Make torchvision's object of one split.
 
-    kind = getattr(datasets, entry.kind)
-    if not checked:
-        kind = type(entry.kind, (kind,), {"_check_integrity": lambda self: True})
+    Args:
+        skip_md5: skip torchvision's check of md5 sums, because `binary.check_published` has found usable files that
+            differ.
+    """
+    from torchvision import datasets  # The import takes a second.
+
+    dataset_class = getattr(datasets, entry.torchvision_class)
+    if skip_md5:
+        dataset_class = type(entry.torchvision_class, (dataset_class,), {"_check_integrity": lambda self: True})
     try:
-        return kind(str(place), **kwargs)
+        return dataset_class(str(folder), **kwargs)
     except ImportError as error:
-        raise _lacks(base, error) from error
-    except Exception as error:  # torchvision's readers raise whatever their parsing meets
+        raise _missing_package(base, error) from error
+    except Exception as error:  # torchvision's readers raise errors of many types.
         if "not found. This dataset needs" in str(error):
-            raise _lacks(base, error) from error
-        paths = [str(place / need) for need in entry.needs]
+            raise _missing_package(base, error) from error
+        paths = [str(folder / need) for need in entry.needs]
         raise BrokenFile(
-            f"{', '.join(binary.damaged(place, entry.needs) or paths)} cannot be read as {base!r}",
+            f"{', '.join(binary.damaged_files(folder, entry.needs) or paths)} cannot be read as {base!r}",
             brief(error),
-            f"Remove it, and put it there again: {_sources(entry, place)}.",
+            f"Remove it, and put it there again: {_where_to_get(entry, folder)}.",
         ) from error
 
 
-def _lacks(base: str, error: Exception) -> Offline:
+def _missing_package(base: str, error: Exception) -> Offline:
     package = getattr(error, "name", None) or str(error).split()[0]
     return Offline(f"{base!r} cannot be read without {package}", brief(error), f"pip install {package}")
 
 
-def _download(base: str, entry: Named, root: Path) -> None:
-    """Let torchvision download what is missing, or unpack the archives where they have been put by hand.
+def _download(base: str, entry: NamedSource, root: Path) -> None:
+    """Let torchvision download a data set, or unpack the archives that the user has put into the folder.
 
     Raises:
-        Offline: what was looked for, where, and how to put it there.
+        BrokenFile: an archive that is there has an md5 sum that differs from the published one.
+        Offline: nothing can be downloaded; says which files were looked for, and where to get them.
     """
     from torchvision import datasets
 
-    here = [root / archive.folder / archive.file for archive in entry.archives]
+    archive_files = [root / archive.folder / archive.file for archive in entry.archives]
     broken = [
-        a for a, file in zip(entry.archives, here, strict=True) if file.exists() and not binary.has_md5(file, a.md5)
+        archive
+        for archive, file in zip(entry.archives, archive_files, strict=True)
+        if file.exists() and not binary.has_md5(file, archive.md5)
     ]
     why = f"looked for {', '.join(entry.needs)}, or {base}.npz, in {root} and {root / base}"
-    todo = f"{_sources(entry, root)}. Or set --data-dir (POPGEN_DATA) to the folder that has it."
+    todo = f"{_where_to_get(entry, root)}. Or set --data-dir (POPGEN_DATA) to the folder that has it."
     if broken:
         raise BrokenFile(
             f"{root / broken[0].folder / broken[0].file} is truncated or altered",
             f"its md5 sum is not {broken[0].md5}",
             "Remove it, and download it again.",
         )
-    complete = bool(here) and all(file.exists() for file in here)
-    if not entry.downloads and not complete:
+    has_archives = bool(archive_files) and all(file.exists() for file in archive_files)
+    if not entry.downloads and not has_archives:
         raise Offline(f"data set {base!r} is not there", f"{why}; torchvision has no download of it", todo)
-    if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE") and not complete:
+    if os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE") and not has_archives:
         raise Offline(f"data set {base!r} is not there", f"{why}; HF_HUB_OFFLINE forbids a download", todo)
-    kind = getattr(datasets, entry.kind)
+    dataset_class = getattr(datasets, entry.torchvision_class)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with contextlib.redirect_stdout(sys.stderr):  # torchvision prints; stdout is for results
+        with contextlib.redirect_stdout(sys.stderr):  # torchvision prints, but stdout is for results.
             for kwargs in entry.splits.values():
-                if not _is_there(root, entry):
-                    kind(str(root), **kwargs, download=True)
+                if not _has_files(root, entry):
+                    dataset_class(str(root), **kwargs, download=True)
     except ImportError as error:
-        raise _lacks(base, error) from error
-    except Exception as error:  # of the network, of its parsing, of its unpacking
+        raise _missing_package(base, error) from error
+    except Exception as error:  # The network, the unpacking and the parsing raise errors of many types.
         raise Offline(f"data set {base!r} could not be downloaded", f"{brief(error)}; {why}", todo) from error
 
 
-def _sources(entry: Named, root: Path) -> str:
+def _where_to_get(entry: NamedSource, root: Path) -> str:
+    """Instructions for the user: which files to put where."""
     if not entry.archives:
         return f"Put {', '.join(entry.needs)} into {root} by hand ({entry.page})"
-    places: dict[tuple[str, str], list[str]] = {}  # files with one source and one folder are named together
+    by_source: dict[tuple[str, str], list[str]] = {}  # files by the URL of their folder and the folder they go to
     for archive in entry.archives:
-        places.setdefault((archive.url.removesuffix(archive.file), archive.folder), []).append(archive.file)
-    texts = [f"{', '.join(files)} from {url} into {root / folder}" for (url, folder), files in places.items()]
+        by_source.setdefault((archive.url.removesuffix(archive.file), archive.folder), []).append(archive.file)
+    texts = [f"{', '.join(files)} from {url} into {root / folder}" for (url, folder), files in by_source.items()]
     return f"Download {'; '.join(texts)}; popgen unpacks it"
 
 
-def _whole(
-    name: str, entry: Named, sets: dict[str, Any], size: int | None
+def _read_arrays(
+    name: str, entry: NamedSource, sets: dict[str, Any], size: int | None
 ) -> tuple[dict[str, Part], tuple[str, ...]] | None:
-    """The parts, where torchvision holds all pixels in one array (`data`); None where it holds files' names."""
-    if not all(hasattr(one, "data") and len(getattr(one.data, "shape", ())) in (3, 4) for one in sets.values()):
+    """Make the splits of torchvision objects that hold all pixels in one array, `data`; also return remarks.
+
+    The result is None if the objects hold file names instead.
+    """
+    if not all(
+        hasattr(split_set, "data") and len(getattr(split_set.data, "shape", ())) in (3, 4)
+        for split_set in sets.values()
+    ):
         return None
     parts = {}
-    for split, one in sets.items():
-        array = one.data.numpy() if isinstance(one.data, torch.Tensor) else one.data
+    for split, split_set in sets.items():
+        array = split_set.data.numpy() if isinstance(split_set.data, torch.Tensor) else split_set.data
         check_bytes(name, sum(len(s) for s in sets.values()), (1 if array.ndim == 3 else 3, *_sides(array)))
-        labels = torch.as_tensor(one.labels if hasattr(one, "labels") else one.targets).long()
-        labels = labels if labels.dim() == 1 else labels[:, 0]  # QMNIST has columns of sources beside the class
-        images = images_of(array.swapaxes(1, 2) if entry.transposed else array, Path(name))
+        labels = torch.as_tensor(split_set.labels if hasattr(split_set, "labels") else split_set.targets).long()
+        labels = labels if labels.dim() == 1 else labels[:, 0]  # QMNIST has the class in the first of several columns
+        images = to_images(array.swapaxes(1, 2) if entry.transposed else array, Path(name))
         parts[split] = Part(images, labels)
     remarks: tuple[str, ...] = ()
     h, w = next(iter(parts.values())).inputs.shape[-2:]
     if size is not None and (h, w) != (size, size):
-        parts = {s: Part(centre_square(part.inputs, size), part.targets) for s, part in parts.items()}
+        parts = {split: Part(centre_square(part.inputs, size), part.targets) for split, part in parts.items()}
         remarks = (f"images of {h}x{w}: shorter side resized to {size}, centre {size}x{size} kept",)
     return parts, remarks
 
 
 def _sides(array: Any) -> tuple[int, int]:
+    """The height and width of images of shape (n, h, w), (n, h, w, 3) or (n, c, h, w)."""
     h, w = array.shape[1:3] if array.ndim == 3 or array.shape[-1] == 3 else array.shape[2:]
     return int(h), int(w)
 
 
-def _single(name: str, place: Path, sets: dict[str, Any], size: int | None) -> tuple[dict[str, Part], tuple[str, ...]]:
-    """The parts, image by image."""
+def _read_one_by_one(
+    name: str, folder: Path, sets: dict[str, Any], size: int | None
+) -> tuple[dict[str, Part], tuple[str, ...]]:
+    """Make the splits by reading one image after the other from torchvision's objects; also return remarks."""
 
-    def reader(one: Any) -> Pictures:
+    def unread(split_set: Any) -> UnreadImages:
         def read(i: int) -> tuple[Any, int]:
             try:
-                image, label = one[i]
+                image, label = split_set[i]
                 return pixels_of(image), int(label)
             except PopgenError:
                 raise
-            except Exception as error:  # of PIL, of h5py, of a missing file
+            except Exception as error:  # PIL, h5py and missing files raise errors of many types.
                 raise BrokenFile(
-                    f"{_file_of(one, i) or place} is not a readable image", brief(error), "Remove or replace it."
+                    f"{_file_of(split_set, i) or folder} is not a readable image", brief(error), "Remove or replace it."
                 ) from error
 
-        return Pictures(len(one), read)
+        return UnreadImages(len(split_set), read)
 
-    return gather(name, {split: reader(one) for split, one in sets.items()}, size)
+    return gather(name, {split: unread(split_set) for split, split_set in sets.items()}, size)
 
 
-def _file_of(one: Any, i: int) -> str:
-    """The path of an image, under the name that torchvision's classes have for their lists of them."""
+def _file_of(split_set: Any, i: int) -> str:
+    """The path of image i of a torchvision object, or "" if it is unknown.
+
+    torchvision's classes keep their lists of paths under different names.
+    """
     for attribute in ("_image_files", "_images", "_samples", "samples"):
-        if hasattr(one, attribute):
-            entry = getattr(one, attribute)[i]
+        if hasattr(split_set, attribute):
+            entry = getattr(split_set, attribute)[i]
             return str(entry[0] if isinstance(entry, tuple) else entry)
     return ""
 
 
-def _classes(entry: Named, one: Any, parts: dict[str, Part]) -> tuple[str, ...]:
-    fallback = binary.STL10_CLASSES if entry.kind == "STL10" else None
-    found = entry.classes or getattr(one, "classes", None) or getattr(one, "categories", fallback)
+def _classes(entry: NamedSource, split_set: Any, parts: dict[str, Part]) -> tuple[str, ...]:
+    """The class names of the catalogue, else of torchvision's object `split_set`, else the class indices as text."""
+    fallback = binary.STL10_CLASSES if entry.torchvision_class == "STL10" else None
+    found = entry.classes or getattr(split_set, "classes", None) or getattr(split_set, "categories", fallback)
     if found is None:
         found = range(1 + max(int(part.targets.max()) for part in parts.values()))
     return tuple(c[0] if isinstance(c, tuple) else str(c) for c in found)

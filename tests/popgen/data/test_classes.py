@@ -1,4 +1,4 @@
-"""Classes matched by name: case, punctuation, synonyms; what is not the same stays apart."""
+"""Classes match if their names are equal but for case, punctuation and synonyms; all other classes stay apart."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ STL10 = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "sh
 
 
 def named(*classes: str) -> DataSet:
-    """Digits under other names; fewer than ten are the first ones."""
-    some = load_data("digits/classes:" + "+".join(map(str, range(len(classes)))))
-    return replace(some, name="renamed", classes=classes)
+    """The first digits under other class names, as many as there are names."""
+    digits = load_data("digits/classes:" + "+".join(map(str, range(len(classes)))))
+    return replace(digits, name="renamed", classes=classes)
 
 
 def test_stl10_in_cifar10() -> None:
@@ -30,45 +30,44 @@ def test_stl10_in_cifar10() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "known", "rows"),
+    ("wanted", "known", "indices"),
     [
         (["Cat", "DOG"], ["dog", "cat"], [1, 0]),
         (["fire_truck", "motor-bike"], ["motor bike", "fire truck"], [1, 0]),
         (["0", "one", "2 - two"], ["0 - zero", "1", "2"], [0, None, 2]),
-        (["car"], ["car", "automobile"], [0]),  # its own name before a synonym
-        (["auto"], ["car", "automobile"], [None]),  # which of the two?
-        (["car", "automobile"], ["automobile", "cat"], [None, 0]),  # one output for two classes
+        (["car"], ["car", "automobile"], [0]),  # an equal name goes before a synonym
+        (["auto"], ["car", "automobile"], [None]),  # both known classes are synonyms
+        (["car", "automobile"], ["automobile", "cat"], [None, 0]),  # one known class cannot match two wanted ones
         (["car", "Car"], ["automobile"], [None, None]),
         (["ship"], ["boat"], [None]),
         (["monkey"], CIFAR10, [None]),
-        (["+", "-"], ["-", "+"], [1, 0]),  # nothing but punctuation
+        (["+", "-"], ["-", "+"], [1, 0]),  # names of punctuation only match if they are equal
     ],
 )
-def test_matches(wanted: list[str], known: list[str], rows: list[int | None]) -> None:
-    assert match_classes(wanted, known) == rows
+def test_matches(wanted: list[str], known: list[str], indices: list[int | None]) -> None:
+    assert match_classes(wanted, known) == indices
 
 
 @given(st.lists(st.text(min_size=1, max_size=6), unique=True, max_size=8), st.randoms())
-def test_equal_names_always_match_and_no_row_is_taken_twice(names: list[str], random: object) -> None:
+def test_equal_names_always_match_and_no_index_is_taken_twice(names: list[str], random: object) -> None:
     shuffled = sorted(names, key=lambda _: random.random())  # type: ignore[attr-defined]
     assert match_classes(shuffled, names) == [names.index(name) for name in shuffled]
-    rows = [
-        row for row in match_classes(names, [canonical(name) for name in set(map(canonical, names))]) if row is not None
-    ]
-    assert len(rows) == len(set(rows))
+    found = match_classes(names, list(set(map(canonical, names))))
+    indices = [index for index in found if index is not None]
+    assert len(indices) == len(set(indices))
 
 
 def test_a_head_is_remapped_by_synonyms() -> None:
     classes = CIFAR10
     spec = ArchSpec.from_config("mlp-s")
-    folder = named("aeroplane", "Bird", "car")
-    fitness = make_fitness(spec, folder, classes)
+    three = named("aeroplane", "Bird", "car")
+    fitness = make_fitness(spec, three, classes)
     assert (fitness.head, fitness.head_rows) == ("remap", (0, 2, 1))
     same_order = named("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "lorry")
     assert make_fitness(spec, same_order, classes).head == "keep"
 
 
-def test_what_the_network_does_not_know_is_refitted_and_not_remapped() -> None:
+def test_a_head_with_unknown_classes_is_refitted_and_not_remapped() -> None:
     spec, data = ArchSpec.from_config(replace(arch_config("mlp-s"), name="mlp-10")), named(*STL10)
     assert make_fitness(spec, data, CIFAR10).head == "refit"
     with pytest.raises(

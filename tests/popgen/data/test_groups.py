@@ -1,4 +1,4 @@
-"""Groups of validation images: by file, by index, from arrays; every image has its own, whoever split the data."""
+"""Groups are read by file, by index or from arrays; each validation image gets its own, however the data were split."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from popgen.data import load_data
 from popgen.data.groups import load_groups
 from popgen.errors import BadInput, BrokenFile, NotFound
 
-COUNT = 40  # images of each split; each is grey of its own, which says who it is
+COUNT = 40  # images in each split; each has a grey value of its own, which is its number
 LABELS = np.arange(COUNT) % 4
 
 
@@ -24,23 +24,23 @@ def grey(value: float) -> int:
     return round(value * 255)
 
 
-def group_of(who: int) -> str:
-    return ("north", "south", "west")[who % 3]
+def group_of(number: int) -> str:
+    return ("north", "south", "west")[number % 3]
 
 
 def save_npz(path: Path, splits: tuple[str, ...]) -> str:
-    """Arrays of the splits ("" is a pool), each with the groups of its images."""
+    """Write the images, labels and groups of each split ("" is an unsplit pool); return the data set's name."""
     arrays = {}
     for number, split in enumerate(splits):
-        end = f"_{split}" if split else ""
-        arrays |= {f"x{end}": pixels(number * COUNT), f"y{end}": LABELS}
-        arrays[f"groups{end}"] = np.array([group_of(number * COUNT + i) for i in range(COUNT)])
+        suffix = f"_{split}" if split else ""
+        arrays |= {f"x{suffix}": pixels(number * COUNT), f"y{suffix}": LABELS}
+        arrays[f"groups{suffix}"] = np.array([group_of(number * COUNT + i) for i in range(COUNT)])
     np.savez(path, **arrays)
     return f"npz:{path}"
 
 
 def save_folder(root: Path, splits: tuple[str, ...]) -> tuple[str, dict[str, int]]:
-    """Images in folders; returns the data set's name, and who each file is."""
+    """Write image files; return the data set's name, and the number of the image in each file."""
     files = {}
     for number, split in enumerate(splits):
         for i, image in enumerate(pixels(number * COUNT)):
@@ -52,21 +52,23 @@ def save_folder(root: Path, splits: tuple[str, ...]) -> tuple[str, dict[str, int
 
 
 @pytest.mark.parametrize("splits", [("",), ("train", "test"), ("train", "val", "test")])
-@pytest.mark.parametrize("behind", ["", "/invert", "/shots:2"])
-def test_arrays_and_files_give_every_image_its_own(tmp_path: Path, splits: tuple[str, ...], behind: str) -> None:
-    inverted = behind == "/invert"
-    data = load_data(save_npz(tmp_path / "x.npz", splits) + behind)
+@pytest.mark.parametrize("modifier", ["", "/invert", "/shots:2"])
+def test_arrays_and_files_give_every_image_its_own_group(
+    tmp_path: Path, splits: tuple[str, ...], modifier: str
+) -> None:
+    inverted = modifier == "/invert"
+    data = load_data(save_npz(tmp_path / "x.npz", splits) + modifier)
     groups = load_groups(data, None)
-    who = [grey(1 - v if inverted else v) for v in data.val.inputs[:, 0, 0, 0].tolist()]
-    assert [groups.names[i] for i in groups.index] == [group_of(i) for i in who]
+    numbers = [grey(1 - v if inverted else v) for v in data.val.inputs[:, 0, 0, 0].tolist()]
+    assert [groups.names[i] for i in groups.index] == [group_of(i) for i in numbers]
     assert sum(groups.counts.values()) == len(data.val)
     name, files = save_folder(tmp_path / "images", splits)
-    data = load_data(name + behind)
+    data = load_data(name + modifier)
     table = tmp_path / "groups.csv"
     table.write_text("file,group,note\n" + "".join(f"{file},{group_of(i)},\n" for file, i in files.items()))
     groups = load_groups(data, str(table))
-    who = [grey(1 - v if inverted else v) for v in data.val.inputs[:, 0, 0, 0].tolist()]
-    assert [groups.names[i] for i in groups.index] == [group_of(i) for i in who]
+    numbers = [grey(1 - v if inverted else v) for v in data.val.inputs[:, 0, 0, 0].tolist()]
+    assert [groups.names[i] for i in groups.index] == [group_of(i) for i in numbers]
 
 
 def test_a_folder_with_train_alone(tmp_path: Path) -> None:
@@ -77,21 +79,21 @@ def test_a_folder_with_train_alone(tmp_path: Path) -> None:
     assert [groups.names[i] for i in groups.index] == [group_of(grey(v)) for v in data.val.inputs[:, 0, 0, 0].tolist()]
 
 
-def test_rows_of_any_data_set(tmp_path: Path) -> None:
+def test_indices_of_any_data_set(tmp_path: Path) -> None:
     data, table = load_data("digits/rotate:45/classes:3+5"), tmp_path / "groups.csv"
-    rows = list(range(len(data.val)))
-    table.write_text("index,group\n" + "".join(f"{i},{'odd' if i % 2 else 'even'}\n" for i in rows[::-1]))
+    indices = list(range(len(data.val)))
+    table.write_text("index,group\n" + "".join(f"{i},{'odd' if i % 2 else 'even'}\n" for i in indices[::-1]))
     groups = load_groups(data, str(table))
-    assert groups.names == ("even", "odd") and groups.index.tolist() == [i % 2 for i in rows]
+    assert groups.names == ("even", "odd") and groups.index.tolist() == [i % 2 for i in indices]
 
 
 def test_what_is_refused(tmp_path: Path) -> None:
     data, table = load_data(save_npz(tmp_path / "x.npz", ("train", "val", "test"))), tmp_path / "groups.csv"
 
-    def refused(text: str, message: str, of: str | None = None) -> None:
+    def refused(text: str, message: str, name: str | None = None) -> None:
         table.write_text(text)
         with pytest.raises(BadInput, match=message):
-            load_groups(data if of is None else load_data(of), str(table))
+            load_groups(data if name is None else load_data(name), str(table))
 
     whole = "".join(f"{i},a\n" for i in range(COUNT))
     refused("picture,group\n", "has the columns picture, group\nthe first line names them: file,group or index,group")
@@ -106,7 +108,11 @@ def test_what_is_refused(tmp_path: Path) -> None:
     some = "".join(f"{file},a\n" for file in files)
     refused(f"file,group\n{some}val/class0/no.png,a\n", "names 1 images .*\n.*: file val/class0/no.png\nPaths", name)
     refused("file,group\ntrain/class0/00.png,a\n", "no group for 40 of 40", name)
-    refused(f"file,group\n{some}", "not of 'folder:.*/classes:0.1'\nits validation split has", f"{name}/classes:0+1")
+    refused(
+        f"file,group\n{some}",
+        "not of 'folder:.*/classes:0.1'\nits validation split has other images",
+        f"{name}/classes:0+1",
+    )
     with pytest.raises(NotFound, match="there is no file 'nowhere.csv' with groups"):
         load_groups(data, "nowhere.csv")
     table.write_bytes(b"\xff\xfe\x00a")

@@ -1,4 +1,4 @@
-"""`classes:` and `shots:` behind a data set's name."""
+"""The subsets `classes:` and `shots:` of a data set's name keep the right classes and images."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def test_shots_are_the_same_images_under_every_name() -> None:
     one, other = load_data("digits/classes:3+5/shots:4"), load_data("digits/shots:4/classes:7+5+3")
     assert torch.equal(one.train.inputs[one.train.targets == 0], other.train.inputs[other.train.targets == 2])
     more = load_data("digits/classes:3+5/shots:9")
-    assert torch.equal(more.train.inputs[:4], one.train.inputs[:4])  # more shots are the same ones and others
+    assert torch.equal(more.train.inputs[:4], one.train.inputs[:4])  # more shots add images to the same ones
     turned = load_data("digits/classes:3+5/shots:4/rotate:180").train.inputs
     assert torch.allclose(turned, one.train.inputs.flip(-1, -2), atol=1e-6)
     assert not torch.equal(load_data("digits/classes:3+5/shots:4@1").train.inputs, one.train.inputs)
     assert one.train.targets.bincount().tolist() == [4, 4]
-    assert len(one.val) == len(load_data("digits/classes:3+5").val)  # validation and test stay whole
+    assert len(one.val) == len(load_data("digits/classes:3+5").val)  # shots do not reduce the validation split
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_a_form_that_is_refused_before_loading(name: str, pieces: list[str]) -> 
         ("digits/shots:500", ["'shots:500'", "training images", "Ask for fewer"]),
     ],
 )
-def test_what_the_data_set_does_not_have(name: str, pieces: list[str]) -> None:
+def test_a_subset_that_the_data_set_does_not_have(name: str, pieces: list[str]) -> None:
     with pytest.raises(PopgenError) as caught:
         load_data(name)
     assert all(piece in str(caught.value) for piece in pieces), str(caught.value)
@@ -74,6 +74,6 @@ def test_a_condition_of_few_images_and_known_classes() -> None:
     few = generator.condition("mlp-s", load_data("digits/rotate:90/shots:1")).data
     other = generator.condition("mlp-s", load_data("digits/invert/shots:1")).data
     assert (few - whole).norm() < (other - whole).norm()
-    # classes known by name stand in their own places, so that their order in the name does not matter
+    # The generator finds known classes by name, so that their order in the data set does not matter.
     one, two = (generator.condition("mlp-s", load_data(f"digits/classes:{c}/shots:1")).data for c in ("3+8", "8+3"))
     assert torch.allclose(one, two, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Data sets of the datasets library, written by it to folders as it does."""
+"""Data sets of the datasets library are read from folders that the library itself has written."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ NAMES = ["cat", "dog"]
 
 
 def table(count: int, side: int = 12, **columns: list[int]) -> datasets.Dataset:
-    """Images of one shade each, twice its number; a label column of classes unless others are given."""
+    """A table of images in which image i has the value 2 i, with `columns` of labels or else one column `label`."""
     images = [Image.fromarray(np.full((side, side, 3), 2 * i, np.uint8)) for i in range(count)]
     labels = columns or {"label": [i % 2 for i in range(count)]}
-    kinds = {name: datasets.ClassLabel(names=NAMES) for name in labels}
+    features = {name: datasets.ClassLabel(names=NAMES) for name in labels}
     return datasets.Dataset.from_dict(
-        {"image": images, **labels}, datasets.Features({"image": datasets.Image(), **kinds})
+        {"image": images, **labels}, datasets.Features({"image": datasets.Image(), **features})
     )
 
 
@@ -86,17 +86,17 @@ def test_the_label_column_is_chosen(tmp_path: Path) -> None:
 
 
 def test_sets_that_do_not_fit(tmp_path: Path) -> None:
-    sized = datasets.concatenate_datasets([table(4), table(4, side=9)])
+    of_two_sizes = datasets.concatenate_datasets([table(4), table(4, side=9)])
     cases = {
         "text": (datasets.Dataset.from_dict({"text": ["a"], "label": [0]}), "has 0 columns of type Image\nit has text"),
         "plain": (table(6).cast_column("label", datasets.Value("int64")), "has 0 columns of type ClassLabel"),
         "words": (table(6).add_column("word", ["a"] * 6), "column 'word' .* does not hold whole numbers"),
         "unlabelled": (table(6, label=[0, 1, -1, 0, 1, 0]), "has images without a label in all\n'label' is negative"),
-        "sizes": (sized, r"differ in shape\n.*12, 12.*\n.*hf:.*/size:32"),
+        "sizes": (of_two_sizes, r"differ in shape\n.*12, 12.*\n.*hf:.*/size:32"),
         "no train": (datasets.DatasetDict({"test": table(4)}), "has no split called train\nit has test"),
     }
-    for name, (made, text) in cases.items():
-        made.save_to_disk(tmp_path / name)
+    for name, (data, text) in cases.items():
+        data.save_to_disk(tmp_path / name)
         with pytest.raises(BadInput, match=text):
             load_data(f"hf:{tmp_path / name}{'#word' if name == 'words' else ''}")
     assert load_data(f"hf:{tmp_path / 'sizes'}/size:6").shape == (3, 6, 6)
@@ -110,8 +110,8 @@ def test_broken_sets(tmp_path: Path, saved: Path) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (12, 12)).save(buffer, "PNG")
     broken = [{"bytes": buffer.getvalue()[:cut], "path": None} for cut in (None, 40)] * 5
-    kinds = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=NAMES)})
-    datasets.Dataset.from_dict({"image": broken, "label": [0, 1] * 5}, kinds).save_to_disk(tmp_path / "broken")
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=NAMES)})
+    datasets.Dataset.from_dict({"image": broken, "label": [0, 1] * 5}, features).save_to_disk(tmp_path / "broken")
     with pytest.raises(BrokenFile, match="image 1 of 'hf:.*broken' cannot be read"):
         load_data(f"hf:{tmp_path / 'broken'}")
     (tmp_path / "empty").mkdir()
@@ -134,6 +134,6 @@ def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("name", ["hf:../no such folder", "hf:", "hf:a/b/c", "hf:/nowhere"])
-def test_names_that_are_none(name: str) -> None:
+def test_names_that_are_not_of_the_hub(name: str) -> None:
     with pytest.raises(NotFound, match="is neither a folder nor OWNER/NAME of the hub"):
         check_data_name(name)

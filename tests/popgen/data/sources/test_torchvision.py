@@ -1,13 +1,9 @@
-"""Named data sets, from small files in the true layout of each; what is missing, cut short or altered."""
+"""Named data sets are read from small files in the true layout of each; missing and truncated files are named."""
 
 from __future__ import annotations
 
 import bz2
-import hashlib
 import json
-import pickle
-import shutil
-import socket
 import struct
 import tarfile
 from pathlib import Path
@@ -16,8 +12,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scipy.io import savemat
-from torchvision import datasets
 
 from popgen.configs.search import SearchConfig
 from popgen.data import load_data
@@ -27,210 +21,6 @@ from popgen.data.sources.catalogue import CATALOGUE
 from popgen.errors import BadInput, BrokenFile, NotFound, Offline
 
 RNG = np.random.default_rng(0)
-
-
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The data folder; nothing in it, and no way out to the network."""
-    monkeypatch.setenv("POPGEN_DATA", str(tmp_path))
-    monkeypatch.setattr(socket, "getaddrinfo", no_network)
-    return tmp_path
-
-
-def no_network(*_: object, **__: object) -> None:
-    raise socket.gaierror("there is no network in this test")
-
-
-def colour(count: int, side: int = 32) -> np.ndarray:
-    """uint8 (count, side, side, 3)."""
-    return RNG.integers(0, 256, (count, side, side, 3), dtype=np.uint8)
-
-
-def as_tensor(images: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
-
-
-# CIFAR
-
-
-def write_binary_cifar10(root: Path, images: np.ndarray, labels: np.ndarray, batches: int = 5) -> Path:
-    """The same rows in every training batch's share, the first ten as the test batch."""
-    folder = root / "cifar-10-batches-bin"
-    folder.mkdir()
-    rows = np.concatenate([labels[:, None].astype(np.uint8), images.transpose(0, 3, 1, 2).reshape(len(images), -1)], 1)
-    for i, part in enumerate(np.array_split(rows, batches), 1):
-        part.tofile(folder / f"data_batch_{i}.bin")
-    rows[:10].tofile(folder / "test_batch.bin")
-    (folder / "batches.meta.txt").write_text("\n".join("abcdefghij") + "\n\n")
-    return folder
-
-
-def test_cifar10_in_its_binary_version(root: Path) -> None:
-    images, labels = colour(100), np.arange(100) % 10
-    folder = write_binary_cifar10(root, images, labels)
-    data = load_data("cifar10")
-    assert (data.shape, data.classes) == ((3, 32, 32), tuple("abcdefghij"))
-    assert torch.equal(data.test.inputs, as_tensor(images[:10]))
-    assert [len(data.train), len(data.val), len(data.test)] == [80, 20, 10]
-    assert data.remarks == (
-        f"{folder} is not the published cifar10: 100 train images instead of 50000, 10 test images instead of 10000",
-    )
-
-
-def test_the_split_is_the_same_from_any_file_of_the_same_order(root: Path) -> None:
-    images, labels = colour(100), np.arange(100) % 10
-    folder = write_binary_cifar10(root, images, labels)
-    binary = load_data("cifar10")
-    shutil.rmtree(folder)
-    own = {"x_train": images, "y_train": labels, "x_test": images[:10], "y_test": labels[:10]}
-    np.savez(root / "cifar10.npz", **own, classes=np.array(list("abcdefghij")))
-    assert load_data("cifar10").sha256 == binary.sha256
-    (root / "cifar10").mkdir()
-    (root / "cifar10.npz").rename(root / "cifar10" / "cifar10.npz")
-    assert load_data("cifar10").sha256 == binary.sha256
-    assert load_data("cifar10/noise:0.06/classes:a+b").train.inputs.shape == (16, 3, 32, 32)
-
-
-def test_cifar100_in_its_binary_version(root: Path) -> None:
-    images, labels = colour(20), np.arange(20) % 100
-    (root / "cifar100" / "cifar-100-binary").mkdir(parents=True)  # below a folder of its own
-    head = np.stack([np.zeros(20), labels], 1).astype(np.uint8)  # coarse, fine
-    rows = np.concatenate([head, images.transpose(0, 3, 1, 2).reshape(20, -1)], 1)
-    for name in ("train", "test"):
-        rows.tofile(root / "cifar100" / "cifar-100-binary" / f"{name}.bin")
-    names = "\n".join(f"class_{i}" for i in range(100))
-    (root / "cifar100" / "cifar-100-binary" / "fine_label_names.txt").write_text(names)
-    data = load_data("cifar100")
-    assert data.classes[99] == "class_99"
-    assert torch.equal(data.test.inputs, as_tensor(images))
-    assert data.test.targets.tolist() == labels.tolist()
-
-
-@pytest.mark.parametrize("damage", ["cut", "empty", "missing", "label"])
-def test_a_broken_binary_batch_is_named(root: Path, damage: str) -> None:
-    file = write_binary_cifar10(root, colour(20), np.arange(20) % 10) / "data_batch_3.bin"
-    content = file.read_bytes()
-    changed = {"cut": content[:5000], "empty": b"", "label": b"\x0a" + content[1:]}
-    file.unlink() if damage == "missing" else file.write_bytes(changed[damage])
-    with pytest.raises(BrokenFile, match="data_batch_3.bin (is truncated|cannot be read|has the label 10)"):
-        load_data("cifar10")
-
-
-def write_pickled_cifar10(root: Path, images: np.ndarray, labels: np.ndarray) -> dict[str, str]:
-    """torchvision's layout; the md5 sums of its files."""
-    folder = root / "cifar-10-batches-py"
-    folder.mkdir()
-    flat = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
-    rows = np.array_split(np.arange(len(images)), 6)
-    for name, some in zip([*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"], rows, strict=True):
-        (folder / name).write_bytes(pickle.dumps({"data": flat[some], "labels": labels[some].tolist()}))
-    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": list("abcdefghij")}))
-    return {file.name: hashlib.md5(file.read_bytes()).hexdigest() for file in folder.iterdir()}
-
-
-def test_pickled_batches_are_read_where_they_are_the_published_ones(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    images, labels = colour(120), np.arange(120) % 10
-    sums = write_pickled_cifar10(root, images, labels)
-    # this test's files take the place of the published ones
-    kind = datasets.CIFAR10
-    monkeypatch.setattr(kind, "train_list", [[name, sums[name]] for name, _ in kind.train_list])
-    monkeypatch.setattr(kind, "test_list", [[name, sums[name]] for name, _ in kind.test_list])
-    monkeypatch.setattr(kind, "meta", {**kind.meta, "md5": sums["batches.meta"]})
-    data = load_data("cifar10")
-    assert torch.equal(data.test.inputs, as_tensor(images[100:]))
-    assert [len(data.train), len(data.val), data.remarks] == [80, 20, ()]
-    file = root / "cifar-10-batches-py" / "data_batch_4"
-    file.write_bytes(file.read_bytes()[:-1])
-    with pytest.raises(BrokenFile, match="data_batch_4 is truncated or altered\nit would be unpickled"):
-        load_data("cifar10")
-    file.unlink()
-    with pytest.raises(BrokenFile, match="data_batch_4 is missing"):
-        load_data("cifar10")
-
-
-def test_pickles_of_unknown_origin_are_not_opened(root: Path) -> None:
-    class Bomb:
-        def __reduce__(self) -> tuple[object, tuple[Path]]:
-            return Path.touch, (root / "it_ran",)
-
-    write_pickled_cifar10(root, colour(60), np.arange(60) % 10)
-    for file in (root / "cifar-10-batches-py").iterdir():
-        file.write_bytes(pickle.dumps(Bomb()))
-    with pytest.raises(BrokenFile, match=r"Restore it, or put cifar-10-batches-bin or cifar10.npz there"):
-        load_data("cifar10")
-    assert not (root / "it_ran").exists()
-
-
-# STL-10 and SVHN: files that are not the published ones are read, and said to be others
-
-STL10 = ["airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"]
-
-
-def write_stl10(root: Path, images: np.ndarray, labels: np.ndarray, names: list[str] | None = STL10) -> Path:
-    folder = root / "stl10_binary"
-    folder.mkdir()
-    for split in ("train", "test"):
-        images.transpose(0, 3, 2, 1).tofile(folder / f"{split}_X.bin")  # colour, column, row
-        (labels + 1).astype(np.uint8).tofile(folder / f"{split}_y.bin")
-    if names:
-        (folder / "class_names.txt").write_text("\n".join(names) + "\n")
-    return folder
-
-
-@pytest.mark.parametrize("names", [STL10, None])
-def test_stl10_of_other_images(root: Path, names: list[str] | None) -> None:
-    images, labels = colour(30, 96), np.arange(30) % 10
-    folder = write_stl10(root, images, labels, names)
-    data = load_data("stl10")
-    assert (data.shape, list(data.classes)) == ((3, 96, 96), STL10)
-    assert torch.equal(data.test.inputs, as_tensor(images))
-    assert data.test.targets.tolist() == labels.tolist()
-    files = "train_X.bin, train_y.bin, test_X.bin, test_y.bin"
-    assert data.remarks == (f"{files} in {folder} are not the published files of stl10 (md5)",)
-    small = load_data("stl10/size:32/mirror")
-    assert small.shape == (3, 32, 32)
-    assert small.remarks[1] == "images of 96x96: shorter side resized to 32, centre 32x32 kept"
-    assert float((small.test.inputs.mean() - data.test.inputs.mean()).abs()) < 1e-3
-
-
-@pytest.mark.parametrize(
-    ("file", "cut", "text"),
-    [
-        ("train_X.bin", 100, "train_X.bin is truncated, or train_y.bin is\n829340 bytes are 30.00 images .* 30 labels"),
-        ("test_X.bin", 96 * 96 * 3, "test_X.bin is truncated, or test_y.bin is\n801792 bytes are 29.00 images"),
-        ("test_y.bin", 1, "test_X.bin is truncated, or test_y.bin is\n829440 bytes are 30.00 images .* for 29 labels"),
-    ],
-)
-def test_truncated_stl10(root: Path, file: str, cut: int, text: str) -> None:
-    path = write_stl10(root, colour(30, 96), np.arange(30) % 10) / file
-    path.write_bytes(path.read_bytes()[:-cut])
-    with pytest.raises(BrokenFile, match=text):
-        load_data("stl10")
-
-
-@pytest.mark.parametrize("label", [-1, 10])
-def test_stl10_with_a_label_that_is_none(root: Path, label: int) -> None:
-    write_stl10(root, colour(30, 96), np.where(np.arange(30) == 7, label, np.arange(30) % 10))
-    with pytest.raises(BrokenFile, match=r"train_y.bin has the labels .*\nSTL-10 counts its 10 classes from 1"):
-        load_data("stl10")
-
-
-def test_svhn(root: Path) -> None:
-    images, labels = colour(40), np.arange(40) % 10
-    for split in ("train", "test"):
-        y = np.where(labels == 0, 10, labels)[:, None].astype(np.uint8)  # its label of the digit 0 is 10
-        savemat(root / f"{split}_32x32.mat", {"X": images.transpose(1, 2, 3, 0), "y": y})
-    data = load_data("svhn")
-    assert data.classes == tuple("0123456789")
-    assert torch.equal(data.test.inputs, as_tensor(images))
-    assert data.test.targets.tolist() == labels.tolist()
-    assert "are not the published files of svhn (md5)" in data.remarks[0]
-    file = root / "test_32x32.mat"
-    file.write_bytes(file.read_bytes()[:3000])
-    with pytest.raises(BrokenFile, match=f"^{file} cannot be read as 'svhn'"):
-        load_data("svhn")
 
 
 # MNIST's format, USPS
@@ -244,7 +34,7 @@ def write_idx(file: Path, array: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize(("name", "kind"), [("mnist", "MNIST"), ("fashionmnist", "FashionMNIST"), ("kmnist", "KMNIST")])
-def test_mnist_and_its_kin(root: Path, name: str, kind: str) -> None:
+def test_data_sets_in_the_format_of_mnist(root: Path, name: str, kind: str) -> None:
     images, labels = RNG.integers(0, 256, (50, 28, 28), dtype=np.uint8), (np.arange(50) % 10).astype(np.uint8)
     for part in ("train", "t10k"):
         write_idx(root / kind / "raw" / f"{part}-images-idx3-ubyte", images)
@@ -260,7 +50,7 @@ def test_mnist_and_its_kin(root: Path, name: str, kind: str) -> None:
         load_data(name)
 
 
-def test_emnist_stands_upright_and_qmnist_has_further_columns(root: Path) -> None:
+def test_emnist_is_upright_and_qmnist_has_further_columns(root: Path) -> None:
     images, labels = RNG.integers(0, 256, (94, 28, 28), dtype=np.uint8), (np.arange(94) % 47).astype(np.uint8)
     for part in ("train", "test"):
         write_idx(root / "EMNIST" / "raw" / f"emnist-balanced-{part}-images-idx3-ubyte", images)
@@ -287,7 +77,7 @@ def test_usps(root: Path) -> None:
         load_data("usps")
 
 
-# Sets of files with different sizes
+# Data sets of image files with different sizes
 
 
 def write_picture(file: Path, width: int, height: int, shade: int, mode: str = "RGB") -> None:
@@ -344,7 +134,11 @@ def test_pets_and_aircraft(root: Path) -> None:
     assert (pets.shape, pets.classes) == ((3, 16, 16), ("Abyssinian", "Pug"))
     assert [len(pets.train), len(pets.val), len(pets.test)] == [16, 4, 6]
     assert aircraft.classes == ("707-320", "A380")
-    assert [len(aircraft.train), len(aircraft.val), len(aircraft.test)] == [10, 4, 6]  # its own validation split
+    assert [len(aircraft.train), len(aircraft.val), len(aircraft.test)] == [
+        10,
+        4,
+        6,
+    ]  # the validation split is aircraft's own
 
 
 def test_eurosat_is_split_here(root: Path) -> None:
@@ -355,11 +149,12 @@ def test_eurosat_is_split_here(root: Path) -> None:
     assert [len(data.train), len(data.val), len(data.test)] == [12, 4, 4]
 
 
-def test_what_would_fill_the_memory_is_refused_before_it_is_read(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_that_would_fill_the_memory_are_refused_before_they_are_read(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_food101(root)
-    monkeypatch.setattr(
-        "popgen.data.sources.gather.MOST_BYTES", 28 * 3 * 48 * 48 * 4
-    )  # 20 images of training, 8 of test
+    # 20 training images and 8 test images fit at 48 pixels.
+    monkeypatch.setattr("popgen.data.sources.gather.MAX_BYTES", 28 * 3 * 48 * 48 * 4)
     with pytest.raises(BadInput) as caught:
         load_data("food101/size:60")
     assert "28 images of 3x60x60 as float32" in str(caught.value)
@@ -422,7 +217,7 @@ def test_the_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert data_folder() == tmp_path / "elsewhere"
     assert data_folder("mine") == tmp_path / "mine"
     frozen = SearchConfig(archs=["a"], data="cifar10", data_dir="x").frozen_fields()
-    assert "data_dir" not in frozen  # the data set's hash counts, not where it lies
+    assert "data_dir" not in frozen  # a resumed run checks the data set's hash, not its folder
 
 
 def test_unknown_names(root: Path) -> None:
