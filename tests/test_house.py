@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 FILES = sorted(path for package in ("popgen", "search") for path in (ROOT / package).rglob("*.py"))
 ALL = [*FILES, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "examples").rglob("*.py"))]
 MOST_LINES, MOST_FUNCTION_LINES, MOST_PARAMETERS, MOST_FILES = 400, 50, 8, 16
-FRAGMENT = re.compile(r"#\s+(of|that|which|on which)\b")
+FRAGMENT = re.compile(r"#\s?(of|that|which|on which)\b")  # one space: lists in comments are indented
 TOP = {"pyproject.toml", "popgen", "search", "zoo_specs", "tests", "examples", "README.md", "LICENSE", "CHANGELOG.md"}
 TOP |= {".ci", ".gitignore"}
 

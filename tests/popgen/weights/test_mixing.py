@@ -65,7 +65,7 @@ def test_low_rank_steps_have_rank_one_and_their_size() -> None:
     [base] = experts(1)
     around = low_rank(SPEC, base, rank=3, seed=0)
     vector = np.zeros(around.dim)
-    vector[around.groups.index("layer2")] = 2.0  # of the first direction
+    vector[around.groups.index("layer2")] = 2.0  # a step along the first direction
     step = SPEC.to_state(around.weights(vector) - base)
     matrix = step["layer2.0.conv1.weight"].flatten(1)
     values = torch.linalg.svdvals(matrix)

@@ -180,6 +180,7 @@ def test_others_go_on_while_a_worker_restarts(ray_cluster, tmp_path: Path):
     assert max(np.diff([one for one in at if one > dead_from])) < 0.5  # a restart takes a second or two
 
 
+@pytest.mark.slow
 def test_a_vector_that_kills_its_worker(ray_cluster):
     def objective(vector: np.ndarray) -> float:
         if vector[0] == 1.0:

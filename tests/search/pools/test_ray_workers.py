@@ -59,6 +59,7 @@ def test_in_a_placement_group(ray_cluster):
     ]
 
 
+@pytest.mark.slow
 def test_more_workers_than_room(ray_cluster):
     with opened(first_coordinate, workers=5) as pool:
         all_up(pool, 2)  # the others wait for nodes to join

@@ -51,6 +51,7 @@ def runs(folder: Path, kind: str) -> int:
     return len((folder / f"{kind}.log").read_text().splitlines())
 
 
+@pytest.mark.slow
 def test_a_failure_stays_with_its_trial_and_resume_runs_only_that_one(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -82,6 +83,7 @@ def test_a_failure_stays_with_its_trial_and_resume_runs_only_that_one(
     assert seen[-1] == SweepProgress(done=7, total=7, failed=2, running=0)
 
 
+@pytest.mark.slow
 def test_tunes_record_may_be_old_of_other_settings_damaged_or_gone(tmp_path: Path) -> None:
     sweep = tmp_path / "sweep"
     some = trials(tmp_path, "fine", "good")

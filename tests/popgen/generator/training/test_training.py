@@ -188,7 +188,7 @@ def test_held_out_checkpoints_are_not_trained_on(zoo: Zoo, tmp_path: Path) -> No
     )
 
 
-@pytest.mark.parametrize("kind", ["flow", "ddpm"])
+@pytest.mark.parametrize("kind", ["flow", pytest.param("ddpm", marks=pytest.mark.slow)])
 def test_a_seed_decides_everything(zoo: Zoo, tmp_path: Path, kind: str) -> None:
     config = changed(SHORT, prior={"kind": kind})
     first, again = train(zoo, config, tmp_path / "a"), train(zoo, config, tmp_path / "b")

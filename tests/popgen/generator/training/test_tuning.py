@@ -158,7 +158,7 @@ def test_a_cheap_prior_needs_no_training(zoo: Zoo, tmp_path: Path, kind: str) ->
         loaded.sample("mlp-s", data, 2, sampling=Sampling(prior="network"))
 
 
-def test_a_cheap_prior_is_chosen_where_it_wins(zoo: Zoo, tmp_path: Path) -> None:
+def test_a_closed_form_prior_is_chosen_where_it_wins(zoo: Zoo, tmp_path: Path) -> None:
     """Here the trained prior has hardly been trained, and is scored on a data set that is held out."""
     hardly = settings({"steps": 0}, kind="auto")
     hardly = hardly.model_copy(update={"prior": hardly.prior.model_copy(update={"steps": 1})})

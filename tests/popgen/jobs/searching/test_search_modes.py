@@ -92,6 +92,7 @@ def test_a_warm_start(popgen: Callable[..., Any], tmp_path: Path) -> None:
     assert "has no search for 'cnn-s'" in other.err
 
 
+@pytest.mark.slow
 def test_asynchronous_workers(popgen: Callable[..., Any], tmp_path: Path) -> None:
     options = ("--mode", "async", "--workers", 2, "--timeout", 60, "--evaluations", 40)
     found = popgen(*MLP, *options, "--population", 4, "--out", tmp_path / "run").results[0]

@@ -182,6 +182,7 @@ def test_two_processes_cannot_write_one_run(popgen: Any, finished: Path) -> None
     assert "is being written by another search" in called.err
 
 
+@pytest.mark.slow
 def test_any_number_of_workers_gives_one_history(popgen: Any, tmp_path: Path, timeless: History) -> None:
     results = {}
     for workers in (0, 1, 2):
