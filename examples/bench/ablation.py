@@ -1,11 +1,12 @@
-"""What each part of the generator is worth: one training without it, a row; test accuracy of generated networks.
+"""Ablation of the generator: each row is a training without one of its parts, with test accuracy of generated networks.
 
     python examples/bench/ablation.py --scale 0.25
 
-5 minutes a row on one CPU core at a quarter of the steps. Every row is one run with one seed, so differences of a point or two mean little.
-Columns: the zoo's own rotations, those that it holds out (45, 135, 225, 315), and these under other data sets' conditions; mean over
-architectures of 5 generated networks, no search. `raw weights` samples weights themselves by a flow over their tokens, for
-cnn-s alone: no VAE, so no shared latent, no behaviour.
+It takes 5 minutes for each row on one CPU core, at a quarter of the steps. A row is one run with one seed, so differences
+of a point or two are not significant. Columns are the zoo's own rotations, those that it holds out (45, 135, 225, 315),
+and these under the conditions of other data sets. Numbers are means over architectures and 5 generated networks, without
+a search. `raw weights` samples the weights of cnn-s by a flow over their tokens: it has no VAE, and so neither a shared
+latent nor a loss on behaviour.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What alignment is worth: accuracy of midpoints of two networks, as they are, aligned by weights, and by images.
+"""Alignment: accuracy of midpoints of two networks that are unchanged, aligned by weights, or aligned by images.
 
     python examples/bench/alignment.py --checkpoints FOLDER --images cifar10.npz
     python examples/bench/alignment.py --digits

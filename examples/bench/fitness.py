@@ -1,4 +1,4 @@
-"""How fast candidates are evaluated: images a second on one core, plain eager PyTorch beside what a search runs.
+"""Speed of evaluations: images per second on one core, for plain eager PyTorch and for the passes of a search.
 
     python examples/bench/fitness.py                         # ResNet20 and ResNet56, some minutes on one core
     python examples/bench/fitness.py --checkpoints DIR --images cifar10.npz      # trained networks, CIFAR-10 test images

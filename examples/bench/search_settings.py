@@ -1,4 +1,4 @@
-"""Which optimizer, space and seeds serve a search in the digits generator's latents: the measurement behind the defaults.
+"""Optimizers, spaces and seeds of a search in the digits generator's latents: the measurement behind the defaults.
 
     python examples/bench/search_settings.py
 

@@ -1,10 +1,11 @@
-"""What training costs: workers that share steps, a zoo that is read from its files, saved steps; seconds and ratios of one run.
+"""Cost of training with two workers, with a zoo read from files, and with saved steps: seconds and ratios of one run.
 
     python examples/bench/training.py
 
-5 minutes on two CPU cores. Every row trains the same few steps of every stage, a step of two parts, and must give the same generator: `one process`
-works the parts off one after the other, `two workers` of Ray Train take one each (their start is listed apart), `read from files` keeps
-no weights in memory, `saved at every step` writes the state of the training after each.
+5 minutes on two CPU cores. Every row trains the same few steps of every stage, with two
+micro-batches in a step, and must give the same generator. `one process` computes the micro-batches one after the other,
+`two workers` of Ray Train compute one each (their start is listed separately), `read from files` keeps no weights in
+memory, and `saved at every step` writes the state of the training after each step.
 """
 
 from __future__ import annotations

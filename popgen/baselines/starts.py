@@ -28,8 +28,8 @@ from popgen.networks.forward import network_outputs, task_score
 from popgen.networks.train import train_network
 from popgen.tasks import get_task, score_key
 from popgen.types import Flat
+from popgen.weights.blocks import blocks_of, match_blocks
 from popgen.weights.transplant import plan_transplant
-from popgen.weights.units import match_units, units_of
 from popgen.zoo import Checkpoint, Zoo
 
 STARTS = ("random", "weight_selection", "tile", "zoo_transplant")
@@ -102,12 +102,12 @@ def smallest_larger(zoo: Zoo, target: ArchSpec) -> str | None:
     found = []
     for name in zoo.archs:
         source = zoo.spec(name)
-        matched, _ = match_units(units_of(source), units_of(target))
-        pairs = [(u, old) for u, old in zip(units_of(target), matched, strict=True)]
+        matched, _ = match_blocks(blocks_of(source), blocks_of(target))
+        pairs = list(zip(blocks_of(target), matched, strict=True))
         if source.config.builder != target.config.builder or any(old is None for _, old in pairs):
             continue
         shapes = [
-            (t.shape, old.roles[r].shape) for u, old in pairs if old for r, t in u.roles.items() if r in old.roles
+            (t.shape, old.roles[r].shape) for new, old in pairs if old for r, t in new.roles.items() if r in old.roles
         ]
         fits = all(len(a) == len(b) and all(x <= y for x, y in zip(a, b, strict=True)) for a, b in shapes)
         if fits and source.size > target.size:
@@ -134,9 +134,9 @@ def tile(source: ArchSpec, target: ArchSpec, flat: Tensor) -> Tensor:
     """
     state, parts = source.to_state(flat), []
     last: dict[tuple[str, int], Tensor] = {}
-    matched, _ = match_units(units_of(source), units_of(target))
-    for unit, old in zip(units_of(target), matched, strict=True):
-        for role, tensor in unit.roles.items():
+    matched, _ = match_blocks(blocks_of(source), blocks_of(target))
+    for new, old in zip(blocks_of(target), matched, strict=True):
+        for role, tensor in new.roles.items():
             key = (tensor.kind, len(tensor.shape))
             if old is not None and role in old.roles:
                 last[key] = state[old.roles[role].name]

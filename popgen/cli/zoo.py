@@ -177,7 +177,7 @@ def import_command(
 @click.option("--all", "each", is_flag=True, help="A line for each checkpoint.")
 @JSON
 def list_command(folder: str, arch: str | None, data: str | None, each: bool, as_json: bool) -> None:
-    """What the zoo FOLDER (or a packaged zoo's name) holds, by architecture and data set.
+    """Show the content of the zoo FOLDER (or of a packaged zoo) by architecture and data set.
 
     \b
     Examples:

@@ -97,29 +97,29 @@ def parse(content: Any, model: type[Model], where: str, folder: Path = Path()) -
 
 
 def _explain(problem: ErrorDetails, model: type[BaseModel]) -> tuple[str, str, str]:
-    place, loc = _dotted(problem["loc"]), problem["loc"]
+    key, loc = _dotted(problem["loc"]), problem["loc"]
     if problem["type"] == "extra_forbidden":
         known = _keys_at(model, loc[:-1])
         near = _sections_with(model, str(loc[-1])) if len(loc) == 1 else ""
         return (
-            f"{place} is not a known key",
+            f"{key} is not a known key",
             f"received {_shown(problem['input'])}; nearest known: {near or near_matches(str(loc[-1]), known)}",
             "Correct or remove the key.",
         )
     if problem["type"] == "missing":
-        return f"{place} is missing", f"known keys there: {', '.join(_keys_at(model, loc[:-1]))}", f"Add {loc[-1]}."
+        return f"{key} is missing", f"known keys there: {', '.join(_keys_at(model, loc[:-1]))}", f"Add {loc[-1]}."
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
-        return f"{place or 'the file'} does not fit", message, "Correct the spec."
+        return f"{key or 'the file'} does not fit", message, "Correct the spec."
     return (
-        f"{place} has a value that does not fit",
+        f"{key} has a value that does not fit",
         f"received {_shown(problem['input'])}: {message}",
         "Correct the value.",
     )
 
 
 def _keys_at(model: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
-    """The keys that may stand at a place of the file."""
+    """Return the keys that are allowed in a section of the file."""
     for step in loc:
         field = next((f for name, f in model.model_fields.items() if step in (name, f.alias)), None)
         if field is not None:

@@ -119,7 +119,7 @@ class HeldOut(Strict):
 
 
 class CheckpointEntry(Strict):
-    """Networks to import: their description, and one place of their weights: file, index, hub or url."""
+    """Networks to import: their description, and the source of their weights: one of file, index, hub and url."""
 
     arch: ArchEntry | None = None  # a name, of the spec's `archs` or any other, or an entry as in `archs`
     data: str = ""  # the data set that the networks were trained on
@@ -144,12 +144,12 @@ class CheckpointEntry(Strict):
         return {"name": value} if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _one_place(self) -> CheckpointEntry:
-        places = [key for key in ("file", "index", "hub", "url") if getattr(self, key) is not None]
-        if len(places) != 1:
-            raise ValueError(f"weights lie in one of file, index, hub, url; given: {', '.join(places) or 'none'}")
+    def _one_source(self) -> CheckpointEntry:
+        sources = [key for key in ("file", "index", "hub", "url") if getattr(self, key) is not None]
+        if len(sources) != 1:
+            raise ValueError(f"weights lie in one of file, index, hub, url; given: {', '.join(sources) or 'none'}")
         if self.index is None and (self.arch is None or not self.data):
-            raise ValueError(f"{self.place}: arch and data are needed; a file of weights does not say what it is")
+            raise ValueError(f"{self.where}: arch and data are needed; a file of weights does not say what it is")
         if self.index is not None and (self.name or self.key or self.sha256):
             raise ValueError(
                 f"{self.index}: name, key and sha256 are of one file (an index may have columns name, key, sha256)"
@@ -161,8 +161,8 @@ class CheckpointEntry(Strict):
         return self
 
     @property
-    def place(self) -> str:
-        """The place of the weights, as the spec writes it."""
+    def where(self) -> str:
+        """Path, hub entry or URL of the weights, as the spec writes it."""
         return self.file or self.index or self.hub or self.url or ""
 
     @property
@@ -246,7 +246,7 @@ class ZooSpec(Strict):
         return data in held.data or seed in held.seeds or lineage in held.lineages
 
     def content(self) -> dict[str, Any]:
-        """The fields that decide the zoo's content: all but the number of workers and the place of the files."""
+        """Return the fields that determine the zoo's content: all but the number of workers and the folder of the files."""
         return self.model_dump(mode="json", by_alias=True, exclude={"workers", "root"})
 
 

@@ -104,15 +104,15 @@ class Fitness:
 
     @cached_property
     def racing_order(self) -> Tensor:
-        """Indices of the validation examples in an order whose every beginning holds the classes in their shares."""
+        """Indices of the validation examples in an order such that any first part has the classes in their proportions."""
         targets = self.val[1]
-        if targets.dim() > 1:  # an example has many targets, and is of no class
+        if targets.dim() > 1:  # An example has many targets, and so no class.
             return torch.arange(len(targets))
-        place = torch.empty(len(targets), dtype=torch.float64)
+        rank = torch.empty(len(targets), dtype=torch.float64)
         for label in targets.unique():
             index = (targets == label).nonzero()[:, 0]
-            place[index] = (torch.arange(len(index), dtype=torch.float64) + 0.5) / len(index)
-        return place.argsort(stable=True)
+            rank[index] = (torch.arange(len(index), dtype=torch.float64) + 0.5) / len(index)
+        return rank.argsort(stable=True)
 
     @torch.no_grad()
     def score(self, flat: Tensor) -> Scored:

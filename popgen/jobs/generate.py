@@ -52,9 +52,9 @@ class Generated:
 def generate(config: GenerateConfig, out: str, say: Callable[[str], None] = lambda _: None) -> list[Generated]:
     """Sample networks for each architecture and write them as `out/ARCH/00.safetensors`, ...
 
-    An architecture that the generator was not trained on (`cnn-s/channels:12-24`) is made from the nearest trained one, and `say` is
-    told what that is worth. With an address the files are the same and are written here; the nodes need popgen, but neither the
-    generator nor the data set.
+    An architecture that the generator was not trained on (`cnn-s/channels:12-24`) is made from the nearest trained one, and
+    `say` is called with a warning. With an address, nodes of a Ray cluster do the work, and the same files are written here;
+    the nodes need popgen, but neither the generator nor the data set.
 
     Raises:
         PopgenError: an unknown name, settings that do not go together, or an `out` that is not empty.

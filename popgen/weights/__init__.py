@@ -1,4 +1,4 @@
-"""Weights as numbers a model can learn: scaled differences from a reference, cut into tokens with positions."""
+"""Weights of one architecture as vectors: normalised, as tokens, aligned, mixed, transplanted, masked, quantised."""
 
 from popgen.weights.scaling import Scaling
 from popgen.weights.tokens import TokenLayout

@@ -1,14 +1,17 @@
-"""Independently trained networks of one architecture brought into the order of a reference network's units.
+"""Alignment: the units of a network are permuted to match those of a reference network of the same architecture.
 
-Which units may change places is read off the network itself (popgen.weights.streams), residual connections and batch norm included.
-They are matched by what they do on images, where some are given: correlation of activations (Li et al., arXiv 1511.07543; used by
-REPAIR, arXiv 2211.08403), one linear assignment a stream. Without images by their weights: coordinate descent over
-streams as in git re-basin (Ainsworth et al., arXiv 2209.04836), but every matrix counts alike, whatever its size and scale, and the
-descent starts twice: from the units as they stand, and from a first pass along the network that trusts only what is matched
-already, which finds any permutation of the reference itself. The nearer of the two is taken.
+popgen.weights.streams finds which units can be permuted, through residual connections and batch norm.
 
-Midpoints of independent CIFAR-10 ResNet20 (.91 to .94 accuracy), matched by images, have .55 with batch norm re-estimated: alignment
-does not make one network of two lineages. A midpoint of one lineage of ResNet56 has .91, its ends .94 (examples/bench/alignment.py).
+If images are given, units are matched by their activations: correlations (Li et al., arXiv 1511.07543; used by REPAIR,
+arXiv 2211.08403) and a linear assignment for each stream. Otherwise they are matched by weights: coordinate descent over
+streams as in git re-basin (Ainsworth et al., arXiv 2209.04836), but with the same importance for all matrices, whatever
+their size and scale. The descent is done twice: once from the given order, and once after a first pass along the network
+that uses only tensors whose other axis is matched already. The first pass finds any permutation of the reference itself.
+The result with the smaller distance is taken.
+
+Alignment does not make one network of two lineages. Midpoints of independent ResNet20 on CIFAR-10 (0.91 to 0.94 accuracy),
+matched by images, have 0.55 with re-estimated batch norm; a midpoint of one lineage of ResNet56 has 0.91, and its ends
+have 0.94 (examples/bench/alignment.py).
 """
 
 from __future__ import annotations
@@ -25,37 +28,37 @@ from popgen.archs import ArchSpec
 from popgen.errors import PopgenError
 from popgen.networks.forward import network_outputs, skeleton
 from popgen.types import Images, StateDict
-from popgen.weights.streams import Place, Stream, find_streams
-from popgen.weights.units import MATRICES
+from popgen.weights.blocks import MATRICES
+from popgen.weights.streams import Occurrence, Stream, find_streams
 
-_SWEEPS = 100  # at most; a few are enough
-_TIE = 0.01  # what biases and batch norm count beside matrices: they decide between units whose weights are alike
-_TOLERANCE = 1e-4  # of the outputs, in units of the largest: float32 sums in another order
+_SWEEPS = 100  # sweeps of the descent, at most; a few are usually enough
+_TIE = 0.01  # importance of vectors relative to matrices: they decide between units with similar matrices
+_TOLERANCE = 1e-4  # relative difference of outputs that float32 sums in another order may have
 
 
 @dataclass(frozen=True)
 class Aligned:
-    """A network with its units in the order of a reference's.
+    """A network whose units have the order of a reference's.
 
-    Distances are root mean squares over tensors: 0 the same values, 1 tensors at right angles to each other. Matching by
-    images does not look at them.
+    Distances to the reference are root mean squares over tensors: 0 for equal values, 1 for orthogonal tensors. Matching
+    by images does not use them.
     """
 
     weights: Tensor  # (p,)
-    moved: float  # share of the units that changed place, 0 to 1
-    before: float  # distance to the reference
-    after: float
+    moved: float  # share of the units that were moved, 0 to 1
+    before: float  # distance before the alignment
+    after: float  # distance after it
 
 
 def align(spec: ArchSpec, weights: Tensor, reference: Tensor, inputs: Images | None = None) -> Aligned:
-    """The network with `weights` (p,), its units permuted so that they match those of `reference` (p,); the same function.
+    """Permute the units of the network `weights` (p,) to match those of `reference` (p,); its function stays the same.
 
     Args:
-        inputs: prepared inputs, a few hundred, to match units by what they do; None: by weights.
+        inputs: a few hundred prepared inputs, to match units by their activations; None: by weights.
 
     Raises:
-        BadInput: the architecture does something that is not understood, see `find_streams`.
-        PopgenError: the permuted network is another function, which would be an error in what is known of the architecture.
+        BadInput: the architecture has an operation that is not understood, see `find_streams`.
+        PopgenError: the permuted network is another function, so the streams of this architecture are wrong.
 
     >>> from popgen.archs import build
     >>> spec = ArchSpec.from_config("cnn-s")
@@ -79,10 +82,10 @@ def align(spec: ArchSpec, weights: Tensor, reference: Tensor, inputs: Images | N
 
 
 def permuted(spec: ArchSpec, weights: Tensor, seed: int) -> Tensor:
-    """The same function with its units in a random order, shape (p,).
+    """Return the weights (p,) of the same function with its units in a random order.
 
     Raises:
-        BadInput: as `align`.
+        BadInput: see `align`.
     """
     generator = torch.Generator().manual_seed(seed)
     state = dict(spec.to_state(weights))
@@ -92,13 +95,13 @@ def permuted(spec: ArchSpec, weights: Tensor, seed: int) -> Tensor:
 
 
 class _Matching:
-    """A network on its way to a reference. An order says which of the given units stands at each place of a stream."""
+    """A network that is matched with a reference. An order (units,) of a stream has the given unit for each index."""
 
     def __init__(self, spec: ArchSpec, streams: Sequence[Stream], weights: Tensor, reference: Tensor) -> None:
         self.spec, self.streams, self.weights = spec, streams, weights
         self.reference = spec.to_state(reference)
         mine = spec.to_state(weights)
-        # Permutations change no norm, so that the distance falls exactly when the weighted inner product rises.
+        # Permutations change no norm, so the distance falls exactly when the weighted inner product rises.
         self.scale = {
             t.name: (1.0 if t.kind in MATRICES else _TIE)
             / (self.reference[t.name].square().sum() + mine[t.name].square().sum()).clamp_min(1e-12)
@@ -107,34 +110,35 @@ class _Matching:
         self.total = sum(1.0 if t.kind in MATRICES else _TIE for t in spec.tensors)
 
     def moved(self, orders: Sequence[Tensor]) -> Tensor:
-        """The weights (p,) with their units in these orders."""
+        """Return the weights (p,) with their units in these orders."""
         state = dict(self.spec.to_state(self.weights))
         for stream, order in zip(self.streams, orders, strict=True):
             _move(state, stream, order)
         return self.spec.to_flat(state)
 
     def distance(self, orders: Sequence[Tensor]) -> float:
+        """Return the distance to the reference, see Aligned."""
         state = self.spec.to_state(self.moved(orders))
-        parts = [scale * (state[name] - self.reference[name]).square().sum() for name, scale in self.scale.items()]
-        return float((torch.stack(parts).sum() / self.total).sqrt())
+        squares = [scale * (state[name] - self.reference[name]).square().sum() for name, scale in self.scale.items()]
+        return float((torch.stack(squares).sum() / self.total).sqrt())
 
     def descend(self, along: bool) -> list[Tensor]:
-        """Orders that no single stream can better.
+        """Return orders that a change in a single stream cannot improve.
 
         Args:
-            along: the first sweep looks only at tensors whose other axis is matched already.
+            along: the first sweep uses only tensors whose other axis is matched already.
         """
         state = dict(self.spec.to_state(self.weights))
         orders = [torch.arange(stream.units) for stream in self.streams]
-        waiting = set(range(len(self.streams))) if along else set()
+        unmatched = set(range(len(self.streams))) if along else set()
         for _ in range(_SWEEPS):
             changed = False
             for i, stream in enumerate(self.streams):
-                waiting.discard(i)
-                places = self._decided(stream, waiting) or stream.places
-                likeness = sum((self._likeness(state, place) for place in places), torch.zeros(()))
-                order = _assign(likeness)
-                gain = likeness[torch.arange(len(order)), order].sum() - likeness.diagonal().sum()
+                unmatched.discard(i)
+                used = self._matched_already(stream, unmatched) or stream.occurrences
+                similarity = sum((self._similarity(state, one) for one in used), torch.zeros(()))
+                order = _assign(similarity)
+                gain = similarity[torch.arange(len(order)), order].sum() - similarity.diagonal().sum()
                 if float(gain) > 1e-6:
                     _move(state, stream, order)
                     orders[i], changed = orders[i][order], True
@@ -142,42 +146,43 @@ class _Matching:
                 break
         return orders
 
-    def _decided(self, stream: Stream, waiting: set[int]) -> list[Place]:
-        """The places of a stream in tensors on whose other axis no unmatched stream stands."""
-        undecided = {(p.tensor, p.axis) for i in waiting for p in self.streams[i].places}
-        return [p for p in stream.places if (p.tensor, 1 - p.axis) not in undecided]
+    def _matched_already(self, stream: Stream, unmatched: set[int]) -> list[Occurrence]:
+        """Return the occurrences of a stream in tensors whose other axis has no unmatched stream."""
+        axes = {(o.tensor, o.axis) for i in unmatched for o in self.streams[i].occurrences}
+        return [o for o in stream.occurrences if (o.tensor, 1 - o.axis) not in axes]
 
-    def _likeness(self, state: StateDict, place: Place) -> Tensor:
-        """Inner products (units, units) of the reference's units with those of the network."""
-        mine, wanted = (_units(tensors[place.tensor], place) for tensors in (state, self.reference))
-        return (wanted @ mine.T) * self.scale[place.tensor]
+    def _similarity(self, state: StateDict, occurrence: Occurrence) -> Tensor:
+        """Return the inner products (units, units) of the reference's units with those of the network."""
+        mine, wanted = (_values(tensors[occurrence.tensor], occurrence) for tensors in (state, self.reference))
+        return (wanted @ mine.T) * self.scale[occurrence.tensor]
 
 
 def _by_activations(
     spec: ArchSpec, streams: Sequence[Stream], weights: Tensor, reference: Tensor, inputs: Images
 ) -> list[Tensor]:
-    """Orders that pair units whose activations rise and fall together, summed over the layers that a stream passes."""
+    """Return orders that pair units with correlated activations, summed over the layers that write to a stream."""
     kinds = {t.name: t.kind for t in spec.tensors}
-    makers = []  # of each stream: the layers whose outputs it is; where there is batch norm, it comes last
+    # For each stream, the layers whose outputs are its units. If these have batch norms, only the norms are used.
+    writers = []
     for stream in streams:
-        layers = {p.tensor.rpartition(".")[0]: p for p in stream.places if p.axis == 0}
-        norms = {p.tensor.rpartition(".")[0] for p in stream.places if kinds[p.tensor].startswith("norm")}
-        makers.append({name: p for name, p in layers.items() if name in norms or not norms})
-    wanted = sorted({name for layers in makers for name in layers})
+        layers = {o.tensor.rpartition(".")[0]: o for o in stream.occurrences if o.axis == 0}
+        norms = {o.tensor.rpartition(".")[0] for o in stream.occurrences if kinds[o.tensor].startswith("norm")}
+        writers.append({name: o for name, o in layers.items() if name in norms or not norms})
+    wanted = sorted({name for layers in writers for name in layers})
     mine, others = (_activations(spec, flat, inputs, wanted) for flat in (weights, reference))
     orders = []
-    for stream, layers in zip(streams, makers, strict=True):
-        likeness = torch.zeros(stream.units, stream.units)
-        for name, place in layers.items():
-            here, there = (values[name][place.positions[:, 0]] for values in (mine, others))
-            likeness += there @ here.T
-        orders.append(_assign(likeness))
+    for stream, layers in zip(streams, writers, strict=True):
+        similarity = torch.zeros(stream.units, stream.units)
+        for name, occurrence in layers.items():
+            of_mine, of_other = (values[name][occurrence.positions[:, 0]] for values in (mine, others))
+            similarity += of_other @ of_mine.T
+        orders.append(_assign(similarity))
     return orders
 
 
 @torch.no_grad()
 def _activations(spec: ArchSpec, flat: Tensor, inputs: Images, layers: list[str]) -> dict[str, Tensor]:
-    """Outputs (units, images and pixels) of some layers, standardised so that their products are correlations."""
+    """Return outputs (units, images * pixels) of some layers, standardised so that inner products are correlations."""
     net, seen = skeleton(spec), dict[str, Tensor]()
     hooks = [
         net.get_submodule(name).register_forward_hook(lambda _m, _i, out, name=name: seen.__setitem__(name, out))
@@ -196,24 +201,24 @@ def _activations(spec: ArchSpec, flat: Tensor, inputs: Images, layers: list[str]
     return found
 
 
-def _assign(likeness: Tensor) -> Tensor:
-    """For each row the column that it is paired with, so that the sum is largest."""
-    return torch.from_numpy(linear_sum_assignment(likeness.numpy(), maximize=True)[1])
+def _assign(similarity: Tensor) -> Tensor:
+    """Return the column that each row is paired with, so that the sum of similarities is largest."""
+    return torch.from_numpy(linear_sum_assignment(similarity.numpy(), maximize=True)[1])
 
 
-def _units(tensor: Tensor, place: Place) -> Tensor:
-    """What belongs to each unit: (units, values)."""
-    rows = tensor.transpose(0, place.axis)[place.positions.flatten()]
-    return rows.reshape(len(place.positions), -1)
+def _values(tensor: Tensor, occurrence: Occurrence) -> Tensor:
+    """Return the values of each unit in a tensor, (units, values)."""
+    rows = tensor.transpose(0, occurrence.axis)[occurrence.positions.flatten()]
+    return rows.reshape(len(occurrence.positions), -1)
 
 
 def _move(state: StateDict, stream: Stream, order: Tensor) -> None:
-    """Put unit `order[i]` at the place of unit i, in all tensors of the stream."""
-    for place in stream.places:
-        tensor = state[place.tensor]
-        index = torch.arange(tensor.shape[place.axis])
-        index[place.positions] = place.positions[order]
-        state[place.tensor] = tensor.index_select(place.axis, index)
+    """Move unit `order[i]` to the positions of unit i, in all tensors of the stream."""
+    for occurrence in stream.occurrences:
+        tensor = state[occurrence.tensor]
+        index = torch.arange(tensor.shape[occurrence.axis])
+        index[occurrence.positions] = occurrence.positions[order]
+        state[occurrence.tensor] = tensor.index_select(occurrence.axis, index)
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Networks of which only some tensors are generated: the others are those of one checkpoint, the base."""
+"""Masks: only some tensors of a network are generated, and the others are those of a checkpoint, the base."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from popgen.types import Flat, StateDict
 
 @dataclass(frozen=True)
 class Mask:
-    """Which values of one architecture are generated, and where the others come from."""
+    """The values of an architecture that are generated, and the base that has the other values."""
 
     generated: Tensor  # (p,), True where a value is generated
     base: Tensor  # (p,)
-    sha256: str  # of the base's file
+    sha256: str  # hash of the base's file
 
     def compose(self, weights: Flat) -> Flat:
-        """The networks `weights` (n, p) with the base's values outside the mask.
+        """Return the networks `weights` (n, p) with the base's values outside the mask.
 
         >>> mask = Mask(torch.tensor([True, False]), torch.tensor([7.0, 7.0]), "")
         >>> mask.compose(torch.tensor([[1.0, 2.0]])).tolist()
@@ -36,20 +36,20 @@ class Mask:
         return torch.where(self.generated, weights, self.base)
 
     def fixed(self, spec: ArchSpec) -> StateDict:
-        """The tensors of which nothing is generated, by name."""
+        """Return the tensors, by name, that the mask leaves entirely to the base."""
         masks, base = (spec.to_state(one) for one in (self.generated, self.base))
         return {tensor.name: base[tensor.name] for tensor in spec.tensors if not bool(masks[tensor.name].any())}
 
     def to(self, device: str) -> Mask:
-        """The same on another device."""
+        """Return a copy on another device."""
         return replace(self, generated=self.generated.to(device), base=self.base.to(device))
 
 
 def check_mask(archs: Sequence[str], patterns: Sequence[str], base: str | None) -> None:
-    """Refuse what does not go together, before anything is read.
+    """Check that the options fit together, before any file is read.
 
     Raises:
-        BadInput: parts without a base, a base without parts, several architectures.
+        BadInput: there are parts without a base, a base without parts, or several architectures with a base.
     """
     if patterns and base is None:
         raise BadInput(
@@ -72,16 +72,17 @@ def check_mask(archs: Sequence[str], patterns: Sequence[str], base: str | None) 
 
 
 def read_mask(spec: ArchSpec, patterns: Sequence[str], base: str) -> Mask:
-    """The parts of an architecture that match, over the checkpoint in the safetensors file `base`.
+    """Make the mask of the tensors that match a pattern; the base is read from a safetensors file.
 
     Args:
-        patterns: `head` (the last linear layer) or globs of tensors' names such as `conv*`; batch norm's running statistics
-            are tensors like others.
+        patterns: `head` (the last linear layer), or globs of tensors' names such as `conv*`. Batch norm's running
+            statistics are tensors like others.
+        base: path of the base's file.
 
     Raises:
-        NotFound: no such file.
-        BrokenFile: it is not a safetensors file.
-        BadInput: it is of another architecture, or a pattern matches no tensor.
+        NotFound: the file does not exist.
+        BrokenFile: the file is not a safetensors file.
+        BadInput: the file is of another architecture, or a pattern matches no tensor.
     """
     names = [tensor.name for tensor in spec.tensors]
     chosen: set[str] = set()

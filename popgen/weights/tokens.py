@@ -1,7 +1,7 @@
-"""Cuts a network's values into tokens of a fixed width, and describes where each token stands.
+"""Tokens: a network's values in slices of a fixed width, each with features of its position.
 
-A token is a slice of one tensor, padded with zeros. Its position is a vector of features of the tensor (kind, layer, depth,
-fans) and of the slice, never a row number, so that tokens of an architecture nobody trained on can be described too.
+A token is a slice of one tensor, padded with zeros. Its position is a vector of features of the tensor (kind, layer,
+depth, fans) and of the slice. There are no row numbers, so tokens of untrained architectures have positions, too.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from popgen.archs import ArchSpec
 from popgen.archs.spec import KINDS
 from popgen.types import Flat, Tokens
 
-_WAVES = 6  # sine and cosine pairs for each of layer, slice offset and depth
+_WAVES = 6  # pairs of sine and cosine for each of layer, offset of the slice, and depth
 POSITION_FEATURES = len(KINDS) + 6 * _WAVES + 5
 
 
 class TokenLayout:
-    """Where each value of an architecture stands among its tokens.
+    """The mapping between the flat vector of an architecture and its tokens.
 
     Attributes:
-        index: (t, width) place in the flat vector, or -1 for padding.
-        mask: (t, width), True where a value stands.
-        positions: (t, POSITION_FEATURES).
+        index: (t, width), index in the flat vector, or -1 for padding.
+        mask: (t, width), False for padding.
+        positions: (t, POSITION_FEATURES), features of each token's position.
     """
 
     def __init__(self, spec: ArchSpec, width: int) -> None:
@@ -53,19 +53,19 @@ class TokenLayout:
         self.mask = self.index >= 0
         self.positions = torch.tensor(features)
         self._inverse = self.index.flatten()[self.mask.flatten()].argsort()
-        self._places = self.mask.flatten().nonzero().flatten()[self._inverse]
+        self._slots = self.mask.flatten().nonzero().flatten()[self._inverse]
 
     def __len__(self) -> int:
         return len(self.index)
 
     def to_tokens(self, flat: Flat) -> Tokens:
-        """(n, p) to (n, t, width), zeros where padded."""
+        """Return tokens (n, t, width) of flat vectors (n, p), padded with zeros."""
         padded = torch.cat([flat, flat.new_zeros(len(flat), 1)], dim=1)
         return padded[:, self.index]
 
     def to_flat(self, tokens: Tokens) -> Flat:
-        """(n, t, width) to (n, p); what stands in the padding is dropped."""
-        return tokens.flatten(1)[:, self._places]
+        """Return flat vectors (n, p) of tokens (n, t, width), without the padding."""
+        return tokens.flatten(1)[:, self._slots]
 
 
 def _waves(x: float) -> list[float]:

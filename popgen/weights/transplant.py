@@ -1,12 +1,14 @@
-"""Weights of one architecture made into weights of another: units sliced or duplicated, layers dropped or inserted.
+"""Transplants: weights of one architecture are made from those of another, of other widths and depths.
 
-Narrower: a choice of the units (evenly, as in weight selection, Xu et al., arXiv 2311.18823; or the most important).
-Wider: Net2WiderNet (Chen et al., arXiv 1511.05641): units are duplicated and what leaves them is divided by their number,
-so that the outputs stay. Deeper: an inserted layer starts as the identity, an inserted residual block with a silent branch.
+* Narrower: some of the units (output channels) of a layer are selected, evenly as in weight selection (Xu et al., arXiv
+  2311.18823), or the most important ones.
+* Wider: Net2WiderNet (Chen et al., arXiv 1511.05641). Units are duplicated, and the weights that read them are divided by
+  the number of duplicates, so that the outputs do not change.
+* Deeper: an inserted layer starts as the identity, and an inserted residual block starts with a branch whose output is 0.
 
-All axes that go from one width to another share one choice of units: that is what the streams of residual nets need, and
-it makes a layer's inputs follow the outputs of the layer before. Where both widths grow by one factor, the even choice
-also agrees with shortcuts that pad with zeros.
+All axes of the same two widths use the same selection of units. Residual networks need this, because their blocks add
+channels of the same number; and it makes a layer's inputs agree with the outputs of the layer before. If both widths grow
+by the same factor, the even selection also agrees with shortcuts that pad with zeros.
 """
 
 from __future__ import annotations
@@ -20,15 +22,15 @@ from torch import Tensor
 from popgen.archs import ArchSpec, TensorSpec, build
 from popgen.errors import BadInput
 from popgen.types import Flat
-from popgen.weights.units import MATRICES, Unit, match_units, units_of
+from popgen.weights.blocks import MATRICES, Block, blocks_of, match_blocks
 
-Choice = Literal["even", "important"]
-_Widths = tuple[int, int]  # of an axis: the source's and the target's
+UnitSelection = Literal["even", "important"]
+_Widths = tuple[int, int]  # widths of an axis in the source and in the target
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What a transplant does: matrices that lose or gain units, units of depth that are inserted or dropped."""
+    """The changes of a transplant, as prefixes of blocks: narrower and wider ones, inserted and dropped ones."""
 
     narrower: list[str]
     wider: list[str]
@@ -36,23 +38,23 @@ class Changes:
     dropped: list[str]
 
     def text(self) -> str:
-        """In words.
+        """Return a line for the user.
 
         >>> Changes(["0", "3"], [], ["5"], []).text()
         'narrowed 0, 3; inserted 5 as identity'
         """
-        parts = [
+        changes = [
             f"narrowed {', '.join(self.narrower)}" if self.narrower else "",
             f"widened {', '.join(self.wider)}" if self.wider else "",
             f"inserted {', '.join(self.inserted)} as identity" if self.inserted else "",
             f"dropped {', '.join(self.dropped)}" if self.dropped else "",
         ]
-        return "; ".join(part for part in parts if part) or "nothing changed"
+        return "; ".join(change for change in changes if change) or "nothing changed"
 
 
 @dataclass(frozen=True)
 class Transplant:
-    """target = source[index] * factor + constant, each of shape (q,), for target networks of q values."""
+    """The map target = source[index] * factor + constant; all three have the shape (q,) of a target network."""
 
     source: ArchSpec
     target: ArchSpec
@@ -60,14 +62,14 @@ class Transplant:
     factor: Tensor
     constant: Tensor
     changes: Changes
-    widths: tuple[_Widths, ...]  # of the outputs of each matrix that has one in the source: the source's, the target's
+    widths: tuple[_Widths, ...]  # output widths, in source and target, of each matrix that both have
 
     def __call__(self, weights: Flat) -> Flat:
-        """Weights (n, q) of the target from weights (n, p) of the source."""
+        """Return weights (n, q) of the target from weights (n, p) of the source."""
         return weights[:, self.index] * self.factor + self.constant
 
     def to(self, device: str) -> Transplant:
-        """The same on another device."""
+        """Return a copy on another device."""
         return replace(
             self, index=self.index.to(device), factor=self.factor.to(device), constant=self.constant.to(device)
         )
@@ -78,67 +80,74 @@ def plan_transplant(
     target: ArchSpec,
     flat: Tensor | None = None,
     *,
-    choice: Choice = "even",
+    selection: UnitSelection = "even",
     spread: float = 0.0,
     seed: int = 0,
 ) -> Transplant:
-    """How weights of `source` become weights of `target`.
+    """Plan how weights of `source` become weights of `target`.
 
     Args:
-        flat: weights (p,) of the source that are typical; for `important`, which measures them.
-        choice: of the units of a narrower layer.
-        spread: how unequally, at random, the duplicates of a unit share what leaves it. The outputs stay, but in training
-            equal duplicates would stay equal, and the network as narrow as it was.
-        seed: of these shares, and of the silent branches of inserted residual blocks.
+        flat: typical weights (p,) of the source, by which `important` measures its units.
+        selection: how the units of a narrower layer are selected.
+        spread: spread of the random shares with which duplicates of a unit are read; 0 gives equal shares. The outputs
+            do not depend on it. But equal duplicates would remain equal in training, and gain nothing over one unit.
+        seed: seed of these shares, and of the branches of inserted residual blocks.
 
     Raises:
-        BadInput: kernels, classes or inputs differ; `important` without `flat`.
+        BadInput: kernels, classes or inputs differ, or `important` is given no `flat`.
 
     >>> source, target = (ArchSpec.from_config(f"mlp-s/hidden:{n}") for n in (64, 96))
     >>> plan = plan_transplant(source, target)
     >>> plan(torch.ones(2, source.size)).shape == (2, target.size), plan.changes.text()
     (True, 'widened 1')
     """
-    if flat is None and choice == "important":
+    if flat is None and selection == "important":
         raise BadInput(
-            f"the choice {choice!r} needs weights of {source.name!r}", "it measures them", "Pass flat, or choose even."
+            f"the selection {selection!r} needs weights of {source.name!r}", "it measures them", "Pass flat, or even."
         )
-    return _Planner(source, target, flat, choice, spread, seed).plan()
+    return _Planner(source, target, flat, selection, spread, seed).plan()
 
 
 class _Planner:
-    """Walks along the target's units with the widths of the stream that reaches them."""
+    """Visits the target's blocks in order, with the widths of the activations that enter them."""
 
     def __init__(
-        self, source: ArchSpec, target: ArchSpec, flat: Tensor | None, choice: Choice, spread: float, seed: int
+        self,
+        source: ArchSpec,
+        target: ArchSpec,
+        flat: Tensor | None,
+        selection: UnitSelection,
+        spread: float,
+        seed: int,
     ) -> None:
         self.source, self.target, self.spread = source, target, spread
-        self.numbers = source.to_state(torch.arange(source.size))  # each value's place in the flat vector
+        self.numbers = source.to_state(torch.arange(source.size))  # index of each value in the flat vector
         self.state = None if flat is None else source.to_state(flat)
         fresh = build(target.config, seed=seed).state_dict()
-        # tensors of the target -> index, factor and constant; what no source reaches stays as it is freshly initialised
+        # Index, factor and constant of each tensor of the target. Values that the source does not determine keep their
+        # random initialisation.
         self.index = {t.name: torch.zeros(t.shape, dtype=torch.long) for t in target.tensors}
         self.factor = {t.name: torch.zeros(t.shape) for t in target.tensors}
         self.constant = {t.name: fresh[t.name].detach().clone().float() for t in target.tensors}
         self.generator = torch.Generator().manual_seed(seed)
-        matched, dropped = match_units(units_of(source), units_of(target))
-        self.pairs = list(zip(units_of(target), matched, strict=True))
-        self.dropped = [unit.prefix for unit in dropped]
-        self.axes = [axes for unit, old in self.pairs if old for axes in self._axes_of(unit, old)]
-        self.importance = self._importance() if choice == "important" else {}
+        matched, dropped = match_blocks(blocks_of(source), blocks_of(target))
+        self.pairs = list(zip(blocks_of(target), matched, strict=True))
+        self.dropped = [block.prefix for block in dropped]
+        self.axes = [axes for block, old in self.pairs if old for axes in self._axes_of(block, old)]
+        self.importance = self._importance() if selection == "important" else {}
 
     def plan(self) -> Transplant:
-        stream: _Widths = (self.target.config.inputs.example().shape[1],) * 2
-        for unit, old in self.pairs:
-            reached = stream
-            if unit.matrices:
-                last = unit.matrices[-1].shape[0]
-                stream = (old.matrices[-1].shape[0] if old and old.matrices else stream[0], last)
+        leaving: _Widths = (self.target.config.inputs.example().shape[1],) * 2
+        for block, old in self.pairs:
+            entering = leaving
+            if block.matrices:
+                last = block.matrices[-1].shape[0]
+                leaving = (old.matrices[-1].shape[0] if old and old.matrices else leaving[0], last)
             if old is None:
-                self._insert(unit, unit.roles, reached, stream, silent=unit.is_residual)
+                self._insert(block, block.roles, entering, leaving, silent=block.is_residual)
                 continue
-            new = {role: t for role, t in unit.roles.items() if role not in old.roles}
-            self._insert(unit, new, reached, stream, silent=False)
+            new = {role: t for role, t in block.roles.items() if role not in old.roles}
+            self._insert(block, new, entering, leaving, silent=False)
         for tensor, was, out_widths, in_widths in self.axes:
             self._copy(tensor, was, out_widths, in_widths)
         index, factor, constant = (
@@ -148,17 +157,17 @@ class _Planner:
         widths = tuple(out_widths for _, _, out_widths, in_widths in self.axes if in_widths is not None)
         return Transplant(self.source, self.target, index, factor, constant, self._changes(), widths)
 
-    def _axes_of(self, unit: Unit, old: Unit) -> list[tuple[TensorSpec, TensorSpec, _Widths, _Widths | None]]:
-        """Tensor pairs with the widths of their outputs and, for matrices, of their inputs."""
+    def _axes_of(self, block: Block, old: Block) -> list[tuple[TensorSpec, TensorSpec, _Widths, _Widths | None]]:
+        """Return pairs of tensors with the widths of their outputs and, for matrices, of their inputs."""
         found: list[tuple[TensorSpec, TensorSpec, _Widths, _Widths | None]] = []
-        for role, new in unit.roles.items():
+        for role, new in block.roles.items():
             if role not in old.roles:
                 continue
             was = old.roles[role]
             if new.kind != was.kind or new.shape[2:] != was.shape[2:] or len(new.shape) != len(was.shape):
                 raise self._misfit(new, was, "their kinds or kernels differ")
             if new.shape != was.shape and (
-                new.kind in ("other", "embedding") or unit.group[2] and new.shape[0] != was.shape[0]
+                new.kind in ("other", "embedding") or block.is_head and new.shape[0] != was.shape[0]
             ):
                 raise self._misfit(new, was, "inputs and classes cannot be cut or repeated")
             if not new.shape:
@@ -189,7 +198,7 @@ class _Planner:
         self.constant[new.name] = torch.zeros(new.shape)
 
     def _shares(self, inputs: Tensor, outputs: int) -> Tensor:
-        """Factors (outputs, inputs): those of the duplicates of one input have the sum 1, for every output."""
+        """Return factors (outputs, inputs); those of the duplicates of an input add up to 1 for every output."""
         count = inputs.bincount()
         shares = (1 / count[inputs]).expand(outputs, -1)
         if self.spread and len(inputs) > len(count):
@@ -199,7 +208,7 @@ class _Planner:
         return shares
 
     def _inputs(self, new: TensorSpec, old: TensorSpec, widths: _Widths) -> Tensor:
-        """For each input of a matrix the source's. Behind a flattened image each unit has one input a pixel."""
+        """Return the source's input for each of the target's. After flattening, a unit has an input for each pixel."""
         before = self._flattened(new, old, widths)
         if before is None:
             return self._units(widths)
@@ -207,7 +216,7 @@ class _Planner:
         return (self._units(before)[:, None] * pixels + torch.arange(pixels)).flatten()
 
     def _flattened(self, new: TensorSpec, old: TensorSpec, widths: _Widths) -> _Widths | None:
-        """The numbers of units, where a linear layer sees several pixels of each."""
+        """Return the numbers of units before a linear layer that reads several pixels of each; otherwise None."""
         was, now = self._width_before(self.source, old), self._width_before(self.target, new)
         if new.kind != "linear" or not was or not now or widths[0] % was or widths[0] == was:
             return None
@@ -215,54 +224,58 @@ class _Planner:
 
     @staticmethod
     def _width_before(spec: ArchSpec, tensor: TensorSpec) -> int:
-        """Outputs of the matrix before; 0 for the first."""
+        """Return the number of outputs of the matrix before a matrix; 0 for the first."""
         matrices = [t for t in spec.tensors if t.kind in MATRICES]
-        place = next(i for i, t in enumerate(matrices) if t.name == tensor.name)
-        return matrices[place - 1].shape[0] if place else 0
+        index = next(i for i, t in enumerate(matrices) if t.name == tensor.name)
+        return matrices[index - 1].shape[0] if index else 0
 
     def _units(self, widths: _Widths) -> Tensor:
-        """For each unit of the target's axis the source's unit, in rising order."""
+        """Return the source's unit for each unit of the target's axis, in ascending order."""
         was, now = widths
         if now < was and widths in self.importance:
             return self.importance[widths].topk(now).indices.sort().values
         return torch.arange(now) * was // now
 
     def _importance(self) -> dict[_Widths, Tensor]:
-        """Norm of what enters a unit times norm of what leaves it, each summed over all axes of the same two widths."""
+        """Return the importance of the source's units, for each two widths of axes.
+
+        It is the norm of the weights that make a unit times the norm of those that read it, each summed over all axes of
+        the same two widths.
+        """
         assert self.state is not None
-        enters: dict[_Widths, Tensor] = {}
-        leaves: dict[_Widths, Tensor] = {}
+        making: dict[_Widths, Tensor] = {}
+        reading: dict[_Widths, Tensor] = {}
         for new, old, out_widths, in_widths in self.axes:
             if in_widths is None:
                 continue
             weight = self.state[old.name]
-            enters[out_widths] = enters.get(out_widths, torch.zeros(out_widths[0])) + weight.flatten(1).norm(dim=1)
+            making[out_widths] = making.get(out_widths, torch.zeros(out_widths[0])) + weight.flatten(1).norm(dim=1)
             key = self._flattened(new, old, in_widths) or in_widths
             columns = weight.transpose(0, 1).reshape(key[0], -1).norm(dim=1)
-            leaves[key] = leaves.get(key, torch.zeros(key[0])) + columns
-        return {key: value * leaves.get(key, torch.ones(())) for key, value in enters.items()}
+            reading[key] = reading.get(key, torch.zeros(key[0])) + columns
+        return {key: value * reading.get(key, torch.ones(())) for key, value in making.items()}
 
     def _insert(
-        self, unit: Unit, roles: dict[str, TensorSpec], reached: _Widths, leaving: _Widths, *, silent: bool
+        self, block: Block, roles: dict[str, TensorSpec], entering: _Widths, leaving: _Widths, *, silent: bool
     ) -> None:
-        """Identity, as far as there is one; the fresh weights stay in a silent branch."""
-        branch = unit.branch
+        """Set new tensors to the identity where it exists. A silent branch has random weights, and a last factor of 0."""
+        branch = block.branch
         for role, tensor in roles.items():
             in_branch = silent and role in branch
             plain = {"norm_weight": 1.0, "norm_bias": 0.0, "norm_mean": 0.0, "norm_var": 1.0, "bias": 0.0}
             if tensor.kind in plain:
                 self.constant[tensor.name] = torch.full(tensor.shape, plain[tensor.kind])
-            elif tensor.kind in MATRICES and not in_branch and reached[0] == leaving[0]:
-                self.constant[tensor.name] = self._identity(tensor, reached, leaving)
+            elif tensor.kind in MATRICES and not in_branch and entering[0] == leaving[0]:
+                self.constant[tensor.name] = self._identity(tensor, entering, leaving)
         if silent:
-            last = [t for t in branch.values() if t.kind == "norm_weight"] or unit.matrices
+            last = [t for t in branch.values() if t.kind == "norm_weight"] or block.matrices
             self.constant[last[-1].name] = torch.zeros(last[-1].shape)
 
-    def _identity(self, tensor: TensorSpec, reached: _Widths, leaving: _Widths) -> Tensor:
-        """The matrix that passes each of the source's units on, from the units of one width to those of another."""
-        if tensor.shape[:2] != (leaving[1], reached[1]):
+    def _identity(self, tensor: TensorSpec, entering: _Widths, leaving: _Widths) -> Tensor:
+        """Return the matrix that maps each unit of the source to itself, over entering and leaving units of the target."""
+        if tensor.shape[:2] != (leaving[1], entering[1]):
             return self.constant[tensor.name]
-        same = (self._units(leaving)[:, None] == self._units(reached)).float()
+        same = (self._units(leaving)[:, None] == self._units(entering)).float()
         same /= same.sum(1, keepdim=True).clamp_min(1)
         weight = torch.zeros(tensor.shape)
         middle: tuple[Any, ...] = tuple(size // 2 for size in tensor.shape[2:])
@@ -271,10 +284,10 @@ class _Planner:
 
     def _changes(self) -> Changes:
         narrower, wider = [], []
-        for unit, old in self.pairs:
-            if old and unit.matrices and old.matrices:
-                widths = [(a.shape[0], b.shape[0]) for a, b in zip(old.matrices, unit.matrices, strict=False)]
-                narrower += [unit.prefix] * any(now < was for was, now in widths)
-                wider += [unit.prefix] * any(now > was for was, now in widths)
-        inserted = [unit.prefix for unit, old in self.pairs if old is None or set(unit.roles) - set(old.roles)]
+        for block, old in self.pairs:
+            if old and block.matrices and old.matrices:
+                widths = [(a.shape[0], b.shape[0]) for a, b in zip(old.matrices, block.matrices, strict=False)]
+                narrower += [block.prefix] * any(now < was for was, now in widths)
+                wider += [block.prefix] * any(now > was for was, now in widths)
+        inserted = [block.prefix for block, old in self.pairs if old is None or set(block.roles) - set(old.roles)]
         return Changes(narrower, wider, inserted, self.dropped)

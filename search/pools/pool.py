@@ -1,4 +1,4 @@
-"""What an objective and a pool are, and how one candidate is evaluated.
+"""Objectives and pools, and the evaluation of one candidate.
 
 There are two pools: LocalPool evaluates in this process, RayPool on Ray actors. Both evaluate with single-threaded
 math, because a sum taken by several threads differs in its last digits from the same sum taken by one.

@@ -1,4 +1,4 @@
-"""How well the VAE reconstructs checkpoints, measured by what the networks do: figures, the gate, and a watch."""
+"""Reconstruction of checkpoints by the VAE, measured by what the networks do: figures, the gate, and a watch."""
 
 from __future__ import annotations
 

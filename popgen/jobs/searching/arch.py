@@ -26,7 +26,8 @@ from popgen.tasks import score_key
 from search import LocalPool, Pool, Population, Progress, RayPool, RaySession, SearchResult, run_search
 
 OnEvaluation = Callable[[str, Progress], None]  # architecture, state of its search
-_RAY_PAYS = 20.0  # seconds of evaluations in one process from which starting Ray (about 8 s) is worth it
+# Ray is started if evaluations in one process would take more seconds than this; starting it takes about 8 s.
+_RAY_PAYS = 20.0
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ _TIMED = 3  # batches that are timed to estimate the time of all
 
 @dataclass(frozen=True)
 class FinetuneRun:
-    """How the networks of one search are fine-tuned."""
+    """Settings for the fine-tuning of the networks of one search."""
 
     arch: str
     data: DataSet

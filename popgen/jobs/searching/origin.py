@@ -73,9 +73,9 @@ def open_zoo(name: str | None, generator: Generator) -> Zoo | None:
     if name is not None:
         return Zoo.open(name)
     own = generator.provenance.zoo
-    for place in (Path("zoos") / own, asset("zoos", own)):
-        if place is not None and (place / "index.jsonl").exists():
-            zoo = Zoo.open(place)
+    for folder in (Path("zoos") / own, asset("zoos", own)):
+        if folder is not None and (folder / "index.jsonl").exists():
+            zoo = Zoo.open(folder)
             if zoo.sha256 == generator.provenance.zoo_sha256:
                 return zoo
     return None

@@ -29,7 +29,7 @@ def generated_rows(folder: RunFolder, population: Population, decoder: WeightDec
 
 
 def control_rows(generator: Generator, decoder: WeightDecoder, one: ArchSearch, config: SearchConfig) -> list[Row]:
-    """Networks generated under other data sets' conditions, and under none: they show what the condition is worth."""
+    """Networks generated under other data sets' conditions, and under none: they show the effect of the condition."""
     rows = []
     for control in CONTROLS if generator.prior_name(config.sampling.prior) == "network" else CONTROLS[:1]:
         latents = sample(generator, one.target.source, one.data, config, _CONTROL_SAMPLES, control)

@@ -1,4 +1,4 @@
-"""What a candidate is worth: closed-form heads against brute force, finished networks against plain torch."""
+"""Losses of candidates: closed-form heads against brute force, finished networks against plain torch."""
 
 from __future__ import annotations
 

@@ -251,7 +251,7 @@ def test_the_vae_decodes_an_architecture_without_a_linear_path() -> None:
     assert decoded.shape == (3, other.size)
     assert torch.isfinite(decoded).all()
     assert float(decoded.std(0).mean()) > 1e-3  # it depends on the latent
-    assert float(decoded.std(1).mean()) > 1e-2  # and on the place
+    assert float(decoded.std(1).mean()) > 1e-2  # and on the position
     assert vae.encode(other, decoded)[0].shape == (3, 2, 3)
 
 

@@ -74,18 +74,18 @@ def test_independent_networks_keep_their_function(arch: str, by_images: bool) ->
 def test_padded_shortcuts_tie_the_stages_streams() -> None:
     """Channel i of stage 1 is channel i + 8 of stage 2 and i + 24 of stage 3; what a stage adds is free in itself."""
     streams = find_streams(ArchSpec.from_config("resnet20"))
-    carried, of_two, of_three = (s for s in streams if "linear.weight" in {p.tensor for p in s.places})
-    places = {name: next(p.positions[:, 0].tolist() for p in carried.places if p.tensor == name) for name in
+    carried, of_two, of_three = (s for s in streams if "linear.weight" in {p.tensor for p in s.occurrences})
+    positions = {name: next(p.positions[:, 0].tolist() for p in carried.occurrences if p.tensor == name) for name in
               ("layer1.0.bn2.bias", "layer2.0.bn2.bias", "layer3.0.bn2.bias")}  # fmt: skip
-    assert list(places.values()) == [list(range(16)), list(range(8, 24)), list(range(24, 40))]
+    assert list(positions.values()) == [list(range(16)), list(range(8, 24)), list(range(24, 40))]
     assert (carried.units, of_two.units, of_three.units) == (16, 16, 32)
-    own = next(p.positions[:, 0].tolist() for p in of_two.places if p.tensor == "layer2.0.bn2.bias")
+    own = next(p.positions[:, 0].tolist() for p in of_two.occurrences if p.tensor == "layer2.0.bn2.bias")
     assert own == [*range(8), *range(24, 32)]
 
 
 def test_units_behind_a_flattened_image_have_a_place_a_pixel() -> None:
     last = find_streams(ArchSpec.from_config("cnn-s"))[-1]
-    head = next(p for p in last.places if p.tensor == "6.weight")
+    head = next(p for p in last.occurrences if p.tensor == "6.weight")
     assert head.positions.shape == (16, 16) and head.positions[1].tolist() == list(range(16, 32))
 
 
@@ -126,7 +126,7 @@ class Attention(nn.Module):
 
 
 class Positions(nn.Module):
-    """Adds a parameter of its own, which stands at places that are not written down."""
+    """Adds a parameter of its own, whose positions are not recorded."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -159,9 +159,9 @@ def test_what_is_not_understood_is_refused(net: nn.Module, shape: tuple[int, ...
 
 
 def test_a_change_of_the_function_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Streams with one place missing: the check against the original finds it."""
+    """Streams with one occurrence missing: the comparison with the original finds it."""
     spec = ArchSpec.from_config("cnn-s")
-    wrong = tuple(Stream(s.units, s.places[:-1]) for s in find_streams(spec))
+    wrong = tuple(Stream(s.units, s.occurrences[:-1]) for s in find_streams(spec))
     monkeypatch.setattr(aligning, "find_streams", lambda _: wrong)
     with pytest.raises(PopgenError, match="another function after its units were permuted"):
         align(spec, network(spec, 1), network(spec, 0))
@@ -169,7 +169,7 @@ def test_a_change_of_the_function_is_an_error(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture
 def zoo(tmp_path: Path) -> Zoo:
-    """Three networks: a, the same with other places of its units, and one that was trained from a."""
+    """Three networks: a, the same with permuted units, and one that was trained from a."""
     spec, made = ArchSpec.from_config("cnn-s"), Zoo.create(tmp_path / "zoo", "three")
     net, config = network(spec, 0), arch_config("cnn-s")
     moved = permuted(spec, net, 1)

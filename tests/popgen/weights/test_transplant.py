@@ -59,7 +59,7 @@ def test_the_same_size_is_the_same_network(arch: str) -> None:
     assert plan.changes.text() == "nothing changed"
 
 
-@pytest.mark.parametrize("choice", ["even", "important"])
+@pytest.mark.parametrize("selection", ["even", "important"])
 @pytest.mark.parametrize(
     ("source", "target", "text"),
     [
@@ -71,9 +71,9 @@ def test_the_same_size_is_the_same_network(arch: str) -> None:
         ("resnet-s/blocks:2", "resnet-s/widths:12-24", "widened conv1, layer1.0, layer2.0; dropped layer1.1, layer2.1"),
     ],
 )
-def test_narrower_and_shallower_networks_are_networks(source: str, target: str, text: str, choice: str) -> None:
+def test_narrower_and_shallower_networks_are_networks(source: str, target: str, text: str, selection: str) -> None:
     (old, flat), new = net(source), ArchSpec.from_config(target)
-    plan = plan_transplant(old, new, flat, choice=choice)  # type: ignore[arg-type]
+    plan = plan_transplant(old, new, flat, selection=selection)  # type: ignore[arg-type]
     made = plan(flat[None])[0]
     new.check(new.to_state(made), target)
     assert torch.isfinite(network_outputs(new, made, images(new))).all()
@@ -87,14 +87,16 @@ def test_a_slice_is_of_the_units_that_are_kept() -> None:
     assert torch.equal(now["1.weight"], was["1.weight"][::4])
     assert torch.equal(now["3.weight"], was["3.weight"][:, ::4])
     flat[: 64 * 48] = 0  # the first 48 units see nothing
-    chosen = new.to_state(plan_transplant(old, new, flat, choice="important")(flat[None])[0])
+    chosen = new.to_state(plan_transplant(old, new, flat, selection="important")(flat[None])[0])
     assert torch.equal(chosen["1.weight"], old.to_state(flat)["1.weight"][48:])
 
 
 def test_what_cannot_be_made_is_refused() -> None:
     old = ArchSpec.from_config("cnn-s")
-    with pytest.raises(BadInput, match="the choice 'important' needs weights of 'cnn-s'\nit measures them\nPass flat"):
-        plan_transplant(old, old, choice="important")
+    with pytest.raises(
+        BadInput, match="the selection 'important' needs weights of 'cnn-s'\nit measures them\nPass flat"
+    ):
+        plan_transplant(old, old, selection="important")
     other = ArchSpec.from_config(replace(arch_config("cnn-s"), name="cnn-3", classes=3))
     with pytest.raises(
         BadInput, match="weights of 'cnn-s' cannot be made into weights of 'cnn-3'.*\ninputs and classes"

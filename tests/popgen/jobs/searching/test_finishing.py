@@ -1,4 +1,4 @@
-"""What a candidate is worth, and what the result is worth after training: `popgen search` with these options."""
+"""Objectives of candidates, and training of the result: `popgen search` with these options."""
 
 from __future__ import annotations
 

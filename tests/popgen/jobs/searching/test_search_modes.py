@@ -131,5 +131,5 @@ def test_a_running_cluster_is_joined(popgen: Callable[..., Any], tmp_path: Path,
     command = (*MLP, "--population", 4, "--evaluations", 16)
     popgen(*command, "--address", ray_cluster, "--out", tmp_path / "joined")
     popgen(*command, "--workers", 0, "--out", tmp_path / "alone")
-    worth = [[(line["coordinates"], line["loss"]) for line in history(tmp_path / run)] for run in ("joined", "alone")]
-    assert worth[0] == worth[1]
+    losses = [[(line["coordinates"], line["loss"]) for line in history(tmp_path / run)] for run in ("joined", "alone")]
+    assert losses[0] == losses[1]
