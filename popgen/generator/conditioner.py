@@ -1,4 +1,4 @@
-"""Computes the condition of a sampling from a data set or a description, with the encoders of a generator's settings."""
+"""Computes the conditions that latents are sampled under, from a data set or its description and an architecture."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from popgen.generator.records import Condition
 
 
 class Conditioner:
-    """Holds the frozen encoders, which are loaded when they are first needed."""
+    """Holds the frozen encoders that the settings name; they are loaded when they are first needed."""
 
     def __init__(self, config: EncoderConfig) -> None:
         self._config = config
@@ -46,10 +46,16 @@ class Conditioner:
         n: int,
         seed: int,
     ) -> Condition:
-        """Compute `n` conditions; for each, a data set's embedding is the mean over 8 new draws of images (`draw_features`).
+        """Return `n` conditions on an architecture and a data set.
+
+        The embedding of a data set is noisy, because it is computed from a few images. Each condition averages it over
+        its own draws of images (see `draw_features`). A description has a single embedding, which is repeated.
 
         Args:
-            classes: names of the training classes, with which the data set's classes are matched.
+            classes: names of the training classes, with which the classes of the data set are matched.
+
+        Raises:
+            PopgenError: an encoder is not on this machine and cannot be downloaded.
         """
         examples, texts = self.load()
         vector = arch_vectors([spec], texts)
@@ -62,10 +68,10 @@ class Conditioner:
         return Condition(embedding, vector.expand(n, -1))
 
     def check_data(self, data: DataSet) -> None:
-        """Check that every class has training images, if the condition needs them.
+        """Check that every class has training images, if the condition uses labels.
 
         Raises:
-            BadInput: classes have none; the message names them.
+            BadInput: some classes have none; the message names them.
         """
         if not self._config.labels:
             return

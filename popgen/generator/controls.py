@@ -1,4 +1,7 @@
-"""Controls of the condition: sampling with the conditions of other data sets (`shuffled`), or with none (`empty`)."""
+"""Controls of the condition: latents are sampled under a wrong condition or none, to show that the right one matters.
+
+`shuffled` takes the embeddings of randomly drawn training data sets, `empty` leaves the data set out.
+"""
 
 from __future__ import annotations
 

@@ -21,7 +21,10 @@ from popgen.weights.transplant import Transplant
 
 
 class WeightDecoder(Protocol):
-    """Maps a flat vector to weights of one architecture; the decoders here and in popgen.weights.mixing follow it."""
+    """Maps flat vectors to weights of one architecture.
+
+    The decoders below implement it, and so do those in popgen.weights.mixing.
+    """
 
     @property
     def spec(self) -> ArchSpec: ...
@@ -48,7 +51,7 @@ class Decoder:
     vae: WeightVAE
     mean: Tensor  # (k, d), mean of the architecture's latents
     std: Tensor  # (k, d), their standard deviation
-    mask: Mask | None = None  # None: all tensors are decoded
+    mask: Mask | None = None  # values that are generated, the others are fixed; None: all are generated
 
     def weights(self, vector: np.ndarray | Tensor) -> Tensor:
         """Return the weights (p,) of a latent (k * d,)."""
@@ -73,12 +76,13 @@ class Decoder:
 class TransplantDecoder:
     """Maps a flat standardised latent to weights of an architecture that the generator was not trained on."""
 
-    trained: Decoder
-    transplant: Transplant
-    mask: Mask | None = None  # None: all tensors are decoded
+    trained: Decoder  # decoder of the nearest trained architecture
+    transplant: Transplant  # converts weights of the trained architecture to the untrained one
+    mask: Mask | None = None  # values that are generated, the others are fixed; None: all are generated
 
     @property
     def spec(self) -> ArchSpec:
+        """The untrained architecture."""
         return self.transplant.target
 
     def weights(self, vector: np.ndarray | Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The images that represent a data set in a condition: draws of a few images from a pool of training images."""
+"""Draws of a few training images, whose features represent a data set in a condition."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ _DRAWS = 8  # draws from the pool whose embeddings are averaged
 
 
 def draw_features(data: DataSet, encoder: ExampleEncoder, config: EncoderConfig, n: int, seed: int) -> Tensor:
-    """Return features (n, draws, classes, images, features): 8 draws for each of `n` embeddings.
+    """Return image features (n, draws, classes, images, features): 8 draws for each of `n` embeddings.
 
-    The draws are from 40 training images of each class; without labels (`encoders.labels: false`) they are from 500
-    images of all classes, as one class. The embedding is the mean over the draws, because a single draw of a few images
-    is noisy: networks for held-out rotations reached 0.933 with one draw and 0.950 with many (cnn-s).
+    A draw takes `images_per_class` images of each class, with replacement, from a pool of 40 training images of the
+    class. Without labels (`encoders.labels: false`) the pool has 500 images of all classes, which count as one class.
+    An embedding is averaged over its draws, because one from a single draw is noisy: networks for held-out rotations
+    reached an accuracy of 0.933 with one draw and 0.950 with many (cnn-s).
     """
     rng = torch.Generator().manual_seed(seed)
     if config.labels:

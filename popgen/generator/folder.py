@@ -1,4 +1,4 @@
-"""The folder of a generator: finding, writing and reading it.
+"""Writes and reads the folder of a generator.
 
 config.json holds the settings, the architectures and the provenance; codes.json has a line for each stored code;
 model.safetensors holds all tensors, in the precision that popgen/generator/storage.py describes.
@@ -28,9 +28,10 @@ from popgen.refs import asset, asset_names
 if TYPE_CHECKING:
     from popgen.generator.generator import Generator
 
-# In format 2 the settings of sampling were keys of `prior`; now they are in `prior.sampling`.
+# In format 2 the settings of sampling were keys of `prior`; now they are keys of `prior.sampling`, with new names.
 FORMAT = 3
 _SAMPLING_OF_2 = {"sampler": "sampler", "sample_steps": "steps", "guidance": "guidance", "strength": "strength"}
+# Errors that are raised when the files of a folder contradict each other.
 _MISFITS = (KeyError, RuntimeError, TypeError, ValueError, AttributeError, NotFound, BadInput)
 
 
@@ -44,7 +45,7 @@ def save_generator(generator: Generator, folder: Path) -> None:
 
 
 def save_config(generator: Generator, folder: Path) -> None:
-    """Write only config.json, for figures that are measured after the other files were saved."""
+    """Write only config.json, because some metrics are measured after the other files were saved."""
     config = {
         "format": FORMAT,
         "generator": generator.config.model_dump(),
@@ -126,7 +127,11 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]], dic
 def _assemble(
     kind: type[Generator], config: dict[str, Any], records: list[dict[str, Any]], tensors: dict[str, Tensor]
 ) -> Generator:
-    """Make a generator from the content of its files. Errors of any of _MISFITS mean that the files do not fit."""
+    """Return a generator from the contents of its files.
+
+    Raises:
+        Any of _MISFITS: the files do not fit together.
+    """
     specs = {arch: ArchSpec.from_config(ArchConfig.from_json(c)) for arch, c in config["archs"].items()}
     scalings = unpack_scalings(tensors, specs)
     state = unpack(tensors, specs)
@@ -139,9 +144,12 @@ def _assemble(
     generator.records = [Code.from_json(record) for record in records]
     generator.provenance = Provenance(**config["provenance"])
     if len(generator.residual_codes) != len(generator.codes):
-        raise ValueError(f"{len(generator.codes)} codes, and the residuals of {len(generator.residual_codes)}")
+        raise ValueError(f"there are {len(generator.codes)} codes but {len(generator.residual_codes)} residual codes")
     if sorted(r.row for r in generator.records) != list(range(len(generator.codes))):
         raise ValueError(f"codes.json lists {len(records)} codes, model.safetensors holds {len(generator.codes)}")
     if len(generator.provenance.data) != len(generator.data_vectors):
-        raise ValueError("provenance.data does not list the data sets of data_vectors")
+        raise ValueError(
+            f"provenance.data lists {len(generator.provenance.data)} data sets, "
+            f"model.safetensors holds the embeddings of {len(generator.data_vectors)}"
+        )
     return generator

@@ -1,8 +1,8 @@
-"""The Generator: everything that is needed to make weights for an architecture and a data set, saved as one folder.
+"""The Generator makes weights for an architecture and a data set.
 
-Its methods take and return standardised latents: each coordinate has mean 0 and variance 1 over the training checkpoints
-of an architecture. The folder is written and read by folder.py, conditions are computed by conditioner.py, and latents
-are sampled by sampling.py.
+Its methods take and return standardised latents: each coordinate has mean 0 and variance 1 over the training
+checkpoints of an architecture. A generator is saved as one folder, which folder.py writes and reads. Conditions are
+computed by conditioner.py, and latents are sampled by sampling.py.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from popgen.weights import Scaling
 
 
 class Generator(nn.Module):
-    """One conditional generator for a zoo.
+    """Conditional generator that was trained on the checkpoints of a zoo.
 
     Example:
         >>> from popgen.data import load_data
@@ -59,7 +59,7 @@ class Generator(nn.Module):
         scalings: Mapping[str, Scaling],
         feature_dim: int,
         text_dim: int,
-        ranks: Mapping[str, int] | None = None,  # ranks of residuals, where they are below `restore.rank`
+        ranks: Mapping[str, int] | None = None,  # numbers of residual components that are below `restore.rank`
     ) -> None:
         super().__init__()
         self.config, self.specs, self.scalings = config, dict(specs), dict(scalings)
@@ -90,7 +90,7 @@ class Generator(nn.Module):
 
     @property
     def archs(self) -> dict[str, ArchConfig]:
-        """Configurations of the architectures that it was trained on."""
+        """Configurations of the trained architectures, by name."""
         return {name: spec.config for name, spec in self.specs.items()}
 
     def spec(self, arch: str) -> ArchSpec:
@@ -125,12 +125,17 @@ class Generator(nn.Module):
         self._conditioner.check_data(data)
 
     def condition(self, arch: str, data: DataSet | Description, n: int = 1, seed: int = 0) -> Condition:
-        """Compute `n` conditions on an architecture and a data set; each uses other images of the data set."""
+        """Return `n` conditions on a trained architecture and a data set, each from its own draws of images.
+
+        Raises:
+            NotFound: the generator was not trained on the architecture.
+            PopgenError: an encoder is not on this machine and cannot be downloaded.
+        """
         classes = self.provenance.classes
         return self._conditioner.condition(self.data_encoder, self.spec(arch), data, classes, n, seed)
 
     def mean_embedding(self, arch: str, data: DataSet | Description, draws: int = 8) -> Tensor:
-        """Return the data set's embedding (out,), averaged over draws of its images."""
+        """Return the mean embedding (out,) of a data set over `draws` conditions."""
         return self.condition(arch, data, draws).data.mean(0)
 
     def closest(self, arch: str, data: DataSet | Description) -> list[str]:
@@ -149,15 +154,16 @@ class Generator(nn.Module):
         control: Control | None = None,
         condition: Condition | None = None,
     ) -> Latents:
-        """Sample `n` latents (n, k, d) for an architecture and a data set; each uses other images of the data set.
+        """Sample `n` latents (n, k, d) for a trained architecture and a data set, each under its own draws of images.
 
         Args:
             sampling: prior, sampler, steps, guidance and strength; fields that are None are taken from the settings.
-            control: `shuffled`: the conditions are those of randomly drawn training data sets; `empty`: there is none.
-            condition: `n` conditions, if they have been computed before; images are then not read again.
+            control: `shuffled` uses the embeddings of randomly drawn training data sets, `empty` uses none.
+            condition: `n` conditions that were computed before, so that images need not be encoded again.
 
         Raises:
-            BadInput: the prior was not trained for the sampler, or a prior in closed form is given no condition.
+            NotFound: the generator has no such prior, or was not trained on the architecture.
+            BadInput: the prior was not trained for the sampler, or the control of a closed-form prior is `empty`.
         """
         how = sampling or Sampling()
         self.prior_name(how.prior)
@@ -166,15 +172,18 @@ class Generator(nn.Module):
         return sample(self, arch, condition, seed, how, strength, control)
 
     def strength_for(self, arch: str, data: DataSet | Description, sampling: Sampling | None = None) -> Strength:
-        """Return the strength of the condition that `sampling` or the settings give; `auto` chooses it without labels."""
+        """Return the strength of the condition: that of `sampling`, else that of the settings.
+
+        `auto` chooses it without labels; for a description it means 1.
+        """
         return strength_for(self, arch, data, sampling or Sampling())
 
     def prior_name(self, prior: str | None) -> str:
-        """Return the name of the prior that samples: network, ridge or kde; None means the one chosen in training.
+        """Return the name of the prior to sample from: `prior`, or the one that training chose if it is None.
 
         Raises:
-            NotFound: there is no such prior.
-            BadInput: the generator was trained without a network.
+            NotFound: `prior` is not network, ridge or kde.
+            BadInput: `prior` is network, which was not trained.
         """
         return prior_name(self, prior)
 
@@ -195,7 +204,7 @@ class Generator(nn.Module):
         return self.standardise(arch, mean)
 
     def standardise(self, arch: str, z: Latents) -> Latents:
-        """Standardise the VAE's latents (n, k, d): mean 0 and variance 1 over the architecture's checkpoints."""
+        """Return the VAE's latents (n, k, d), scaled to mean 0 and variance 1 over the training checkpoints."""
         return (z - self.latent_mean[self._row(arch)]) / self.latent_std[self._row(arch)]
 
     def unstandardise(self, arch: str, z: Latents) -> Latents:
@@ -203,6 +212,7 @@ class Generator(nn.Module):
         return z * self.latent_std[self._row(arch)] + self.latent_mean[self._row(arch)]
 
     def _row(self, arch: str) -> int:
+        """Index of an architecture in `latent_mean` and `latent_std`."""
         return list(self.specs).index(arch)
 
     @torch.no_grad()
@@ -218,11 +228,12 @@ class Generator(nn.Module):
         return self.scalings[arch].denormalise(self._normalised(arch, latents) + self.residual_of(arch)(residual))
 
     def _normalised(self, arch: str, latents: Latents) -> Flat:
+        """Return the normalised weights (n, p) of standardised latents (n, k, d)."""
         decoded = [self.vae.decode(self.spec(arch), self.unstandardise(arch, z[None])) for z in latents]
         return torch.cat(decoded) if decoded else torch.zeros(0, self.spec(arch).size)
 
     def residual_of(self, arch: str) -> Residual:
-        """Return the module with the low-rank residual of an architecture."""
+        """Return the low-rank model of the reconstruction errors of an architecture."""
         found = self.residuals[self.spec(arch).fingerprint]
         assert isinstance(found, Residual)
         return found
@@ -232,12 +243,12 @@ class Generator(nn.Module):
         return {k: v.clone() for k, v in self.spec(arch).to_state(self.decode(arch, latent[None])[0]).items()}
 
     def stored(self, arch: str, data: str) -> list[tuple[Code, Tensor]]:
-        """Return records and latents (k, d) of the training checkpoints of an architecture and a data set, best first."""
+        """Return the records and latents (k, d) of training checkpoints, the highest validation score first."""
         found = [(r, self.codes[r.row]) for r in self.records if r.arch == arch and r.data == data]
         return sorted(found, key=lambda pair: -pair[0].val_score)
 
     def to_cpu(self) -> None:
-        """Move all tensors to the CPU, where a generator is used."""
+        """Move all tensors to the CPU, where generators are saved and sampled."""
         self.cpu()
         self.vae.forget_layouts()
         self.scalings = {name: scaling.to("cpu") for name, scaling in self.scalings.items()}

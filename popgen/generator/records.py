@@ -1,4 +1,4 @@
-"""Data of a generator that are no tensors of its model: records of its codes, conditions, provenance."""
+"""Records of a generator: its stored codes, the conditions that it samples under, and its provenance."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from popgen.zoo import Checkpoint
 
 @dataclass(frozen=True)
 class Code:
-    """The record of a stored code: the latent of a training checkpoint is row `row` of the generator's codes."""
+    """Record of a training checkpoint, whose latent is stored in the generator's codes."""
 
     id: str
     arch: str
     data: str
     seed: int  # -1 if it is unknown
-    val_score: float  # score that the zoo recorded, in the unit of the task; NaN if it recorded none
-    test_score: float  # in the same way
-    row: int
-    unit: str = "accuracy"
+    val_score: float  # score that the zoo recorded, in `unit`; NaN if it recorded none
+    test_score: float  # score on the test split, recorded in the same way
+    row: int  # index of the latent in the codes
+    unit: str = "accuracy"  # unit of the task's score
 
     @classmethod
     def of(cls, record: Checkpoint, row: int) -> Code:
-        """Make the record of a zoo's checkpoint."""
+        """Return the record of a zoo's checkpoint whose latent has the index `row`."""
         scores = [record.score(split) for split in ("val", "test")]
         val, test = (float("nan") if score is None else score for score in scores)
         seed = -1 if record.seed is None else record.seed
@@ -40,7 +40,7 @@ class Code:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Code:
-        """Return the record from its JSON form.
+        """Return the record that `to_json` has written.
 
         Raises:
             KeyError, TypeError: a key is missing or unknown.
@@ -61,13 +61,13 @@ class Condition:
 
 @dataclass
 class Provenance:
-    """The origin of a generator, with figures of its training; part of config.json."""
+    """Origin of a generator and metrics of its training; part of config.json."""
 
-    zoo: str = ""
-    zoo_sha256: str = ""
-    classes: list[str] = field(default_factory=list)  # class names, if all training data sets have the same
-    data: list[str] = field(default_factory=list)  # training data sets with checkpoints
-    metrics: dict[str, Any] = field(default_factory=dict)  # figures of the training
-    popgen: str = ""  # version that trained it
-    prior: str = "network"  # default prior of a sampling, one of PRIORS
-    foreign: list[str] = field(default_factory=list)  # data sets of checkpoints that popgen did not train
+    zoo: str = ""  # name of the zoo
+    zoo_sha256: str = ""  # hash of the zoo's contents
+    classes: list[str] = field(default_factory=list)  # classes of all training data sets; empty if they differ
+    data: list[str] = field(default_factory=list)  # training data sets for which the zoo has checkpoints
+    metrics: dict[str, Any] = field(default_factory=dict)  # metrics of the training, such as its seconds
+    popgen: str = ""  # version of popgen that trained it
+    prior: str = "network"  # prior that training chose, one of PRIORS
+    foreign: list[str] = field(default_factory=list)  # training data sets with checkpoints that popgen did not train

@@ -1,4 +1,4 @@
-"""Sampling of latents: the choice of the prior, the strength of the condition, and controls of the condition."""
+"""Samples latents from the prior that is asked for, under a condition of some strength or under a control."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from popgen.types import Latents
 if TYPE_CHECKING:
     from popgen.generator.generator import Generator
 
-PRIORS = ("network", "ridge", "kde")
+PRIORS = ("network", "ridge", "kde")  # the trained network, and the closed-form priors
 
 
 @torch.no_grad()
@@ -35,9 +35,13 @@ def sample(
 ) -> Latents:
     """Sample standardised latents (n, k, d), one for each row of the condition.
 
+    Args:
+        seed: seed of the noise, and of the data sets that the control `shuffled` draws.
+        strength: factor of the data set's embedding, 0 to 1; `strength_for` gives it.
+
     Raises:
         NotFound: there is no such prior.
-        BadInput: the prior was not trained for the sampler, or a prior in closed form is given no condition.
+        BadInput: the prior was not trained for the sampler, or the control of a closed-form prior is `empty`.
     """
     prior, n = prior_name(generator, sampling.prior), len(condition.data)
     rng = torch.Generator().manual_seed(seed)
@@ -58,9 +62,10 @@ def sample(
 def strength_for(
     generator: Generator, arch: str, data: DataSet | Description, sampling: Sampling, control: Control | None = None
 ) -> Strength:
-    """Return the strength of the condition that `sampling` or the settings give; see popgen/generator/strength.py.
+    """Return the strength of the condition: that of `sampling`, else that of the generator's settings.
 
-    `auto` chooses the strength for networks from the prior of `sampling`. For descriptions and controls it means 1.
+    `auto` chooses the strength by networks that the prior of `sampling` generates (popgen/generator/strength.py). It
+    means 1 for a description, because there are no images. A control has strength 1 if `sampling` does not give one.
     """
     wanted = sampling.over(generator.config.prior.sampling).strength
     if control is not None and sampling.strength is None:
@@ -77,11 +82,11 @@ def strength_for(
 
 
 def prior_name(generator: Generator, prior: str | None) -> str:
-    """Return the prior's name, one of PRIORS; None means the one chosen in training.
+    """Return the name of the prior to sample from: `prior`, or the one that training chose if it is None.
 
     Raises:
-        NotFound: there is no such prior.
-        BadInput: the generator was trained without a network.
+        NotFound: `prior` is not one of PRIORS.
+        BadInput: `prior` is `network`, which was not trained.
     """
     prior = prior or generator.provenance.prior
     if prior not in PRIORS:
@@ -95,7 +100,7 @@ def prior_name(generator: Generator, prior: str | None) -> str:
 
 
 def code_table(generator: Generator, arch: str) -> CodeTable:
-    """Return the codes of an architecture's training checkpoints in the form that priors in closed form use."""
+    """Return the codes of an architecture's training checkpoints, for the closed-form priors."""
     index = {name: i for i, name in enumerate(generator.provenance.data)}
     records = [code for code in generator.records if code.arch == arch and code.data in index]
     return CodeTable(

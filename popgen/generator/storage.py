@@ -1,9 +1,9 @@
-"""Conversion between a generator's tensors and those in model.safetensors.
+"""Converts a generator's tensors to those in model.safetensors, and back.
 
 Trained tensors are stored in half precision, which changes decoded weights by about 1e-3 of their scale. With `storage:
 int8` the bases, which are most of a generator of large networks, are stored with one byte for each number and a scale
-for each channel (popgen/weights/quantise.py). This changes the contribution of a basis to the weights by 0.7 %, measured
-on generators of ResNet20 and ResNet56.
+for each channel (popgen/weights/quantise.py). This changes the contribution of a basis to the weights by 0.7 %,
+measured on generators of ResNet20 and ResNet56.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from popgen.archs import ArchSpec
 from popgen.weights import Scaling
 from popgen.weights.quantise import Quantised, channel_counts, quantise
 
-# Names of the bases (r, p) of an architecture, with its fingerprint in braces.
+# Names of the bases (r, p) of an architecture, whose fingerprint replaces the braces.
 _BASES = ("vae.linear.{}.basis", "residuals.{}.basis", "residuals.{}.read")
-# Prefixes of names in the state dict, and the prefixes that stand for them in files.
+# Prefixes of names in the state dict, and the prefixes that replace them in files.
 _IN_FILES = {"residuals.": "remainders.", "residual_codes": "remainder_codes"}
 
 
@@ -31,14 +31,14 @@ def pack(
     for spec in {spec.fingerprint: spec for spec in specs.values()}.values():
         basis, read = (f"residuals.{spec.fingerprint}.{leaf}" for leaf in ("basis", "read"))
         if torch.equal(state[basis], state[read]):
-            del tensors[read]  # Both are equal if they were not trained; `unpack` copies the basis.
+            del tensors[read]  # The two are equal until they are trained; `unpack` copies the basis.
         for base in (pattern.format(spec.fingerprint) for pattern in _BASES) if storage == "int8" else ():
             if base in tensors and len(tensors[base]):
                 del tensors[base]
                 small = quantise(spec, state[base], networks=False)
                 tensors |= {f"{base}.int8": small.values, f"{base}.scales": small.scales}
     for name, scaling in scalings.items():
-        # The scale is equal within a tensor, so one number of each is stored.
+        # All values of a tensor have the same scale, so one number is stored for each tensor.
         first = [values[0] for values in scaling.scale.split([t.size for t in specs[name].tensors])]
         tensors |= {f"scaling.{name}.reference": scaling.reference, f"scaling.{name}.scale": torch.stack(first)}
     return {_renamed(name, _IN_FILES): tensor.contiguous() for name, tensor in tensors.items()}
@@ -54,11 +54,12 @@ def unpack_scalings(tensors: dict[str, Tensor], specs: Mapping[str, ArchSpec]) -
     scalings = {}
     for arch, spec in specs.items():
         reference, scale = (tensors.pop(f"scaling.{arch}.{name}") for name in ("reference", "scale"))
-        tensors.pop(f"scaling.{arch}.is_log", None)  # Older files have it; it follows from the architecture.
+        tensors.pop(f"scaling.{arch}.is_log", None)  # Older files store it, although it follows from the architecture.
         if len(scale) == len(spec.tensors) != spec.size:
             scale = scale.repeat_interleave(torch.tensor([t.size for t in spec.tensors]))
         if not reference.shape == scale.shape == (spec.size,):
-            raise ValueError(f"the scaling of {arch} is not of its {spec.size} parameters")
+            sizes = f"{len(reference)} references and {len(scale)} scales"
+            raise ValueError(f"the scaling of {arch} has {sizes}, the architecture has {spec.size} parameters")
         scalings[arch] = Scaling.stored(spec, reference, scale)
     return scalings
 

@@ -1,4 +1,4 @@
-"""The strength of a condition, chosen without labels by the predictions of generated networks on unlabelled images.
+"""Chooses the strength of a condition without labels, by the predictions of generated networks on images.
 
 A data set from outside the family that a generator was trained on may have a misleading embedding: photographs after
 JPEG compression look clean, but the networks for clean images are not right for them. Embeddings have mean 0 over the
@@ -23,19 +23,19 @@ from popgen.archs import ArchSpec
 from popgen.networks.passes import Passes
 from popgen.types import Images
 
-CHOICES = (0.0, 0.25, 0.5, 0.75, 1.0)
-_IMAGES = 1000  # images that are evaluated, at most
+CHOICES = (0.0, 0.25, 0.5, 0.75, 1.0)  # strengths that are compared
+_IMAGES = 1000  # maximum number of images that the networks see
 
 
 @dataclass(frozen=True)
 class Strength:
-    """The chosen strength, 0 to 1, and for each choice the mutual information of its network (nats)."""
+    """The strength of a condition, and the mutual information by which it was chosen."""
 
-    value: float
-    information: dict[float, float]
+    value: float  # 0 to 1
+    information: dict[float, float]  # nats, for each of CHOICES; empty if the strength was given
 
     def text(self) -> str:
-        """Return a line for the user.
+        """Return a line that tells the user how the strength was chosen.
 
         >>> Strength(0.0, {0.0: 2.08, 1.0: 2.05}).text()
         'condition at strength 0, by its networks on unlabelled images (mutual information 0: 2.080, 1: 2.050)'
@@ -73,4 +73,5 @@ def mutual_information(logits: Tensor) -> float:
 
 
 def _entropy(p: Tensor) -> Tensor:
+    """Return the entropies (...,) of distributions (..., classes), in nats."""
     return torch.special.entr(p).sum(-1)

@@ -1,4 +1,4 @@
-"""Architectures that a generator was not trained on: the nearest trained one is generated, and then transplanted.
+"""Generates architectures that the generator was not trained on: the nearest trained one is decoded and transplanted.
 
 Latents are sampled for the data set and the trained architecture. The rule that chooses this architecture did best in
 examples/bench/unseen_archs.py: it drops no layer if that can be avoided, then narrows no layer if that can be avoided,
@@ -21,20 +21,21 @@ from popgen.generator.generator import Generator
 from popgen.weights import Scaling
 from popgen.weights.transplant import Transplant, plan_transplant
 
-Rule = Literal["widen", "slice"]
-SPREAD = 0.5  # spread of the shares of duplicated units, see plan_transplant
+Rule = Literal["widen", "slice"]  # preferred change of a trained architecture's widths
+SPREAD = 0.5  # random spread among the shares of duplicated units, see plan_transplant
 
 
 @dataclass(frozen=True)
 class Target:
-    """An architecture to generate: a trained one, or one that a transplant makes from the trained architecture `source`."""
+    """An architecture to generate: a trained one, or one that is made from a trained one by a transplant."""
 
     spec: ArchSpec
-    source: str
-    transplant: Transplant | None = None  # None: the architecture was trained
+    source: str  # name of the trained architecture
+    transplant: Transplant | None = None  # None: the architecture itself was trained
 
     @property
     def is_trained(self) -> bool:
+        """Whether the generator was trained on this architecture, so that no transplant is needed."""
         return self.transplant is None
 
     def decoder(self, generator: Generator) -> Decoder | TransplantDecoder:
@@ -44,14 +45,14 @@ class Target:
 
 
 def find_target(generator: Generator, arch: str, rule: Rule = "widen") -> Target:
-    """Find the trained architecture from which an architecture is generated.
+    """Find the trained architecture from which an architecture is generated, and the transplant between them.
 
     Args:
-        rule: whether a trained architecture that is widened is preferred, or one that is sliced.
+        rule: `widen` prefers a trained architecture whose layers are widened, `slice` one whose layers are narrowed.
 
     Raises:
         NotFound: there is no architecture of that name.
-        BadInput: the generator knows no architecture with the same builder, inputs and classes.
+        BadInput: no trained architecture has the same builder, inputs, classes and task and can be transplanted.
 
     >>> target = find_target(Generator.from_pretrained("digits"), "cnn-s/channels:12-24")
     >>> target.source, target.transplant.changes.text()
@@ -84,9 +85,9 @@ def find_target(generator: Generator, arch: str, rule: Rule = "widen") -> Target
 
 
 def positions_decoder(generator: Generator, target: Target) -> Decoder:
-    """Return a decoder that evaluates the VAE at the target's own token positions, for experiments.
+    """Return a decoder that evaluates the VAE at the token positions of the target itself, for experiments.
 
-    There is no linear path for the target, and the VAE was not trained at these positions. Reference and scale are those
+    The target has no linear path, and the VAE was not trained at its positions. Reference and scale are those
     of the trained architecture, transplanted tensor by tensor.
     """
     decoder, plan = generator.decoder(target.source), target.transplant
@@ -100,7 +101,7 @@ def positions_decoder(generator: Generator, target: Target) -> Decoder:
 
 
 def _plan(source: ArchSpec, target: ArchSpec) -> Transplant | None:
-    """Return the transplant, or None if the architectures differ in builder, inputs, classes or task."""
+    """Return the transplant, or None if the two architectures are not of one family."""
     a, b = source.config, target.config
     if (a.builder, a.inputs, a.classes, a.task) != (b.builder, b.inputs, b.classes, b.task):
         return None
@@ -111,7 +112,10 @@ def _plan(source: ArchSpec, target: ArchSpec) -> Transplant | None:
 
 
 def _cost(plan: Transplant, rule: Rule) -> tuple[float, ...]:
-    """Return the sort key of a transplant, lower is nearer: layers dropped and inserted, then octaves of width changed."""
+    """Return the cost of a transplant as a sort key: layers dropped, layers inserted, then octaves of changed width.
+
+    The rule decides whether narrowing or widening counts first.
+    """
     octaves = [math.log2(now / was) for was, now in plan.widths]
     narrowed, widened = sum(max(-x, 0) for x in octaves), sum(max(x, 0) for x in octaves)
     dropped, inserted = len(plan.changes.dropped), len(plan.changes.inserted)

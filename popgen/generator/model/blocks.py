@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 
 def zero_linear(width: int, out: int) -> nn.Linear:
-    """Return a linear layer that is initialised with zeros, so that its output contributes nothing at first."""
+    """Return a linear layer that is initialised with zeros, so that it adds nothing before it is trained."""
     layer = nn.Linear(width, out)
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
@@ -51,7 +51,7 @@ class SelfBlock(CrossBlock):
 
 
 class AdaBlock(nn.Module):
-    """A transformer block that a condition (n, width) modulates: adaLN-Zero of DiT (Peebles & Xie, arXiv 2212.09748)."""
+    """Transformer block that a condition (n, width) modulates: adaLN-Zero of DiT (Peebles & Xie, arXiv 2212.09748)."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Priors in closed form, as rivals of the trained one: they use the zoo's codes and the embeddings of their data sets.
+"""Closed-form priors, which need no training: rivals of the trained prior that use the codes of the zoo's checkpoints.
 
 `ridge` is a ridge regression from embedding to latent, with normal noise of the residuals' standard deviation. `kde` is
 the kernel density sampler of hyper-representations (Schürholt et al., arXiv 2209.14733, S_KDE30: each coordinate is
@@ -17,19 +17,19 @@ from torch import Tensor
 
 from popgen.types import Latents
 
-# Width of the kernel over data sets, in units of the distance to the nearest one. With 1 the codes of several data sets
-# are mixed, and networks for training data sets reached 0.56 instead of 0.96.
+# Width of the kernel over data sets, in units of the distance between neighbouring ones. A width of 1 mixes the codes
+# of several data sets: networks for training data sets then reached an accuracy of 0.56 instead of 0.96.
 _WIDTH = 1 / 3
-_BEST = 0.3  # share of the checkpoints of a data set whose codes are used
+_BEST = 0.3  # share of each data set's checkpoints, best first, whose codes `kde` uses
 
 
 @dataclass(frozen=True)
 class CodeTable:
-    """The codes of one architecture: latents (n, k, d), embeddings (n, out) of their data sets, validation scores (n,)."""
+    """The codes of one architecture's training checkpoints."""
 
-    codes: Latents
-    embeddings: Tensor
-    scores: Tensor
+    codes: Latents  # (n, k, d), standardised latents
+    embeddings: Tensor  # (n, out), embeddings of their data sets
+    scores: Tensor  # (n,), their validation scores
 
     def ridge(self, data: Tensor, noise: Latents) -> Latents:
         """Return latents (n, k, d) for embeddings `data` (n, out) and standard normal `noise` (n, k, d).
@@ -61,7 +61,7 @@ class CodeTable:
         return z.view_as(noise)
 
     def _best(self) -> Tensor:
-        """Return the rows of the best checkpoints of each data set, at least one of each."""
+        """Return the indices of the best checkpoints of each data set, at least one for each."""
         names = [tuple(row) for row in self.embeddings.tolist()]
         kept: list[int] = []
         for name in dict.fromkeys(names):
@@ -72,7 +72,7 @@ class CodeTable:
 
 
 def _nearest_distance(embeddings: Tensor) -> Tensor:
-    """Return the median over data sets of the distance to the nearest other one."""
+    """Return the median distance from a data set to its nearest neighbour; 1 if there is a single data set."""
     distinct = embeddings.unique(dim=0)
     if len(distinct) < 2:
         return torch.tensor(1.0)

@@ -26,8 +26,8 @@ from popgen.errors import BadInput
 from popgen.generator.model.blocks import AdaBlock, Mlp, time_features, zero_linear
 from popgen.types import Latents
 
-SAMPLERS = {"flow": ("euler", "heun"), "ddpm": ("ddim", "ddpm")}
-_SMALLEST_STD = 0.02  # least standard deviation of a coordinate of architecture vectors
+SAMPLERS = {"flow": ("euler", "heun"), "ddpm": ("ddim", "ddpm")}  # the first of a kind is its default
+_SMALLEST_STD = 0.02  # lower bound of `arch_std`, for coordinates in which architectures hardly differ
 _NONLINEAR = 0.5  # share of training examples for which the hidden layers are used
 _MOMENTUM = 0.01  # weight of a batch's spread in the running one
 _LEVELS = 1000  # noise levels of the schedules
@@ -40,7 +40,7 @@ class Denoiser(nn.Module):
         super().__init__()
         width = config.width
         self.read = nn.Linear(vae.latent_width, width)
-        self.place = nn.Parameter(torch.randn(vae.latent_tokens, width) * 0.02)
+        self.place = nn.Parameter(torch.randn(vae.latent_tokens, width) * 0.02)  # embedding of each token's index
         self.data, self.arch = nn.Linear(data_dim, width), nn.Linear(arch_dim, width)
         self.time = Mlp(width, width)
         self.mix = Mlp(width, 2 * width)
@@ -61,10 +61,10 @@ class Mean(nn.Module):
     """Predicts the mean latent (n, out) from a data set (n, data_dim) and an architecture (n, arch_dim).
 
     It is the sum of a linear map and a map with two hidden layers. The architecture scales and shifts their activations
-    (FiLM: Perez et al., arXiv 1709.07871). When both conditions were concatenated at the input instead, the same training
-    reached 0.69 on held-out rotations instead of 0.86. The linear map is better for data sets between known ones than the
-    hidden layers (held-out rotations, mlp-s: 0.93 and 0.91), but mixtures need these. So in training the hidden layers
-    are left out at random.
+    (FiLM: Perez et al., arXiv 1709.07871). When both conditions were concatenated at the input instead, networks for
+    held-out rotations reached an accuracy of 0.69 instead of 0.86 with the same training. The linear map predicts data
+    sets between known ones better than the hidden layers do (held-out rotations, mlp-s: 0.93 and 0.91), but mixtures of
+    data sets need the hidden layers. Training therefore drops the hidden layers at random.
     """
 
     def __init__(self, data_dim: int, arch_dim: int, width: int, out: int) -> None:
@@ -90,9 +90,10 @@ class Mean(nn.Module):
 
 
 class Prior(nn.Module):
-    """Samples z = mean(conditions) + temperature * spread * r, where r is sampled by the denoiser.
+    """Samples latents z = mean(conditions) + temperature * spread * r, where the denoiser samples r.
 
-    A learned vector represents a missing condition.
+    Inside the prior latents and architecture vectors are standardised by the statistics below. A learned vector
+    replaces a missing condition.
     """
 
     spread: Tensor  # (k, d), running standard deviation of latents around their predicted means
@@ -104,36 +105,42 @@ class Prior(nn.Module):
     def __init__(self, config: PriorConfig, vae: VAEConfig, data_dim: int, arch_dim: int) -> None:
         super().__init__()
         self.config, self.shape = config, (vae.latent_tokens, vae.latent_width)
-        self.kind = "ddpm" if config.kind == "ddpm" else "flow"
+        self.kind = "ddpm" if config.kind == "ddpm" else "flow"  # `auto` trains a flow
         self.no_data, self.no_arch = nn.Parameter(torch.zeros(data_dim)), nn.Parameter(torch.zeros(arch_dim))
         self.mean = Mean(data_dim, arch_dim, 2 * config.width, vae.latent_tokens * vae.latent_width)
         self.denoiser = Denoiser(config, vae, data_dim, arch_dim)
         self.register_buffer("spread", torch.ones(self.shape))
-        self._seen: list[Tensor] = []
+        self._seen: list[Tensor] = []  # spreads of batches, for the running one
         self.register_buffer("latent_mean", torch.zeros(self.shape))
         self.register_buffer("latent_std", torch.ones(self.shape))
         self.register_buffer("arch_mean", torch.zeros(arch_dim))
         self.register_buffer("arch_std", torch.ones(arch_dim))
-        # Scaled latents lie well within 4. Without the clip, DDIM's first step multiplies errors by 1 / sqrt(alpha_bar).
+        # Scaled deviations lie well within 4. Without the clip DDIM's first step multiplies errors by
+        # 1 / sqrt(alpha_bar).
         self._ddpm = DDPMScheduler(num_train_timesteps=_LEVELS, clip_sample=True, clip_sample_range=4.0)
 
     def set_latents(self, raw: Latents) -> None:
-        """Set mean and standard deviation of latents from those of all checkpoints (n, k, d)."""
+        """Set `latent_mean` and `latent_std` from the latents of all checkpoints (n, k, d)."""
         self.latent_mean, self.latent_std = raw.mean(0), raw.std(0).clamp_min(1e-6)
 
     def set_archs(self, vectors: Tensor) -> None:
-        """Set mean and standard deviation of architecture vectors from the trained ones (n, arch_dim).
+        """Set `arch_mean` and `arch_std` from the vectors of the trained architectures (n, arch_dim).
 
-        Texts of architectures are similar to each other: without this, two architectures of one family got the same
-        predicted mean.
+        Texts of architectures are similar: before their vectors were standardised, the predicted means of two
+        architectures of one family were the same.
         """
         self.arch_mean = vectors.mean(0)
         self.arch_std = (vectors - self.arch_mean).square().mean(0).sqrt().clamp_min(_SMALLEST_STD)
 
     def losses(self, z: Latents, data: Tensor, arch: Tensor) -> dict[str, Tensor]:
-        """Return the mean squared errors of the mean, and of the denoiser at random noise levels, for the VAE's latents z.
+        """Return the losses `mean` and `prior`: mean squared errors of the predicted mean and of the denoiser.
 
-        Conditions are dropped at random, for guidance.
+        Noise levels are random. Conditions are dropped at random, so that guidance has an unconditional prediction.
+
+        Args:
+            z: the VAE's latents (n, k, d).
+            data: embeddings (n, data_dim) of their data sets.
+            arch: vectors (n, arch_dim) of their architectures.
         """
         z = (z - self.latent_mean) / self.latent_std
         data, arch = self._conditions(data, arch, torch.rand(len(z), 2) < self.config.drop_condition)
@@ -152,7 +159,7 @@ class Prior(nn.Module):
         return {"mean": F.mse_loss(mean, z), "prior": F.mse_loss(self.denoiser(noisy, t, data, arch), target)}
 
     def take_seen(self) -> list[Tensor]:
-        """Return the spread (k, d) in each training batch since the last call, and forget them."""
+        """Return the spread (k, d) of each training batch since the last call, and clear the list."""
         seen, self._seen = self._seen, []
         return seen
 
@@ -169,19 +176,19 @@ class Prior(nn.Module):
         sampling: Sampling | None = None,
         without: Tensor | None = None,
     ) -> Latents:
-        """Sample the VAE's latents (n, k, d) from `noise` of that shape; the gradient flows through the mean only.
+        """Sample the VAE's latents (n, k, d) from `noise` (n, k, d); the gradient flows through the mean only.
 
         Args:
-            sampling: sampler, steps and guidance; fields that are None are taken from the settings. The sampler ddpm draws
-                more noise from torch's global random numbers. Guidance moves the prediction away from the unconditional
-                one: 1 is the conditional model, 0 ignores the conditions.
+            sampling: sampler, steps and guidance; fields that are None are taken from the settings. The sampler `ddpm`
+                draws further noise from torch's global generator. Guidance moves the prediction away from the
+                unconditional one: 1 is the conditional model, 0 ignores the conditions.
             without: (n, 2), True if the data set (first column) or the architecture (second) is left out.
 
         Raises:
             BadInput: the prior was not trained for the sampler.
         """
         how = (sampling or Sampling()).over(self.config.sampling)
-        assert how.steps is not None and how.guidance is not None, "the settings have values for both"
+        assert how.steps is not None and how.guidance is not None, "the settings give both"
         scheduler, guidance = self._scheduler(how.steps, how.sampler), how.guidance
         conditional = self._conditions(data, arch, without)
         unconditional = self._conditions(data, arch, torch.ones(len(noise), 2, dtype=torch.bool))
@@ -191,9 +198,8 @@ class Prior(nn.Module):
             return predicted if guidance == 1 else torch.lerp(f(*unconditional), predicted, guidance)
 
         r = noise
-        with (
-            torch.no_grad()
-        ):  # The loss on behaviour trains only the mean; the denoiser keeps the distribution of the codes.
+        # The loss on behaviour trains only the mean, so that the denoiser keeps the distribution of the codes.
+        with torch.no_grad():
             for step in scheduler.timesteps:
                 t = (step / _LEVELS).expand(len(r)).float()
                 r = scheduler.step(guided(lambda d, a, r=r, t=t: self.denoiser(r, t, d, a)), step, r).prev_sample
@@ -201,20 +207,22 @@ class Prior(nn.Module):
         return z * self.latent_std + self.latent_mean
 
     def _mean(self, data: Tensor, arch: Tensor) -> Latents:
+        """Return the predicted means (n, k, d), from conditions that `_conditions` has returned."""
         found: Latents = self.mean(data, arch).view(-1, *self.shape)
         return found
 
     def _conditions(self, data: Tensor, arch: Tensor, without: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return both conditions with learned vectors for missing ones, and architecture vectors standardised."""
         if without is None:
             without = torch.zeros(len(data), 2, dtype=torch.bool)
         unused = ~torch.tensor([self.config.use_data, self.config.use_arch])
         without = without | unused
-        arch = ((arch - self.arch_mean) / self.arch_std).clamp(
-            -3, 3
-        )  # An untrained architecture may be far from all others.
+        # An architecture that was not trained may be far from all others, where the prior would extrapolate.
+        arch = ((arch - self.arch_mean) / self.arch_std).clamp(-3, 3)
         return torch.where(without[:, :1], self.no_data, data), torch.where(without[:, 1:], self.no_arch, arch)
 
     def _scheduler(self, steps: int, name: str | None) -> Any:
+        """Return the diffusers scheduler of a sampler, with its steps set; None means the default of this kind."""
         name = name or SAMPLERS[self.kind][0]
         if name not in SAMPLERS[self.kind]:
             raise BadInput(

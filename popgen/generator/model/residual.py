@@ -1,9 +1,9 @@
 """A low-rank model of reconstruction errors: a few components for each architecture.
 
-A stored checkpoint has a latent, which is what is sampled and searched, and in addition a residual code: the coordinates
-of its reconstruction error on these components. With both, a retrieved network is closer to the original. The components
-start at the principal components of the errors, and are then trained on what the restored networks do
-(popgen/generator/training/stages/restoring.py).
+A stored checkpoint has a latent and a residual code, the coordinates of its reconstruction error on these components.
+With both, a retrieved network is closer to the original than with the latent alone. Only latents are sampled and
+searched. The components start as the principal components of the errors, and are then trained on the behaviour of the
+restored networks (popgen/generator/training/stages/restoring.py).
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from popgen.types import Flat
 
 
 class Residual(nn.Module):
-    """Components `basis` (r, p) of normalised weights, and `read` (r, p), whose rows map an error to its coordinates.
+    """Low-rank model of the reconstruction errors of one architecture, in normalised weights.
 
-    An architecture with few checkpoints has fewer components than others; codes have the length `width` for all.
+    Coordinates of an error are its products with the rows of `read` (r, p); the error is rebuilt from the rows of
+    `basis` (r, p). The rank r is smaller for an architecture with few checkpoints, but all residual codes have the
+    length `width`.
     """
 
     def __init__(self, rank: int, size: int, width: int) -> None:
@@ -29,7 +31,7 @@ class Residual(nn.Module):
 
     @torch.no_grad()
     def fit(self, errors: Flat) -> None:
-        """Set both to the principal components of `errors` (n, p); if n is below r, the others are zero."""
+        """Set `basis` and `read` to the principal components of `errors` (n, p); rows beyond n are zero."""
         rank = min(len(self.basis), *errors.shape)
         found = torch.zeros_like(self.basis)
         if rank:
@@ -38,9 +40,9 @@ class Residual(nn.Module):
         self.read.copy_(found)
 
     def code(self, errors: Flat) -> Tensor:
-        """Return the coordinates (n, width) of errors (n, p), padded with zeros."""
+        """Return the residual codes (n, width) of errors (n, p), padded with zeros."""
         return F.pad(errors @ self.read.T, (0, self.width - len(self.read)))
 
     def forward(self, code: Tensor) -> Flat:
-        """Return what is added to decoded normalised weights, (n, p)."""
+        """Return the errors (n, p) of residual codes (n, width); they are added to decoded normalised weights."""
         return code[:, : len(self.basis)] @ self.basis

@@ -1,8 +1,8 @@
-"""The VAE: maps networks of any architecture, as tokens, to latents of one size, and back.
+"""The VAE: encodes networks of any architecture, as tokens, into latents of one size, and decodes them.
 
 Encoder (Perceiver, arXiv 2103.03206): k learned queries attend to the tokens. Decoder: each token position of an
-architecture attends to the latent. Each trained architecture also has a linear path (offset + basis x latent), which is
-added. An architecture without a linear path is decoded by its positions alone.
+architecture attends to the latent. For each trained architecture a linear path (offset + basis x latent) is added. An
+architecture without a linear path is decoded by its positions alone.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class WeightVAE(nn.Module):
         )
         self.to_posterior = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 2 * d))
         self.from_latent = nn.Linear(d, width)
-        self.latent_place = nn.Parameter(torch.randn(k, width) * 0.02)
+        self.latent_place = nn.Parameter(torch.randn(k, width) * 0.02)  # embedding of each latent token's index
         self.ask_position = Mlp(POSITION_FEATURES, width, width)
         self.decoder = nn.ModuleList([CrossBlock(width, config.heads) for _ in range(config.decoder_layers)])
         self.to_token = nn.Sequential(nn.LayerNorm(width), zero_linear(width, config.token_width))
@@ -53,17 +53,17 @@ class WeightVAE(nn.Module):
         self._layouts: dict[str, TokenLayout] = {}
 
     def layout(self, spec: ArchSpec) -> TokenLayout:
-        """Return the token layout of an architecture, which is made once and kept."""
+        """Return the token layout of an architecture, which is computed once."""
         if spec.fingerprint not in self._layouts:
             self._layouts[spec.fingerprint] = TokenLayout(spec, self.config.token_width)
         return self._layouts[spec.fingerprint]
 
     def forget_layouts(self) -> None:
-        """Forget the kept layouts; they are made again on the device where they are next used."""
+        """Drop the token layouts, so that they are computed again on the device where they are next used."""
         self._layouts.clear()
 
     def encode(self, spec: ArchSpec, x: Flat) -> tuple[Latents, Latents]:
-        """Return mean and log variance of the posterior, each (n, k, d), of normalised weights x (n, p)."""
+        """Return mean and log variance of the posterior, each (n, k, d), for normalised weights x (n, p)."""
         layout = self.layout(spec)
         tokens = self.read_token(layout.to_tokens(x)) + self.read_position(layout.positions.to(x.device))
         queries = self.queries.expand(len(x), -1, -1)
@@ -76,10 +76,10 @@ class WeightVAE(nn.Module):
         """Return the normalised weights (n, p) of latents z (n, k, d)."""
         layout = self.layout(spec)
         context = self.from_latent(z) + self.latent_place
-        asked = self.ask_position(layout.positions.to(z.device)).expand(len(z), -1, -1)
+        queries = self.ask_position(layout.positions.to(z.device)).expand(len(z), -1, -1)
         for block in self.decoder:
-            asked = block(asked, context)
-        x = layout.to_flat(self.to_token(asked))
+            queries = block(queries, context)
+        x = layout.to_flat(self.to_token(queries))
         if spec.fingerprint in self.linear:
             x = x + self.linear[spec.fingerprint](z)
         return x
