@@ -1,4 +1,4 @@
-"""From a vector of weights to a finished network with its loss and score on the validation split.
+"""Finishes a network that is given as a vector of weights, and measures its loss and score on the validation split.
 
 A Fitness holds training and validation examples only; test examples never enter it. It is picklable, so that workers hold one.
 """

@@ -26,7 +26,7 @@ def _by_train() -> dict[str, dict[str, Any]]:
 
 @dataclass(frozen=True)
 class NamedSource:
-    """Where a named data set comes from, and how torchvision reads it."""
+    """A named data set: its source, and how torchvision reads it."""
 
     torchvision_class: str  # the name of its class in torchvision.datasets
     needs: tuple[str, ...]  # files or folders below the data folder; if all are there, so is the data set

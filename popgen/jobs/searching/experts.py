@@ -60,7 +60,7 @@ class ExpertSource:
 
     @cached_property
     def decoder(self) -> Around:
-        """From coefficients to weights."""
+        """Decoder of coefficients into weights."""
         if self.decision.space == "mix":
             return mixture(self.spec, self.experts[0], self.experts[1:], self.one.mask)
         return low_rank(self.spec, self.experts[0], _RANK, self.config.seed, self.one.mask)

@@ -48,7 +48,7 @@ class Source(Protocol):
 
     @property
     def decoder(self) -> WeightDecoder:
-        """From a vector of the space to weights."""
+        """Decoder of vectors of the space into weights."""
         ...
 
     def population(self) -> Population:
