@@ -1,4 +1,4 @@
-"""The search of one architecture: begin, evaluate, keep the best, make the table."""
+"""The search of one architecture: make it ready, evaluate, keep the best, make the table."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class Begun:
+class ReadySearch:
     """A search that is ready to be evaluated."""
 
     one: ArchSearch
@@ -85,34 +85,34 @@ def search_arch(run: Run, one: ArchSearch) -> Found:
     Raises:
         BadInput: every candidate failed.
     """
-    begun = begin(run, one)
-    remarks = announce(run, begun)
-    result = evaluate(run, begun)
+    ready = make_ready(run, one)
+    remarks = announce(run, ready)
+    result = evaluate(run, ready)
     if result.best_vector is None:
         raise BadInput(
             f"every candidate for {one.arch} failed", f"see {run.folder.history}", "Check the data set and the head."
         )
-    best = begun.fitness.score(begun.source.decoder.weights(result.best_vector))
-    card = make_card(one, begun.fitness)
+    best = ready.fitness.score(ready.source.decoder.weights(result.best_vector))
+    card = make_card(one, ready.fitness)
     weights = run.folder.write_best(one.arch, best.state(), card)
-    front = write_front(run, begun, result, card)
-    rows = make_table(run, begun, result, best)
+    front = write_front(run, ready, result, card)
+    rows = make_table(run, ready, result, best)
     rows, finetuned = _finetune(run, one, rows, card)
     details = SearchDetails.of(
         result,
-        begun.fitness,
-        begun.population,
-        begun.source.details(),
+        ready.fitness,
+        ready.population,
+        ready.source.details(),
         groups=None if one.groups is None else one.groups.counts,
         front=front,
-        score_key=score_key(begun.fitness.task.unit, "val"),
+        score_key=score_key(ready.fitness.task.unit, "val"),
         finetune=finetuned,
         **remarks,
     )
     return Found(one.arch, one.data.name, str(run.folder.path), str(weights), rows, details)
 
 
-def begin(run: Run, one: ArchSearch) -> Begun:
+def make_ready(run: Run, one: ArchSearch) -> ReadySearch:
     """The source of candidates, the population that the search starts from, and the objective."""
     config = run.config
     source = make_source(run, one)
@@ -132,7 +132,7 @@ def begin(run: Run, one: ArchSearch) -> Begun:
         rungs=tuple(config.rungs),
         device="cuda" if config.compute.gpus else "cpu",
     )
-    return Begun(one, source, population, objective, math.ceil(source.spent * fitness.cost))
+    return ReadySearch(one, source, population, objective, math.ceil(source.spent * fitness.cost))
 
 
 def make_source(run: Run, one: ArchSearch) -> Source:
@@ -144,10 +144,10 @@ def make_source(run: Run, one: ArchSearch) -> Source:
     return ExpertSource(zoo, one, run.config, run.folder, run.say)
 
 
-def announce(run: Run, begun: Begun) -> dict[str, Any]:
+def announce(run: Run, ready: ReadySearch) -> dict[str, Any]:
     """Say how candidates are treated; returns what result.json keeps of it."""
-    one, fitness, say = begun.one, begun.fitness, run.say
-    renamed = renamed_classes(one.data.classes, begun.source.classes) if fitness.head != "refit" else {}
+    one, fitness, say = ready.one, ready.fitness, run.say
+    renamed = renamed_classes(one.data.classes, ready.source.classes) if fitness.head != "refit" else {}
     fitted = fitness.spec.config.inputs.remark(one.data.shape)
     if fitted:
         say(f"{one.arch}: {fitted}")
@@ -156,25 +156,25 @@ def announce(run: Run, begun: Begun) -> dict[str, Any]:
     steps = "" if fitness.sgd is None else f", {fitness.sgd.steps} steps of SGD: an evaluation costs {fitness.cost:.2f}"
     batch_norm = fitness.batch_norm if fitness.spec.has_batch_norm else "none"
     say(f"{one.arch}: head {fitness.head}, batch norm {batch_norm}{steps}")
-    run_with = begun.objective.evaluation
+    run_with = ready.objective.evaluation
     say(f"{one.arch}: candidates are run with {run_with}")
-    if begun.spent >= run.config.evaluations:
+    if ready.spent >= run.config.evaluations:
         say(
             f"{one.arch}: the budget of {run.config.evaluations} evaluations is gone before the search, "
-            f"by {begun.spent}: one more is made"
+            f"by {ready.spent}: one more is made"
         )
     return {"renamed_classes": renamed, "images": fitted, "run_with": run_with}
 
 
-def evaluate(run: Run, begun: Begun) -> SearchResult:
+def evaluate(run: Run, ready: ReadySearch) -> SearchResult:
     """Run the engine until the budget is spent; a run that was stopped goes on from its history."""
-    arch, on_evaluation = begun.one.arch, run.on_evaluation
-    pool = make_pool(run, begun)
+    arch, on_evaluation = ready.one.arch, run.on_evaluation
+    pool = make_pool(run, ready)
     try:
         return run_search(
             None,
-            begun.population,
-            engine_settings(run.config, begun.source.coordinates, begun.spent, begun.fitness.cost),
+            ready.population,
+            engine_settings(run.config, ready.source.coordinates, ready.spent, ready.fitness.cost),
             history_path=run.folder.history,
             key=arch,
             pool=pool,
@@ -184,9 +184,9 @@ def evaluate(run: Run, begun: Begun) -> SearchResult:
         pool.close()
 
 
-def make_pool(run: Run, begun: Begun) -> Pool:
+def make_pool(run: Run, ready: ReadySearch) -> Pool:
     """Ray actors, or this process. `auto` times one candidate: the answer does not depend on where it is computed."""
-    how, address, objective = run.config.compute, cluster_address(run.config), begun.objective
+    how, address, objective = run.config.compute, cluster_address(run.config), ready.objective
     options: dict[str, Any] = {"gpus": how.gpus, "at_once": how.at_once, "timeout": how.timeout}
     workers = how.workers
     if workers == "auto" and joins_cluster(run.config):
@@ -194,7 +194,7 @@ def make_pool(run: Run, begun: Begun) -> Pool:
     if workers == "auto":
         needs_workers = how.timeout is not None or how.gpus > 0
         count = run.config.evaluations / objective.fitness.cost
-        in_process = not needs_workers and _seconds(objective, begun.population) * count < _RAY_PAYS
+        in_process = not needs_workers and _seconds(objective, ready.population) * count < _RAY_PAYS
         workers = 0 if in_process else (os.cpu_count() or 1)
     if workers == 0:
         return LocalPool(objective, at_once=how.at_once)
@@ -202,22 +202,22 @@ def make_pool(run: Run, begun: Begun) -> Pool:
     return RayPool(objective, workers, address, **options)
 
 
-def write_front(run: Run, begun: Begun, result: SearchResult, card: dict[str, str]) -> list[FrontPoint]:
+def write_front(run: Run, ready: ReadySearch, result: SearchResult, card: dict[str, str]) -> list[FrontPoint]:
     """Write the weights of each point of a Pareto front."""
     points, names = [], run.config.objectives
     for point in result.front:
-        scored = begun.fitness.score(begun.source.decoder.weights(point.vector))
-        file = run.folder.write_front(begun.one.arch, point.index, scored.state(), card)
+        scored = ready.fitness.score(ready.source.decoder.weights(point.vector))
+        file = run.folder.write_front(ready.one.arch, point.index, scored.state(), card)
         values = dict(zip(names, point.values, strict=True))
         points.append(FrontPoint(point.index, values, scored.score, str(file)))
     return points
 
 
-def make_table(run: Run, begun: Begun, result: SearchResult, best: Scored) -> list[Row]:
+def make_table(run: Run, ready: ReadySearch, result: SearchResult, best: Scored) -> list[Row]:
     """The rows of the source, and behind them that of the search."""
-    evaluations = begun.spent + result.evaluations
-    rows = begun.source.rows(run.folder, begun.population, begun.fitness, evaluations)
-    return [*rows, Row.of("search", evaluations, best, begun.one.data)]
+    evaluations = ready.spent + result.evaluations
+    rows = ready.source.rows(run.folder, ready.population, ready.fitness, evaluations)
+    return [*rows, Row.of("search", evaluations, best, ready.one.data)]
 
 
 def make_card(one: ArchSearch, fitness: Fitness) -> dict[str, str]:
