@@ -105,7 +105,7 @@ def _important(generator: Generator, target: Target, data: DataSet, seed: int) -
     """The same, by the units' importance in the generated network itself."""
     found = find_target(generator, target.spec.name, "slice")
     flat = _generated(generator, Target(generator.spec(found.source), found.source), data, seed)
-    return plan_transplant(generator.spec(found.source), target.spec, flat, selection="important", spread=SPREAD)(
+    return plan_transplant(generator.spec(found.source), target.spec, flat, keep="important", spread=SPREAD)(
         flat[None]
     )[0]
 

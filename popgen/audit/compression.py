@@ -164,7 +164,7 @@ def _measure_arch(
     lost = {"float32": [0.0] * len(records)}
     for name, decoded in networks.items():
         lost[name] = [a - b for a, b in zip(before, _accuracies(spec, decoded, parts), strict=True)]
-    sizes = {"float32": 4 * weights.numel(), "float16": 2 * weights.numel(), "int8+zstd": small.compressed()}
+    sizes = {"float32": 4 * weights.numel(), "float16": 2 * weights.numel(), "int8+zstd": small.compressed_bytes()}
     return _Measured(statistics.fmean(before), sizes, lost, encoded)
 
 

@@ -107,7 +107,7 @@ def smallest_larger(zoo: Zoo, target: ArchSpec) -> str | None:
         if source.config.builder != target.config.builder or any(old is None for _, old in pairs):
             continue
         shapes = [
-            (t.shape, old.roles[r].shape) for new, old in pairs if old for r, t in new.roles.items() if r in old.roles
+            (t.shape, old.roles[r].shape) for b, old in pairs if old for r, t in b.roles.items() if r in old.roles
         ]
         fits = all(len(a) == len(b) and all(x <= y for x, y in zip(a, b, strict=True)) for a, b in shapes)
         if fits and source.size > target.size:
@@ -135,8 +135,8 @@ def tile(source: ArchSpec, target: ArchSpec, flat: Tensor) -> Tensor:
     state, parts = source.to_state(flat), []
     last: dict[tuple[str, int], Tensor] = {}
     matched, _ = match_blocks(blocks_of(source), blocks_of(target))
-    for new, old in zip(blocks_of(target), matched, strict=True):
-        for role, tensor in new.roles.items():
+    for block, old in zip(blocks_of(target), matched, strict=True):
+        for role, tensor in block.roles.items():
             key = (tensor.kind, len(tensor.shape))
             if old is not None and role in old.roles:
                 last[key] = state[old.roles[role].name]

@@ -35,7 +35,7 @@ def pack(
         for base in (pattern.format(spec.fingerprint) for pattern in _BASES) if storage == "int8" else ():
             if base in tensors and len(tensors[base]):
                 del tensors[base]
-                small = quantise(spec, state[base], networks=False)
+                small = quantise(spec, state[base], positive_variances=False)
                 tensors |= {f"{base}.int8": small.values, f"{base}.scales": small.scales}
     for name, scaling in scalings.items():
         # All values of a tensor have the same scale, so one number is stored for each tensor.

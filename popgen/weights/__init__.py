@@ -1,4 +1,4 @@
-"""Weights of one architecture as vectors: normalised, as tokens, aligned, mixed, transplanted, masked, quantised."""
+"""Weights in the form that a generator learns: scaled differences from a reference, cut into tokens with positions."""
 
 from popgen.weights.scaling import Scaling
 from popgen.weights.tokens import TokenLayout

@@ -1,4 +1,4 @@
-"""Masks: only some tensors of a network are generated, and the others are those of a checkpoint, the base."""
+"""Masks for networks of which only some tensors are generated; the others come from one checkpoint, the base."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from popgen.types import Flat, StateDict
 
 @dataclass(frozen=True)
 class Mask:
-    """The values of an architecture that are generated, and the base that has the other values."""
+    """The values of one architecture that are generated, and the base that supplies all others."""
 
     generated: Tensor  # (p,), True where a value is generated
-    base: Tensor  # (p,)
-    sha256: str  # hash of the base's file
+    base: Tensor  # (p,), weights of the base
+    sha256: str  # checksum of the base's file
 
     def compose(self, weights: Flat) -> Flat:
-        """Return the networks `weights` (n, p) with the base's values outside the mask.
+        """Return the networks `weights` (n, p) with the base's values wherever nothing is generated.
 
         >>> mask = Mask(torch.tensor([True, False]), torch.tensor([7.0, 7.0]), "")
         >>> mask.compose(torch.tensor([[1.0, 2.0]])).tolist()
@@ -36,9 +36,9 @@ class Mask:
         return torch.where(self.generated, weights, self.base)
 
     def fixed(self, spec: ArchSpec) -> StateDict:
-        """Return the tensors, by name, that the mask leaves entirely to the base."""
-        masks, base = (spec.to_state(one) for one in (self.generated, self.base))
-        return {tensor.name: base[tensor.name] for tensor in spec.tensors if not bool(masks[tensor.name].any())}
+        """Return the base's tensors in which no value is generated, by name."""
+        generated, base = (spec.to_state(flat) for flat in (self.generated, self.base))
+        return {tensor.name: base[tensor.name] for tensor in spec.tensors if not bool(generated[tensor.name].any())}
 
     def to(self, device: str) -> Mask:
         """Return a copy on another device."""
@@ -46,10 +46,15 @@ class Mask:
 
 
 def check_mask(archs: Sequence[str], patterns: Sequence[str], base: str | None) -> None:
-    """Check that the options fit together, before any file is read.
+    """Check that the options --parts, --base and --arch go together, before any file is read.
+
+    Args:
+        archs: names of the requested architectures.
+        patterns: values of --parts, see `read_mask`.
+        base: path of the base's file.
 
     Raises:
-        BadInput: there are parts without a base, a base without parts, or several architectures with a base.
+        BadInput: there are parts without a base, a base without parts, or a base with several architectures.
     """
     if patterns and base is None:
         raise BadInput(
@@ -60,27 +65,27 @@ def check_mask(archs: Sequence[str], patterns: Sequence[str], base: str | None) 
     if base is not None and not patterns:
         raise BadInput(
             f"--base {base} needs parts",
-            "without them all tensors are generated and none is taken from it",
+            "without parts all tensors are generated and none is taken from the base",
             "Name them with --parts, for example --parts head.",
         )
     if base is not None and len(archs) > 1:
         raise BadInput(
-            f"--base {base} is of one architecture, --arch names {len(archs)}: {', '.join(archs)}",
+            f"--base {base} holds weights of one architecture, --arch names {len(archs)}: {', '.join(archs)}",
             "",
-            "Name the one that the file was made with.",
+            "Name the architecture of the file.",
         )
 
 
 def read_mask(spec: ArchSpec, patterns: Sequence[str], base: str) -> Mask:
-    """Make the mask of the tensors that match a pattern; the base is read from a safetensors file.
+    """Read the base and mark the tensors whose names match any of the patterns as generated.
 
     Args:
-        patterns: `head` (the last linear layer), or globs of tensors' names such as `conv*`. Batch norm's running
-            statistics are tensors like others.
-        base: path of the base's file.
+        patterns: `head` (the last linear layer) or globs of tensor names such as `conv*`. Running statistics of
+            batch norm match, too.
+        base: path of a safetensors file with a checkpoint of the architecture.
 
     Raises:
-        NotFound: the file does not exist.
+        NotFound: there is no such file.
         BrokenFile: the file is not a safetensors file.
         BadInput: the file is of another architecture, or a pattern matches no tensor.
     """

@@ -1,7 +1,7 @@
-"""Normalised weights of an architecture: scaled differences from a reference.
+"""Normalisation of weights as scaled differences from a reference, separately for each architecture.
 
-x = (w - reference) / scale, with one scale for each tensor: the root mean square of the zoo's differences. Logarithms are
-taken of batch norm's running variances, so that decoded ones are positive.
+x = (w - reference) / scale, where the scale of a tensor is the root mean square of the zoo's differences in it. Running
+variances of batch norm are replaced by their logarithms, so that any decoded value gives a positive variance.
 """
 
 from __future__ import annotations
@@ -15,27 +15,28 @@ from torch import Tensor
 from popgen.archs import ArchSpec
 from popgen.types import Flat
 
-_SMALLEST_VARIANCE = 1e-10  # lower bound of running variances before logarithms are taken
-_SMALLEST_SCALE = 1e-4  # lower bound of scales: tensors that hardly differ from the reference hardly change
+_SMALLEST_VARIANCE = 1e-10  # smaller variances are raised to this, so that logarithms are finite
+_MAX_LOG = 20  # bound of decoded logarithms, in either direction, so that variances are finite and positive
+_MIN_SCALE = 1e-4  # a tensor in which checkpoints hardly differ gets this scale, so that it hardly moves when decoded
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """Reference and scale of one architecture."""
+    """Reference, scale and mask of logarithms of one architecture."""
 
-    reference: Tensor  # (p,), with logarithms where `is_log`
-    scale: Tensor  # (p,), equal within a tensor
-    is_log: Tensor  # (p,), True for running variances, of which logarithms are taken
+    reference: Tensor  # (p,), with the logarithms of running variances
+    scale: Tensor  # (p,)
+    is_log: Tensor  # (p,), True where the logarithm of a value is taken
 
     @classmethod
     def fit(
         cls, spec: ArchSpec, weights: Flat | Callable[[], Iterable[Flat]], reference: Tensor | None = None
     ) -> Scaling:
-        """Compute the scales from checkpoints.
+        """Compute the scales, at least 1e-4, from checkpoints, and the reference as their mean if none is given.
 
         Args:
-            weights: a matrix (n, p), or a function that returns its rows in chunks each time it is called.
-            reference: weights (p,); None: the mean of the checkpoints.
+            weights: a matrix (n, p), or a function that yields its rows in chunks, anew whenever it is called.
+            reference: weights (p,) from which the differences are taken.
         """
         is_log = _is_log(spec)
         chunks = weights if callable(weights) else lambda: [weights]
@@ -49,21 +50,21 @@ class Scaling:
         squares, rows = torch.zeros(len(spec.tensors), dtype=torch.float64), 0
         sizes = [t.size for t in spec.tensors]
         for chunk in chunks():
-            differences = (_logs(chunk, is_log) - centre).split(sizes, dim=1)
-            squares += torch.stack([of_tensor.double().square().sum() for of_tensor in differences])
+            parts = (_logs(chunk, is_log) - centre).split(sizes, dim=1)
+            squares += torch.stack([part.double().square().sum() for part in parts])
             rows += len(chunk)
-        scales = (squares / (rows * torch.tensor(sizes))).sqrt().float().clamp_min(_SMALLEST_SCALE)
+        scales = (squares / (rows * torch.tensor(sizes))).sqrt().float().clamp_min(_MIN_SCALE)
         return cls(centre, scales.repeat_interleave(torch.tensor(sizes)), is_log)
 
     @classmethod
     def of(cls, spec: ArchSpec, reference: Tensor, scale: Tensor) -> Scaling:
-        """Make a scaling from the reference (p,), as weights, and scales (p,), as a zoo stores them."""
+        """Make a scaling from reference weights (p,), not yet in logarithms, and scales (p,), as a zoo stores them."""
         is_log = _is_log(spec)
         return cls(_logs(reference[None], is_log)[0], scale, is_log)
 
     @classmethod
     def stored(cls, spec: ArchSpec, reference: Tensor, scale: Tensor) -> Scaling:
-        """Make a scaling from its own tensors (p,), as a generator stores them."""
+        """Make a scaling from a reference (p,), already in logarithms, and scales (p,), as a generator stores them."""
         return cls(reference, scale, _is_log(spec))
 
     def to(self, device: str) -> Scaling:
@@ -71,18 +72,20 @@ class Scaling:
         return Scaling(self.reference.to(device), self.scale.to(device), self.is_log.to(device))
 
     def normalise(self, weights: Flat) -> Flat:
-        """Return the normalised weights x (n, p)."""
+        """Convert weights (n, p) to normalised differences x (n, p)."""
         return (_logs(weights, self.is_log) - self.reference) / self.scale
 
     def denormalise(self, x: Flat) -> Flat:
-        """Return the weights (n, p) of normalised weights x; this is differentiable."""
+        """Convert normalised differences x (n, p) to weights (n, p); differentiable."""
         values = x * self.scale + self.reference
-        return torch.where(self.is_log, values.clamp(-20, 20).exp(), values)
+        return torch.where(self.is_log, values.clamp(-_MAX_LOG, _MAX_LOG).exp(), values)
 
 
 def _is_log(spec: ArchSpec) -> Tensor:
+    """Return the mask (p,) of running variances."""
     return torch.cat([torch.full((t.size,), t.kind == "norm_var") for t in spec.tensors])
 
 
 def _logs(weights: Flat, is_log: Tensor) -> Flat:
+    """Return the weights (n, p) with the logarithms of running variances."""
     return torch.where(is_log, weights.clamp_min(_SMALLEST_VARIANCE).log(), weights)

@@ -22,7 +22,7 @@ from popgen.jobs.searching.details import SourceDetails
 from popgen.jobs.searching.folder import RunFolder
 from popgen.jobs.searching.origin import expert_records
 from popgen.types import Flat
-from popgen.weights.mixing import Around, low_rank, mixture
+from popgen.weights.mixing import WeightSubspace, low_rank, mixture
 from popgen.zoo import Zoo
 from popgen.zoo.aligned import align_records
 from search import Population
@@ -59,7 +59,7 @@ class ExpertSource:
         return self.decision.spent
 
     @cached_property
-    def decoder(self) -> Around:
+    def decoder(self) -> WeightSubspace:
         """Decoder of coefficients into weights."""
         if self.decision.space == "mix":
             return mixture(self.spec, self.experts[0], self.experts[1:], self.one.mask)

@@ -40,7 +40,7 @@ def test_int8_is_within_half_a_step_of_each_channel() -> None:
             peaks = before.flatten(1).abs().amax(1) if before.dim() > 1 else before.abs().amax()[None]
             error = (before - state[tensor.name]).reshape(len(peaks), -1).abs().amax(1)
             assert bool((error <= peaks / 127 / 2 + 1e-7).all()), tensor.name
-    assert small.values.shape == weights.shape and small.compressed() < weights.numel() + 4 * small.scales.numel()
+    assert small.values.shape == weights.shape and small.compressed_bytes() < weights.numel() + 4 * small.scales.numel()
 
 
 def test_int8_variances_stay_positive() -> None:

@@ -1,4 +1,4 @@
-"""Alignment: any permutation of a network is found again, its function is kept, and what is not understood is refused."""
+"""Alignment undoes any permutation of a network, keeps its function, and refuses unsupported operations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ARCHS = ("mlp-s/hidden:24-16", "cnn-m", "resnet-s", "resnet-s/shortcut:A", "resn
 
 
 def network(spec: ArchSpec, seed: int) -> Tensor:
-    """Weights (p,) without equal units: batch norm and biases are drawn, too."""
+    """Weights (p,) in which no two units are equal: batch norm and biases are drawn at random, too."""
     flat = spec.to_flat(build(spec.config, seed=seed).state_dict())
     generator = torch.Generator().manual_seed(seed)
     for tensor, values in zip(spec.tensors, flat.split([t.size for t in spec.tensors]), strict=True):
@@ -72,28 +72,28 @@ def test_independent_networks_keep_their_function(arch: str, by_images: bool) ->
 
 
 def test_padded_shortcuts_tie_the_stages_streams() -> None:
-    """Channel i of stage 1 is channel i + 8 of stage 2 and i + 24 of stage 3; what a stage adds is free in itself."""
+    """Channel i of stage 1 is channel i + 8 of stage 2 and i + 24 of stage 3; later stages add streams."""
     streams = find_streams(ArchSpec.from_config("resnet20"))
-    carried, of_two, of_three = (s for s in streams if "linear.weight" in {p.tensor for p in s.occurrences})
-    positions = {name: next(p.positions[:, 0].tolist() for p in carried.occurrences if p.tensor == name) for name in
+    carried, of_two, of_three = (s for s in streams if "linear.weight" in {a.tensor for a in s.axes})
+    indices = {name: next(a.indices[:, 0].tolist() for a in carried.axes if a.tensor == name) for name in
               ("layer1.0.bn2.bias", "layer2.0.bn2.bias", "layer3.0.bn2.bias")}  # fmt: skip
-    assert list(positions.values()) == [list(range(16)), list(range(8, 24)), list(range(24, 40))]
+    assert list(indices.values()) == [list(range(16)), list(range(8, 24)), list(range(24, 40))]
     assert (carried.units, of_two.units, of_three.units) == (16, 16, 32)
-    own = next(p.positions[:, 0].tolist() for p in of_two.occurrences if p.tensor == "layer2.0.bn2.bias")
+    own = next(a.indices[:, 0].tolist() for a in of_two.axes if a.tensor == "layer2.0.bn2.bias")
     assert own == [*range(8), *range(24, 32)]
 
 
-def test_units_behind_a_flattened_image_have_a_place_a_pixel() -> None:
+def test_units_behind_a_flattened_image_have_one_index_for_each_pixel() -> None:
     last = find_streams(ArchSpec.from_config("cnn-s"))[-1]
-    head = next(p for p in last.occurrences if p.tensor == "6.weight")
-    assert head.positions.shape == (16, 16) and head.positions[1].tolist() == list(range(16, 32))
+    head = next(a for a in last.axes if a.tensor == "6.weight")
+    assert head.indices.shape == (16, 16) and head.indices[1].tolist() == list(range(16, 32))
 
 
 def sizes(streams: tuple[Stream, ...]) -> list[int]:
     return [stream.units for stream in streams]
 
 
-def test_modules_from_elsewhere() -> None:
+def test_streams_of_other_modules() -> None:
     net = nn.Sequential(
         nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(24, 2)
     )
@@ -101,11 +101,11 @@ def test_modules_from_elsewhere() -> None:
     assert sizes(trace_streams(resnet18(), torch.rand(1, 3, 32, 32), "resnet18"))[:4] == [64, 64, 64, 128]
     assert 1280 in sizes(
         trace_streams(mobilenet_v2(), torch.rand(1, 3, 32, 32), "mobilenet")
-    )  # depthwise convolutions, relu6
+    )  # it has depthwise convolutions and ReLU6
 
 
 class Concatenated(nn.Module):
-    """Two branches joined, as in Inception: their units stay apart, because they stand elsewhere before the join."""
+    """Two branches joined, as in Inception: their units are two streams, because different layers compute them."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ class Attention(nn.Module):
 
 
 class Positions(nn.Module):
-    """Adds a parameter of its own, whose positions are not recorded."""
+    """Adds a parameter of its own to activations, which the tracing of units does not support."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -151,7 +151,7 @@ def test_joined_branches() -> None:
         (nn.Sequential(nn.ConvTranspose2d(1, 4, 2), nn.Flatten()), (1, 2, 2), "a transposed convolution"),
     ],
 )  # fmt: skip
-def test_what_is_not_understood_is_refused(net: nn.Module, shape: tuple[int, ...], why: str) -> None:
+def test_unsupported_operations_are_refused(net: nn.Module, shape: tuple[int, ...], why: str) -> None:
     with pytest.raises(BadInput) as refused:
         trace_streams(net, torch.rand(1, *shape), "own")
     assert "networks of 'own' cannot be aligned, because" in refused.value.what and why in refused.value.what
@@ -159,17 +159,17 @@ def test_what_is_not_understood_is_refused(net: nn.Module, shape: tuple[int, ...
 
 
 def test_a_change_of_the_function_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Streams with one occurrence missing: the comparison with the original finds it."""
+    """Streams with one axis missing change the outputs, and the check against the original network finds it."""
     spec = ArchSpec.from_config("cnn-s")
-    wrong = tuple(Stream(s.units, s.occurrences[:-1]) for s in find_streams(spec))
+    wrong = tuple(Stream(s.units, s.axes[:-1]) for s in find_streams(spec))
     monkeypatch.setattr(aligning, "find_streams", lambda _: wrong)
-    with pytest.raises(PopgenError, match="another function after its units were permuted"):
+    with pytest.raises(PopgenError, match="permuting the units of a network of 'cnn-s' changed its outputs"):
         align(spec, network(spec, 1), network(spec, 0))
 
 
 @pytest.fixture
 def zoo(tmp_path: Path) -> Zoo:
-    """Three networks: a, the same with permuted units, and one that was trained from a."""
+    """Three networks: a, b with the units of a permuted, and c with the weights of b but recorded as trained from a."""
     spec, made = ArchSpec.from_config("cnn-s"), Zoo.create(tmp_path / "zoo", "three")
     net, config = network(spec, 0), arch_config("cnn-s")
     moved = permuted(spec, net, 1)
@@ -182,7 +182,7 @@ def zoo(tmp_path: Path) -> Zoo:
     return made
 
 
-def test_a_zoo_is_aligned_but_for_networks_of_one_start(zoo: Zoo, tmp_path: Path) -> None:
+def test_a_zoo_is_aligned_except_for_fine_tunes_of_the_reference(zoo: Zoo, tmp_path: Path) -> None:
     same = align_records(zoo, zoo.records, zoo.record("a"))
     assert [a.moved > 0 for a in same] == [False, True, False]
     copy = align_zoo(zoo, tmp_path / "aligned")
@@ -192,7 +192,7 @@ def test_a_zoo_is_aligned_but_for_networks_of_one_start(zoo: Zoo, tmp_path: Path
     assert copy.is_final and copy.verify() == ["b: has the same weights as a"]
 
 
-def test_an_unknown_architecture_names_the_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_module_with_unsupported_layers_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own_net.py").write_text(
         "from torch import nn\n\ndef make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.LayerNorm(8), nn.Linear(8, 10))\n"
     )

@@ -1,4 +1,4 @@
-"""Parts: some tensors are generated, the others are a checkpoint's."""
+"""Masks: some tensors are generated, the others are those of a base checkpoint."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_matching_tensors_are_generated_and_others_kept(base: str, patterns: lis
             )
 
 
-def test_a_decoder_composes_what_it_decodes(base: str) -> None:
+def test_a_decoder_applies_its_mask(base: str) -> None:
     generator = Generator.from_pretrained("digits")
     decoder = generator.decoder("resnet-s")
     mask = read_mask(generator.spec("resnet-s"), ["head"], base)
@@ -55,7 +55,7 @@ def test_a_decoder_composes_what_it_decodes(base: str) -> None:
     [
         (["mlp-s"], ["head"], None, ["--parts head needs a base", "--base FILE.safetensors"]),
         (["mlp-s"], [], "b.safetensors", ["--base b.safetensors needs parts", "--parts head"]),
-        (["mlp-s", "cnn-s"], ["head"], "b.safetensors", ["of one architecture", "mlp-s, cnn-s", "Name the one"]),
+        (["mlp-s", "cnn-s"], ["head"], "b.safetensors", ["of one architecture", "mlp-s, cnn-s", "of the file"]),
     ],
 )
 def test_options_that_do_not_go_together(

@@ -1,4 +1,4 @@
-"""Weights of one architecture made into weights of another."""
+"""Transplants of weights from one architecture to another, and the names of architectures with options."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from popgen.weights.transplant import plan_transplant
 
 
 def net(arch: str, seed: int = 0) -> tuple[ArchSpec, Tensor]:
-    """A random network whose norms do something."""
+    """An architecture and random weights (p,) in which no batch norm is the identity."""
     spec = ArchSpec.from_config(arch)
     flat, rng = spec.to_flat(build(spec.config, seed=seed).state_dict()), torch.Generator().manual_seed(seed)
     parts = []
@@ -34,7 +34,7 @@ def images(spec: ArchSpec, n: int = 9) -> Tensor:
     ("source", "target"),
     [
         ("mlp-s", "mlp-s/hidden:96"),
-        ("mlp-s", "mlp-s/hidden:100-100"),  # a second layer, as the identity: ReLU leaves it alone
+        ("mlp-s", "mlp-s/hidden:100-100"),  # the second layer is the identity, and a second ReLU changes nothing
         ("cnn-s", "cnn-s/channels:12-24"),
         ("cnn-s", "cnn-s/channels:8-40"),
         ("cnn-s", "cnn-s/channels:16-32-32"),
@@ -43,7 +43,7 @@ def images(spec: ArchSpec, n: int = 9) -> Tensor:
         ("resnet-s", "resnet-s/blocks:3"),
     ],
 )
-def test_wider_and_deeper_networks_do_the_same(source: str, target: str, spread: float) -> None:
+def test_wider_and_deeper_networks_have_the_same_outputs(source: str, target: str, spread: float) -> None:
     (old, flat), new = net(source), ArchSpec.from_config(target)
     made = plan_transplant(old, new, spread=spread)(flat[None])[0]
     new.check(new.to_state(made), target)
@@ -59,7 +59,7 @@ def test_the_same_size_is_the_same_network(arch: str) -> None:
     assert plan.changes.text() == "nothing changed"
 
 
-@pytest.mark.parametrize("selection", ["even", "important"])
+@pytest.mark.parametrize("keep", ["even", "important"])
 @pytest.mark.parametrize(
     ("source", "target", "text"),
     [
@@ -71,32 +71,30 @@ def test_the_same_size_is_the_same_network(arch: str) -> None:
         ("resnet-s/blocks:2", "resnet-s/widths:12-24", "widened conv1, layer1.0, layer2.0; dropped layer1.1, layer2.1"),
     ],
 )
-def test_narrower_and_shallower_networks_are_networks(source: str, target: str, text: str, selection: str) -> None:
+def test_narrower_and_shallower_networks_are_valid(source: str, target: str, text: str, keep: str) -> None:
     (old, flat), new = net(source), ArchSpec.from_config(target)
-    plan = plan_transplant(old, new, flat, selection=selection)  # type: ignore[arg-type]
+    plan = plan_transplant(old, new, flat, keep=keep)  # type: ignore[arg-type]
     made = plan(flat[None])[0]
     new.check(new.to_state(made), target)
     assert torch.isfinite(network_outputs(new, made, images(new))).all()
     assert plan.changes.text() == text
 
 
-def test_a_slice_is_of_the_units_that_are_kept() -> None:
+def test_narrower_layers_keep_even_or_important_units() -> None:
     old, new = ArchSpec.from_config("mlp-s"), ArchSpec.from_config("mlp-s/hidden:16")
     _, flat = net("mlp-s")
     was, now = old.to_state(flat), new.to_state(plan_transplant(old, new)(flat[None])[0])
     assert torch.equal(now["1.weight"], was["1.weight"][::4])
     assert torch.equal(now["3.weight"], was["3.weight"][:, ::4])
-    flat[: 64 * 48] = 0  # the first 48 units see nothing
-    chosen = new.to_state(plan_transplant(old, new, flat, selection="important")(flat[None])[0])
-    assert torch.equal(chosen["1.weight"], old.to_state(flat)["1.weight"][48:])
+    flat[: 64 * 48] = 0  # the first 48 units have no incoming weights
+    kept = new.to_state(plan_transplant(old, new, flat, keep="important")(flat[None])[0])
+    assert torch.equal(kept["1.weight"], old.to_state(flat)["1.weight"][48:])
 
 
-def test_what_cannot_be_made_is_refused() -> None:
+def test_impossible_transplants_are_refused() -> None:
     old = ArchSpec.from_config("cnn-s")
-    with pytest.raises(
-        BadInput, match="the selection 'important' needs weights of 'cnn-s'\nit measures them\nPass flat"
-    ):
-        plan_transplant(old, old, selection="important")
+    with pytest.raises(BadInput, match="keep='important' needs weights of 'cnn-s'\nthe importance of a unit is"):
+        plan_transplant(old, old, keep="important")
     other = ArchSpec.from_config(replace(arch_config("cnn-s"), name="cnn-3", classes=3))
     with pytest.raises(
         BadInput, match="weights of 'cnn-s' cannot be made into weights of 'cnn-3'.*\ninputs and classes"
@@ -116,7 +114,7 @@ def test_what_cannot_be_made_is_refused() -> None:
         ("resnet-s/shortcut:A", {"widths": [8, 16], "blocks": 1, "shortcut": "A"}),
     ],
 )
-def test_options_stand_behind_the_name(name: str, options: dict[str, object]) -> None:
+def test_options_follow_the_name(name: str, options: dict[str, object]) -> None:
     config = arch_config(name)
     assert (config.name, config.options) == (name, options)
     assert ArchSpec.from_config(name).size > 0

@@ -1,4 +1,4 @@
-"""Weights as numbers: scaling, tokens, networks as functions of a flat vector, batch-norm statistics."""
+"""Scaling, tokens, networks as functions of a flat vector, and re-estimated batch-norm statistics."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def make_norm() -> nn.Module:
 
 
 def network(spec: ArchSpec, seed: int = 0) -> Tensor:
-    """Weights (p,) of a network whose batch norms are nowhere trivial."""
+    """Random weights (p,) of a network in which no batch norm is the identity."""
     flat = spec.to_flat(build(spec.config, seed=seed).state_dict())
     moved = flat + 0.1 * torch.randn(spec.size, generator=torch.Generator().manual_seed(seed))
     state = spec.to_state(moved)
@@ -120,7 +120,7 @@ def test_tokens_are_undone_and_padded_with_zeros(arch: str, width: int, n: int) 
     assert int(layout.mask.sum()) == spec.size
     assert torch.equal(tokens.ne(0).all(0), layout.mask)
     assert layout.positions.shape == (len(layout), POSITION_FEATURES)
-    assert len(layout.positions.unique(dim=0)) == len(layout)  # no two tokens look alike
+    assert len(layout.positions.unique(dim=0)) == len(layout)  # no two tokens have the same position
 
 
 def test_a_token_is_a_slice_of_one_tensor() -> None:
