@@ -86,7 +86,7 @@ class Standardise(nn.Module):
 class DataSetEncoder(nn.Module):
     """Maps image features, or sentence embeddings of descriptions, to embeddings (n, out) of data sets.
 
-    Embeddings are standardised over the training data sets, so that noise of a given size means the same for all.
+    Embeddings are standardised over the training data sets, so that noise on them can be given in standard deviations.
     """
 
     text_mean: Tensor  # (text_dim,), mean of the training descriptions' sentence embeddings

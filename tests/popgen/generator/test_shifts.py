@@ -1,5 +1,8 @@
-"""What a family of shifts around one checkpoint needs: conditions without labels, statistics of images, frozen batch norm, a start from
-a checkpoint, and components no more than checkpoints."""
+"""Generators for shifts of one data set, whose networks all start at one checkpoint.
+
+They use conditions without labels, statistics of images, frozen batch norm, and residuals whose rank is the number of
+checkpoints.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,7 @@ CONFIG = GeneratorConfig.model_validate(
 
 @pytest.fixture(scope="module")
 def zoo(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
-    """Two networks that start from a checkpoint of another zoo and keep its batch-norm statistics."""
+    """A zoo of two networks that start from a checkpoint of another zoo and keep its batch-norm statistics."""
     folder = tmp_path_factory.mktemp("zoos")
     base = ZooSpec(name="base", archs=["resnet-s"], data=["digits"], recipe={"epochs": 2}, workers=0)
     build_zoo(base, folder / "base", progress=False)
@@ -97,16 +100,14 @@ def test_networks_start_from_a_checkpoint_and_keep_its_statistics(zoo: Zoo) -> N
         ),
     ],
 )
-def test_a_start_that_is_not_there_or_does_not_fit(
-    tmp_path: Path, start: str, error: type[Exception], text: str
-) -> None:
+def test_a_start_that_is_missing_or_does_not_fit(tmp_path: Path, start: str, error: type[Exception], text: str) -> None:
     spec = ZooSpec(name="z", archs=["mlp-s"], data=["digits"], start=start, workers=0)
     with pytest.raises(error) as refused:
         build_zoo(spec, tmp_path / "z", progress=False)
     assert text in str(refused.value)
 
 
-def test_augmented_training_is_the_same_again() -> None:
+def test_augmented_training_is_reproducible() -> None:
     spec, data, recipe = ArchSpec.from_config("mlp-s"), load_data("digits"), Recipe(epochs=1, augment="flip-crop")
     states = [train_network(spec, data, r, start=None, seed=1)[0] for r in (recipe, recipe, Recipe(epochs=1))]
     first, again, plain = (spec.to_flat(state) for state in states)
@@ -131,7 +132,7 @@ def test_augmentation_flips_and_moves() -> None:
     assert len(set(found)) > 40
 
 
-def test_statistics_see_what_is_done_to_an_image_rather_than_the_image() -> None:
+def test_statistics_depend_on_the_shift_rather_than_the_image() -> None:
     images = load_data("digits").train.inputs
     halves = [images[:400], images[400:800]]
     shifts = ["noise:0.1", "blur:0.8", "contrast:0.5", "posterize:3"]
@@ -145,7 +146,7 @@ def test_statistics_see_what_is_done_to_an_image_rather_than_the_image() -> None
     assert torch.isfinite(statistics(torch.ones(1, 3, 224, 224))).all()
 
 
-def test_statistics_stand_behind_clip() -> None:
+def test_statistics_are_appended_to_clip_features() -> None:
     images = torch.rand(3, 3, 32, 32)
     features = ImageEncoder.load("clip-tiny+statistics").features(images)
     plain = ImageEncoder.load("clip-tiny").features(images)
@@ -153,19 +154,19 @@ def test_statistics_stand_behind_clip() -> None:
     assert torch.allclose(features[:, plain.shape[1] :], statistics(images))
 
 
-def test_a_condition_without_labels_does_not_look_at_them(generator: Generator) -> None:
+def test_a_condition_without_labels_does_not_depend_on_them(generator: Generator) -> None:
     data = load_data("digits/noise:0.3")
     plain = generator.condition("resnet-s", data, 2).data
     order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))
     shuffled = replace(data, train=Part(data.train.inputs, data.train.targets[order]))
     assert torch.equal(generator.condition("resnet-s", shuffled, 2).data, plain)
     some = data.train.take((data.train.targets < 3).nonzero().flatten())
-    generator.check_data(replace(data, train=some))  # a generator with labels refuses this
+    generator.check_data(replace(data, train=some))  # A generator with labels refuses this.
     other = replace(data, name="other", train=Part(load_data("digits/blur:2").train.inputs, data.train.targets))
     assert not torch.allclose(generator.condition("resnet-s", other, 2).data, plain, atol=1e-2)
 
 
-def test_no_more_components_than_checkpoints(generator: Generator, zoo: Zoo) -> None:
+def test_there_are_no_more_components_than_checkpoints(generator: Generator, zoo: Zoo) -> None:
     components = generator.residual_of("resnet-s")
     assert components.basis.shape[0] == components.read.shape[0] == 2
     assert generator.residual_codes.shape == (2, 8)
@@ -184,14 +185,13 @@ def test_decoding_starts_at_the_best_checkpoint(zoo: Zoo) -> None:
     assert any(torch.equal(best, row) for row in rows)
 
 
-def test_bases_of_one_byte_a_number(generator: Generator, zoo: Zoo, tmp_path: Path) -> None:
+def test_bases_are_stored_with_one_byte_for_each_number(generator: Generator, zoo: Zoo, tmp_path: Path) -> None:
     small = Generator.from_pretrained(generator.save_pretrained(tmp_path / "half"))
     small.config = small.config.model_copy(update={"storage": "int8"})
     small = Generator.from_pretrained(small.save_pretrained(tmp_path / "int8"))
     sizes = [(tmp_path / kind / "model.safetensors").stat().st_size for kind in ("half", "int8")]
-    bases = (
-        2 * generator.spec("resnet-s").size * (4 + 2 + 2)
-    )  # bytes as half: the linear path's and two of the residual
+    # Bytes in half precision: 4 rows of the linear path's basis, and 2 of each basis of the residual.
+    bases = 2 * generator.spec("resnet-s").size * (4 + 2 + 2)
     assert sizes[0] - sizes[1] > 0.4 * bases
     path = generator.spec("resnet-s").fingerprint
     z = torch.randn(5, 2, 2, generator=torch.Generator().manual_seed(0))
@@ -201,7 +201,7 @@ def test_bases_of_one_byte_a_number(generator: Generator, zoo: Zoo, tmp_path: Pa
     assert torch.allclose(again.vae.linear[path](z), small.vae.linear[path](z), atol=1e-4)
 
 
-def test_components_that_were_not_trained_are_kept_once(zoo: Zoo, tmp_path: Path) -> None:
+def test_components_that_were_not_trained_are_stored_once(zoo: Zoo, tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"restore": CONFIG.restore.model_copy(update={"steps": 0})})
     made = train_generator(zoo, config, tmp_path / "g", lambda *_: None)
     found = Generator.from_pretrained(tmp_path / "g").residual_of("resnet-s")

@@ -1,4 +1,4 @@
-"""What ships in the package: small, whole, free of the held-out rotations, and as good as the README says."""
+"""The built-in zoo and generator: small, complete, without the held-out rotations, and as good as the README says."""
 
 from __future__ import annotations
 
@@ -84,16 +84,16 @@ def test_the_generator_was_trained_on_this_zoo(zoo: Zoo, generator: Generator) -
     assert generator.provenance.classes == list("0123456789")
 
 
-def test_the_spec_is_that_of_the_shipped_files(zoo: Zoo, generator: Generator) -> None:
-    """Fails when a default of the generator changes after it was trained: then train it again, or write the value down."""
+def test_the_shipped_files_were_made_from_the_spec(zoo: Zoo, generator: Generator) -> None:
+    """If a default has changed since the generator was trained, train it again or write the old value into the spec."""
     spec = load(SPEC, SpecFile)
     assert parse(zoo.info["spec"], ZooSpec, "zoo.json").model_dump() == spec.zoo.model_dump()
     assert parse(spec.generator or {}, GeneratorConfig, str(SPEC)) == generator.config
     assert generator.provenance.metrics["seconds"] < 45 * 60
 
 
-def lost(generator: Generator, zoo: Zoo, arch: str, records: list[Checkpoint]) -> float:
-    """Test accuracy that being given back from a code costs, on the mean over these checkpoints, in points."""
+def lost_points(generator: Generator, zoo: Zoo, arch: str, records: list[Checkpoint]) -> float:
+    """Mean test accuracy that checkpoints lose when they are restored from their codes, in percentage points."""
     spec, weights = generator.spec(arch), zoo.matrix(records)
     latents = generator.encode(arch, weights)
     decoded = generator.restore(arch, latents, generator.residual(arch, weights, latents))
@@ -111,11 +111,11 @@ def test_retrieval(generator: Generator, zoo: Zoo, held_out: bool, allowed: floa
     for arch in ARCHS:
         records = sorted(zoo.select(arch=arch, held_out=held_out), key=lambda r: r.id)
         pick = torch.linspace(0, len(records) - 1, 10).long().tolist()
-        losses.append(lost(generator, zoo, arch, [records[i] for i in pick]))
+        losses.append(lost_points(generator, zoo, arch, [records[i] for i in pick]))
     assert mean(losses) < allowed, dict(zip(ARCHS, losses, strict=True))
 
 
-def test_stored_codes_are_those_of_the_checkpoints(generator: Generator, zoo: Zoo) -> None:
+def test_stored_codes_are_the_latents_of_their_checkpoints(generator: Generator, zoo: Zoo) -> None:
     for arch in ARCHS:
         code, latent = generator.stored(arch, "digits/rotate:30")[0]
         again = generator.encode(arch, zoo.matrix([zoo.record(code.id)]))[0]
@@ -124,7 +124,7 @@ def test_stored_codes_are_those_of_the_checkpoints(generator: Generator, zoo: Zo
 
 @pytest.mark.parametrize("arch", ARCHS)
 def test_networks_for_rotations_that_were_held_out(generator: Generator, arch: str) -> None:
-    """No search, no image of these rotations in training; and the condition is what makes them right."""
+    """Sampled networks are right for rotations without images in training, and wrong under a shuffled condition."""
     scores: dict[str | None, list[float]] = {None: [], "shuffled": []}
     for angle in sorted(HELD_OUT_ANGLES):
         data = load_data(f"digits/rotate:{angle:g}")

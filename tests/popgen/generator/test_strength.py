@@ -1,4 +1,4 @@
-"""How far a condition is trusted: mutual information against closed forms, what it chooses, and what a search says of it."""
+"""The strength of a condition: mutual information against closed forms, and the strengths that it chooses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from popgen.jobs.search import search
 
 @pytest.fixture(scope="module")
 def generator() -> Generator:
-    """The built-in one, as if its spec said `prior: {strength: auto}`."""
+    """The built-in generator with `strength: auto` in its settings."""
     found = Generator.from_pretrained("digits")
     found.config = with_strength(found.config, "auto")
     return found
@@ -34,11 +34,11 @@ def with_strength(config: GeneratorConfig, strength: float | str) -> GeneratorCo
 
 
 @pytest.mark.parametrize("classes", [2, 5, 10])
-def test_sure_and_different_answers_say_all_that_there_is_to_say(classes: int) -> None:
+def test_certain_and_different_predictions_have_the_highest_mutual_information(classes: int) -> None:
     assert mutual_information(100 * torch.eye(classes)) == pytest.approx(math.log(classes), abs=1e-5)
 
 
-def test_answers_that_do_not_depend_on_the_image_say_nothing() -> None:
+def test_predictions_that_do_not_depend_on_the_image_have_no_mutual_information() -> None:
     assert mutual_information(torch.tensor([[3.0, -1.0, 0.5]]).expand(20, 3)) == pytest.approx(0, abs=1e-6)
     assert mutual_information(100 * torch.tensor([[1.0, 0.0, 0.0]]).expand(20, 3)) == pytest.approx(0, abs=1e-6)
 
@@ -52,7 +52,9 @@ def test_a_binary_symmetric_channel(error: float) -> None:
 
 
 @given(st.integers(0, 10_000), st.integers(1, 40), st.integers(2, 12), st.floats(0, 50))
-def test_it_lies_between_0_and_the_logarithm_of_the_classes(seed: int, n: int, classes: int, scale: float) -> None:
+def test_mutual_information_is_between_0_and_the_logarithm_of_the_classes(
+    seed: int, n: int, classes: int, scale: float
+) -> None:
     logits = scale * torch.randn(n, classes, generator=torch.Generator().manual_seed(seed))
     assert -1e-5 <= mutual_information(logits) <= math.log(min(n, classes)) + 1e-5
 
@@ -70,9 +72,11 @@ def test_the_informative_network_is_chosen(generator: Generator, informative: fl
     found = choose_strength(spec, data.val.inputs, network)
     assert found.value == informative
     assert tuple(found.information) == tuple(asked) == CHOICES
-    assert found.information[informative] > 1.5  # nats, of log 10 = 2.3
+    assert found.information[informative] > 1.5  # nats; the maximum is log 10 = 2.3
     assert all(value == pytest.approx(0, abs=1e-6) for at, value in found.information.items() if at != informative)
-    assert choose_strength(spec, data.val.inputs, lambda _: trained).value == CHOICES[0]  # the first of equal ones
+    assert (
+        choose_strength(spec, data.val.inputs, lambda _: trained).value == CHOICES[0]
+    )  # All are equal: the first is chosen.
 
 
 def test_strength_0_is_the_condition_of_the_average_data_set(generator: Generator) -> None:
@@ -92,17 +96,17 @@ def test_strength_0_is_the_condition_of_the_average_data_set(generator: Generato
     )
 
 
-def test_what_a_generator_trusts_where_nothing_is_said(generator: Generator) -> None:
+def test_the_strength_of_a_generator_whose_sampling_gives_none(generator: Generator) -> None:
     data = load_data("digits/rotate:45")
     chosen = generator.strength_for("mlp-s", data)
     assert chosen.value == max(CHOICES, key=chosen.information.__getitem__)
-    said, given = (
+    chosen_by_default, given = (
         generator.sample("mlp-s", data, 2),
         generator.sample("mlp-s", data, 2, sampling=Sampling(strength=chosen.value)),
     )
-    assert torch.equal(said, given)
+    assert torch.equal(chosen_by_default, given)
     in_words = generator.strength_for("mlp-s", Description("digits, rotated by 45 degrees"))
-    assert (in_words.value, in_words.information) == (1.0, {})  # there is no image to look at
+    assert (in_words.value, in_words.information) == (1.0, {})  # A description has no images.
     before, generator.config = generator.config, with_strength(generator.config, 0.25)
     try:
         fixed = generator.strength_for("mlp-s", data)
@@ -120,7 +124,7 @@ def test_a_strength_is_from_0_to_1_or_auto(strength: object) -> None:
         GeneratorConfig.model_validate({"prior": {"sampling": {"strength": strength}}})
 
 
-def test_a_search_says_and_records_the_choice(generator: Generator, tmp_path: Path) -> None:
+def test_a_search_reports_and_records_the_choice(generator: Generator, tmp_path: Path) -> None:
     folder = generator.save_pretrained(tmp_path / "auto")
     settings = {"evaluations": 26, "compute": {"workers": 0}, "baselines": "none"}
     said: list[str] = []
