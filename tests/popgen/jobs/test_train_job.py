@@ -105,12 +105,8 @@ def test_a_search_runs_on_it(popgen: Any, trained: tuple[Path, dict[str, Any]], 
     assert rows["search"]["test_accuracy"] > 0.6
 
 
-QUICK = "tuning"  # Each of the six stages takes ten seconds; one of them runs in the fast tests.
-
-
-@pytest.mark.parametrize(
-    "stage", [stage if stage == QUICK else pytest.param(stage, marks=pytest.mark.slow) for stage in STAGES]
-)
+@pytest.mark.slow  # ten seconds for each stage; the tests of popgen.generator.training have a smaller form of it
+@pytest.mark.parametrize("stage", STAGES)
 def test_an_interrupted_training_gives_the_same_tensors(
     trained: tuple[Path, dict[str, Any]], zoo: Zoo, tmp_path: Path, stage: str
 ) -> None:

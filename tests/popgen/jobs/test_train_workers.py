@@ -63,12 +63,14 @@ def test_what_one_worker_refuses_the_command_refuses(popgen: Any, folder: Path, 
     assert not (folder / "three" / "config.json").exists()
 
 
+@pytest.mark.slow
 def test_workers_that_cannot_share_a_step_are_refused_before_ray(popgen: Any, folder: Path) -> None:
     called = popgen("train", "spec.yaml", "--zoo", "zoo", "--out", "four", "--train-workers", 3, cwd=folder, code=4)
     assert "3 workers cannot share a step of 2 micro-batches" in called.err and "generator.accumulate" in called.err
     assert not (folder / "four").exists()
 
 
+@pytest.mark.slow
 def test_more_workers_than_cpus_are_refused(popgen: Any, folder: Path, ray_cluster: str) -> None:
     command = ("train", "spec.yaml", "--zoo", "zoo", "--out", "five", "--set", "generator.accumulate=64")
     called = popgen(*command, "--train-workers", 64, cwd=folder, code=4)

@@ -14,7 +14,7 @@ DRIVER = """
 import json, sys, tempfile, time
 import numpy as np
 import ray
-from search import Budget, LocalPool, Population, RayPool, SearchSettings, run_search
+from search import Budget, LocalPool, Population, RayPool, Request, SearchSettings, run_search
 
 EVALUATIONS = 360
 LATE = 240  # the node joins before this one
@@ -46,7 +46,7 @@ pool = RayPool(objective, None)  # joins the cluster at RAY_ADDRESS
 while pool.size < 2:
     list(pool.completed([]))
     time.sleep(0.1)
-    list(pool.completed(__import__("search").pool.Request(np.zeros(4)) for _ in range(2)))
+    list(pool.completed(Request(np.zeros(4)) for _ in range(2)))
 records = search(pool, None, watch)
 pool.close()
 local = search(LocalPool(quick), None, None)

@@ -20,6 +20,7 @@ def first_coordinate(vector: np.ndarray) -> float:
     return float(vector[0])
 
 
+@pytest.mark.slow
 def test_in_a_placement_group(ray_cluster):
     """Workers of a pool inside a trial of Ray Tune are placed in the resources that the trial has reserved.
 
@@ -118,6 +119,7 @@ class Unloadable:
         return {"a": 1}
 
 
+@pytest.mark.slow
 def test_no_worker_for_long(ray_cluster, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("search.pools.ray_workers.DOWN_SECONDS", 1.0)
 

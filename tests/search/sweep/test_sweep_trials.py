@@ -124,6 +124,7 @@ def actors_inside(parameters: dict[str, Any]) -> dict[str, Any]:
     return {"trial": mine.id.hex(), "worker": ray.get(worker.place.remote()), "bundles": mine.bundle_specs}
 
 
+@pytest.mark.slow
 def test_actors_of_a_trial_take_its_resources(tmp_path: Path) -> None:
     """The cluster has two CPUs: two trials at a time would leave none for their workers."""
     out = run_trials(actors_inside, {"a": {}, "b": {}}, tmp_path, resources=TrialResources(workers=1))
@@ -162,6 +163,7 @@ def hand_over(item: tuple[str, str]) -> str:
     return kind
 
 
+@pytest.mark.slow
 def test_ray_map_gives_results_in_order() -> None:
     assert ray_map(square, list(range(8))) == [(number**2, "1") for number in range(8)]
 

@@ -82,6 +82,7 @@ def test_a_task_without_checkpoints_is_learned(tuned: Generator) -> None:
     assert generated(tuned, EXTRA) > 0.5
 
 
+@pytest.mark.slow
 def test_it_is_not_learned_where_it_is_no_task(zoo: Zoo, tmp_path: Path) -> None:
     without = train_generator(zoo, settings({"steps": 150}, kind="flow"), tmp_path / "g", lambda *_: None)
     assert generated(without, EXTRA) < 0.5 < generated(without, "digits/rotate:90")
@@ -158,6 +159,7 @@ def test_a_cheap_prior_needs_no_training(zoo: Zoo, tmp_path: Path, kind: str) ->
         loaded.sample("mlp-s", data, 2, sampling=Sampling(prior="network"))
 
 
+@pytest.mark.slow
 def test_a_closed_form_prior_is_chosen_where_it_wins(zoo: Zoo, tmp_path: Path) -> None:
     """Here the trained prior has hardly been trained, and is scored on a data set that is held out."""
     hardly = settings({"steps": 0}, kind="auto")

@@ -180,6 +180,7 @@ def test_every_row_is_fine_tuned_from_where_it_is(popgen: Any, here: Path, monke
     assert "after epochs of fine-tuning" in shown and "weights after 2 epochs: run/finetuned-mlp-s-e2" in shown
 
 
+@pytest.mark.slow
 def test_what_is_fine_tuned_is_not_trained_again(popgen: Any, here: Path) -> None:
     command = (*MLP, "--evaluations", 4, "--out", "run", "--finetune-epochs", "1,2")
     first = popgen(*command).results[0]["rows"]
