@@ -12,6 +12,7 @@ import pytest
 HERE = Path(__file__).parent / "reference"
 
 
+@pytest.mark.slow
 def test_short_runs_give_what_they_gave(tmp_path: Path) -> None:
     command = [sys.executable, str(HERE / "record.py"), str(tmp_path / "now.json")]
     done = subprocess.run(command, cwd=HERE.parents[1], capture_output=True, text=True)

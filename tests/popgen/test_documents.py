@@ -34,6 +34,7 @@ NOT_HERE = (["pip"], ["pytest"], ["python", "-m", "pip"], ["python", "-m", "pyte
 LONG = {("zoo", "build"): ("zoos", "digits"), ("train",): ("generators", "digits")}  # what stands in for the result
 OTHERS = {"--working-dir", "--runtime-env-json", "--generate"}  # options of Ray's commands that the pages name
 README_WORDS = 1300
+SLOW = {"search.md", "real_networks.md", "engine.md"}  # pages whose commands take more than four seconds
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
@@ -136,7 +137,10 @@ def test_the_picture_is_that_of_the_quick_start() -> None:
         assert {text for name, accuracy in rows for text in (name.replace("_", " "), accuracy)} <= set(shown)
 
 
-@every_page
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(p, marks=[pytest.mark.slow] if p.name in SLOW else [], id=str(p.relative_to(ROOT))) for p in PAGES],
+)
 def test_what_a_page_shows_runs(page: Path, popgen: Any, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("zoo_specs", "examples"):
         (here / name).symlink_to(ROOT / name)

@@ -79,6 +79,8 @@ PRINTED = {
 }
 SLOW = {
     "own_zoo.py",
+    "search_alone.py",
+    "bench/fitness.py",
     "find_weights.py",  # the documents' tests run such a search, too
     "population.py",
     "bench/novelty.py",

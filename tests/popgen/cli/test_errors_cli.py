@@ -310,6 +310,7 @@ def make():
     assert "nan" in called.err.lower() or "[0, 1]" in called.err
 
 
+@pytest.mark.slow
 def test_exit_codes_of_a_real_process(here: Path) -> None:
     """And a search.py of the user's own, which would hide popgen's package, is told from a broken installation."""
     (here / "search.py").write_text("print('mine')\n")

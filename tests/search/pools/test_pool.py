@@ -157,6 +157,7 @@ def test_requests_are_taken_when_there_is_room(ray_cluster, ahead: int):
         assert list(pool.completed(iter([]))) == []
 
 
+@pytest.mark.slow
 def test_others_go_on_while_a_worker_restarts(ray_cluster, tmp_path: Path):
     killed_once = tmp_path / "killed"
 

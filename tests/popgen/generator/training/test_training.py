@@ -206,8 +206,15 @@ CUTS = [("vae", 3), ("data set encoder", 2), ("prior", 2), ("tuning", 2), ("desc
 
 @pytest.mark.parametrize(
     ("cut", "save_every"),
-    [*((cut, 0) for cut in CUTS), (CUTS[2], 1000)],
-    ids=[*(f"{stage}, every step saved" for stage, _ in CUTS), "prior, stages saved"],
+    [
+        *(
+            pytest.param(
+                cut, 0, id=f"{cut[0]}, every step saved", marks=[] if cut in CUTS[:3:2] else [pytest.mark.slow]
+            )
+            for cut in CUTS
+        ),
+        pytest.param(CUTS[2], 1000, id="prior, stages saved"),
+    ],
 )
 def test_a_training_that_was_cut_off_ends_the_same(
     zoo: Zoo, trained_short: Path, tmp_path: Path, cut: tuple[str, int], save_every: float

@@ -146,7 +146,7 @@ def test_a_task_that_does_not_fit_is_refused(
 
 
 @pytest.mark.parametrize("kind", ["ridge", "kde"])
-def test_a_cheap_prior_needs_no_training(zoo: Zoo, tmp_path: Path, kind: str) -> None:
+def test_a_closed_form_prior_needs_no_training(zoo: Zoo, tmp_path: Path, kind: str) -> None:
     stages: list[str] = []
     made = train_generator(zoo, settings({}, kind=kind), tmp_path / "g", lambda stage, *_: stages.append(stage))
     assert list(dict.fromkeys(stages)) == ["vae", "data set encoder", "descriptions", "restoring"]

@@ -50,6 +50,7 @@ def start_and_signal(folder: Path, sent: signal.Signals, at_line: int) -> tuple[
     ("sent", "at_line"),
     [pytest.param(signal.SIGKILL, 80, id="kill", marks=pytest.mark.slow), pytest.param(signal.SIGINT, 40, id="int")],
 )
+@pytest.mark.slow
 def test_an_interrupted_run_ends_as_an_undisturbed_one(
     popgen: Any,
     tmp_path: Path,
