@@ -117,14 +117,14 @@ def from_parts(name: str, classes: tuple[str, ...], parts: dict[str, Part], rema
 
 
 def from_arrays(
-    name: str, images: Tensor, labels: Tensor, classes: tuple[str, ...], sizes: tuple[float, float] = (0.6, 0.2)
+    name: str, images: Tensor, labels: Tensor, classes: tuple[str, ...], shares: tuple[float, float] = (0.6, 0.2)
 ) -> DataSet:
     """A data set made of one pool of examples, which is split by class and from a fixed seed.
 
     Args:
-        sizes: the shares of train and val; the rest is test.
+        shares: the shares of train and val; the rest is test.
     """
-    indices = stratified(labels, [sizes[0], sizes[1], 1 - sum(sizes)])
+    indices = stratified(labels, [*shares, 1 - sum(shares)])
     train, val, test = (Part(images[i], labels[i]) for i in indices)
     return DataSet(name, classes, train, val, test)
 
@@ -132,7 +132,7 @@ def from_arrays(
 def stratified(labels: Tensor, shares: list[float]) -> list[Tensor]:
     """Split the indices of `labels` into shares that all have the same proportions of classes.
 
-    The order is random but fixed by a seed.
+    The order is random but fixed by a seed. Shares that sum to less than 1 leave examples out.
     """
     generator = torch.Generator().manual_seed(_SPLIT_SEED)
     shuffled = torch.randperm(len(labels), generator=generator)

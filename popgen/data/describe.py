@@ -31,6 +31,10 @@ assert _PHRASES.keys() == VARIANTS.keys()
 def describe(name: str) -> str:
     """Describe a data set's name in words; angles are brought to [0, 360).
 
+    Raises:
+        NotFound: a size stands behind a variant.
+        BadInput: a size or the argument of a modifier has the wrong form.
+
     >>> describe("digits/rotate:-45/invert")
     'digits, rotated by 315 degrees, inverted'
     >>> describe("food101/size:32/classes:ramen+sushi/shots:5")

@@ -181,6 +181,9 @@ def load_data(name: str, data_dir: str | Path | None = None) -> DataSet:
 def is_local(name: str, data_dir: str | Path | None = None) -> bool:
     """Whether a data set can be loaded without a network and without running the user's code.
 
+    Raises:
+        BadInput: the size in the name has the wrong form.
+
     >>> is_local("digits/rotate:30"), is_local("npz:missing.npz"), is_local("math:pi")
     (True, False, False)
     """

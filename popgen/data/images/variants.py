@@ -198,7 +198,11 @@ def parse_variant(text: str) -> tuple[str, float]:
 
 
 def apply_variants(images: Images, variants: list[str]) -> Images:
-    """Apply variants one after the other."""
+    """Apply variants one after the other.
+
+    Raises:
+        NotFound, BadInput: as `parse_variant`.
+    """
     for text in variants:
         name, value = parse_variant(text)
         images = VARIANTS[name][0](images, value).clamp(0, 1)  # Rounding may put sums of pixels just above 1.

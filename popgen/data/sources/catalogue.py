@@ -21,6 +21,7 @@ class Archive:
 
 
 def _by_train() -> dict[str, dict[str, Any]]:
+    """Arguments by split for torchvision's classes that take `train`, which is True or False."""
     return {"train": {"train": True}, "test": {"train": False}}
 
 
@@ -40,6 +41,7 @@ class NamedSource:
 
 
 def _by_split(train: str = "train", test: str | None = "test", val: str | None = None) -> dict[str, dict[str, Any]]:
+    """Arguments by split for torchvision's classes that take `split`, given its value for each split that exists."""
     names = {"train": train, "val": val, "test": test}
     return {split: {"split": name} for split, name in names.items() if name is not None}
 

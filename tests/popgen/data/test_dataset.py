@@ -78,10 +78,5 @@ def test_per_class_draws_images_of_each_class() -> None:
         assert set(found) <= own
     assert torch.equal(drawn, data.per_class("train", 5, torch.Generator().manual_seed(3)))
     assert not torch.equal(drawn, data.per_class("train", 5, torch.Generator().manual_seed(4)))
-    assert data.per_class("val", 200, torch.Generator().manual_seed(3)).shape == (
-        10,
-        200,
-        1,
-        8,
-        8,
-    )  # a class has only 30
+    # A class has only 30 validation images, so that some of them are drawn several times.
+    assert data.per_class("val", 200, torch.Generator().manual_seed(3)).shape == (10, 200, 1, 8, 8)

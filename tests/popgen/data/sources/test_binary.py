@@ -143,9 +143,6 @@ def test_pickles_of_unknown_origin_are_not_opened(root: Path) -> None:
 
 # STL-10 and SVHN: files that are not the published ones are read, and a remark says so.
 
-
-# STL-10 and SVHN: files that are not the published ones are read, and said to be others
-
 STL10 = ["airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"]
 
 

@@ -92,8 +92,8 @@ def write_food101(root: Path) -> Path:
             write_picture(folder / "images" / name / f"{i}.jpg", 100 + 7 * i, 90 + 20 * label, 50 + 100 * label)
             files.append(f"{name}/{i}")
     (folder / "meta").mkdir()
-    for split, rows in (("train", slice(0, 10)), ("test", slice(0, 4))):
-        (folder / "meta" / f"{split}.json").write_text(json.dumps({k: files[rows] for k, files in lists.items()}))
+    for split, count in (("train", 10), ("test", 4)):
+        (folder / "meta" / f"{split}.json").write_text(json.dumps({k: files[:count] for k, files in lists.items()}))
     return folder
 
 
@@ -124,21 +124,18 @@ def test_pets_and_aircraft(root: Path) -> None:
     (root / "oxford-iiit-pet" / "annotations").mkdir()
     craft = root / "fgvc-aircraft-2013b" / "data"
     (craft / "variants.txt").write_text("707-320\nA380\n")
-    for split, rows in (("trainval", range(20)), ("test", range(6))):
-        text = "\n".join(lines[i] for i in rows)
+    for split, count in (("trainval", 20), ("test", 6)):
+        text = "\n".join(lines[:count])
         (root / "oxford-iiit-pet" / "annotations" / f"{split}.txt").write_text(text)
-    for split, rows in (("train", range(10)), ("val", range(10, 14)), ("test", range(14, 20))):
-        text = "\n".join(f"{i:07} {('707-320', 'A380')[i % 2]}" for i in rows)
+    for split, indices in (("train", range(10)), ("val", range(10, 14)), ("test", range(14, 20))):
+        text = "\n".join(f"{i:07} {('707-320', 'A380')[i % 2]}" for i in indices)
         (craft / f"images_variant_{split}.txt").write_text(text)
     pets, aircraft = load_data("oxfordiiitpet/size:16"), load_data("fgvcaircraft/size:16")
     assert (pets.shape, pets.classes) == ((3, 16, 16), ("Abyssinian", "Pug"))
     assert [len(pets.train), len(pets.val), len(pets.test)] == [16, 4, 6]
     assert aircraft.classes == ("707-320", "A380")
-    assert [len(aircraft.train), len(aircraft.val), len(aircraft.test)] == [
-        10,
-        4,
-        6,
-    ]  # the validation split is aircraft's own
+    # The validation split is the data set's own.
+    assert [len(aircraft.train), len(aircraft.val), len(aircraft.test)] == [10, 4, 6]
 
 
 def test_eurosat_is_split_here(root: Path) -> None:
