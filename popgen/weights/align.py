@@ -224,6 +224,7 @@ def _permute(state: StateDict, stream: Stream, order: Tensor) -> None:
 
 @torch.no_grad()
 def _check_same_function(spec: ArchSpec, flat: Tensor, original: Tensor) -> None:
+    """Raise PopgenError if two networks (p,) have different outputs on example inputs."""
     inputs = spec.config.inputs.example(8)
     before, after = (network_outputs(spec, weights, inputs) for weights in (original, flat))
     error, largest = float((before - after).abs().max()), float(before.abs().max())

@@ -187,10 +187,12 @@ class _UnitTracer(TorchDispatchMode):
         return id(tensor) in self.traced
 
     def write_ids(self, tensor: Tensor, ids: Tensor) -> None:
+        """Trace an activation from now on, with unit ids of its shape."""
         # Holding the tensor keeps it alive, so that no other tensor can get the same id().
         self.traced[id(tensor)] = (tensor, ids.contiguous())
 
     def ids(self, tensor: Tensor) -> Tensor:
+        """Return the unit ids of a traced activation, in its shape."""
         return self.traced[id(tensor)][1]
 
     def new_ids(self, count: int) -> Tensor:
@@ -246,16 +248,17 @@ class _UnitTracer(TorchDispatchMode):
             self.parent[high] = low
 
     def _root(self, unit: int) -> int:
+        """Return the id that stands for a unit after all merges."""
         while self.parent[unit] != unit:
             unit = self.parent[unit]
         return unit
 
     def _roots(self) -> Tensor:
-        """Return, for each id, the id that stands for its unit after all merges."""
+        """Return the root of every id, shape (ids,)."""
         return torch.tensor([self._root(unit) for unit in range(len(self.parent))])
 
     def streams(self) -> tuple[Stream, ...]:
-        """Group the units that are not fixed by the axes along which they lie."""
+        """Return the streams: units that lie along the same axes, except those of the inputs and outputs."""
         roots = self._roots()
         fixed = set(roots[torch.cat([ids.flatten() for ids in self.fixed_ids])].tolist())
         indices: dict[int, dict[tuple[str, int], list[int]]] = defaultdict(lambda: defaultdict(list))

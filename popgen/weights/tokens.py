@@ -23,6 +23,9 @@ POSITION_FEATURES = len(KINDS) + 6 * _WAVES + 5  # kind in one-hot, waves, logar
 class TokenLayout:
     """The tokens of one architecture: the weights in each token, and its position.
 
+    Args:
+        width: the number of values in a token.
+
     Attributes:
         index: (t, width), index of each weight in the flat vector, -1 for padding.
         mask: (t, width), True for weights, False for padding.

@@ -135,6 +135,7 @@ class _Planner:
         self.importance = self._importance() if keep == "important" else {}
 
     def plan(self) -> Transplant:
+        """Return the transplant: copied and inserted tensors, joined to vectors (q,)."""
         out_widths: _Widths = (self.target.config.inputs.example().shape[1],) * 2
         for block, old in self.pairs:
             in_widths = out_widths  # a block reads the outputs of the block before it
@@ -176,6 +177,7 @@ class _Planner:
         return pairs
 
     def _misfit(self, new: TensorSpec, was: TensorSpec, why: str) -> BadInput:
+        """Return the error for a target tensor `new` that cannot be made from the source tensor `was`."""
         return BadInput(
             f"weights of {self.source.name!r} cannot be made into weights of {self.target.name!r}: {new.name} is "
             f"{new.shape}, {was.name} is {was.shape}",
@@ -293,6 +295,7 @@ class _Planner:
         return weight
 
     def _changes(self) -> Changes:
+        """Return the prefixes of the blocks that differ from the source's."""
         narrower, wider = [], []
         for block, old in self.pairs:
             if old and block.matrices and old.matrices:

@@ -99,9 +99,8 @@ def test_streams_of_other_modules() -> None:
     )
     assert sizes(trace_streams(net, torch.rand(1, 3, 8, 8), "own")) == [6]
     assert sizes(trace_streams(resnet18(), torch.rand(1, 3, 32, 32), "resnet18"))[:4] == [64, 64, 64, 128]
-    assert 1280 in sizes(
-        trace_streams(mobilenet_v2(), torch.rand(1, 3, 32, 32), "mobilenet")
-    )  # it has depthwise convolutions and ReLU6
+    # MobileNetV2 has depthwise convolutions and ReLU6.
+    assert 1280 in sizes(trace_streams(mobilenet_v2(), torch.rand(1, 3, 32, 32), "mobilenet"))
 
 
 class Concatenated(nn.Module):
@@ -194,7 +193,8 @@ def test_a_zoo_is_aligned_except_for_fine_tunes_of_the_reference(zoo: Zoo, tmp_p
 
 def test_a_module_with_unsupported_layers_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own_net.py").write_text(
-        "from torch import nn\n\ndef make():\n    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.LayerNorm(8), nn.Linear(8, 10))\n"
+        "from torch import nn\n\ndef make():\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.LayerNorm(8), nn.Linear(8, 10))\n"
     )
     monkeypatch.setenv("POPGEN_TRUST", "own_net:make")
     monkeypatch.syspath_prepend(str(tmp_path))
