@@ -21,8 +21,8 @@ import numpy as np
 #   look(vector, share, carry) returns (loss, metrics, carry): the loss on the first `share` of its examples, above 0
 #     and at most 1. These examples are the same for all candidates. `carry` is what the candidate's look at a smaller
 #     share returned, so that its examples need no second pass; it is None if there was no such look, or if it was lost.
-#   many(vectors) takes vectors (n, dim) and returns a list with what the call would return for each. It suits a GPU,
-#     which evaluates several candidates at once.
+#   many(vectors) takes vectors (n, dim) and returns a list with what the call would return for each. It suits GPUs,
+#     because these evaluate several candidates at once.
 Objective = Callable[[np.ndarray], float | tuple[float, dict[str, float]]]
 
 

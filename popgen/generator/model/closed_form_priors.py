@@ -17,8 +17,8 @@ from torch import Tensor
 
 from popgen.types import Latents
 
-# Width of the kernel over data sets, in units of the distance between neighbouring ones. A width of 1 mixes the codes
-# of several data sets: networks for training data sets then reached an accuracy of 0.56 instead of 0.96.
+# Width of the kernel over data sets, in units of the distance between neighbouring ones. A width of 1 mixes codes of
+# several data sets: networks for training data sets then reached an accuracy of 0.56 instead of 0.96.
 _WIDTH = 1 / 3
 _BEST = 0.3  # share of each data set's checkpoints, best first, whose codes `kde` uses
 
