@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -128,6 +129,7 @@ def _load(path: Path) -> Any:
         TypeError,
         AttributeError,
         AssertionError,
+        struct.error,
     ) as error:
         why = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'it ends too early'}"
         raise BrokenFile(

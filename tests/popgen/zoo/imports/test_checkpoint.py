@@ -161,7 +161,7 @@ def test_truncated_files_are_broken(tmp_path: Path, suffix: str, keep: float, zi
 
 
 @pytest.mark.parametrize(
-    "text", ["hello world\n" * 10, "<!DOCTYPE html>", "version https://git-lfs.github.com/spec/v1\n", "\0" * 99]
+    "text", ["hello world\n" * 10, "junk", "<!DOCTYPE html>", "version https://git-lfs.github.com/spec/v1\n", "\0" * 99]
 )
 def test_other_files_are_broken(tmp_path: Path, text: str) -> None:
     (tmp_path / "net.pt").write_text(text)
