@@ -18,6 +18,7 @@ from popgen.cli.options import DATA_DIR, JSON
 from popgen.configs.load import load, parse
 from popgen.configs.spec import ArchEntry, SpecFile
 from popgen.errors import BrokenFile
+from popgen.json_text import json_text
 
 if TYPE_CHECKING:
     from popgen.zoo import Checkpoint, Zoo
@@ -190,7 +191,7 @@ def list_command(folder: str, arch: str | None, data: str | None, each: bool, as
     found = Zoo.open(folder)
     records = sorted(found.select(arch=arch, data=data), key=_natural)
     if as_json:
-        click.echo(json.dumps({**_summary(found), "checkpoints": [_row(r) for r in records]}))
+        click.echo(json_text({**_summary(found), "checkpoints": [_row(r) for r in records]}))
     elif each:
         _table(
             ["id", "lineage", "held out", "test score"],
@@ -321,8 +322,8 @@ def _table(head: list[str], rows: list[list[str]]) -> None:
 
 
 def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json_text(value)
 
 
 def _print(data: dict[str, Any], text: str, as_json: bool) -> None:
-    click.echo(json.dumps(data) if as_json else text)
+    click.echo(json_text(data) if as_json else text)
