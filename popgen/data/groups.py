@@ -9,7 +9,9 @@ split is cut from these images.
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +37,12 @@ class Groups:
     def counts(self) -> dict[str, int]:
         """The number of images in each group."""
         return dict(zip(self.names, torch.bincount(self.index, minlength=len(self.names)).tolist(), strict=True))
+
+    @property
+    def sha256(self) -> str:
+        """The hash of each image's group by name."""
+        named = json.dumps([self.names[i] for i in self.index.tolist()])
+        return hashlib.sha256(named.encode()).hexdigest()
 
 
 def load_groups(data: DataSet, file: str | None) -> Groups:
