@@ -14,9 +14,11 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from popgen.errors import BadInput
 from popgen.tasks import CLASSIFICATION
 
 SPLITS = ("train", "val", "test")
+_MOST_CLASSES = 100_000  # a larger label is an identifier or an error, and no class
 _SPLIT_SEED = 1797  # the number of images in scikit-learn's digits; another seed would change every split
 
 
@@ -43,8 +45,8 @@ class Part:
 class DataSet:
     """Three splits and the class names.
 
-    A network has one output for each class. `remarks` tell the user what was done to the source, for example that
-    images were resized.
+    A network has one output for each class. `remarks` tell the user what was read of the source, what was passed over
+    and what was changed, for example that images were resized.
     """
 
     name: str
@@ -54,6 +56,7 @@ class DataSet:
     test: Part
     remarks: tuple[str, ...] = ()
     task: str = CLASSIFICATION  # a key of popgen.tasks.TASKS
+    unread: tuple[str, ...] = ()  # files of a folder that could not be read, relative to the folder
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -127,6 +130,24 @@ def from_arrays(
     indices = stratified(labels, [*shares, 1 - sum(shares)])
     train, val, test = (Part(images[i], labels[i]) for i in indices)
     return DataSet(name, classes, train, val, test)
+
+
+def numbered_classes(name: str, highest: int) -> tuple[str, ...]:
+    """The class names of a data set that has only numbers for them: "0" to `highest`.
+
+    Raises:
+        BadInput: the number is too high for a class.
+
+    >>> numbered_classes("npz:digits.npz", 2)
+    ('0', '1', '2')
+    """
+    if highest >= _MOST_CLASSES:
+        raise BadInput(
+            f"{name!r} has the label {highest}",
+            f"labels are the numbers of classes from 0, and at most {_MOST_CLASSES:,} classes are read",
+            "Number the classes from 0.",
+        )
+    return tuple(map(str, range(highest + 1)))
 
 
 def stratified(labels: Tensor, shares: list[float]) -> list[Tensor]:
