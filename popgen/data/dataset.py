@@ -36,6 +36,11 @@ class Part:
     def __len__(self) -> int:
         return len(self.targets)
 
+    @property
+    def images(self) -> Tensor:
+        """The inputs, by the name that fits most data sets."""
+        return self.inputs
+
     def take(self, index: Tensor) -> Part:
         """The examples at the given indices."""
         return Part(self.inputs[index], self.targets[index])

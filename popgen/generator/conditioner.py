@@ -86,5 +86,9 @@ class Conditioner:
 
     def _class_index(self, data: DataSet, classes: list[str]) -> Tensor | None:
         """Index of each class among the training classes, or None if any is unknown."""
-        index = match_classes(data.classes, classes if self._config.labels else [])
+        if not self._config.labels:
+            return None
+        if list(data.classes) == classes:  # Names that stand there twice could not be matched one by one.
+            return torch.arange(len(classes))
+        index = match_classes(data.classes, classes)
         return None if None in index else torch.tensor(index)
