@@ -18,6 +18,8 @@ from popgen.errors import BadInput
 from popgen.tasks import CLASSIFICATION
 
 SPLITS = ("train", "val", "test")
+_KINDS = {"train": "training", "val": "validation", "test": "test"}
+_NAMED = 10  # classes that an error names
 _MOST_CLASSES = 100_000  # a larger label is an identifier or an error, and no class
 _SPLIT_SEED = 1797  # the number of images in scikit-learn's digits; another seed would change every split
 
@@ -87,17 +89,35 @@ class DataSet:
             digest.update(part.targets.contiguous().numpy().data)
         return digest.hexdigest()
 
+    def check_classes(self, split: str) -> None:
+        """Check that every class has an image in a split.
+
+        Raises:
+            BadInput: some classes have none; the message names them.
+        """
+        counts = getattr(self, split).targets.bincount(minlength=len(self.classes))
+        empty = [self.classes[i] for i in (counts[: len(self.classes)] == 0).nonzero().flatten().tolist()]
+        if empty:
+            raise BadInput(
+                f"data set {self.name!r} has classes without {_KINDS[split]} images: {', '.join(empty[:_NAMED])}"
+                + (f" and {len(empty) - _NAMED} more" if len(empty) > _NAMED else ""),
+                "images of each class are needed here",
+                "Add some, or name the other classes behind the data set, as in digits/classes:3+5.",
+            )
+
     def per_class(self, split: str, count: int, generator: torch.Generator) -> Tensor:
         """Draw `count` random images of each class, with replacement if a class has fewer than `count`.
 
-        The shape is (classes, count, c, h, w). Classes without an image in the split are left out.
+        The shape is (classes, count, c, h, w); row i is class i.
+
+        Raises:
+            BadInput: a class has no image in the split.
         """
+        self.check_classes(split)
         part: Part = getattr(self, split)
         drawn = []
         for label in range(len(self.classes)):
             index = (part.targets == label).nonzero().flatten()
-            if len(index) == 0:
-                continue
             if len(index) >= count:
                 pick = torch.randperm(len(index), generator=generator)[:count]
             else:
