@@ -81,11 +81,14 @@ def build_command(
             "parameters": todo.sizes,
             "data": data,
             "seeds": zoo_spec.seeds,
+            "data_remarks": list(todo.remarks),
         }
         text = f"{out}: {todo.total} networks of {len(todo.sizes)} architectures, {len(todo.to_import)} to import"
         if not zoo_spec.checkpoints:
             grid = f"{len(todo.sizes)} architectures x {len(data)} data sets x {len(zoo_spec.seeds)} seeds"
             text = f"{out}: {todo.total} networks ({grid}), {len(todo.to_train)} to train"
+        for remark in todo.remarks:
+            click.echo(remark, err=True)
         _print(facts, text, as_json)
         return
     built = build_zoo(zoo_spec, out, workers=workers, data_dir=data_dir)

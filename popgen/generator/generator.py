@@ -121,7 +121,8 @@ class Generator(nn.Module):
         """Check that a data set can be a condition.
 
         Raises:
-            BadInput: a class has no training images, and the condition needs images of each class.
+            BadInput: it has no images, no training examples, or no training images of a class where the condition
+                needs images of each.
         """
         self._conditioner.check_data(data)
 
@@ -130,6 +131,7 @@ class Generator(nn.Module):
 
         Raises:
             NotFound: the generator was not trained on the architecture.
+            BadInput: the data set cannot be a condition, see `check_data`.
             PopgenError: an encoder is not on this machine and cannot be downloaded.
         """
         classes = self.provenance.classes
@@ -164,8 +166,12 @@ class Generator(nn.Module):
 
         Raises:
             NotFound: the generator has no such prior, or was not trained on the architecture.
-            BadInput: the prior was not trained for the sampler, or the control of a closed-form prior is `empty`.
+            BadInput: the data set cannot be a condition, see `check_data`; the prior was not trained for the sampler, or
+                the control of a closed-form prior is `empty`.
         """
+        self.spec(arch)
+        if isinstance(data, DataSet):
+            self.check_data(data)
         how = sampling or Sampling()
         self.prior_name(how.prior)
         strength = strength_for(self, arch, data, how, control).value
