@@ -25,8 +25,10 @@ from popgen.data.folder import data_folder
 from popgen.errors import BadInput, CannotResume
 from popgen.zoo.build.trainer import TrainedNetwork, Trainer, TrainingRun
 from popgen.zoo.build.workers import train_on_ray
+from popgen.zoo.imports.add import import_checkpoints
 from popgen.zoo.imports.checkpoint import ForeignCheckpoint
-from popgen.zoo.imports.spec import import_all, list_imports
+from popgen.zoo.imports.spec import list_imports
+from popgen.zoo.record import Checkpoint
 from popgen.zoo.store import Zoo
 from popgen.zoo.verify import find_damaged
 
@@ -124,14 +126,22 @@ def plan(spec: ZooSpec, out: Path, data_dir: str | None = None) -> Plan:
 def _import(spec: ZooSpec, out: Path, to_import: list[ForeignCheckpoint], progress: bool) -> Zoo:
     zoo = _open_or_create(spec, out)
     zoo.drop(find_damaged(zoo))
-    try:
-        with _progress_bar(progress) as bar:
-            task = bar.add_task("importing", total=len(to_import))
-            print_line = partial(bar.console.print, markup=False, highlight=False, soft_wrap=True)
-            import_all(zoo, to_import, print_line if progress else lambda line: None, lambda: bar.advance(task))
-    finally:
-        if not zoo.is_final:
-            zoo.finalize()
+    with _progress_bar(progress) as bar:
+        task = bar.add_task("importing", total=len(to_import))
+        print_line = partial(bar.console.print, markup=False, highlight=False, soft_wrap=True)
+
+        def show(record: Checkpoint, is_new: bool) -> None:
+            if is_new and "matched by order" in record.note:
+                print_line(f"{record.id}: {record.note}")
+
+        import_checkpoints(
+            zoo,
+            to_import,
+            keep_twins=True,  # a spec names each of its checkpoints
+            on_import=show if progress else lambda record, is_new: None,
+            on_remark=print_line if progress else lambda line: None,
+            on_done=lambda: bar.advance(task),
+        )
     return zoo
 
 
