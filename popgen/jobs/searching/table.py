@@ -42,4 +42,5 @@ def _mean_row(name: str, scored: list[Scored], one: ArchSearch) -> Row:
     """Means over several networks."""
     n, tests = len(scored), [test_score(network, one.data) for network in scored]
     score, loss = sum(network.score for network in scored) / n, sum(network.loss for network in scored) / n
-    return Row(name, whole(n * one.fitness.cost), score, sum(tests) / n, loss, unit_of(scored[0]))
+    images = len(scored[0].targets), len(one.data.test)
+    return Row(name, whole(n * one.fitness.cost), score, sum(tests) / n, loss, unit_of(scored[0]), images=images)
