@@ -14,6 +14,7 @@ from popgen import __version__
 from popgen.audit.contamination import contamination, say_contamination
 from popgen.configs.load import parse
 from popgen.configs.search import SearchConfig, nested
+from popgen.data.remarks import thin_remarks
 from popgen.jobs.searching.arch import Found, OnEvaluation, Run, cluster_address, joins_cluster, search_arch
 from popgen.jobs.searching.checks import Prepared, prepare, with_data_folder
 from popgen.jobs.searching.folder import RunFolder
@@ -42,7 +43,7 @@ def search(
     """
     config = with_data_folder(config)
     prepared = prepare(config, say)
-    for text in prepared.data.remarks:
+    for text in (*prepared.data.remarks, *thin_remarks(prepared.data)):
         say(f"{config.data}: {text}")
     seen = contamination(prepared.data, prepared.generator, prepared.zoo, config.data_dir)
     say_contamination(seen, prepared.data, say)
