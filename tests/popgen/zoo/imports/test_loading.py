@@ -20,6 +20,7 @@ import pytest
 import torch
 from safetensors.torch import save, save_file
 from torch import Tensor
+from torch._tensor import _rebuild_from_type_v2
 
 from popgen.archs import build
 from popgen.errors import BadInput, BrokenFile, PopgenError
@@ -171,16 +172,48 @@ def test_claims_beyond_the_file_are_refused_before_anything_is_allocated(tmp_pat
         read_content(tmp_path / "net.safetensors")
 
 
-def test_calls_that_allocate_and_names_that_occur_twice_are_refused(tmp_path: Path) -> None:
+class _Call:
+    """An object whose pickle asks for a call."""
+
+    def __init__(self, function: Callable[..., object], *arguments: object) -> None:
+        self.call = function, arguments
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return self.call
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize(
+    ("function", "arguments", "named"),
+    [
+        (bytearray, (2**40,), r"__builtin__\.bytearray"),
+        (torch.Tensor, (2**40,), r"torch\.Tensor"),
+        (torch.FloatTensor, (2**40,), r"torch\.FloatTensor"),
+        (_rebuild_from_type_v2, (torch.Tensor, torch.Tensor, (2**40,), {}), r"torch\.Tensor"),
+    ],
+)
+def test_calls_that_allocate_are_refused(
+    tmp_path: Path, function: Callable[..., object], arguments: tuple[object, ...], named: str, zipped: bool
+) -> None:
     path = tmp_path / "net.pt"
-    path.write_bytes(saved({"w": bytearray(3)}))
-    with pytest.raises(BrokenFile, match=r"is refused: its pickle asks for __builtin__\.bytearray"):
+    path.write_bytes(saved({**STATE, "w": _Call(function, *arguments)}, _use_new_zipfile_serialization=zipped))
+    with pytest.raises(BrokenFile, match=rf"is refused: its pickle calls {named}\nit makes objects of any size"):
         read_content(path)
-    with pytest.warns(UserWarning, match="Duplicate name"), zipfile.ZipFile(path, "w") as written:
+
+
+def test_tensors_with_attributes_and_parameters_are_read(tmp_path: Path) -> None:
+    tagged = torch.ones(2)
+    tagged.tag = 1  # type: ignore[attr-defined]
+    torch.save({"a": tagged, "b": torch.nn.Parameter(torch.ones(2))}, tmp_path / "net.pt")
+    assert all(torch.equal(t, torch.ones(2)) for t in read_tensors(tmp_path / "net.pt").values())
+
+
+def test_a_name_that_occurs_twice_in_an_archive_is_refused(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="Duplicate name"), zipfile.ZipFile(tmp_path / "net.pt", "w") as written:
         written.writestr("net/data.pkl", b"\x80\x02}.")
         written.writestr("net/data.pkl", b"\x80\x02}.")
     with pytest.raises(BrokenFile, match="a name occurs in it twice"):
-        read_content(path)
+        read_content(tmp_path / "net.pt")
 
 
 def test_a_file_that_holds_itself_is_refused(tmp_path: Path) -> None:
