@@ -123,11 +123,16 @@ def _explained(ref: HubRef, repository: str, error: Exception) -> PopgenError:
     return BadInput(f"the code of {ref.name} failed", brief(error), "Call it by torch.hub.load alone to see where.")
 
 
+def entries_in(folder: Path) -> list[str]:
+    """Names of the entries of a local clone; its hubconf.py is searched as text, without running it."""
+    text = (folder / "hubconf.py").read_text(encoding="utf-8", errors="replace")
+    groups = [part for match in _DEFINED.findall(text) for part in match if part]
+    return [name.strip(" ()") for part in groups for name in part.split(",") if name.strip(" ()").isidentifier()]
+
+
 def _entries(ref: HubRef, repository: str) -> list[str]:
-    """Names of a repository's entries; the hubconf.py of a local folder is searched as text, without running it."""
+    """Names of a repository's entries."""
     if ref.is_folder:
-        text = (Path(repository) / "hubconf.py").read_text(encoding="utf-8", errors="replace")
-        groups = [part for match in _DEFINED.findall(text) for part in match if part]
-        return [name.strip(" ()") for part in groups for name in part.split(",") if name.strip(" ()").isidentifier()]
+        return entries_in(Path(repository))
     with redirect_stdout(sys.stderr):
         return list(torch.hub.list(repository, trust_repo=True, verbose=False))

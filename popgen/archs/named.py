@@ -5,6 +5,7 @@ The CIFAR ResNets are those of He et al. 2016 (arXiv 1512.03385, section 4.2), w
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -13,9 +14,10 @@ from torch import nn
 from popgen.archs import outside
 from popgen.archs.builders import construct
 from popgen.archs.config import ArchConfig, with_classes
+from popgen.archs.elsewhere import known_elsewhere
 from popgen.archs.inputs import ImageInputs
 from popgen.archs.variants import parse_options, split_options
-from popgen.errors import unknown_name
+from popgen.errors import NotFound, unknown_name
 
 # The mean and standard deviation are ImageNet's, as is common for CIFAR ResNets.
 _CIFAR = ImageInputs((3, 32, 32), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -68,13 +70,25 @@ def arch_config(name: str, known: dict[str, ArchConfig] | None = None, /, **give
     if options:
         config = arch_config(base, known)
         return _replace_fields(replace(config, name=name, options=parse_options(name, config.options)), given)
-    raise unknown_name(
+    raise unknown_architecture(
         "architecture",
         name,
         table,
         "Name a built-in one, timm:NAME, hub:OWNER/REPO:ENTRY, "
         "or a function that returns an nn.Module as module:function.",
     )
+
+
+def unknown_architecture(kind: str, name: str, known: Iterable[str], todo: str) -> NotFound:
+    """Return a NotFound that offers what timm, torchvision or a clone of torch.hub calls `name`, else the nearest known.
+
+    Args:
+        kind: as in `popgen.errors.unknown_name`.
+    """
+    elsewhere = known_elsewhere(name)
+    if not elsewhere:
+        return unknown_name(kind, name, known, todo)
+    return NotFound(f"there is no {kind} called {name!r}", f"known elsewhere: {', '.join(elsewhere)}", todo)
 
 
 def _outside_config(name: str, given: dict[str, Any]) -> ArchConfig:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from popgen.cli.options import (
     sampling_options,
 )
 from popgen.cli.results import print_found
+from popgen.json_text import json_text
 
 if TYPE_CHECKING:
     from popgen.configs.search import SearchConfig
@@ -179,7 +179,7 @@ def search_command(
     config = _search_config({"generator": generator, "zoo": zoo_name, **options}, resume)
     if dry_run:
         prepared = prepare(config, remark)
-        click.echo(json.dumps(_plan(config, prepared), indent=1))
+        click.echo(json_text(_plan(config, prepared), indent=1))
         return
     with SearchBars() as bars:
         found = run_search(config, out, resume, bars.show, remark)
@@ -206,24 +206,19 @@ def _plan(config: SearchConfig, prepared: Prepared) -> dict[str, Any]:
 
 
 def _search_config(options: dict[str, Any], resume: str | None) -> SearchConfig:
-    from popgen.configs.load import parse
-    from popgen.configs.search import SearchConfig, nested
-    from popgen.jobs.searching.folder import RunFolder
+    from popgen.jobs.search import search_config
 
     given = {key: value for key, value in options.items() if value is not None}
     if "workers" in given and given["workers"] != "auto":
         given["workers"] = _whole("--workers", given["workers"])
     if "arch" in given:
         given["archs"] = given.pop("arch")
-    if resume is not None:
-        before, _ = RunFolder.open(resume).config()
-        return parse(nested({**before.model_dump(), **given}), SearchConfig, "popgen search --resume")
     for option in ("archs", "data"):
-        if option not in given:
+        if option not in given and resume is None:
             raise click.UsageError(
                 f"Missing option '--{option.removesuffix('s')}', for example --arch cnn-s --data digits/rotate:45."
             )
-    return parse(nested(given), SearchConfig, "popgen search")
+    return search_config(given, resume, "popgen search" if resume is None else "popgen search --resume")
 
 
 def _whole(option: str, value: str) -> int:

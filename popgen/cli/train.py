@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
@@ -10,6 +9,7 @@ import click
 from popgen.cli.compression import print_compression
 from popgen.cli.options import DATA_DIR, JSON
 from popgen.cli.zoo import parse_set
+from popgen.json_text import json_text
 
 
 @click.command("train")
@@ -60,7 +60,7 @@ def train_command(
     overrides = dict(parse_set(item) for item in sets)
     content, config = read_spec(spec, overrides)
     if dry_run:
-        click.echo(json.dumps({"zoo": content.zoo.name, "generator": config.model_dump()}, indent=1))
+        click.echo(json_text({"zoo": content.zoo.name, "generator": config.model_dump()}, indent=1))
         return
     compute = TrainingCompute(workers, train_workers, address if train_workers > 1 else None)
     with TrainBars() as bars:
@@ -69,7 +69,7 @@ def train_command(
         )
     folder, metrics = out or f"generators/{content.zoo.name}", made.provenance.metrics
     if as_json:
-        click.echo(json.dumps({"generator": folder, **metrics}, indent=1))
+        click.echo(json_text({"generator": folder, **metrics}, indent=1))
     else:
         _print_metrics(folder, metrics)
 

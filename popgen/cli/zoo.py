@@ -18,6 +18,7 @@ from popgen.cli.options import DATA_DIR, JSON
 from popgen.configs.load import load, parse
 from popgen.configs.spec import ArchEntry, SpecFile
 from popgen.errors import BrokenFile, PopgenError
+from popgen.json_text import json_text
 
 if TYPE_CHECKING:
     from popgen.data import DataSet
@@ -82,11 +83,14 @@ def build_command(
             "parameters": todo.sizes,
             "data": data,
             "seeds": zoo_spec.seeds,
+            "data_remarks": list(todo.remarks),
         }
         text = f"{out}: {todo.total} networks of {len(todo.sizes)} architectures, {len(todo.to_import)} to import"
         if not zoo_spec.checkpoints:
             grid = f"{len(todo.sizes)} architectures x {len(data)} data sets x {len(zoo_spec.seeds)} seeds"
             text = f"{out}: {todo.total} networks ({grid}), {len(todo.to_train)} to train"
+        for remark in todo.remarks:
+            click.echo(remark, err=True)
         _print(facts, text, as_json)
         return
     built = build_zoo(zoo_spec, out, workers=workers, data_dir=data_dir)
@@ -200,7 +204,7 @@ def list_command(folder: str, arch: str | None, data: str | None, each: bool, as
     found = Zoo.open(folder)
     records = sorted(found.select(arch=arch, data=data), key=_natural)
     if as_json:
-        click.echo(json.dumps({**_summary(found), "checkpoints": [_row(r) for r in records]}))
+        click.echo(json_text({**_summary(found), "checkpoints": [_row(r) for r in records]}))
     elif each:
         _table(
             ["id", "lineage", "held out", "test score"],
@@ -359,8 +363,8 @@ def _table(head: list[str], rows: list[list[str]]) -> None:
 
 
 def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json_text(value)
 
 
 def _print(data: dict[str, Any], text: str, as_json: bool) -> None:
-    click.echo(json.dumps(data) if as_json else text)
+    click.echo(json_text(data) if as_json else text)

@@ -44,6 +44,7 @@ class Plan:
     to_train: list[TrainingRun]  # runs whose networks are missing or damaged
     to_import: list[ForeignCheckpoint]  # checkpoints that are missing or damaged
     sizes: dict[str, int]  # number of parameters of each architecture, by its name
+    remarks: tuple[str, ...] = ()  # what was read of the data sets and what was passed over
 
 
 def build_zoo(
@@ -69,6 +70,9 @@ def build_zoo(
     planned = plan(spec, out, data_dir)
     if spec.checkpoints:
         return _import(spec, out, planned.to_import, progress)
+    if progress:
+        for text in planned.remarks:
+            Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
     runs = planned.to_train
     workers = min(_worker_count(spec, workers), len(runs))
     zoo = _open_or_create(spec, out)
@@ -98,12 +102,13 @@ def plan(spec: ZooSpec, out: Path, data_dir: str | None = None) -> Plan:
     """
     runs: list[TrainingRun] = []
     imports: list[ForeignCheckpoint] = []
+    remarks: tuple[str, ...] = ()
     if spec.checkpoints:
         imports = list_imports(spec)
         arch_specs = {foreign.arch_spec.name: foreign.arch_spec for foreign in imports}
     else:
         trainer = Trainer(spec, data_dir=data_dir)
-        trainer.check()
+        remarks = trainer.check()
         runs, arch_specs = trainer.runs(), trainer.arch_specs
     sound_ids: set[str] = set()
     if (out / "zoo.json").exists():
@@ -114,6 +119,7 @@ def plan(spec: ZooSpec, out: Path, data_dir: str | None = None) -> Plan:
         to_train=[run for run in runs if run.id not in sound_ids],
         to_import=[foreign for foreign in imports if foreign.id not in sound_ids],
         sizes={name: arch_spec.size for name, arch_spec in arch_specs.items()},
+        remarks=remarks,
     )
 
 
