@@ -12,6 +12,7 @@ import mmap
 import pickle
 import re
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,16 @@ def read_content(path: Path) -> Any:
         raise _unpickling_error(path, str(error)) from error
     except OSError as error:
         raise os_cause(path, error) from error
+    except zipfile.BadZipFile as error:
+        raise BrokenFile(
+            f"{path} is cut off or damaged ({path.stat().st_size} bytes)",
+            f"it begins as a PyTorch file, and the list at its end is missing or wrong: {error}",
+            "Download it again.",
+        ) from error
     except Exception as error:  # A hostile file makes torch, safetensors and zipfile raise nearly any class of error.
+        if "Invalid magic number" in str(error):
+            todo = "Save it with torch.save(model.state_dict(), FILE) or as .safetensors."
+            raise BrokenFile(f"{path} is a plain pickle, not a checkpoint", "pickle.dump wrote it", todo) from error
         raise BrokenFile(
             f"{path} is truncated or not a checkpoint ({path.stat().st_size} bytes)",
             brief(error) if str(error) else f"{type(error).__name__}: it ends too early",
