@@ -7,6 +7,7 @@ import json
 import click
 
 from popgen.cli.options import DATA_DIR, GENERATOR, JSON
+from popgen.cli.start import start
 
 
 @click.command("encode")
@@ -28,6 +29,10 @@ def encode_command(
     Example:
       popgen encode zoos/mine --generator digits --out generators/mine
     """
+    from popgen.jobs.names import check_encode_names
+
+    check_encode_names(generator, zoo)
+    start(f"encoding the checkpoints of {zoo}")
     from popgen.cli.output import table
     from popgen.jobs.encode import encode as run_encode
 

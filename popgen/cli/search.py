@@ -18,6 +18,7 @@ from popgen.cli.options import (
     sampling_options,
 )
 from popgen.cli.results import print_found
+from popgen.cli.start import start
 
 if TYPE_CHECKING:
     from popgen.configs.search import SearchConfig
@@ -170,13 +171,18 @@ def search_command(
       popgen search --arch cnn-s,mlp-s --data digits/rotate:45 --head refit --evaluations 500
       popgen search --resume runs/cnn-s-digits-rotate-45-s0 --evaluations 1000
     """
+    if resume is not None and out is not None:
+        raise click.UsageError("--resume continues in its own folder; leave --out away.")
+    config = _search_config({"generator": generator, "zoo": zoo_name, **options}, resume)
+    if resume is None:
+        from popgen.jobs.names import check_search_names
+
+        check_search_names(config)
+    start(f"searching weights of {', '.join(config.archs)} for {config.data}")
     from popgen.cli.output import SearchBars, remark
     from popgen.jobs.search import prepare
     from popgen.jobs.search import search as run_search
 
-    if resume is not None and out is not None:
-        raise click.UsageError("--resume continues in its own folder; leave --out away.")
-    config = _search_config({"generator": generator, "zoo": zoo_name, **options}, resume)
     if dry_run:
         prepared = prepare(config, remark)
         click.echo(json.dumps(_plan(config, prepared), indent=1))
@@ -208,7 +214,6 @@ def _plan(config: SearchConfig, prepared: Prepared) -> dict[str, Any]:
 def _search_config(options: dict[str, Any], resume: str | None) -> SearchConfig:
     from popgen.configs.load import parse
     from popgen.configs.search import SearchConfig, nested
-    from popgen.jobs.searching.folder import RunFolder
 
     given = {key: value for key, value in options.items() if value is not None}
     if "workers" in given and given["workers"] != "auto":
@@ -216,6 +221,8 @@ def _search_config(options: dict[str, Any], resume: str | None) -> SearchConfig:
     if "arch" in given:
         given["archs"] = given.pop("arch")
     if resume is not None:
+        from popgen.jobs.searching.folder import RunFolder
+
         before, _ = RunFolder.open(resume).config()
         return parse(nested({**before.model_dump(), **given}), SearchConfig, "popgen search --resume")
     for option in ("archs", "data"):

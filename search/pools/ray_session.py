@@ -1,4 +1,4 @@
-"""A session of Ray: started on this machine, or joined if a cluster is running."""
+"""A session of Ray: started on this machine, or joined if a cluster is running. Ray is imported when it is started."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import logging
 import os
 import socket
 from typing import Any, Self
-
-import ray
 
 from ..errors import SearchError
 
@@ -33,6 +31,8 @@ class RaySession:
         Raises:
             SearchError: nothing answers at the address, or the cluster refuses this process.
         """
+        import ray
+
         if ray.is_initialized():
             return
         address = address or os.environ.get("RAY_ADDRESS")
@@ -56,6 +56,8 @@ class RaySession:
 
     def __exit__(self, *_: object) -> None:
         if self._started:
+            import ray
+
             if ray.is_initialized():
                 ray.shutdown()  # prints the messages that it has held back
             _print_events(True)
@@ -63,6 +65,8 @@ class RaySession:
 
 
 def _join(address: str, quiet: dict[str, Any]) -> None:
+    import ray
+
     reached = _check_reachable(address)
     try:
         ray.init(address=address, **quiet)
@@ -114,6 +118,8 @@ def _print_events(on: bool) -> None:
 
     Ray prints them on standard output, which is for results, and has no public switch.
     """
+    import ray
+
     module = ray._private.worker
     if hasattr(module, "_worker_logs_enabled"):
         module._worker_logs_enabled = on

@@ -23,7 +23,7 @@ from popgen.jobs.searching.finetune import FinetuneRun, finetune
 from popgen.jobs.searching.folder import RunFolder
 from popgen.jobs.searching.source import GeneratorSource, Source
 from popgen.tasks import score_key
-from search import LocalPool, Pool, Population, Progress, RayPool, RaySession, SearchResult, run_search
+from search import LocalPool, Pool, Population, Progress, RaySession, SearchResult, run_search
 
 OnEvaluation = Callable[[str, Progress], None]  # architecture, state of its search
 # Ray is started if evaluations in one process would take more seconds than this; starting it takes about 8 s.
@@ -190,7 +190,7 @@ def make_pool(run: Run, ready: ReadySearch) -> Pool:
     options: dict[str, Any] = {"gpus": how.gpus, "at_once": how.at_once, "timeout": how.timeout}
     workers = how.workers
     if workers == "auto" and joins_cluster(run.config):
-        return RayPool(objective, None, address, **options)
+        return _ray_pool(objective, None, address, options)
     if workers == "auto":
         needs_workers = how.timeout is not None or how.gpus > 0
         count = run.config.evaluations / objective.fitness.cost
@@ -199,6 +199,12 @@ def make_pool(run: Run, ready: ReadySearch) -> Pool:
     if workers == 0:
         return LocalPool(objective, at_once=how.at_once)
     run.session.start(workers, address)
+    return _ray_pool(objective, workers, address, options)
+
+
+def _ray_pool(objective: LatentObjective, workers: int | None, address: str | None, options: dict[str, Any]) -> Pool:
+    from search import RayPool  # noqa: PLC0415 - Ray is imported only where it is used
+
     return RayPool(objective, workers, address, **options)
 
 
