@@ -83,6 +83,9 @@ def test_contamination_is_said_before_the_search(popgen, here: Path) -> None:
 
 
 def test_other_commands_take_the_folder(popgen, here: Path, folder: Path) -> None:
+    import ray  # sets variables of its own when it is imported
+
+    assert ray.__version__
     before = dict(os.environ)
     made = popgen("generate", "--arch", "mlp-s", "--data", "svhn", "-n", 2, "--data-dir", folder, "--json").json
     assert len(made["networks"]) == 2
