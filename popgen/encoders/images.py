@@ -45,8 +45,12 @@ class ImageEncoder:
     device: str = "cpu"
 
     @classmethod
-    def load(cls, name: str, device: str = "cpu") -> ImageEncoder:
+    def load(cls, name: str, device: str = "cpu", with_open_clip: bool = False) -> ImageEncoder:
         """Load a CLIP by its name and freeze it.
+
+        Args:
+            with_open_clip: build every image tower with open_clip, which draws random numbers for its parameters
+                before it reads them. What a training draws afterwards, and so its result, depends on that.
 
         Raises:
             NotFound: no model, folder or hub repository has this name, or the folder lacks files.
@@ -58,7 +62,7 @@ class ImageEncoder:
         >>> encoder.features(torch.rand(2, 1, 8, 8)).shape
         torch.Size([2, 128])
         """
-        visual = _load_visual(name.removesuffix(_STATISTICS)).to(device).eval().requires_grad_(False)
+        visual = _load_visual(name.removesuffix(_STATISTICS), with_open_clip).to(device).eval().requires_grad_(False)
         encoder = cls(name, visual, 0, device)
         return cls(name, visual, encoder.features(torch.zeros(1, 3, 8, 8)).shape[1], device)
 
@@ -105,13 +109,13 @@ def _prepare(visual: nn.Module, images: Tensor) -> Tensor:
     return images
 
 
-def _load_visual(name: str) -> nn.Module:
+def _load_visual(name: str, with_open_clip: bool) -> nn.Module:
     """Load the image tower of the CLIP with this name (without +statistics)."""
     packaged = asset("encoders", name)
     if packaged is not None and _is_open_clip(packaged):
-        return _from_folder(packaged)
+        return _from_folder(packaged, with_open_clip)
     if name.startswith("local-dir:"):
-        return _from_folder(Path(name.removeprefix("local-dir:")).expanduser())
+        return _from_folder(Path(name.removeprefix("local-dir:")).expanduser(), with_open_clip)
     if name.startswith("hf-hub:"):
         owner, slash, model = name.removeprefix("hf-hub:").partition("/")
         if not (owner and slash and model):
@@ -142,7 +146,7 @@ def _is_open_clip(folder: Path | None) -> bool:
     return folder is not None and (folder / "open_clip_config.json").is_file()
 
 
-def _from_folder(folder: Path) -> nn.Module:
+def _from_folder(folder: Path, with_open_clip: bool) -> nn.Module:
     """Load the image tower of a folder in open_clip's format, after checking that it is complete."""
     config, weights = folder / "open_clip_config.json", folder / "open_clip_model.safetensors"
     if not folder.is_dir():
@@ -167,7 +171,7 @@ def _from_folder(folder: Path) -> nn.Module:
         why = f"its text tower is built from {foreign!r} on the hub, and a folder must load without a network"
         raise BadInput(f"image encoder: {folder} is not complete", why, "Choose a CLIP with a text tower of its own.")
     try:
-        if is_resnet and weights.is_file():
+        if is_resnet and weights.is_file() and not with_open_clip:
             return ClipResNet.load(weights, model, preprocess)
         import open_clip
 

@@ -48,6 +48,8 @@ def search(
     with RaySession() as session:
         if joins_cluster(config):
             session.start(None, cluster_address(config))  # refused before a folder is made
+        elif config.compute.workers not in (0, "auto"):
+            session.start(int(config.compute.workers))
         folder = _open_folder(config, prepared, out, resume)
         say(f"run folder: {folder.path}")
         run = Run(config, prepared, folder, session, on_evaluation, say)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import tempfile
 from typing import Any, Self
 
 from ..errors import SearchError
@@ -29,7 +30,8 @@ class RaySession:
             address: of a running cluster, as HOST:PORT.
 
         Raises:
-            SearchError: nothing answers at the address, or the cluster refuses this process.
+            SearchError: nothing answers at the address, the cluster refuses this process, or the paths of the sockets of
+                a Ray on this machine would be too long.
         """
         import ray
 
@@ -40,7 +42,12 @@ class RaySession:
         if not address or address == "local":
             # Without address="local", Ray would join any cluster that was started on this machine.
             cpus = max(workers or 1, os.cpu_count() or 1)
-            ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
+            try:
+                ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
+            except OSError as error:
+                if "AF_UNIX path length" not in str(error):
+                    raise
+                raise _long_folder() from error
         else:
             _join(address, quiet)
         self._started = True
@@ -100,6 +107,15 @@ def _check_reachable(address: str) -> bool:
             "start one with `ray start --head`, or leave the address out to use this machine"
         ) from error
     return True
+
+
+def _long_folder() -> SearchError:
+    folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    return SearchError(
+        f"Ray cannot work in {folder}\n"
+        "the paths of its sockets there are longer than the 107 bytes that the system allows\n"
+        "set RAY_TMPDIR to a short folder on this machine, for example RAY_TMPDIR=/tmp"
+    )
 
 
 def _refused(address: str) -> SearchError:

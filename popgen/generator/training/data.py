@@ -106,7 +106,7 @@ class TrainingData:
         Raises:
             BadInput: an architecture with fewer than two training checkpoints, an extra data set that is held out or has other classes.
         """
-        texts, images = ArchTextEncoder.load(config.text), load_example_encoder(config.images, device)
+        texts, images = ArchTextEncoder.load(config.text), load_example_encoder(config.images, device, True)
         fits = sum(4 * zoo.spec(record.arch).size for record in zoo.records) <= memory * 1e9
         archs = {}
         for name in zoo.archs:
