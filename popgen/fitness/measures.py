@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from popgen.errors import BadInput, brief, unknown_name
-from popgen.refs import is_module_attr, load_attr
+from popgen.errors import BadInput, brief
+from popgen.fitness.names import MEASURE_NAMES, OF_GROUPS, check_measure_name
+from popgen.refs import load_attr
 from popgen.types import Labels
 
 _CONFIDENT = 10.0  # the logit of an answer that is nearly certain
@@ -90,15 +91,8 @@ def _errors_of(logits: Tensor, labels: Labels, parts: Labels) -> Tensor:
     return torch.bincount(parts, weights=wrong)[count > 0] / count[count > 0]
 
 
-MEASURES: dict[str, Callable[[Tensor, Labels], float]] = {
-    "error": error,
-    "cross_entropy": cross_entropy,
-    "calibration_error": calibration_error,
-    "worst_class_error": worst_class_error,
-    "balanced_error": balanced_error,
-    "f1_error": f1_error,
-}
-OF_GROUPS = "worst_group_error"
+_FUNCTIONS = (error, cross_entropy, calibration_error, worst_class_error, balanced_error, f1_error)
+MEASURES: dict[str, Callable[[Tensor, Labels], float]] = dict(zip(MEASURE_NAMES, _FUNCTIONS, strict=True))
 
 
 def check_measure(name: str) -> None:
@@ -110,9 +104,7 @@ def check_measure(name: str) -> None:
     """
     if name in MEASURES or name == OF_GROUPS:
         return
-    if not is_module_attr(name):
-        known = ("loss", *MEASURES, OF_GROUPS)
-        raise unknown_name("objective", name, known, "A function of your own is written module:function.")
+    check_measure_name(name)
     if not callable(load_attr(name)):
         raise BadInput(f"the objective {name!r} cannot be called", "it is a function of logits and labels", "")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SearchError
-from ..optimizers.optimizer import check_optimizer
+from ..optimizers.names import check_optimizer
 from ..pools.local import LocalPool
 from ..pools.pool import Objective, Pool, Request, in_order
 from .history import History
