@@ -124,3 +124,13 @@ def test_a_folder_of_several_sizes(popgen, here: Path) -> None:
     assert "have their centres resized: folder:pictures/size:32." in said
     facts = popgen("search", *QUICK, "--data", "folder:pictures/size:16", "--dry-run").json
     assert facts["data_remarks"] == ["images of 40 sizes: shorter side resized to 16, centre 16x16 kept"]
+
+
+def test_thin_data_are_said_before_a_search(popgen: Any, here: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 8, 8), np.uint8)
+    labels = np.arange(30) % 10
+    arrays = {"x_train": pixels, "y_train": labels, "x_val": pixels[:4], "y_val": labels[:4]}
+    np.savez(here / "few.npz", **arrays, x_test=pixels[5:9], y_test=labels[5:9])
+    facts = popgen("search", *QUICK, "--data", "npz:few.npz", "--dry-run").json
+    assert facts["data_remarks"] == ["val has 4 images: its accuracy says next to nothing, and one image decides"]
+    assert facts["contamination"]["within"][0] == {"split": "val", "among": "train", "exact": 4, "near": 0, "of": 4}
