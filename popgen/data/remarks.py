@@ -8,6 +8,7 @@ from popgen.data.dataset import SPLITS, DataSet, Part
 from popgen.tasks import CLASSIFICATION
 
 _NAMED = 5  # classes that a remark names
+_ROUNDING = 1e-5  # below one step of 16 bits; resizing changes pixels of one value by less
 _FEW = 5  # validation images of which each counts for 20 points of accuracy or more
 
 
@@ -16,7 +17,10 @@ def source_remarks(data: DataSet) -> tuple[str, ...]:
     remarks = []
     for split in SPLITS:
         part: Part = getattr(data, split)
-        blank = int((part.inputs.flatten(1).amax(1) == part.inputs.flatten(1).amin(1)).sum()) if data.has_images else 0
+        blank = 0
+        if data.has_images:
+            pixels = part.inputs.flatten(1)
+            blank = int((pixels.amax(1) - pixels.amin(1) < _ROUNDING).sum())
         if blank:
             remarks.append(f"{blank} of {len(part)} {split} images are blank: all their pixels have one value")
     if data.task != CLASSIFICATION:
