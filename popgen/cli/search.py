@@ -205,7 +205,7 @@ def _plan(config: SearchConfig, prepared: Prepared) -> dict[str, Any]:
         "generator": None if generator is None else generator.provenance.zoo,
         "zoo": None if zoo is None else zoo.name,
         "evaluations": config.evaluations,
-        "data_remarks": list(data.remarks),
+        "data_remarks": list(prepared.data_remarks),
         "contamination": contamination(data, generator, zoo, config.data_dir),
         "cost": searches[0].fitness.cost,
     }

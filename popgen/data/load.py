@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from popgen.data.check import check_made
 from popgen.data.dataset import SPLITS, DataSet, Part, from_arrays
 from popgen.data.folder import data_folder, is_there, local_path
 from popgen.data.images.reader import ALPHAS
@@ -294,7 +295,8 @@ def _call_source(base: str) -> DataSet:
         ) from error
     if not isinstance(found, DataSet):
         raise BadInput(f"{base!r} returned {type(found).__name__}", "it must return a popgen.data.DataSet", "")
-    return found
+    remarks = (*check_made(base, found), *source_remarks(found))
+    return replace(found, remarks=(*found.remarks, *remarks))
 
 
 def _apply_modifier(data: DataSet, text: str) -> DataSet:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 
 from popgen.data.dataset import SPLITS, DataSet, Part
+from popgen.tasks import CLASSIFICATION
 
 _NAMED = 5  # classes that a remark names
+_ROUNDING = 1e-5  # below one step of 16 bits; resizing changes pixels of one value by less
 _FEW = 5  # validation images of which each counts for 20 points of accuracy or more
 
 
@@ -15,9 +17,14 @@ def source_remarks(data: DataSet) -> tuple[str, ...]:
     remarks = []
     for split in SPLITS:
         part: Part = getattr(data, split)
-        blank = int((part.inputs.flatten(1).amax(1) == part.inputs.flatten(1).amin(1)).sum()) if data.has_images else 0
+        blank = 0
+        if data.has_images:
+            pixels = part.inputs.flatten(1)
+            blank = int((pixels.amax(1) - pixels.amin(1) < _ROUNDING).sum())
         if blank:
             remarks.append(f"{blank} of {len(part)} {split} images are blank: all their pixels have one value")
+    if data.task != CLASSIFICATION:
+        return tuple(remarks)
     trained = set(data.train.targets.unique().tolist())
     absent = [name for label, name in enumerate(data.classes) if label not in trained]
     if absent:

@@ -13,7 +13,6 @@ from typing import Any
 from popgen import __version__
 from popgen.audit.contamination import contamination, say_contamination
 from popgen.configs.search import SearchConfig
-from popgen.data.remarks import thin_remarks
 from popgen.jobs.searching.arch import Found, OnEvaluation, Run, cluster_address, joins_cluster, search_arch
 from popgen.jobs.searching.checks import Prepared, prepare, with_data_folder
 from popgen.jobs.searching.folder import RunFolder
@@ -42,7 +41,7 @@ def search(
     """
     config = with_data_folder(config)
     prepared = prepare(config, say)
-    for text in (*prepared.data.remarks, *thin_remarks(prepared.data)):
+    for text in prepared.data_remarks:
         say(f"{config.data}: {text}")
     seen = contamination(prepared.data, prepared.generator, prepared.zoo, config.data_dir)
     say_contamination(seen, prepared.data, say)
@@ -76,7 +75,7 @@ def _open_folder(config: SearchConfig, prepared: Prepared, out: str | None, resu
         if "groups_sha256" not in then:  # Runs of earlier versions recorded the number of images in each group alone.
             now.pop("groups_sha256", None)
         folder.check_same({**before.frozen_fields(), **then}, now)
-    folder.write_config(config, {**recorded, "data_remarks": list(prepared.data.remarks)})
+    folder.write_config(config, {**recorded, "data_remarks": list(prepared.data_remarks)})
     return folder
 
 

@@ -84,7 +84,9 @@ def searched(name: str, folder: Path) -> dict[str, Any]:
     history = log_of(out / "history.jsonl", "seconds", "elapsed", "versions")
     files = {file.name: tensors_of(file) for file in sorted(out.glob("*.safetensors"))}
     losses = [line["loss"] for line in history if "loss" in line]
-    return {"losses": losses, "history": digest(json.dumps(history)), "files": files, "rows": found["rows"]}
+    # Standard errors follow from the accuracies, and came to the rows after these results had been recorded.
+    rows = [{key: value for key, value in row.items() if "standard_error" not in key} for row in found["rows"]]
+    return {"losses": losses, "history": digest(json.dumps(history)), "files": files, "rows": rows}
 
 
 def recorded(folder: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from popgen.data import DataSet, load_data
 from popgen.data.folder import data_folder
 from popgen.data.groups import Groups, load_groups
 from popgen.data.load import check_data_name
+from popgen.data.remarks import thin_remarks
 from popgen.errors import BadInput
 from popgen.fitness import Fitness, SgdSteps, make_fitness
 from popgen.fitness.measures import OF_GROUPS, check_measure, check_on_outputs, sign_remark
@@ -52,6 +53,11 @@ class Prepared:
     def data(self) -> DataSet:
         """The data set, the same for all architectures."""
         return self.searches[0].data
+
+    @property
+    def data_remarks(self) -> tuple[str, ...]:
+        """What was read of the data set and what was passed over, and whether it is too thin to measure on."""
+        return (*self.data.remarks, *thin_remarks(self.data))
 
 
 def prepare(config: SearchConfig, say: Callable[[str], None] = lambda _: None) -> Prepared:

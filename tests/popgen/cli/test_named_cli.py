@@ -40,7 +40,12 @@ def test_a_run_on_a_named_set_goes_on_without_its_folder_being_named_again(popge
     done = popgen("search", *QUICK, "--data", "svhn/rotate:30", "--data-dir", "sets", "--out", "run", "--json")
     config = yaml.safe_load((here / "run" / "config.yaml").read_text())
     assert (config["search"]["data"], config["search"]["data_dir"]) == ("svhn/rotate:30", str(folder))
-    assert done.results[0]["details"]["contamination"] == {"shared": [], "checked": ["digits"], "not_checked": []}
+    assert done.results[0]["details"]["contamination"] == {
+        "within": [],
+        "shared": [],
+        "checked": ["digits"],
+        "not_checked": [],
+    }
     more = popgen("search", "--resume", "run", "--evaluations", 38, "--json")
     [search] = [row for row in more.results[0]["rows"] if row["name"] == "search"]
     assert search["evaluations"] == 38
@@ -126,4 +131,20 @@ def test_a_folder_of_several_sizes(popgen, here: Path) -> None:
     said = popgen("search", *QUICK, "--data", "folder:pictures", code=4).err
     assert "have their centres resized: folder:pictures/size:32." in said
     facts = popgen("search", *QUICK, "--data", "folder:pictures/size:16", "--dry-run").json
-    assert "images of 40 sizes: shorter side resized to 16, centre 16x16 kept" in facts["data_remarks"]
+    assert facts["data_remarks"] == [
+        "images read: 40, split here into train, val and test",
+        "images of 40 sizes: shorter side resized to 16, centre 16x16 kept",
+        "24 of 24 train images are blank: all their pixels have one value",
+        "8 of 8 val images are blank: all their pixels have one value",
+        "8 of 8 test images are blank: all their pixels have one value",
+    ]
+
+
+def test_thin_data_are_said_before_a_search(popgen, here: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 8, 8), np.uint8)
+    labels = np.arange(30) % 10
+    arrays = {"x_train": pixels, "y_train": labels, "x_val": pixels[:4], "y_val": labels[:4]}
+    np.savez(here / "few.npz", **arrays, x_test=pixels[5:9], y_test=labels[5:9])
+    facts = popgen("search", *QUICK, "--data", "npz:few.npz", "--dry-run").json
+    assert facts["data_remarks"] == ["val has 4 images: its accuracy says next to nothing, and one image decides"]
+    assert facts["contamination"]["within"][0] == {"split": "val", "among": "train", "exact": 4, "near": 0, "of": 4}

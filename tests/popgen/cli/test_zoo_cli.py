@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from PIL import Image
 
 from popgen.archs import build
 from popgen.cli.zoo import zoo
@@ -43,6 +44,25 @@ def test_dry_run_writes_nothing(tmp_path: Path) -> None:
     assert facts["to_train"] == 6
     assert facts["parameters"] == {"mlp-s": 4810}
     assert not (tmp_path / "zoo").exists()
+
+
+def test_what_was_read_of_the_data_is_said(tmp_path: Path) -> None:
+    for label in "ab":
+        (tmp_path / "images" / label).mkdir(parents=True)
+        for i in range(5):
+            Image.new("L", (8, 8), 16 * i + ord(label)).save(tmp_path / "images" / label / f"{i}.png")
+    (tmp_path / "images" / "a" / "notes.txt").write_text("")
+    archs = "[{name: two, like: mlp-s, classes: 2}]"
+    (tmp_path / "own.yaml").write_text(
+        f"zoo: {{name: own, archs: {archs}, data: ['folder:{tmp_path}/images'], seeds: [0], recipe: {{epochs: 1}}}}"
+    )
+    lines = [
+        f"folder:{tmp_path}/images: images read: 10, split here into train, val and test",
+        f"folder:{tmp_path}/images: files passed over: 1 with another suffix (.txt)",
+    ]
+    for more in (["--dry-run"], ["--workers", "0"]):
+        said = call("build", tmp_path / "own.yaml", "--out", tmp_path / "zoo", *more).stderr.splitlines()
+        assert [line for line in lines if line in said] == lines
 
 
 def test_list_and_show(folder: Path) -> None:
