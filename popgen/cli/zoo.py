@@ -287,12 +287,13 @@ def _import_into(
 ) -> tuple[list[Checkpoint], int, PopgenError | None]:
     """Import into the zoo of a folder; returns the new records, the zoo's size, and the error if files were left out."""
     from popgen.zoo import Zoo
-    from popgen.zoo.imports.add import import_checkpoints, write_error
+    from popgen.zoo.imports.add import import_checkpoints
+    from popgen.zoo.imports.causes import write_cause
 
     try:
         target = Zoo.open(folder) if (folder / "zoo.json").exists() else Zoo.create(folder, folder.resolve().name)
     except OSError as error:
-        raise write_error(folder, error) from error
+        raise write_cause(f"the zoo {folder}", error) from error
     added: list[Checkpoint] = []
 
     def show(record: Checkpoint, is_new: bool) -> None:
