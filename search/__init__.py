@@ -1,7 +1,7 @@
 """Seeded black-box search over vectors, with the optimizers of Nevergrad, on one machine or a Ray cluster.
 
-`import search` is cheap: Nevergrad is imported at the first use of `run_search` or of a name from the optimizers, Ray
-at the first use of `RayPool` or `RaySession`.
+`import search` is cheap: Nevergrad is imported when the first optimizer is made, after the seeds have been evaluated, Ray
+when `RayPool` is used or `RaySession` starts it.
 """
 
 import importlib
@@ -29,14 +29,15 @@ from .pools.pool import Evaluation, Objective, Pool, Request, evaluate, in_order
 if TYPE_CHECKING:
     from .loop.run import run_search
     from .loop.warm_start import best_of
-    from .optimizers.optimizer import OPTIMIZERS, Optimizer, check_optimizer, make_optimizer
+    from .optimizers.names import OPTIMIZERS, check_optimizer
+    from .optimizers.optimizer import Optimizer, make_optimizer
     from .pools.ray_pool import RayPool
     from .pools.ray_session import RaySession
 
 _HEAVY = {
-    "OPTIMIZERS": "optimizers.optimizer",
+    "OPTIMIZERS": "optimizers.names",
     "Optimizer": "optimizers.optimizer",
-    "check_optimizer": "optimizers.optimizer",
+    "check_optimizer": "optimizers.names",
     "make_optimizer": "optimizers.optimizer",
     "RayPool": "pools.ray_pool",
     "RaySession": "pools.ray_session",

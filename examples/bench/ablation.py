@@ -101,7 +101,7 @@ def _raw(zoo: Zoo, base: dict[str, Any]) -> list[float]:
     layout = TokenLayout(spec, _TOKEN)
     x = layout.to_tokens(scaling.normalise(zoo.matrix(records)))
     names = list(dict.fromkeys([r.data for r in records] + HELD_OUT))
-    encoder = popgen.Generator.from_pretrained("digits").load_encoders()[0]
+    encoder = popgen.Generator.from_pretrained("digits").load_encoders()
     condition = {}
     for name in names:
         images = popgen.load_data(name).per_class("train", 20, torch.Generator().manual_seed(0))

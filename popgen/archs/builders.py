@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from popgen.archs import outside
 from popgen.archs.config import ArchConfig
 from popgen.archs.inputs import size_of
+from popgen.archs.names import is_outside
 from popgen.errors import BadInput, unknown_name
 
 
@@ -128,7 +129,7 @@ def construct(config: ArchConfig, seed: int | None = None) -> nn.Module:
         if seed is not None:
             torch.manual_seed(seed)
         try:
-            if outside.is_outside(config.builder):
+            if is_outside(config.builder):
                 net = outside.network(config.builder, config.options)
             elif config.builder in BUILDERS:
                 net = BUILDERS[config.builder](config, **config.options)

@@ -7,6 +7,7 @@ from typing import Any
 
 from popgen.archs import outside
 from popgen.archs.inputs import INPUTS, ImageInputs, Inputs
+from popgen.archs.names import is_outside
 from popgen.errors import BrokenFile, near_matches
 from popgen.refs import is_trusted, trust
 from popgen.tasks import CLASSIFICATION
@@ -69,7 +70,7 @@ class ArchConfig:
         >>> arch_config("mlp-s").text()
         'mlp network, hidden 64, input 1x8x8, 10 classes'
         """
-        redundant = _REDUNDANT if outside.is_outside(self.builder) else ()
+        redundant = _REDUNDANT if is_outside(self.builder) else ()
         options = sorted((key, value) for key, value in self.options.items() if key not in redundant)
         parts = [f"{key.replace('_', ' ')} {_plain(value)}" for key, value in options]
         return ", ".join(

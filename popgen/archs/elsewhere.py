@@ -5,17 +5,15 @@ Importing timm or torchvision would take seconds, and importing a clone would ru
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-import torch
-
-from popgen.archs.hub import entries_in
-
 _REGISTERED = re.compile(r"^@register_model(?:\([^)\n]*\))?[ \t]*\n(?:@.*\n)*def +(\w+)", re.MULTILINE)
 _FORMS = {"timm": "timm:{}", "torchvision": "torchvision.models:{}"}  # package: the form of its networks' names
+_DEFINED = re.compile(r"^(?:def|class) +(\w+)|^(\w+) *=|import +(.+)$", re.MULTILINE)
 _CLONE = re.compile(r"([A-Za-z0-9-]+)_(.+)_([^_]+)")  # the folder of torch.hub: OWNER_REPO_REF
 
 
@@ -32,6 +30,13 @@ def known_elsewhere(name: str) -> list[str]:
     return [f"{full}/{rest}" if rest else full for full in found]
 
 
+def entries_in(folder: Path) -> list[str]:
+    """Names of the entries of a local clone; its hubconf.py is searched as text, without running it."""
+    text = (folder / "hubconf.py").read_text(encoding="utf-8", errors="replace")
+    groups = [part for match in _DEFINED.findall(text) for part in match if part]
+    return [name.strip(" ()") for part in groups for name in part.split(",") if name.strip(" ()").isidentifier()]
+
+
 def _registered(package: str) -> set[str]:
     """The models that a package registers; none if it is not installed."""
     spec = find_spec(package)
@@ -43,8 +48,14 @@ def _registered(package: str) -> set[str]:
 
 def _in_clones() -> Iterator[str]:
     """The entries of the repositories that torch.hub has fetched."""
-    for file in sorted(Path(torch.hub.get_dir()).glob("*/hubconf.py")):
+    for file in sorted(_hub_folder().glob("*/hubconf.py")):
         match = _CLONE.fullmatch(file.parent.name)
         if match is not None:
             owner, repository, ref = match.groups()
             yield from (f"hub:{owner}/{repository}@{ref}:{entry}" for entry in entries_in(file.parent))
+
+
+def _hub_folder() -> Path:
+    """The folder of torch.hub's clones, where nobody has moved it with torch.hub.set_dir."""
+    cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    return Path(os.environ.get("TORCH_HOME", f"{cache}/torch")).expanduser() / "hub"

@@ -18,11 +18,11 @@ from urllib.error import HTTPError
 import torch
 from torch import nn
 
+from popgen.archs.elsewhere import entries_in
 from popgen.errors import BadInput, NotFound, Offline, PopgenError, brief, near_matches
 
 _REF = re.compile(r"hub:(?P<source>.+?):(?P<entry>[A-Za-z_]\w*)(?P<options>(?:/\w+:[^/]+)*)")
 _REPO = re.compile(r"[\w.-]+/[\w.-]+(?:@[\w./-]+)?")
-_DEFINED = re.compile(r"^(?:def|class) +(\w+)|^(\w+) *=|import +(.+)$", re.MULTILINE)
 _FORM = "Write hub:OWNER/REPO:ENTRY, hub:OWNER/REPO@REF:ENTRY or hub:FOLDER:ENTRY."
 
 
@@ -121,13 +121,6 @@ def _explained(ref: HubRef, repository: str, error: Exception) -> PopgenError:
             f"Where there is a network run `git clone {where}`, copy the folder here and name hub:FOLDER:{ref.entry}.",
         )
     return BadInput(f"the code of {ref.name} failed", brief(error), "Call it by torch.hub.load alone to see where.")
-
-
-def entries_in(folder: Path) -> list[str]:
-    """Names of the entries of a local clone; its hubconf.py is searched as text, without running it."""
-    text = (folder / "hubconf.py").read_text(encoding="utf-8", errors="replace")
-    groups = [part for match in _DEFINED.findall(text) for part in match if part]
-    return [name.strip(" ()") for part in groups for name in part.split(",") if name.strip(" ()").isidentifier()]
 
 
 def _entries(ref: HubRef, repository: str) -> list[str]:

@@ -5,7 +5,6 @@ The CIFAR ResNets are those of He et al. 2016 (arXiv 1512.03385, section 4.2), w
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -14,27 +13,15 @@ from torch import nn
 from popgen.archs import outside
 from popgen.archs.builders import construct
 from popgen.archs.config import ArchConfig, with_classes
-from popgen.archs.elsewhere import known_elsewhere
 from popgen.archs.inputs import ImageInputs
+from popgen.archs.names import BUILT_IN, is_outside, unknown_arch
 from popgen.archs.variants import parse_options, split_options
-from popgen.errors import NotFound, unknown_name
 
-# The mean and standard deviation are ImageNet's, as is common for CIFAR ResNets.
-_CIFAR = ImageInputs((3, 32, 32), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _IMAGE_FIELDS = {"input_shape": "shape", "mean": "mean", "std": "std"}  # key in a spec -> field of ImageInputs
 
 
-def _cifar_resnet(depth: int) -> ArchConfig:
-    options = {"widths": [16, 32, 64], "blocks": (depth - 2) // 6, "shortcut": "A"}
-    return ArchConfig(f"resnet{depth}", "resnet", options, _CIFAR)
-
-
 ARCHITECTURES: dict[str, ArchConfig] = {
-    "mlp-s": ArchConfig("mlp-s", "mlp", {"hidden": [64]}),
-    "cnn-s": ArchConfig("cnn-s", "cnn", {"channels": [8, 16]}),
-    "cnn-m": ArchConfig("cnn-m", "cnn", {"channels": [8, 16, 16]}),
-    "resnet-s": ArchConfig("resnet-s", "resnet", {"widths": [8, 16], "blocks": 1, "shortcut": "B"}),
-    **{f"resnet{depth}": _cifar_resnet(depth) for depth in (20, 32, 44, 56, 110)},
+    name: ArchConfig.from_json({"name": name, **content}) for name, content in BUILT_IN.items()
 }
 
 
@@ -64,31 +51,13 @@ def arch_config(name: str, known: dict[str, ArchConfig] | None = None, /, **give
     table = {**ARCHITECTURES, **(known or {})}
     if name in table:
         return _replace_fields(table[name], given)
-    if outside.is_outside(name):
+    if is_outside(name):
         return _outside_config(name, given)
     base, options = split_options(name)
     if options:
         config = arch_config(base, known)
         return _replace_fields(replace(config, name=name, options=parse_options(name, config.options)), given)
-    raise unknown_architecture(
-        "architecture",
-        name,
-        table,
-        "Name a built-in one, timm:NAME, hub:OWNER/REPO:ENTRY, "
-        "or a function that returns an nn.Module as module:function.",
-    )
-
-
-def unknown_architecture(kind: str, name: str, known: Iterable[str], todo: str) -> NotFound:
-    """Return a NotFound that offers what timm, torchvision or a clone of torch.hub calls `name`, else the nearest known.
-
-    Args:
-        kind: as in `popgen.errors.unknown_name`.
-    """
-    elsewhere = known_elsewhere(name)
-    if not elsewhere:
-        return unknown_name(kind, name, known, todo)
-    return NotFound(f"there is no {kind} called {name!r}", f"known elsewhere: {', '.join(elsewhere)}", todo)
+    raise unknown_arch(name, table)
 
 
 def _outside_config(name: str, given: dict[str, Any]) -> ArchConfig:

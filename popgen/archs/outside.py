@@ -13,21 +13,13 @@ from typing import Any, get_type_hints
 from torch import nn
 
 from popgen.archs.hub import hub_network, parse_hub
+from popgen.archs.names import is_outside
 from popgen.archs.variants import free_options, split_options
 from popgen.errors import BadInput
 from popgen.refs import check_trusted, is_module_attr, load_attr, trust
 
 _INPUTS = ("input_shape", "mean", "std")
 _ATTRIBUTES = (*_INPUTS, "classes", "task")
-
-
-def is_outside(name: str) -> bool:
-    """Whether a name, with or without options, means a network from outside.
-
-    >>> is_outside("timm:resnet18/in_chans:1"), is_outside("my.nets:make"), is_outside("cnn-s/channels:8-8")
-    (True, True, False)
-    """
-    return name.startswith(("timm:", "hub:")) or is_module_attr(split_options(name)[0])
 
 
 def fields(name: str, given: dict[str, Any]) -> dict[str, Any]:

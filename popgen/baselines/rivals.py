@@ -12,7 +12,6 @@ from functools import cached_property
 from itertools import cycle, islice
 
 import torch
-from sklearn.linear_model import RidgeCV
 from torch import Tensor
 
 from popgen.archs import ArchSpec, build
@@ -175,6 +174,8 @@ def ridge(given: RivalInputs) -> Iterator[Tensor]:
     """Weights predicted from the data set's embedding by a ridge regression over the zoo; from three checkpoints on."""
     if given.generator is None:
         return
+    from sklearn.linear_model import RidgeCV  # noqa: PLC0415 - it takes a second, and no other rival needs it
+
     generator, arch = given.generator, given.spec.name
     known = dict(zip(generator.provenance.data, generator.data_vectors, strict=True))
     index = [i for i, record in enumerate(given.records) if record.data in known]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from popgen.cli.options import DATA_DIR, JSON
+from popgen.cli.start import start
 from popgen.json_text import json_text
 
 if TYPE_CHECKING:
@@ -33,6 +34,10 @@ def compression_command(
     Example:
       popgen compression generators/mine --zoo zoos/other
     """
+    from popgen.jobs.names import check_encode_names
+
+    check_encode_names(generator, zoo_name)
+    start(f"measuring the generator {generator}")
     from popgen.jobs.compression import compression
 
     found = compression(generator, zoo_name, split, held_out=held_out, data_dir=data_dir)

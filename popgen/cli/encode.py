@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from popgen.cli.options import DATA_DIR, GENERATOR, JSON
+from popgen.cli.start import start
 from popgen.json_text import json_text
 
 
@@ -27,6 +28,10 @@ def encode_command(
     Example:
       popgen encode zoos/mine --generator digits --out generators/mine
     """
+    from popgen.jobs.names import check_encode_names
+
+    check_encode_names(generator, zoo)
+    start(f"encoding the checkpoints of {zoo}")
     from popgen.cli.output import table
     from popgen.jobs.encode import encode as run_encode
 

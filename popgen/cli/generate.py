@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from popgen.cli.options import BASE_HELP, DATA_DIR, GENERATOR, JSON, PARTS_HELP, Names, sampling_options
+from popgen.cli.start import start
 from popgen.json_text import json_text
 
 
@@ -35,16 +36,20 @@ def generate_command(arch: list[str], out: str, as_json: bool, **options: Any) -
       popgen generate --arch cnn-s --describe "digits, rotated by 45 degrees"
       popgen generate --arch cnn-s/channels:12-24 --data digits/rotate:45
     """
-    from popgen.cli.output import remark, table
     from popgen.configs.generate import GenerateConfig
     from popgen.configs.load import parse
     from popgen.configs.search import nested
-    from popgen.jobs.generate import generate as run_generate
+    from popgen.jobs.names import check_generate_names
 
     given = {name: value for name, value in options.items() if value is not None}
     if not given.keys() & {"data", "describe"}:
         raise click.UsageError("Missing option '--data' or '--describe', for example --data digits/rotate:45.")
     config = parse(nested({"archs": arch, **given}, GenerateConfig), GenerateConfig, "popgen generate")
+    check_generate_names(config.generator, config.archs, config.data)
+    start(f"generating networks of {', '.join(config.archs)} for {config.describe or config.data}")
+    from popgen.cli.output import remark, table
+    from popgen.jobs.generate import generate as run_generate
+
     made = run_generate(config, out, say=remark)
     if as_json:
         click.echo(json_text({"networks": [g.to_json() for g in made]}, indent=1))
@@ -70,6 +75,10 @@ def retrieve_command(
     Example:
       popgen retrieve --arch cnn-s --data digits/rotate:30
     """
+    from popgen.jobs.names import check_retrieve_names
+
+    check_retrieve_names(generator, arch, data)
+    start(f"retrieving {arch} on {data}")
     from popgen.cli.output import table
     from popgen.jobs.retrieve import retrieve as run_retrieve
 

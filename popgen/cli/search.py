@@ -17,6 +17,7 @@ from popgen.cli.options import (
     sampling_options,
 )
 from popgen.cli.results import print_found
+from popgen.cli.start import start
 from popgen.json_text import json_text
 
 if TYPE_CHECKING:
@@ -170,13 +171,18 @@ def search_command(
       popgen search --arch cnn-s,mlp-s --data digits/rotate:45 --head refit --evaluations 500
       popgen search --resume runs/cnn-s-digits-rotate-45-s0 --evaluations 1000
     """
+    if resume is not None and out is not None:
+        raise click.UsageError("--resume continues in its own folder; leave --out away.")
+    config = _search_config({"generator": generator, "zoo": zoo_name, **options}, resume)
+    if resume is None:
+        from popgen.jobs.names import check_search_names
+
+        check_search_names(config)
+    start(f"searching weights of {', '.join(config.archs)} for {config.data}")
     from popgen.cli.output import SearchBars, remark
     from popgen.jobs.search import prepare
     from popgen.jobs.search import search as run_search
 
-    if resume is not None and out is not None:
-        raise click.UsageError("--resume continues in its own folder; leave --out away.")
-    config = _search_config({"generator": generator, "zoo": zoo_name, **options}, resume)
     if dry_run:
         prepared = prepare(config, remark)
         click.echo(json_text(_plan(config, prepared), indent=1))
@@ -206,19 +212,24 @@ def _plan(config: SearchConfig, prepared: Prepared) -> dict[str, Any]:
 
 
 def _search_config(options: dict[str, Any], resume: str | None) -> SearchConfig:
-    from popgen.jobs.search import search_config
+    from popgen.configs.search import search_config
 
     given = {key: value for key, value in options.items() if value is not None}
     if "workers" in given and given["workers"] != "auto":
         given["workers"] = _whole("--workers", given["workers"])
     if "arch" in given:
         given["archs"] = given.pop("arch")
+    before = None
+    if resume is not None:
+        from popgen.jobs.searching.folder import RunFolder
+
+        before, _ = RunFolder.open(resume).config()
     for option in ("archs", "data"):
-        if option not in given and resume is None:
+        if option not in given and before is None:
             raise click.UsageError(
                 f"Missing option '--{option.removesuffix('s')}', for example --arch cnn-s --data digits/rotate:45."
             )
-    return search_config(given, resume, "popgen search" if resume is None else "popgen search --resume")
+    return search_config(given, before, "popgen search" if before is None else "popgen search --resume")
 
 
 def _whole(option: str, value: str) -> int:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from popgen.cli.options import DATA_DIR, JSON
-from popgen.configs.sweep import load_sweep
+from popgen.cli.start import start
+from popgen.configs.sweep import SweepConfig, load_sweep
 from popgen.json_text import json_text
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def sweep_command(
         raise click.UsageError("--resume continues in its own folder; leave --out away.")
     if resume is None and evaluations is not None:
         raise click.UsageError("--evaluations goes with --resume; for a new sweep set search.evaluations in its file.")
-    config: Any = None if spec is None else load_sweep(spec)
+    config: Any = _begin(spec, resume)
     from popgen.cli.output import SweepBars, remark
     from popgen.jobs.sweep import check_done, plan, resumed
     from popgen.jobs.sweep import sweep as run_sweep
@@ -78,6 +79,17 @@ def sweep_command(
         rows = run_sweep(config, out, resume, **options, on_progress=bars.show, say=remark)
     _print_rows(config.name, rows, as_json)
     check_done(rows)
+
+
+def _begin(spec: str | None, resume: str | None) -> SweepConfig | None:
+    """Read a sweep.yaml, if one is given, and refuse unknown names in it; then say what is begun."""
+    from popgen.jobs.names import check_sweep_names
+
+    config = None if spec is None else load_sweep(spec)
+    if config is not None:
+        check_sweep_names(config)
+    start(f"sweeping {spec or resume}")
+    return config
 
 
 def _print_rows(name: str, rows: list[SweepRow], as_json: bool) -> None:

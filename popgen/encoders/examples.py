@@ -24,10 +24,13 @@ class ExampleEncoder(Protocol):
 ENCODERS: dict[str, Callable[[str], ExampleEncoder]] = {}  # name -> function that loads the encoder onto a device
 
 
-def load_example_encoder(name: str, device: str = "cpu") -> ExampleEncoder:
+def load_example_encoder(name: str, device: str = "cpu", with_open_clip: bool = False) -> ExampleEncoder:
     """Load the encoder with this name from ENCODERS, or else the CLIP with this name.
+
+    Args:
+        with_open_clip: see `ImageEncoder.load`.
 
     Raises:
         PopgenError: as in `ImageEncoder.load`.
     """
-    return ENCODERS[name](device) if name in ENCODERS else ImageEncoder.load(name, device)
+    return ENCODERS[name](device) if name in ENCODERS else ImageEncoder.load(name, device, with_open_clip)

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from popgen.errors import BadInput, brief, unknown_name
-from popgen.refs import is_module_attr, load_attr
+from popgen.errors import BadInput, brief
+from popgen.fitness.names import MEASURE_NAMES, OF_GROUPS, check_measure_name
+from popgen.refs import load_attr
 from popgen.types import Labels
 
+_CONFIDENT = 10.0  # the logit of an answer that is nearly certain
 _BINS = 15  # bins of confidence, as in Guo et al.
 
 
@@ -89,15 +91,8 @@ def _errors_of(logits: Tensor, labels: Labels, parts: Labels) -> Tensor:
     return torch.bincount(parts, weights=wrong)[count > 0] / count[count > 0]
 
 
-MEASURES: dict[str, Callable[[Tensor, Labels], float]] = {
-    "error": error,
-    "cross_entropy": cross_entropy,
-    "calibration_error": calibration_error,
-    "worst_class_error": worst_class_error,
-    "balanced_error": balanced_error,
-    "f1_error": f1_error,
-}
-OF_GROUPS = "worst_group_error"
+_FUNCTIONS = (error, cross_entropy, calibration_error, worst_class_error, balanced_error, f1_error)
+MEASURES: dict[str, Callable[[Tensor, Labels], float]] = dict(zip(MEASURE_NAMES, _FUNCTIONS, strict=True))
 
 
 def check_measure(name: str) -> None:
@@ -109,9 +104,7 @@ def check_measure(name: str) -> None:
     """
     if name in MEASURES or name == OF_GROUPS:
         return
-    if not is_module_attr(name):
-        known = ("loss", *MEASURES, OF_GROUPS)
-        raise unknown_name("objective", name, known, "A function of your own is written module:function.")
+    check_measure_name(name)
     if not callable(load_attr(name)):
         raise BadInput(f"the objective {name!r} cannot be called", "it is a function of logits and labels", "")
 
@@ -158,3 +151,27 @@ def check_on_outputs(name: str, logits: Tensor, labels: Labels) -> None:
             "a search can only compare finite numbers",
             "Correct it, or call it by itself.",
         )
+
+
+def sign_remark(name: str, labels: Labels, classes: int) -> str:
+    """A remark if a user's function is higher for right answers than for wrong ones, or ""; the search minimises it.
+
+    Args:
+        name: the function, as module:function.
+        labels: labels (n,) of real images.
+        classes: the number of a network's outputs.
+
+    Raises:
+        BadInput: as `measure`.
+    """
+    if classes < 2:
+        return ""
+    right = _CONFIDENT * F.one_hot(labels, classes).float()
+    wrong = _CONFIDENT * F.one_hot((labels + 1) % classes, classes).float()
+    best, worst = (measure(name, logits, labels) for logits in (right, wrong))
+    if best <= worst:
+        return ""
+    return (
+        f"the objective {name} is {best:.4g} where all answers are right and {worst:.4g} where all are wrong; "
+        "a search minimises it: return its negative if higher is better"
+    )

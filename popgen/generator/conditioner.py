@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -15,26 +17,43 @@ from popgen.errors import BadInput
 from popgen.generator.draws import draw_features
 from popgen.generator.model.conditions import DataSetEncoder, Description, arch_vectors
 from popgen.generator.records import Condition
+from popgen.generator.texts import StoredTexts
 
 
 class Conditioner:
-    """Holds the frozen encoders that the settings name; they are loaded when they are first needed."""
+    """Holds the frozen encoders that the settings name; they are loaded when they are first needed.
+
+    `stored` has embeddings of architectures, which need no encoder of texts.
+    """
 
     def __init__(self, config: EncoderConfig) -> None:
+        self.stored = StoredTexts()
         self._config = config
         self._examples: ExampleEncoder | None = None
         self._texts: ArchTextEncoder | None = None
 
-    def load(self) -> tuple[ExampleEncoder, ArchTextEncoder]:
-        """Return the encoder of examples and the encoder of texts.
+    def load(self, specs: Iterable[ArchSpec], described: bool = False) -> ExampleEncoder:
+        """Load what conditions on these architectures need, and return the encoder of examples.
+
+        Args:
+            described: whether data sets are described in words, which need the encoder of texts, too.
 
         Raises:
-            PopgenError: one of them is not on this machine and cannot be downloaded.
+            PopgenError: an encoder is not on this machine and cannot be downloaded.
         """
-        if self._examples is None or self._texts is None:
+        if described or not self.stored.holds(self._config.text, specs):
+            self._text_encoder()
+        return self._example_encoder()
+
+    def _example_encoder(self) -> ExampleEncoder:
+        if self._examples is None:
             self._examples = load_example_encoder(self._config.images)
+        return self._examples
+
+    def _text_encoder(self) -> ArchTextEncoder:
+        if self._texts is None:
             self._texts = ArchTextEncoder.load(self._config.text)
-        return self._examples, self._texts
+        return self._texts
 
     @torch.no_grad()
     def condition(
@@ -60,12 +79,12 @@ class Conditioner:
         """
         if not isinstance(data, Description):
             self.check_data(data)
-        examples, texts = self.load()
-        vector = arch_vectors([spec], texts)
+        is_stored = self.stored.holds(self._config.text, [spec])
+        vector = arch_vectors([spec], self.stored.encode if is_stored else self._text_encoder().encode)
         if isinstance(data, Description):
-            embedding = data_encoder.from_text(texts.encode([data.text])).expand(n, -1)
+            embedding = data_encoder.from_text(self._text_encoder().encode([data.text])).expand(n, -1)
         else:
-            drawn = draw_features(data, examples, self._config, n, seed)
+            drawn = draw_features(data, self._example_encoder(), self._config, n, seed)
             class_index = self._class_index(data, classes)
             embedding = data_encoder(drawn.flatten(0, 1), class_index).unflatten(0, drawn.shape[:2]).mean(1)
         return Condition(embedding, vector.expand(n, -1))

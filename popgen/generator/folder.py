@@ -1,7 +1,8 @@
 """Writes and reads the folder of a generator.
 
 config.json holds the settings, the architectures and the provenance; codes.json has a line for each stored code;
-model.safetensors holds all tensors, in the precision that popgen/generator/storage.py describes.
+model.safetensors holds all tensors, in the precision that popgen/generator/storage.py describes; texts.json has the
+sentence embeddings of the architectures.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ from torch import Tensor
 
 from popgen.archs import ArchConfig, ArchSpec
 from popgen.configs.generator import GeneratorConfig
-from popgen.errors import BadInput, BrokenFile, NotFound, brief, unknown_name
+from popgen.errors import BadInput, BrokenFile, NotFound, brief
 from popgen.files import write_tensors, write_text
+from popgen.generator.names import generator_folder
 from popgen.generator.records import Code, Provenance
 from popgen.generator.storage import pack, unpack, unpack_scalings
+from popgen.generator.texts import read_texts, write_texts
 from popgen.json_text import json_text
-from popgen.refs import asset, asset_names
 
 if TYPE_CHECKING:
     from popgen.generator.generator import Generator
@@ -42,6 +44,7 @@ def save_generator(generator: Generator, folder: Path) -> None:
     write_tensors(folder / "model.safetensors", tensors)
     lines = ",\n".join(json_text(code.to_json()) for code in generator.records)
     write_text(folder / "codes.json", f"[\n{lines}\n]\n")
+    write_texts(generator.texts, folder)
     save_config(generator, folder)
 
 
@@ -76,28 +79,9 @@ def load_generator(kind: type[Generator], name: str | Path) -> Generator:
         raise BrokenFile(
             f"the files of the generator in {folder} do not fit together", brief(error), "Train or copy it again."
         ) from error
+    generator.texts = read_texts(folder, generator.text_dim)
     generator.sha256 = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     return generator.eval().requires_grad_(False)
-
-
-def generator_folder(name: str | Path) -> Path:
-    """Return the folder of a generator that is given as a path or by a built-in name.
-
-    Raises:
-        NotFound: it is neither.
-    """
-    path = Path(name)
-    if (path / "config.json").exists():
-        return path
-    built_in = asset("generators", str(name))
-    if built_in is None:
-        known = asset_names("generators")
-        if path.exists():
-            raise NotFound(f"{path} is not a generator", "it has no config.json", "`popgen train SPEC.yaml` makes one.")
-        raise unknown_name(
-            "generator", str(name), known, "Name a built-in one or the folder that `popgen train` wrote."
-        )
-    return built_in
 
 
 def read_folder(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Tensor]]:

@@ -15,12 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from popgen.archs import ArchConfig, ArchSpec
+from popgen.archs.names import not_trained
 from popgen.configs.generator import GeneratorConfig
 from popgen.configs.sampling import Sampling
 from popgen.data import DataSet
-from popgen.encoders.arch import ArchTextEncoder
 from popgen.encoders.examples import ExampleEncoder
-from popgen.errors import unknown_name
 from popgen.generator.conditioner import Conditioner
 from popgen.generator.controls import Control
 from popgen.generator.decoder import Decoder
@@ -32,6 +31,7 @@ from popgen.generator.model.vae import WeightVAE
 from popgen.generator.records import Code, Condition, Provenance
 from popgen.generator.sampling import prior_name, sample, strength_for
 from popgen.generator.strength import Strength
+from popgen.generator.texts import StoredTexts
 from popgen.types import Flat, Latents, StateDict
 from popgen.weights import Scaling
 
@@ -101,21 +101,31 @@ class Generator(nn.Module):
             NotFound: the generator was not trained on an architecture of that name.
         """
         if arch not in self.specs:
-            raise unknown_name(
-                "architecture in this generator",
-                arch,
-                self.specs,
-                "`popgen train` makes a generator for other architectures.",
-            )
+            raise not_trained(arch, self.specs)
         return self.specs[arch]
 
-    def load_encoders(self) -> tuple[ExampleEncoder, ArchTextEncoder]:
-        """Load the encoders of examples and of texts, so that a missing one is an error before long work starts.
+    @property
+    def texts(self) -> StoredTexts:
+        """The stored embeddings of the architectures' texts, which spare conditions the encoder of texts."""
+        return self._conditioner.stored
+
+    @texts.setter
+    def texts(self, stored: StoredTexts) -> None:
+        self._conditioner.stored = stored
+
+    def load_encoders(self, described: bool = False) -> ExampleEncoder:
+        """Load the encoders that conditions need, so that a missing one is an error before long work starts.
+
+        Args:
+            described: whether data sets are described in words, which need the encoder of texts.
+
+        Returns:
+            The encoder of examples.
 
         Raises:
-            PopgenError: one of them is not on this machine and cannot be downloaded.
+            PopgenError: an encoder is not on this machine and cannot be downloaded.
         """
-        return self._conditioner.load()
+        return self._conditioner.load(self.specs.values(), described)
 
     def check_data(self, data: DataSet) -> None:
         """Check that a data set can be a condition.

@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 
 from popgen.archs import ArchSpec, arch_config
-from popgen.archs.named import unknown_architecture
+from popgen.archs.names import unknown_to_generator
 from popgen.archs.variants import split_options
 from popgen.errors import BadInput, NotFound
 from popgen.generator.decoder import Decoder, TransplantDecoder
@@ -66,10 +66,7 @@ def find_target(generator: Generator, arch: str, rule: Rule = "widen") -> Target
     except NotFound as error:
         if split_options(arch)[1]:
             raise
-        todo = (
-            "Other sizes of these are written like cnn-s/channels:12-24; `popgen train` makes a generator for others."
-        )
-        raise unknown_architecture("architecture in this generator", arch, generator.specs, todo) from error
+        raise unknown_to_generator(arch, generator.specs) from error
     same = [name for name, known in generator.specs.items() if known.fingerprint == spec.fingerprint]
     if same and generator.archs[same[0]].builder == spec.config.builder:
         return Target(spec, same[0])

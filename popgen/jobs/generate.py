@@ -90,7 +90,7 @@ def _checked(config: GenerateConfig, folder: Path) -> tuple[_Sampler, dict[str, 
     data = None if config.data is None else load_data(config.data, config.data_dir)
     if data is not None:
         generator.check_data(data)
-    generator.load_encoders()
+    generator.load_encoders(described=config.describe is not None)
     condition = data if config.describe is None else Description(config.describe)
     assert condition is not None
     return _Sampler(generator, condition, data, config, mask), targets

@@ -9,9 +9,10 @@ from typing import Any
 from popgen import __version__
 from popgen.archs import trust_named
 from popgen.data import load_data
-from popgen.errors import BadInput, NotFound, near_matches
+from popgen.errors import BadInput, NotFound
 from popgen.files import safe_name, write_tensors
 from popgen.generator import Generator
+from popgen.generator.names import no_checkpoint
 from popgen.networks.forward import task_score
 from popgen.tasks import keyed_scores, score_key
 
@@ -67,12 +68,7 @@ def retrieve(
             f"the generator holds no {arch} checkpoint for {data!r} with seed {seed}", f"it holds the seeds {seeds}", ""
         )
     if not found:
-        known = sorted({code.data for code in made.records if code.arch == arch})
-        raise NotFound(
-            f"the generator holds no {arch} checkpoint for {data!r}",
-            f"nearest known data sets: {near_matches(data, known)}",
-            f"`popgen search --arch {arch} --data {data}` finds weights for data it was not trained on.",
-        )
+        raise no_checkpoint(arch, data, {code.data for code in made.records if code.arch == arch})
     code, latent = found[0]
     flat = made.restore(arch, latent[None], made.residual_codes[code.row][None])[0]
     data_set = load_data(data, data_dir)

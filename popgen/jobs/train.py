@@ -8,15 +8,16 @@ from typing import Any
 
 from popgen.archs import trust_named
 from popgen.audit.compression import measure_compression
-from popgen.configs.load import load, parse
-from popgen.configs.spec import SpecFile
+from popgen.configs.generator import GeneratorConfig, read_spec
 from popgen.errors import BadInput
-from popgen.generator import Generator, GeneratorConfig
+from popgen.generator import Generator
 from popgen.generator.folder import save_config
 from popgen.generator.training import train_generator
 from popgen.generator.training.loop import OnStep
 from popgen.generator.training.workers import check_workers
 from popgen.zoo import Zoo, build_zoo
+
+__all__ = ["TrainingCompute", "read_spec", "train"]
 
 
 @dataclass(frozen=True)
@@ -32,16 +33,6 @@ class TrainingCompute:
     build_workers: int | None = None
     workers: int = 1
     address: str | None = None
-
-
-def read_spec(spec: str, overrides: dict[str, Any] | None = None) -> tuple[SpecFile, GeneratorConfig]:
-    """Read and check a spec; returns it with the settings of its generator.
-
-    Raises:
-        PopgenError: the file is missing, is not valid YAML, or has an unknown key or a bad value.
-    """
-    content = load(spec, SpecFile, overrides)
-    return content, parse(content.generator or {}, GeneratorConfig, f"{spec}: generator")
 
 
 def train(

@@ -19,7 +19,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.func import functional_call
 
@@ -204,6 +203,8 @@ def _activations(spec: ArchSpec, flat: Tensor, inputs: Images, layers: list[str]
 
 def _assign(similarity: Tensor) -> Tensor:
     """Return the column assigned to each row, so that the sum of the assigned entries is largest."""
+    from scipy.optimize import linear_sum_assignment  # noqa: PLC0415 - of all that reads weights only this aligns them
+
     return torch.from_numpy(linear_sum_assignment(similarity.numpy(), maximize=True)[1])
 
 

@@ -22,12 +22,13 @@ from torch import Tensor
 
 from popgen import __version__
 from popgen.archs import ArchSpec
-from popgen.errors import BadInput, CannotResume, NotFound, near_matches, unknown_name
+from popgen.errors import BadInput, CannotResume, unknown_name
 from popgen.files import check_empty, write_tensors, write_text
 from popgen.json_text import json_text
-from popgen.refs import asset, asset_names, inside
+from popgen.refs import inside
 from popgen.types import Flat, StateDict
 from popgen.zoo.index import FORMAT, append_index, read_index, read_info, write_index
+from popgen.zoo.names import zoo_folder
 from popgen.zoo.record import Checkpoint, group_by, weights_sha256
 from popgen.zoo.references import fit_reference, read_references, write_references
 from popgen.zoo.shards import SHARD_BYTES, read_rows, shard_name
@@ -92,15 +93,7 @@ class Zoo:
             BrokenFile: its zoo.json or index cannot be read.
             BadInput: a record names a shard outside the folder.
         """
-        folder = Path(folder_or_name)
-        if not (folder / "zoo.json").is_file():
-            packaged = asset("zoos", str(folder_or_name))
-            if packaged is None:
-                built_here = [str(p.parent) for p in Path().glob("zoos/*/zoo.json")]
-                known = near_matches(str(folder_or_name), [*asset_names("zoos"), *built_here])
-                why = f"no zoo.json in that folder, and no packaged zoo of that name; known: {known}"
-                raise NotFound(f"there is no zoo {str(folder_or_name)!r}", why, "popgen zoo build SPEC.yaml makes one.")
-            folder = packaged
+        folder = zoo_folder(folder_or_name)
         return cls(folder, read_info(folder / "zoo.json"), *read_index(folder / "index.jsonl"))
 
     @property

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SearchError
-from ..optimizers.optimizer import check_optimizer
+from ..optimizers.names import check_optimizer
 from ..pools.local import LocalPool
 from ..pools.pool import Objective, Pool, Request, in_order
 from .history import History
@@ -99,7 +99,7 @@ def _check_header(history: History, settings: dict[str, Any], where: str) -> Non
     if history.header is None:
         history.begin({"settings": settings, "versions": versions()})
     else:
-        check_same(history.header["settings"], settings, where)
+        check_same(history.header.get("settings", {}), settings, where)
 
 
 def _run_batches(batches: Generator[Batch, BatchFeedback, None], session: Session, pool: Pool) -> str | None:

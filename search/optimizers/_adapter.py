@@ -15,10 +15,8 @@ from nevergrad.optimization.base import Optimizer as NevergradBase  # type: igno
 
 from ..errors import SearchError
 from ._hypervolume import Front
-from .feedback import Feedback
+from .feedback import Feedback, Seeds
 from .pareto import nondominated
-
-Seeds = Sequence[tuple[np.ndarray, Feedback]]  # coordinates (dim,) and feedback of the evaluated seeds, best first
 
 LARGEST_LOSS = 1e20  # larger losses are clipped here; Nevergrad would clip them at 5e20, with a warning
 

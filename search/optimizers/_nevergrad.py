@@ -16,7 +16,9 @@ import nevergrad as ng  # type: ignore[import-untyped]
 import numpy as np
 
 from ..errors import SearchError, UnknownOptimizer
-from ._adapter import NevergradOptimizer, Seeds
+from ._adapter import NevergradOptimizer
+from .feedback import Seeds
+from .names import check_cma
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="Could not import matplotlib")
@@ -84,20 +86,6 @@ def cma(dim: int, batch: int, seed: int, sigma: float, seeds: Seeds, *, diagonal
             )
 
     return NevergradOptimizer(optimizer, seeds, gains=True, before=before, check=check)
-
-
-def check_cma(dim: int) -> None:
-    """Refuse a single coordinate, which CMA cannot search.
-
-    Raises:
-        UnknownOptimizer: `dim` is below 2.
-    """
-    if dim < 2:
-        raise UnknownOptimizer(
-            f"CMA cannot search {dim} coordinate\n"
-            "Nevergrad hands one coordinate to a package that is not installed\n"
-            "search with OnePlusOne or DE, or in a space of more coordinates"
-        )
 
 
 def differential_evolution(

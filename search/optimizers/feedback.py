@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 # The loss, or in a Pareto search a tuple with the value of each objective. Lower is better, all numbers are finite.
 Feedback = float | tuple[float, ...]
+Seeds = Sequence[tuple[np.ndarray, Feedback]]  # coordinates (dim,) and feedback of the evaluated seeds, best first
 
 
 def failure_feedback(earlier: Sequence[Feedback | None]) -> Feedback:

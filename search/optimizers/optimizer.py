@@ -24,21 +24,15 @@ differences between members of the front.
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable
-from difflib import get_close_matches
 from math import sqrt
 from typing import Any, Protocol
 
 import numpy as np
 
 from ..errors import SearchError, UnknownOptimizer
-from ._adapter import Seeds
-from ._nevergrad import check_cma, cma, differential_evolution, ngopt_choice, one_plus_one, pso, random_search, tbpsa
-from .feedback import Feedback
+from .feedback import Feedback, Seeds
+from .names import check_optimizer, import_optimizer
 from .pareto import order
-
-OPTIMIZERS = ("CMA", "DiagonalCMA", "DE", "TwoPointsDE", "PSO", "OnePlusOne", "TBPSA", "NGOpt", "RandomSearch")
 
 
 class Optimizer(Protocol):
@@ -85,6 +79,21 @@ def make_optimizer(
     seeds = _best_first(seeds, objectives)
     if ":" in name:
         return _CheckedOptimizer(name, import_optimizer(name)(dim, batch, seed, seeds), dim)
+    return _from_nevergrad(name, dim, batch, seed, sigma, seeds)
+
+
+def _from_nevergrad(name: str, dim: int, batch: int, seed: int, sigma: float | None, seeds: Seeds) -> Optimizer:
+    """Make an optimizer of Nevergrad, which is imported here, because the seeds of a search are evaluated without it."""
+    from ._nevergrad import (  # noqa: PLC0415 - it takes a second
+        cma,
+        differential_evolution,
+        ngopt_choice,
+        one_plus_one,
+        pso,
+        random_search,
+        tbpsa,
+    )
+
     if name == "NGOpt":
         name = ngopt_choice(dim, batch)
     sigma = default_sigma(name, dim) if sigma is None else sigma
@@ -92,7 +101,12 @@ def make_optimizer(
         return cma(dim, batch, seed, sigma, seeds, diagonal=name == "DiagonalCMA")
     if name in ("DE", "TwoPointsDE"):
         return differential_evolution(dim, batch, seed, sigma, seeds, two_points=name == "TwoPointsDE")
-    makers = {"PSO": pso, "OnePlusOne": one_plus_one, "TBPSA": tbpsa, "RandomSearch": random_search}
+    makers = {
+        "PSO": pso,
+        "OnePlusOne": one_plus_one,
+        "TBPSA": tbpsa,
+        "RandomSearch": random_search,
+    }
     return makers[name](dim, batch, seed, sigma, seeds)
 
 
@@ -110,59 +124,6 @@ def default_sigma(name: str, dim: int) -> float:
     # are the best or near the best for every algorithm. A step of 0.3 in 64 and 512 coordinates ends up to 1.5 times
     # worse, and a step of 1 in 16 coordinates up to 8 times worse.
     return min(0.3, max(0.1, 1.7 / sqrt(dim)))
-
-
-def check_optimizer(name: str, dim: int | None = None, batch: int | None = None, objectives: int = 1) -> None:
-    """Refuse an optimizer that `make_optimizer` cannot make, before anything is evaluated.
-
-    `dim` and `batch` are None as long as they are not known.
-
-    Raises:
-        UnknownOptimizer: there is no such optimizer, or it cannot search so many coordinates in such batches.
-        SearchError: the number of objectives is below 1.
-    """
-    if objectives < 1:
-        raise SearchError(
-            f"{objectives} objectives\na search minimises at least one\nset objectives to 1, or to the number of losses"
-        )
-    if ":" in name:
-        import_optimizer(name)
-    elif name not in OPTIMIZERS:
-        near = get_close_matches(name, OPTIMIZERS, n=3, cutoff=0.4) or list(OPTIMIZERS)
-        raise UnknownOptimizer(
-            f"unknown optimizer {name!r}\n"
-            f"known are {', '.join(OPTIMIZERS)}, and your own as module:name\n"
-            f"did you mean: {', '.join(near)}?"
-        )
-    elif name in ("CMA", "DiagonalCMA") and dim is not None:
-        check_cma(dim)
-    elif name == "NGOpt" and dim is not None and batch is not None:
-        ngopt_choice(dim, batch)
-
-
-def import_optimizer(name: str) -> Callable[[int, int, int, Seeds], Any]:
-    """Import the callable that MODULE:NAME names.
-
-    Raises:
-        UnknownOptimizer: it cannot be imported, or is not callable.
-    """
-    module, _, attribute = name.partition(":")
-    try:
-        made = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UnknownOptimizer(
-            f"optimizer {name!r} cannot be imported\n"
-            f"{type(error).__name__}: {error}\n"
-            "write it as module:name, and run where `python -c 'import module'` works"
-        ) from error
-    if not callable(made):
-        raise UnknownOptimizer(
-            f"optimizer {name!r} is a {type(made).__name__}\n"
-            "it must be callable as (dim, batch, seed, seeds)\n"
-            "name a function or a class"
-        )
-    factory: Callable[[int, int, int, Seeds], Any] = made
-    return factory
 
 
 class _CheckedOptimizer:

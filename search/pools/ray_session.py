@@ -1,13 +1,12 @@
-"""A session of Ray: started on this machine, or joined if a cluster is running."""
+"""A session of Ray: started on this machine, or joined if a cluster is running. Ray is imported when it is started."""
 
 from __future__ import annotations
 
 import logging
 import os
 import socket
+import tempfile
 from typing import Any, Self
-
-import ray
 
 from ..errors import SearchError
 
@@ -31,8 +30,11 @@ class RaySession:
             address: of a running cluster, as HOST:PORT.
 
         Raises:
-            SearchError: nothing answers at the address, or the cluster refuses this process.
+            SearchError: nothing answers at the address, the cluster refuses this process, or the paths of the sockets of
+                a Ray on this machine would be too long.
         """
+        import ray
+
         if ray.is_initialized():
             return
         address = address or os.environ.get("RAY_ADDRESS")
@@ -40,7 +42,12 @@ class RaySession:
         if not address or address == "local":
             # Without address="local", Ray would join any cluster that was started on this machine.
             cpus = max(workers or 1, os.cpu_count() or 1)
-            ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
+            try:
+                ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
+            except OSError as error:
+                if "AF_UNIX path length" not in str(error):
+                    raise
+                raise _long_folder() from error
         else:
             _join(address, quiet)
         self._started = True
@@ -56,6 +63,8 @@ class RaySession:
 
     def __exit__(self, *_: object) -> None:
         if self._started:
+            import ray
+
             if ray.is_initialized():
                 ray.shutdown()  # prints the messages that it has held back
             _print_events(True)
@@ -63,6 +72,8 @@ class RaySession:
 
 
 def _join(address: str, quiet: dict[str, Any]) -> None:
+    import ray
+
     reached = _check_reachable(address)
     try:
         ray.init(address=address, **quiet)
@@ -98,6 +109,15 @@ def _check_reachable(address: str) -> bool:
     return True
 
 
+def _long_folder() -> SearchError:
+    folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    return SearchError(
+        f"Ray cannot work in {folder}\n"
+        "the paths of its sockets there are longer than the 107 bytes that the system allows\n"
+        "set RAY_TMPDIR to a short folder on this machine, for example RAY_TMPDIR=/tmp"
+    )
+
+
 def _refused(address: str) -> SearchError:
     mode = os.environ.get("RAY_AUTH_MODE")
     sent = mode is not None and mode.lower() == "token"
@@ -114,6 +134,8 @@ def _print_events(on: bool) -> None:
 
     Ray prints them on standard output, which is for results, and has no public switch.
     """
+    import ray
+
     module = ray._private.worker
     if hasattr(module, "_worker_logs_enabled"):
         module._worker_logs_enabled = on

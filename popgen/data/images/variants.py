@@ -7,12 +7,14 @@ with their severity as a number.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from popgen.data.names import VARIANT_RANGES
 from popgen.errors import BadInput, unknown_name
 from popgen.types import Images
 
@@ -21,11 +23,16 @@ _NOISE_SEED = 20_402  # arbitrary, but fixed: another seed would give every nois
 
 def rotate(images: Images, degrees: float) -> Images:
     """Rotate counter-clockwise about the centre, with bilinear interpolation; the corners are filled with 0."""
-    # The import takes a second, which search workers need not spend.
-    from torchvision.transforms import InterpolationMode
-    from torchvision.transforms import functional as TF
-
-    return TF.rotate(images, degrees, InterpolationMode.BILINEAR)
+    # This is torchvision's rotation of tensors, bit for bit; importing torchvision takes a second at every start.
+    height, width = images.shape[-2:]
+    angle = math.radians(-degrees)
+    turn = torch.tensor([[math.cos(angle), math.sin(angle), 0.0], [-math.sin(angle), math.cos(angle), 0.0]])
+    positions = torch.ones(1, height, width, 3)  # x, y and 1 of each pixel, from the centre
+    positions[..., 0] = torch.linspace(0.5 - 0.5 * width, 0.5 * width - 0.5, width)
+    positions[..., 1] = torch.linspace(0.5 - 0.5 * height, 0.5 * height - 0.5, height)[:, None]
+    scaled = turn.T[None] / torch.tensor([0.5 * width, 0.5 * height])
+    grid = positions.view(1, -1, 3).bmm(scaled).view(1, height, width, 2)
+    return F.grid_sample(images, grid.expand(len(images), -1, -1, -1), align_corners=False)
 
 
 def invert(images: Images, _: float) -> Images:
@@ -145,26 +152,29 @@ def luma(images: Images) -> Images:
     return (images * weights).sum(1, keepdim=True)
 
 
+_FUNCTIONS: tuple[Callable[[Tensor, float], Tensor], ...] = (
+    rotate,
+    invert,
+    blur,
+    edges,
+    mirror,
+    noise,
+    contrast,
+    threshold,
+    brightness,
+    gamma,
+    pixelate,
+    posterize,
+    desaturate,
+    chroma,
+    impulse,
+    motion,
+    jpeg,
+)
 # For each name: the function, the default of its argument (None if the argument must be given), and the argument's
 # lowest and highest value.
 VARIANTS: dict[str, tuple[Callable[[Tensor, float], Tensor], float | None, float, float]] = {
-    "rotate": (rotate, None, -360, 360),
-    "invert": (invert, 0, 0, 0),
-    "blur": (blur, 0.8, 0.05, 20),
-    "edges": (edges, 0, 0, 0),
-    "mirror": (mirror, 0, 0, 0),
-    "noise": (noise, 0.1, 0, 2),
-    "contrast": (contrast, 0.5, 0, 5),
-    "threshold": (threshold, 0.5, 0, 1),
-    "brightness": (brightness, 0.2, -1, 1),
-    "gamma": (gamma, 1.5, 0.1, 10),
-    "pixelate": (pixelate, 2, 1, 64),
-    "posterize": (posterize, 6, 2, 256),
-    "desaturate": (desaturate, 1, 0, 1),
-    "chroma": (chroma, 2, 1, 64),
-    "impulse": (impulse, 0.03, 0, 1),
-    "motion": (motion, 4, 1, 32),
-    "jpeg": (jpeg, 50, 1, 100),
+    name: (function, *VARIANT_RANGES[name]) for name, function in zip(VARIANT_RANGES, _FUNCTIONS, strict=True)
 }
 
 

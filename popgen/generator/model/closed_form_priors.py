@@ -12,7 +12,6 @@ import math
 from dataclasses import dataclass
 
 import torch
-from sklearn.linear_model import RidgeCV
 from torch import Tensor
 
 from popgen.types import Latents
@@ -36,6 +35,8 @@ class CodeTable:
 
         The penalty of the regression is chosen by leave-one-out cross-validation.
         """
+        from sklearn.linear_model import RidgeCV  # noqa: PLC0415 - it takes a second, and the other priors need none
+
         x, y = self.embeddings.double().numpy(), self.codes.flatten(1).double().numpy()
         model = RidgeCV(alphas=[10.0**k for k in range(-3, 5)]).fit(x, y)
         residuals = torch.from_numpy(y - model.predict(x)).float()

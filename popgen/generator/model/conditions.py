@@ -13,6 +13,7 @@ sentence embeddings represent poorly.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +23,6 @@ from torch.nn import functional as F
 from popgen.archs import ArchSpec
 from popgen.archs.inputs import size_of
 from popgen.configs.generator import EncoderConfig
-from popgen.encoders.arch import ArchTextEncoder
 from popgen.generator.model.blocks import CrossBlock, Mlp, SelfBlock
 
 ARCH_NUMBERS = 8  # length of _numbers(spec)
@@ -140,9 +140,13 @@ def _class_features(class_index: Tensor, width: int) -> Tensor:
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[:, :width]
 
 
-def arch_vectors(specs: list[ArchSpec], encoder: ArchTextEncoder) -> Tensor:
-    """Return the vectors (n, encoder.dim + ARCH_NUMBERS) of architectures: sentence embeddings, then numbers."""
-    text = encoder.encode([spec.config.text() for spec in specs])
+def arch_vectors(specs: list[ArchSpec], encode: Callable[[list[str]], Tensor]) -> Tensor:
+    """Return the vectors (n, dim + ARCH_NUMBERS) of architectures: sentence embeddings, then numbers.
+
+    Args:
+        encode: returns the embeddings (n, dim) of texts.
+    """
+    text = encode([spec.config.text() for spec in specs])
     return torch.cat([text, torch.tensor([_numbers(spec) for spec in specs])], dim=1)
 
 

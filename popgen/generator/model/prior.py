@@ -1,8 +1,8 @@
 """The latent prior: a mean that is predicted from the conditions, and a denoiser that samples the deviation from it.
 
 The denoiser is a small transformer over the latent's tokens, trained by flow matching (Lipman et al., arXiv 2210.02747,
-with straight paths) or as a DDPM (Ho et al., arXiv 2006.11239, sampled by DDIM). Schedulers are those of diffusers.
-Guidance: Ho & Salimans, arXiv 2207.12598.
+with straight paths) or as a DDPM (Ho et al., arXiv 2006.11239, sampled by DDIM). Schedulers are those of diffusers,
+except for Euler's, the default: it is two lines, and importing diffusers takes a second at every start. Guidance: Ho & Salimans, arXiv 2207.12598.
 
 The loss on the networks' behaviour trains the mean quickly: with the same training, networks for held-out rotations
 reached 0.78 accuracy from a flow alone, and 0.95 from the mean.
@@ -10,13 +10,11 @@ reached 0.78 accuracy from a flow alone, and 0.95 from the mean.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import torch
-from diffusers.schedulers.scheduling_ddim import DDIMScheduler
-from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
-from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
-from diffusers.schedulers.scheduling_flow_match_heun_discrete import FlowMatchHeunDiscreteScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -31,6 +29,9 @@ _SMALLEST_STD = 0.02  # lower bound of `arch_std`, for coordinates in which arch
 _NONLINEAR = 0.5  # share of training examples for which the hidden layers are used
 _MOMENTUM = 0.01  # weight of a batch's spread in the running one
 _LEVELS = 1000  # noise levels of the schedules
+
+# Maps a prediction, its time step and the latents there to the latents at the next time step.
+Step = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 class Denoiser(nn.Module):
@@ -115,9 +116,15 @@ class Prior(nn.Module):
         self.register_buffer("latent_std", torch.ones(self.shape))
         self.register_buffer("arch_mean", torch.zeros(arch_dim))
         self.register_buffer("arch_std", torch.ones(arch_dim))
+
+    @cached_property
+    def _ddpm(self) -> Any:
+        """The DDPM's schedule of noise."""
+        from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
+
         # Scaled deviations lie well within 4. Without the clip DDIM's first step multiplies errors by
         # 1 / sqrt(alpha_bar).
-        self._ddpm = DDPMScheduler(num_train_timesteps=_LEVELS, clip_sample=True, clip_sample_range=4.0)
+        return DDPMScheduler(num_train_timesteps=_LEVELS, clip_sample=True, clip_sample_range=4.0)
 
     def set_latents(self, raw: Latents) -> None:
         """Set `latent_mean` and `latent_std` from the latents of all checkpoints (n, k, d)."""
@@ -155,7 +162,7 @@ class Prior(nn.Module):
             noisy, target = (1 - at) * scaled + at * noise, noise - scaled
         else:
             level = torch.randint(_LEVELS, (len(z),))
-            noisy, target, t = self._ddpm.add_noise(scaled, noise, level), noise, level / _LEVELS  # type: ignore[arg-type]
+            noisy, target, t = self._ddpm.add_noise(scaled, noise, level), noise, level / _LEVELS
         return {"mean": F.mse_loss(mean, z), "prior": F.mse_loss(self.denoiser(noisy, t, data, arch), target)}
 
     def take_seen(self) -> list[Tensor]:
@@ -189,7 +196,7 @@ class Prior(nn.Module):
         """
         how = (sampling or Sampling()).over(self.config.sampling)
         assert how.steps is not None and how.guidance is not None, "the settings give both"
-        scheduler, guidance = self._scheduler(how.steps, how.sampler), how.guidance
+        (timesteps, step), guidance = self._steps(how.steps, how.sampler), how.guidance
         conditional = self._conditions(data, arch, without)
         unconditional = self._conditions(data, arch, torch.ones(len(noise), 2, dtype=torch.bool))
 
@@ -200,9 +207,9 @@ class Prior(nn.Module):
         r = noise
         # The loss on behaviour trains only the mean, so that the denoiser keeps the distribution of the codes.
         with torch.no_grad():
-            for step in scheduler.timesteps:
-                t = (step / _LEVELS).expand(len(r)).float()
-                r = scheduler.step(guided(lambda d, a, r=r, t=t: self.denoiser(r, t, d, a)), step, r).prev_sample
+            for timestep in timesteps:
+                t = (timestep / _LEVELS).expand(len(r)).float()
+                r = step(guided(lambda d, a, r=r, t=t: self.denoiser(r, t, d, a)), timestep, r)
         z = guided(self._mean) + self.config.temperature * self.spread * r
         return z * self.latent_std + self.latent_mean
 
@@ -221,8 +228,8 @@ class Prior(nn.Module):
         arch = ((arch - self.arch_mean) / self.arch_std).clamp(-3, 3)
         return torch.where(without[:, :1], self.no_data, data), torch.where(without[:, 1:], self.no_arch, arch)
 
-    def _scheduler(self, steps: int, name: str | None) -> Any:
-        """Return the diffusers scheduler of a sampler, with its steps set; None means the default of this kind."""
+    def _steps(self, steps: int, name: str | None) -> tuple[Tensor, Step]:
+        """Return the time steps (steps,) of a sampler, and its step; None means the default sampler of this kind."""
         name = name or SAMPLERS[self.kind][0]
         if name not in SAMPLERS[self.kind]:
             raise BadInput(
@@ -230,16 +237,25 @@ class Prior(nn.Module):
                 f"it was trained as a {self.kind}",
                 f"Choose {' or '.join(SAMPLERS[self.kind])}.",
             )
-        if self.kind == "flow":
-            flow = (FlowMatchEulerDiscreteScheduler if name == "euler" else FlowMatchHeunDiscreteScheduler)(
-                num_train_timesteps=_LEVELS
-            )
-            if name == "euler":
-                flow.set_timesteps(sigmas=torch.linspace(1, 1 / steps, steps).tolist())
-            else:
-                flow.set_timesteps(steps)
-            return flow
-        ddpm: Any = DDPMScheduler if name == "ddpm" else DDIMScheduler
-        scheduler = ddpm.from_config(self._ddpm.config, timestep_spacing="trailing")
+        if name == "euler":
+            return euler(steps)
+        scheduler: Any
+        if name == "heun":
+            from diffusers.schedulers.scheduling_flow_match_heun_discrete import FlowMatchHeunDiscreteScheduler
+
+            scheduler = FlowMatchHeunDiscreteScheduler(num_train_timesteps=_LEVELS)
+        else:
+            from diffusers.schedulers import DDIMScheduler, DDPMScheduler
+
+            ddpm: Any = DDPMScheduler if name == "ddpm" else DDIMScheduler
+            scheduler = ddpm.from_config(self._ddpm.config, timestep_spacing="trailing")
         scheduler.set_timesteps(steps)
-        return scheduler
+        return scheduler.timesteps, lambda predicted, t, r: scheduler.step(predicted, t, r).prev_sample
+
+
+def euler(steps: int) -> tuple[Tensor, Step]:
+    """Return the time steps (steps,) and the step of Euler's method for a flow, from noise at time 1 to data at time 0."""
+    times = torch.linspace(1, 1 / steps, steps)
+    timesteps, after = times * _LEVELS, torch.cat([times[1:], torch.zeros(1)])
+    lengths = dict(zip(timesteps.tolist(), after - times, strict=True))
+    return timesteps, lambda velocity, t, r: r + lengths[t.item()] * velocity

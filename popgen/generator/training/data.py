@@ -14,7 +14,8 @@ from torch import Tensor
 
 from popgen.archs import ArchSpec
 from popgen.configs.generator import EncoderConfig
-from popgen.data import DataSet, describe, load_data
+from popgen.data import DataSet, load_data
+from popgen.data.describe import describe
 from popgen.data.images.augment import flip_and_crop
 from popgen.encoders.arch import ArchTextEncoder
 from popgen.encoders.examples import ExampleEncoder, load_example_encoder
@@ -106,7 +107,7 @@ class TrainingData:
             BadInput: an architecture with fewer than two training checkpoints, an extra data set that is held out or has
                 other classes, a class without training images where conditions use labels.
         """
-        texts, images = ArchTextEncoder.load(config.text), load_example_encoder(config.images, device)
+        texts, images = ArchTextEncoder.load(config.text), load_example_encoder(config.images, device, True)
         fits = sum(4 * zoo.spec(record.arch).size for record in zoo.records) <= memory * 1e9
         archs = {}
         for name in zoo.archs:
@@ -120,7 +121,7 @@ class TrainingData:
                 )
             scaling = Scaling.of(spec, zoo.reference(name), zoo.scales(name)).to(device)
             x, held_out_x = (WeightRows(zoo, chosen, scaling, fits, device) for chosen in (records, held_out))
-            vector = arch_vectors([spec], texts)[0].to(device)
+            vector = arch_vectors([spec], texts.encode)[0].to(device)
             archs[name] = ArchCheckpoints(spec, scaling, records, x, held_out, held_out_x, vector)
         names = sorted({r.data for own in archs.values() for r in own.records})
         data_sets = {name: load_data(name, data_dir) for name in names}

@@ -12,6 +12,7 @@ from popgen import __version__
 from popgen.configs.generator import GeneratorConfig
 from popgen.generator.generator import Generator
 from popgen.generator.records import Code, Provenance
+from popgen.generator.texts import StoredTexts
 from popgen.generator.training.choose_prior import CLOSED_FORM, choose_prior
 from popgen.generator.training.codes import store_codes, store_residual_codes
 from popgen.generator.training.data import TrainingData
@@ -128,6 +129,8 @@ def _complete(generator: Generator, data: TrainingData) -> None:
     torch.manual_seed(generator.config.seed)
     generator.data_vectors = torch.stack([drawn.mean(0) for drawn in draw_embeddings(generator, data).values()])
     store_residual_codes(generator, data)
+    vectors = [own.vector[: data.text_dim] for own in data.archs.values()]
+    generator.texts = StoredTexts.of(generator.config.encoders.text, generator.specs.values(), vectors)
     trained = [record for own in data.archs.values() for record in own.records]
     generator.records = [Code.of(record, row) for row, record in enumerate(trained)]
 

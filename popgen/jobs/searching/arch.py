@@ -199,7 +199,7 @@ def make_pool(run: Run, ready: ReadySearch) -> Pool:
     options: dict[str, Any] = {"gpus": how.gpus, "at_once": how.at_once, "timeout": how.timeout}
     workers = how.workers
     if workers == "auto" and joins_cluster(run.config):
-        return RayPool(objective, None, address, **options)
+        return _ray_pool(objective, None, address, options)
     if workers == "auto":
         needs_workers = how.timeout is not None or how.gpus > 0
         count = run.config.evaluations / objective.fitness.cost
@@ -208,6 +208,11 @@ def make_pool(run: Run, ready: ReadySearch) -> Pool:
     if workers == 0:
         return LocalPool(objective, at_once=how.at_once)
     run.session.start(workers, address)
+    return _ray_pool(objective, workers, address, options)
+
+
+def _ray_pool(objective: LatentObjective, workers: int | None, address: str | None, options: dict[str, Any]) -> Pool:
+
     return RayPool(objective, workers, address, **options)
 
 

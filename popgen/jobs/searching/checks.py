@@ -8,23 +8,24 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from popgen.archs import build, trust_named
-from popgen.configs.search import EXPERT_SPACES, SearchConfig
+from popgen.configs.search import SearchConfig
 from popgen.data import DataSet, load_data
 from popgen.data.folder import data_folder
 from popgen.data.groups import Groups, load_groups
 from popgen.data.load import check_data_name
-from popgen.errors import BadInput, NotFound, near_matches
+from popgen.errors import BadInput
 from popgen.fitness import Fitness, SgdSteps, make_fitness
-from popgen.fitness.measures import OF_GROUPS, check_measure, check_on_outputs
+from popgen.fitness.measures import OF_GROUPS, check_measure, check_on_outputs, sign_remark
 from popgen.generator import Generator
 from popgen.generator.unseen import Target
+from popgen.jobs.names import check_space
 from popgen.jobs.searching.folder import RunFolder
 from popgen.jobs.searching.origin import Origin, expert_records, find_origin
 from popgen.refs import is_module_attr
 from popgen.tasks import CLASSIFICATION
 from popgen.weights.mask import Mask, check_mask, read_mask
 from popgen.zoo import Zoo
-from search import SPACES, Budget, SearchSettings, check_optimizer
+from search import Budget, SearchSettings, check_optimizer
 
 
 @dataclass(frozen=True)
@@ -61,14 +62,14 @@ def prepare(config: SearchConfig, say: Callable[[str], None] = lambda _: None) -
     """
     check_data_name(config.data)
     trust_named(config.archs)
-    _check_space(config)
+    check_space(config.space)
     origin = find_origin(config)
     generator, targets = origin.generator, origin.targets
     mask = _check_settings(config, origin)
     data = load_data(config.data, config.data_dir)
     if generator is not None:
         generator.check_data(data)
-        generator.load_encoders()
+        generator.load_encoders(described=config.describe is not None)
     groups = load_groups(data, config.groups) if OF_GROUPS in config.objectives else None
     finishing: dict[str, Any] = {
         "head": config.head,
@@ -82,10 +83,10 @@ def prepare(config: SearchConfig, say: Callable[[str], None] = lambda _: None) -
         fitness = make_fitness(target.spec, data, _classes(origin, arch), **finishing)
         searches.append(ArchSearch(arch, data, fitness, target, mask, groups))
     _check_cost(config, searches)
-    _check_measures(config, searches)
+    measured = _check_measures(config, searches)
     if mask is not None:
         _check_head_is_searched(searches[0], mask)
-    for remark in origin.remarks:
+    for remark in (*origin.remarks, *measured):
         say(remark)
     return Prepared(searches, generator, origin.zoo)
 
@@ -127,16 +128,6 @@ def _classes(origin: Origin, arch: str) -> tuple[str, ...]:
         return tuple(origin.generator.provenance.classes)
     assert origin.zoo is not None
     return expert_records(origin.zoo, arch)[0].classes
-
-
-def _check_space(config: SearchConfig) -> None:
-    if config.space is not None and config.space not in (*SPACES, *EXPERT_SPACES):
-        near = near_matches(config.space, [*SPACES, *EXPERT_SPACES])
-        raise NotFound(
-            f"unknown space {config.space!r}",
-            "known are identity, std and pca (coordinates of a generator's latent), mix and low-rank (weights around experts), auto",
-            f"did you mean: {near}?",
-        )
 
 
 def _check_head_is_searched(one: ArchSearch, mask: Mask) -> None:
@@ -202,13 +193,16 @@ def _check_cost(config: SearchConfig, searches: list[ArchSearch]) -> None:
         )
 
 
-def _check_measures(config: SearchConfig, searches: list[ArchSearch]) -> None:
+def _check_measures(config: SearchConfig, searches: list[ArchSearch]) -> list[str]:
     """Refuse measures of another task, and try a user's own measure on the outputs of a fresh network of each architecture.
+
+    Returns:
+        a remark for each measure that is higher for right answers than for wrong ones.
 
     Raises:
         BadInput: a measure does not go with the task, or does not work.
     """
-    task = searches[0].fitness.task.name
+    task, remarks = searches[0].fitness.task.name, []
     for name in config.objectives:
         if task != CLASSIFICATION and name != "loss" and not is_module_attr(name):
             raise BadInput(
@@ -222,6 +216,9 @@ def _check_measures(config: SearchConfig, searches: list[ArchSearch]) -> None:
                 fresh = spec.to_flat(build(spec.config, seed=config.seed).state_dict())
                 scored = replace(one.fitness, sgd=None).score(fresh)
                 check_on_outputs(name, scored.outputs, scored.targets)
+                if task == CLASSIFICATION and (text := sign_remark(name, scored.targets, scored.outputs.shape[1])):
+                    remarks.append(text)
+    return list(dict.fromkeys(remarks))
 
 
 def _check_warm_start(path: str, config: SearchConfig, generator: Generator) -> None:

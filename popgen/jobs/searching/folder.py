@@ -17,9 +17,9 @@ from typing import Any
 import yaml
 
 from popgen import __version__
-from popgen.configs.load import parse
+from popgen.configs.load import parse, read_yaml
 from popgen.configs.search import SearchConfig, nested
-from popgen.errors import BrokenFile, CannotResume, NotFound, brief
+from popgen.errors import BrokenFile, CannotResume, NotFound, PopgenError, brief
 from popgen.files import new_folder, safe_name, write_tensors, write_text
 from popgen.json_text import json_text
 from popgen.types import StateDict
@@ -85,9 +85,9 @@ class RunFolder:
         """
         file = self.path / "config.yaml"
         try:
-            content = yaml.safe_load(file.read_text())
+            content = read_yaml(file)
             settings, recorded = nested(content["search"]), content["recorded"]
-        except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:
+        except (OSError, PopgenError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise BrokenFile(f"{file} cannot be read", brief(error), "Start a new run.") from error
         return parse(settings, SearchConfig, str(file)), recorded
 

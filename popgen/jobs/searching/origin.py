@@ -12,10 +12,9 @@ from popgen.configs.search import EXPERT_SPACES, SearchConfig
 from popgen.errors import BadInput, BrokenFile, NotFound, PopgenError
 from popgen.generator import Generator
 from popgen.generator.unseen import Target, find_target
+from popgen.jobs.names import BUILT_IN_GENERATOR
 from popgen.refs import asset
 from popgen.zoo import Checkpoint, Zoo
-
-BUILT_IN = "digits"
 
 
 @dataclass(frozen=True)
@@ -49,11 +48,11 @@ def find_origin(config: SearchConfig) -> Origin:
                 continue  # the user's own zoo has these architectures, and this generator was trained on another one
             origin = _generated(config, generator, ())
         except PopgenError as error:
-            if isinstance(error, BrokenFile) and name == BUILT_IN:
+            if isinstance(error, BrokenFile) and name == BUILT_IN_GENERATOR:
                 raise
             (remarks if isinstance(error, BrokenFile) else skipped).append(f"generator {name}: {error.what}")
             continue
-        if name != BUILT_IN:
+        if name != BUILT_IN_GENERATOR:
             remarks.append(f"generator: {name}, which knows {', '.join(config.archs)}")
         return replace(origin, remarks=tuple(remarks))
     for zoo in [named] if named is not None else _zoos():
@@ -135,7 +134,7 @@ def _has_all(zoo: Zoo, config: SearchConfig) -> bool:
 
 
 def _generators() -> Iterator[str]:
-    yield BUILT_IN
+    yield BUILT_IN_GENERATOR
     yield from sorted(str(path.parent) for path in Path("generators").glob("*/config.json"))
 
 

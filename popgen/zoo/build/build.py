@@ -24,7 +24,6 @@ from popgen.configs.spec import ZooSpec
 from popgen.data.folder import data_folder
 from popgen.errors import BadInput, CannotResume
 from popgen.zoo.build.trainer import TrainedNetwork, Trainer, TrainingRun
-from popgen.zoo.build.workers import train_on_ray
 from popgen.zoo.imports.add import import_checkpoints
 from popgen.zoo.imports.checkpoint import ForeignCheckpoint
 from popgen.zoo.imports.spec import list_imports
@@ -85,6 +84,8 @@ def build_zoo(
     elif trainer.starts:
         zoo.set_starts(trainer.starts)
     if runs:
+        from popgen.zoo.build.workers import train_on_ray  # noqa: PLC0415 - it imports Ray
+
         trained = train_on_ray(spec, trainer.starts, runs, workers, folder) if workers else _train_here(trainer, runs)
         with closing(trained):
             _collect(zoo, trainer, trained, len(runs), progress)

@@ -6,6 +6,8 @@ Actors end when the last reference to them is dropped. Killing them would make R
 from __future__ import annotations
 
 import logging
+import os
+import tempfile
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +17,7 @@ from ray.exceptions import RayError, RayTaskError
 from torch import Tensor
 
 from popgen.configs.spec import ZooSpec
-from popgen.errors import CannotResume, PopgenError
+from popgen.errors import BadInput, CannotResume, PopgenError
 from popgen.zoo.build.trainer import TrainedNetwork, Trainer, TrainingRun
 
 # Training runs queued on each worker. With two, a worker never waits for this process; more would delay the end of an
@@ -30,6 +32,7 @@ def train_on_ray(
 
     Raises:
         CannotResume: a worker died twice.
+        BadInput: the paths of Ray's sockets would be too long.
     """
     with _ray_session(workers):
         remote: Any = ray.remote(num_cpus=1, max_restarts=1, max_task_retries=1)(_Worker)
@@ -73,7 +76,16 @@ def _ray_session(workers: int) -> Iterator[None]:
     """Use the Ray session that is already running, or start one of `workers` CPU cores and shut it down afterwards."""
     started = not ray.is_initialized()
     if started:
-        ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        try:
+            ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        except OSError as error:
+            if "AF_UNIX path length" not in str(error):
+                raise
+            raise BadInput(
+                f"Ray cannot work in {os.environ.get('RAY_TMPDIR') or tempfile.gettempdir()}",
+                "the paths of its sockets there are longer than the 107 bytes that the system allows",
+                "Set RAY_TMPDIR to a short folder on this machine, for example RAY_TMPDIR=/tmp, or give --workers 0.",
+            ) from error
     try:
         yield
     finally:

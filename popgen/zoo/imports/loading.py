@@ -125,6 +125,7 @@ def _read_shards(path: Path) -> dict[str, Any]:
         shards = sorted(set(weight_map.values()))
         names = {shard: [name for name, where in weight_map.items() if where == shard] for shard in shards}
         paths = {shard: inside(path.parent, shard) for shard in shards}
+        missing = [shard for shard in shards if not paths[shard].is_file()]
     except PopgenError:
         raise
     except OSError as error:
@@ -133,7 +134,6 @@ def _read_shards(path: Path) -> dict[str, Any]:
         raise BrokenFile(
             f"{path} is not the index of a sharded checkpoint", brief(error), "It maps names to files: weight_map."
         ) from error
-    missing = [shard for shard in shards if not paths[shard].is_file()]
     if missing:
         what = f"{path} names {len(shards)} shards, of which {len(missing)} are not there"
         raise BrokenFile(what, ", ".join(missing[:4]), "Download them into its folder.")

@@ -83,6 +83,9 @@ def test_contamination_is_said_before_the_search(popgen, here: Path) -> None:
 
 
 def test_other_commands_take_the_folder(popgen, here: Path, folder: Path) -> None:
+    import ray  # sets variables of its own when it is imported
+
+    assert ray.__version__
     before = dict(os.environ)
     made = popgen("generate", "--arch", "mlp-s", "--data", "svhn", "-n", 2, "--data-dir", folder, "--json").json
     assert len(made["networks"]) == 2
@@ -100,8 +103,8 @@ def test_without_the_folder(popgen, here: Path, folder: Path, command: str) -> N
     (here / "sweep.yaml").write_text("{name: s, archs: [mlp-s], data: [svhn]}")
     rest = {"generate": ("--arch", "mlp-s", "--data", "svhn"), "sweep": ("sweep.yaml", "--dry-run")}
     said = popgen(command, *rest[command], code=6).err
-    assert said.startswith(
-        "error: data set 'svhn' is not there\nlooked for train_32x32.mat, test_32x32.mat, or svhn.npz, in"
+    assert (
+        "...\nerror: data set 'svhn' is not there\nlooked for train_32x32.mat, test_32x32.mat, or svhn.npz, in" in said
     )
     assert "Download train_32x32.mat, test_32x32.mat from http://ufldl.stanford.edu/housenumbers/" in said
 

@@ -112,3 +112,13 @@ def test_the_cache_keeps_the_last_data_set_above_its_limit() -> None:
     assert cache.get(("a", ())) is data
     cache.put(("b", ()), data)
     assert cache.get(("a", ())) is None and cache.get(("b", ())) is data
+
+
+def test_digits_are_those_of_scikit_learn() -> None:
+    from sklearn.datasets import load_digits
+
+    bunch, data = load_digits(), load_data("digits")
+    inputs = torch.cat([part.inputs for part in (data.train, data.val, data.test)])
+    assert sorted(inputs.flatten(1).mul(16).tolist()) == sorted(bunch.data.tolist())
+    targets = torch.cat([part.targets for part in (data.train, data.val, data.test)])
+    assert targets.bincount().tolist() == np.bincount(bunch.target).tolist()

@@ -79,6 +79,24 @@ def test_features_are_those_of_open_clip(foreign_clip):
     torch.testing.assert_close(ImageEncoder.load(f"local-dir:{foreign_clip}").features(pictures), expected)
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 8, 8), (5, 3, 32, 32), (3, 1, 40, 64)])
+def test_features_of_a_resnet_are_those_of_open_clip_to_the_last_digit(clip, shape):
+    tower = open_clip.create_model(f"local-dir:{asset('encoders', 'clip-tiny')}").visual.eval()
+    assert type(tower) is not type(clip.visual)
+    pictures = torch.rand(shape)
+    assert torch.equal(clip.features(pictures), ImageEncoder("clip-tiny", tower, clip.dim).features(pictures))
+
+
+def test_a_resnet_that_does_not_fit_its_weights_is_named(tmp_path):
+    shutil.copytree(asset("encoders", "clip-tiny"), tmp_path / "copy")
+    config = tmp_path / "copy" / "open_clip_config.json"
+    settings = json.loads(config.read_text())
+    settings["model_cfg"]["vision_cfg"]["layers"] = [1, 1, 2, 1]
+    config.write_text(json.dumps(settings))
+    with pytest.raises(BrokenFile, match="cannot load"):
+        ImageEncoder.load(f"local-dir:{tmp_path / 'copy'}")
+
+
 def test_a_copied_folder_gives_the_same_features(clip, tmp_path):
     shutil.copytree(asset("encoders", "clip-tiny"), tmp_path / "copy")
     pictures = torch.rand(2, 1, 8, 8)

@@ -173,7 +173,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
         make_npz(here / "a b.npz", here / "a-b.npz")
     called = popgen("sweep", write(here / "s.yaml", **changes), code=code)
     assert all(piece in called.err for piece in pieces), called.err
-    assert called.err.startswith("error: ") and not (here / "sweeps").exists()
+    assert "error: " in called.err and not (here / "sweeps").exists()
 
 
 def test_a_grid_over_two_generators_is_checked_as_it_is_searched(second_generator: Path) -> None:

@@ -193,5 +193,5 @@ def test_dry_run_prints_the_settings(popgen: Any, spec: Path, here: Path) -> Non
 )
 def test_keys_and_values_that_do_not_fit(popgen: Any, spec: Path, here: Path, key: str, pieces: list[str]) -> None:
     called = popgen("train", spec, "--set", key, code=4)
-    assert called.err.startswith("error: ") and all(piece in called.err for piece in pieces), called.err
+    assert "error: " in called.err and all(piece in called.err for piece in pieces), called.err
     assert list(here.iterdir()) == []

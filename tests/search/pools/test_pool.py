@@ -7,12 +7,14 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import ray
 from ray_pools import all_up, numbers, opened
 
 from search import LocalPool, SearchError
@@ -108,14 +110,16 @@ def test_a_group_with_too_few_results():
 
 
 def test_ray_pool(ray_cluster, tmp_path: Path):
-    killed_once = tmp_path / "killed"
+    killed_once, last = tmp_path / "killed", tmp_path / "last"
 
     def objective(vector: np.ndarray) -> float:
         if vector[0] == 7.0 and not killed_once.exists():
             killed_once.touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        if vector[0] == 8.0:
-            time.sleep(0.3)  # finishes after its successors
+        if vector[0] == 12.0:
+            last.touch()
+        while vector[0] == 8.0 and not last.exists():
+            time.sleep(0.005)  # finishes after its successors
         return failing(vector)
 
     with opened(objective, workers=2, at_once=4) as pool:  # without `many`, `at_once` has no effect
@@ -123,7 +127,7 @@ def test_ray_pool(ray_cluster, tmp_path: Path):
         assert [(one.loss, one.error) for one in evaluate(pool, KINDS)] == EXPECTED
         vectors = [np.array([kind, 0.0]) for kind in (8.0, 9.0, 10.0, 11.0, 12.0)]
         finished = list(pool.completed([Request(vector) for vector in vectors], ahead=0))
-        assert [number for number, _ in finished][-1] == 0
+        assert [number for number, _ in finished].index(0) >= 3  # the last of the others may come back behind it
         assert {number: one.loss for number, one in finished} == dict(enumerate([10.0, 11.0, 12.0, 13.0, 14.0]))
         vectors = [np.array([kind, 0.0]) for kind in (8.0, 9.0, 7.0, 10.0, 11.0)]
         assert [one.loss for one in evaluate(pool, vectors)] == [10.0, 11.0, 9.0, 12.0, 13.0]
@@ -165,7 +169,7 @@ def test_others_go_on_while_a_worker_restarts(ray_cluster, tmp_path: Path):
         if vector[0] == 1.0 and not killed_once.exists():
             killed_once.touch()
             os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(0.02)
+        time.sleep(0.02)  # 150 of them take longer than a restart does
         return float(vector[0]), {"process": float(os.getpid()), "at": time.time()}
 
     with opened(objective, workers=2) as pool:
@@ -178,7 +182,7 @@ def test_others_go_on_while_a_worker_restarts(ray_cluster, tmp_path: Path):
     assert len(set(processes)) <= 3  # the two first workers, and the one that replaced the dead one
     replaced_at = next((one for one, process in zip(at, processes, strict=True) if process == processes[-1]), at[-1])
     assert replaced_at > dead_from
-    assert max(np.diff([one for one in at if one > dead_from])) < 0.5  # a restart takes a second or two
+    assert sum(dead_from < one < replaced_at for one in at) > 5  # the other worker went on while it restarted
 
 
 @pytest.mark.slow
@@ -196,17 +200,17 @@ def test_a_vector_that_kills_its_worker(ray_cluster):
 
 def test_timeout(ray_cluster):
     def objective(vector: np.ndarray) -> tuple[float, dict[str, float]]:
-        time.sleep(60.0 if vector[0] == 1.0 else 0.05)
+        time.sleep(120.0 * (vector[0] == 1.0))
         return float(vector[0]), {"process": float(os.getpid())}
 
-    with opened(objective, workers=2, timeout=0.5) as pool:
+    with opened(objective, workers=2, timeout=1.5) as pool:
         all_up(pool, 2)
         done = evaluate(pool, numbers(0.0, 1.0, 2.0, 3.0, 4.0))
         assert [one.loss for one in done] == [0.0, None, 2.0, 3.0, 4.0]
-        assert (done[1].error, 0.5 <= done[1].seconds < 1.0) == ("timed out after 0.5 s", True)
+        assert (done[1].error, 1.5 <= done[1].seconds < 60.0) == ("timed out after 1.5 s", True)
         stream = pool.completed([Request(vector) for vector in numbers(0.0, 5.0)])
         next(stream)
-        time.sleep(1.0)  # the time that the caller takes does not count
+        time.sleep(1.6)  # the time that the caller takes does not count
         assert next(stream)[1].loss is not None
         all_up(pool, 2)  # the killed worker has been restarted
 
@@ -223,7 +227,9 @@ def test_lack_of_memory_is_tried_again(ray_cluster, tmp_path: Path):
         done = evaluate(pool, numbers(0.0, 1.0, 2.0, 3.0))
     assert [one.loss for one in done] == [0.0, 1.0, None, 3.0]
     assert done[2].error == "MemoryError: too much (tried 3 times)"
-    assert [len((tmp_path / name).read_text()) for name in "0123"] == [1, 3, 3, 1]
+    # On a busy machine Ray may lose the answer of a worker, whose candidate is then evaluated once more.
+    tries = [len((tmp_path / name).read_text()) for name in "0123"]
+    assert all(made >= least for made, least in zip(tries, [1, 3, 3, 1], strict=True))
 
 
 def test_groups_in_workers(ray_cluster):
@@ -243,22 +249,22 @@ def test_groups_in_workers(ray_cluster):
 
 
 def test_quick_evaluations_share_calls(ray_cluster):
-    """The results are the same, in a fraction of the time."""
+    """The results are the same, with fewer calls of a worker."""
 
-    def objective(vector: np.ndarray) -> float:
+    def objective(vector: np.ndarray) -> tuple[float, dict[str, float]]:
         if vector[0] == 700.0 and not np.isnan(vector).any():
             raise ValueError("no")
-        return float(vector[0])
+        return float(vector[0]), {"call": float(int(ray.get_runtime_context().get_task_id()[:12], 16))}
 
     vectors = numbers(*map(float, range(1500)))
     with opened(objective, workers=2) as pool:
         all_up(pool, 2)
         evaluate(pool, vectors[:100])
-        begun = time.perf_counter()
         done = evaluate(pool, vectors)
-        seconds = (time.perf_counter() - begun) / len(vectors)
     assert [one.loss for one in done] == [None if number == 700 else float(number) for number in range(1500)]
-    assert seconds < 0.002  # about 0.1 ms on an idle machine
+    calls = Counter(one.metrics["call"] for one in done if one.loss is not None)
+    assert max(calls.values()) > 1
+    assert len(calls) < len(vectors) - 1
 
 
 def test_a_result_that_cannot_be_pickled(ray_cluster):

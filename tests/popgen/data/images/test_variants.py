@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from popgen.data import VARIANTS, DataSet, Part, load_data
-from popgen.data.images.variants import apply_variants, parse_variant
+from popgen.data.images.variants import apply_variants, parse_variant, rotate
 from popgen.errors import BadInput
 
 
@@ -123,3 +123,13 @@ def test_variants_have_a_default_or_need_a_number() -> None:
         else:
             assert low <= default <= high
             assert parse_variant(name) == (name, default)
+
+
+@pytest.mark.parametrize("degrees", [5.0, 45.0, 90.0, -33.3, 359.5])
+def test_rotation_is_that_of_torchvision_to_the_last_digit(degrees: float) -> None:
+    from torchvision.transforms import InterpolationMode
+    from torchvision.transforms import functional as TF
+
+    for shape in [(7, 1, 8, 8), (2, 3, 20, 33)]:
+        images = torch.rand(shape)
+        assert torch.equal(rotate(images, degrees), TF.rotate(images, degrees, InterpolationMode.BILINEAR))

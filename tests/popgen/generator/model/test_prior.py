@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from popgen.configs.generator import PriorConfig, VAEConfig
 from popgen.configs.sampling import Sampling
 from popgen.errors import BadInput
-from popgen.generator.model.prior import Mean, Prior
+from popgen.generator.model.prior import Mean, Prior, euler
 
 VAE = VAEConfig(latent_tokens=2, latent_width=3, token_width=16, width=16, heads=2)
 
@@ -164,3 +164,18 @@ def test_a_dropped_condition_has_no_influence() -> None:
     assert torch.allclose(sample(*first), sample(*first, ~both))
     prior.config = prior.config.model_copy(update={"use_data": False})
     assert torch.allclose(sample(*first), sample(second[0], first[1]))
+
+
+@pytest.mark.parametrize("steps", [1, 4, 7, 33])
+def test_euler_is_that_of_diffusers_to_the_last_digit(steps: int) -> None:
+    from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
+
+    theirs = FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000)
+    theirs.set_timesteps(sigmas=torch.linspace(1, 1 / steps, steps).tolist())
+    timesteps, step = euler(steps)
+    assert torch.equal(timesteps, theirs.timesteps)
+    mine = other = torch.randn(5, 4, 8)
+    for t in timesteps:
+        velocity = torch.randn(5, 4, 8)
+        mine, other = step(velocity, t, mine), theirs.step(velocity, t, other).prev_sample
+        assert torch.equal(mine, other)

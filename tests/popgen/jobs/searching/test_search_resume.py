@@ -121,7 +121,7 @@ def test_a_frozen_setting_is_named_and_refused(
 ) -> None:
     before, config = timeless(finished), (finished / "config.yaml").read_text()
     called = popgen("search", "--resume", finished, option, value, code=7)
-    assert named in called.err and called.err.startswith("error: ")
+    assert named in called.err and "error: " in called.err
     assert (timeless(finished), (finished / "config.yaml").read_text()) == (before, config)
 
 

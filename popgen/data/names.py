@@ -1,0 +1,64 @@
+"""The names of data sets, variants and subsets, and what a wrong one is answered with.
+
+Nothing here imports torch, so that an unknown name is refused at once. The rest of a name is checked in load.py.
+"""
+
+from __future__ import annotations
+
+from popgen.data.sources.catalogue import CATALOGUE
+from popgen.errors import NotFound, unknown_name
+from popgen.refs import is_module_attr
+
+BUILT_IN = ("digits",)
+FORMS = ("npz:FILE", "folder:FOLDER", "hf:OWNER/NAME", "module:function")  # names of data sets from outside
+SUBSETS = ("classes", "shots")
+# For each variant: the default of its argument (None if the argument must be given), and the lowest and highest value.
+VARIANT_RANGES: dict[str, tuple[float | None, float, float]] = {
+    "rotate": (None, -360, 360),
+    "invert": (0, 0, 0),
+    "blur": (0.8, 0.05, 20),
+    "edges": (0, 0, 0),
+    "mirror": (0, 0, 0),
+    "noise": (0.1, 0, 2),
+    "contrast": (0.5, 0, 5),
+    "threshold": (0.5, 0, 1),
+    "brightness": (0.2, -1, 1),
+    "gamma": (1.5, 0.1, 10),
+    "pixelate": (2, 1, 64),
+    "posterize": (6, 2, 256),
+    "desaturate": (1, 0, 1),
+    "chroma": (2, 1, 64),
+    "impulse": (0.03, 0, 1),
+    "motion": (4, 1, 32),
+    "jpeg": (50, 1, 100),
+}
+READING = ("size", "alpha")  # modifiers that say how images are read
+MODIFIERS = (*VARIANT_RANGES, *SUBSETS, *READING)  # everything that may follow a source's name
+
+
+def unknown_source(base: str) -> NotFound:
+    """Return the error for the name of a source that is neither built in nor in the catalogue nor from outside."""
+    first, _, rest = base.partition("/")
+    if first in (*BUILT_IN, *CATALOGUE) and rest:
+        unknown = next(p for p in (part.partition(":")[0] for part in rest.split("/")) if p not in MODIFIERS)
+        return unknown_name("variant", unknown, MODIFIERS, f"Variants stand behind the data set: {first}/rotate:45.")
+    return unknown_name("data set", base, [*BUILT_IN, *CATALOGUE, *FORMS])
+
+
+def check_source(name: str) -> None:
+    """Refuse a data set whose source, or one of whose modifiers, has an unknown name; other mistakes pass here.
+
+    Raises:
+        NotFound: there is no such source or modifier.
+
+    >>> check_source("digits/rotate:45"), check_source("folder:photos")
+    (None, None)
+    """
+    if name.startswith(("npz:", "folder:", "hf:")) or name.endswith("/"):
+        return  # a path may contain anything, and a slash at the end is another mistake
+    parts = name.split("/")
+    while len(parts) > 1 and parts[-1].partition(":")[0] in MODIFIERS:
+        parts.pop()
+    base = "/".join(parts)
+    if base not in (*BUILT_IN, *CATALOGUE) and not is_module_attr(base):
+        raise unknown_source(base)

@@ -1,0 +1,23 @@
+"""The names of the measures that a search can minimise; measures.py has their functions.
+
+Nothing here imports torch, so that an unknown name is refused at once.
+"""
+
+from __future__ import annotations
+
+from popgen.errors import unknown_name
+from popgen.refs import is_module_attr
+
+MEASURE_NAMES = ("error", "cross_entropy", "calibration_error", "worst_class_error", "balanced_error", "f1_error")
+OF_GROUPS = "worst_group_error"
+
+
+def check_measure_name(name: str) -> None:
+    """Refuse a name that is neither a measure nor written as a function, module:function.
+
+    Raises:
+        NotFound: there is no such measure.
+    """
+    known = ("loss", *MEASURE_NAMES, OF_GROUPS)
+    if name not in known and not is_module_attr(name):
+        raise unknown_name("objective", name, known, "A function of your own is written module:function.")
