@@ -17,13 +17,14 @@ import click
 from popgen.cli.options import DATA_DIR, JSON
 from popgen.cli.start import start
 from popgen.configs.load import load, parse
-from popgen.configs.spec import ArchEntry, SpecFile
+from popgen.configs.spec import ArchEntry, SpecFile, ZooSpec
 from popgen.errors import BrokenFile, PopgenError
 from popgen.json_text import json_text
 
 if TYPE_CHECKING:
     from popgen.data import DataSet
     from popgen.zoo import Checkpoint, Zoo
+    from popgen.zoo.build.build import Plan
     from popgen.zoo.imports.checkpoint import ForeignCheckpoint
 
 
@@ -78,28 +79,32 @@ def build_command(
     from popgen.zoo.build.build import build_zoo, plan
 
     if dry_run:
-        todo = plan(zoo_spec, out, data_dir)
-        data = list(dict.fromkeys([*zoo_spec.data_names, *(f.data for f in todo.to_import)]))
-        facts = {
-            "zoo": str(out),
-            "networks": todo.total,
-            "to_train": len(todo.to_train),
-            "to_import": len(todo.to_import),
-            "parameters": todo.sizes,
-            "data": data,
-            "seeds": zoo_spec.seeds,
-            "data_remarks": list(todo.remarks),
-        }
-        text = f"{out}: {todo.total} networks of {len(todo.sizes)} architectures, {len(todo.to_import)} to import"
-        if not zoo_spec.checkpoints:
-            grid = f"{len(todo.sizes)} architectures x {len(data)} data sets x {len(zoo_spec.seeds)} seeds"
-            text = f"{out}: {todo.total} networks ({grid}), {len(todo.to_train)} to train"
-        for remark in todo.remarks:
-            click.echo(remark, err=True)
-        _print(facts, text, as_json)
+        _print_plan(zoo_spec, plan(zoo_spec, out, data_dir), out, as_json)
         return
     built = build_zoo(zoo_spec, out, workers=workers, data_dir=data_dir)
     _print(_summary(built), f"{out}: {len(built)} networks, sha256 {built.sha256[:16]}", as_json)
+
+
+def _print_plan(zoo_spec: ZooSpec, todo: Plan, out: Path, as_json: bool) -> None:
+    """Say what a build would train or import."""
+    data = list(dict.fromkeys([*zoo_spec.data_names, *(f.data for f in todo.to_import)]))
+    facts = {
+        "zoo": str(out),
+        "networks": todo.total,
+        "to_train": len(todo.to_train),
+        "to_import": len(todo.to_import),
+        "parameters": todo.sizes,
+        "data": data,
+        "seeds": zoo_spec.seeds,
+        "data_remarks": list(todo.remarks),
+    }
+    text = f"{out}: {todo.total} networks of {len(todo.sizes)} architectures, {len(todo.to_import)} to import"
+    if not zoo_spec.checkpoints:
+        grid = f"{len(todo.sizes)} architectures x {len(data)} data sets x {len(zoo_spec.seeds)} seeds"
+        text = f"{out}: {todo.total} networks ({grid}), {len(todo.to_train)} to train"
+    for remark in todo.remarks:
+        click.echo(remark, err=True)
+    _print(facts, text, as_json)
 
 
 @zoo.command("import")
@@ -301,12 +306,13 @@ def _import_into(
 ) -> tuple[list[Checkpoint], int, PopgenError | None]:
     """Import into the zoo of a folder; returns the new records, the zoo's size, and the error if files were left out."""
     from popgen.zoo import Zoo
-    from popgen.zoo.imports.add import import_checkpoints, write_error
+    from popgen.zoo.imports.add import import_checkpoints
+    from popgen.zoo.imports.causes import write_cause
 
     try:
         target = Zoo.open(folder) if (folder / "zoo.json").exists() else Zoo.create(folder, folder.resolve().name)
     except OSError as error:
-        raise write_error(folder, error) from error
+        raise write_cause(f"the zoo {folder}", error) from error
     added: list[Checkpoint] = []
 
     def show(record: Checkpoint, is_new: bool) -> None:

@@ -6,7 +6,6 @@ import then ends with an error. A second run takes up what is missing.
 
 from __future__ import annotations
 
-import errno
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from popgen.errors import BadInput, CannotResume, Offline, PopgenError
 from popgen.networks.train import evaluate
 from popgen.tasks import get_task, score_key
 from popgen.types import StateDict
+from popgen.zoo.imports.causes import write_cause
 from popgen.zoo.imports.checkpoint import ForeignCheckpoint, import_checkpoint
 from popgen.zoo.imports.fetch import is_cached
 from popgen.zoo.record import Checkpoint, weights_sha256
@@ -91,7 +91,7 @@ def _writing(zoo: Zoo) -> Iterator[None]:
             if not zoo.is_final:
                 zoo.finalize()
     except OSError as error:
-        raise write_error(zoo.folder, error) from error
+        raise write_cause(f"the zoo {zoo.folder}", error) from error
 
 
 def _checked(foreign_checkpoints: Sequence[ForeignCheckpoint], data: DataSet | None) -> list[ForeignCheckpoint]:
@@ -101,20 +101,6 @@ def _checked(foreign_checkpoints: Sequence[ForeignCheckpoint], data: DataSet | N
     for foreign in named:
         foreign.check()
     return named
-
-
-def write_error(folder: Path, error: OSError) -> CannotResume:
-    """The error for a zoo whose folder the operating system does not let popgen write; its last line says what to do."""
-    todo = {
-        errno.ENOSPC: "Free space on its disk",
-        errno.EDQUOT: "Free space in your quota",
-        errno.EACCES: "Give yourself the right to write it, or name another folder",
-        errno.EPERM: "Give yourself the right to write it, or name another folder",
-        errno.EROFS: "Name a folder on a disk that can be written",
-    }.get(error.errno or 0, "Check its disk")
-    return CannotResume(
-        f"the zoo {folder} cannot be written", error.strerror or str(error), f"{todo}, then run this again."
-    )
 
 
 def _add(

@@ -6,7 +6,7 @@ import errno
 import re
 from pathlib import Path
 
-from popgen.errors import BadInput, BrokenFile, PopgenError
+from popgen.errors import BadInput, BrokenFile, CannotResume, PopgenError
 
 HEAD_BYTES = 512
 ZIP, PICKLE = b"PK\x03\x04", b"\x80"
@@ -91,6 +91,26 @@ def os_cause(path: Path, error: OSError) -> BrokenFile:
         errno.ESTALE: "The network drive has lost the file: try again.",
     }.get(error.errno or 0, "Check the file and its drive, and try again.")
     return BrokenFile(f"{path} cannot be read", error.strerror or str(error), todo)
+
+
+def write_cause(what: str, error: OSError) -> CannotResume:
+    """The error for a folder that the operating system does not let popgen write; its last line says what to do.
+
+    >>> print(write_cause("the zoo zoos/a", OSError(errno.ENOSPC, "No space left on device")))
+    the zoo zoos/a cannot be written
+    No space left on device
+    Free space on its disk, then run this again.
+    """
+    todo = {
+        errno.ENOSPC: "Free space on its disk",
+        errno.EDQUOT: "Free space in your quota",
+        errno.EACCES: "Give yourself the right to write it, or name another folder",
+        errno.EPERM: "Give yourself the right to write it, or name another folder",
+        errno.EROFS: "Name a folder on a disk that can be written",
+        errno.ENOTDIR: "Name a path on which all parts are folders",
+        errno.EEXIST: "Name a path on which all parts are folders",
+    }.get(error.errno or 0, "Check its disk")
+    return CannotResume(f"{what} cannot be written", error.strerror or str(error), f"{todo}, then run this again.")
 
 
 def _text_cause(head: bytes) -> tuple[str, str, str] | None:

@@ -15,16 +15,20 @@ from torch import Tensor
 
 from popgen.archs.hub import hub_network, parse_hub
 from popgen.errors import BadInput, BrokenFile, NotFound, Offline, brief
+from popgen.zoo.imports.causes import os_cause, write_cause
 
 
 def check_sha256(path: Path, digest: str) -> None:
     """Refuse a file whose sha256 does not begin with `digest`.
 
     Raises:
-        BrokenFile: its sha256 begins with other digits.
+        BrokenFile: its sha256 begins with other digits, or it cannot be read.
     """
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise os_cause(path, error) from error
     if not found.startswith(digest):
         raise BrokenFile(
             f"{path} is not the expected file",
@@ -43,13 +47,14 @@ def download(url: str, digest: str) -> Path:
         NotFound: the server has no such file.
         Offline: the server cannot be reached.
         BrokenFile: the cached or the downloaded file has another sha256.
+        CannotResume: the folder of downloads cannot be written.
     """
     path = _cache_path(url)
     if path.exists():
         check_sha256(path, digest)
         return path
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(path), hash_prefix=digest, progress=False)
     except RuntimeError as error:  # torch raises it for a wrong sha256, and keeps no file then.
         raise BrokenFile(f"{url} is not the expected file", brief(error), "Correct the URL or sha256.") from error
@@ -58,6 +63,8 @@ def download(url: str, digest: str) -> Path:
             raise NotFound(f"{url} does not exist", brief(error), "Correct the URL.") from error
         raise _offline(url, path, error) from error
     except OSError as error:
+        if error.errno is not None and not isinstance(error, (ConnectionError, TimeoutError)):  # not of the network
+            raise write_cause(f"the folder of downloads {path.parent} (TORCH_HOME)", error) from error
         raise _offline(url, path, error) from error
     return path
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from popgen.errors import BadInput, BrokenFile, NotFound, PopgenError
+from popgen.errors import BadInput, NotFound, PopgenError
 from popgen.refs import inside
+from popgen.tables import read_csv
 from popgen.zoo.imports.causes import os_cause
 from popgen.zoo.imports.checkpoint import ForeignCheckpoint
 from popgen.zoo.imports.loading import INDEX_SUFFIXES
 from popgen.zoo.imports.tensors import SUFFIXES
 
+_METRICS = ("accuracy", "loss")  # first words of the columns that become metrics
 # Each column of an index CSV and the field of ForeignCheckpoint that it fills. Columns whose names begin with
 # `accuracy` or `loss` become metrics. Case does not matter, and spaces and hyphens are underscores.
 _COLUMNS = {
@@ -112,83 +112,49 @@ def _reason(path: Path, index_stems: set[str]) -> str:
 
 
 def _list_index(path: Path, default: ForeignCheckpoint, on_skip: Callable[[str], None]) -> list[ForeignCheckpoint]:
-    """The checkpoints that a CSV describes, one a line; lines without any text are left out.
+    """The checkpoints that a CSV describes, one a row; rows without any text are left out.
 
     Raises:
         BrokenFile, BadInput: as `list_checkpoints`.
     """
-    text, delimiter = _read_text(path)
-    try:
-        header, *lines = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)) or [[]]
-    except csv.Error as error:
-        raise BrokenFile(f"{path} cannot be read", str(error), "Write it as CSV in UTF-8.") from error
-    columns = [re.sub(r"[\s-]+", "_", name.strip().lower()) for name in header]
+    columns, rows = read_csv(path)
     if "file" not in columns:
         raise BadInput(
             f"{path} has no column 'file'",
-            f"it has {', '.join(header) or 'nothing'}",
+            f"it has {', '.join(columns) or 'nothing'}",
             f"Columns: {', '.join(_COLUMNS)}, accuracy... (separated by commas, semicolons or tabs)",
         )
-    twice = sorted({name for name in columns if name and columns.count(name) > 1})
-    if twice:
-        raise BadInput(f"{path} has two columns {twice[0]!r}", "only one can count", "Remove or rename one.")
-    unread = [n for n in columns if n and n not in _COLUMNS and not n.startswith(("accuracy", "loss"))]
+    names = {column: re.sub(r"[\s-]+", "_", column) for column in columns}
+    unread = [c for c, name in names.items() if c and name not in _COLUMNS and not name.startswith(_METRICS)]
     if unread:
         on_skip(f"{path}: columns that are not read: {', '.join(unread)}")
-    found = []
-    for number, cells in enumerate(lines, start=2):
-        if any(cell.strip() for cell in cells):
-            entry = {column: cell.strip() for column, cell in zip(columns, cells, strict=False) if cell.strip()}
-            found.append(_from_entry(entry, path, number, default))
-    if not found:
-        raise BadInput(f"{path} describes no checkpoints", "it has a header and no lines", "Add a line for each file.")
-    return found
-
-
-def _read_text(path: Path) -> tuple[str, str]:
-    """The text of a CSV and its delimiter, as spreadsheets write them: with a mark of the encoding, with `sep=;` on top.
-
-    Raises:
-        BrokenFile: it cannot be read, or is in neither UTF-8 nor marked UTF-16.
-    """
-    try:
-        content = path.read_bytes()
-        encoding = "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
-        text = content.decode(encoding)
-    except OSError as error:
-        raise os_cause(path, error) from error
-    except UnicodeDecodeError as error:
-        todo = "Write it as CSV in UTF-8 (in Excel: CSV UTF-8)."
-        raise BrokenFile(f"{path} cannot be read", str(error), todo) from error
-    first, newline, rest = text.partition("\n")
-    if given := re.fullmatch(r"sep=(.)\s*", first):
-        return rest, given[1]
-    return text, max(",;\t", key=first.count)
+    entries = [{names[column]: text for column, text in row.items() if text} for row in rows]
+    if not entries:
+        raise BadInput(f"{path} describes no checkpoints", "it has a header and no rows", "Add a row for each file.")
+    return [_from_entry(entry, path, number, default) for number, entry in enumerate(entries, start=1)]
 
 
 def _from_entry(entry: dict[str, str], index: Path, number: int, default: ForeignCheckpoint) -> ForeignCheckpoint:
-    """The checkpoint that line `number` of the CSV `index` describes.
+    """The checkpoint that row `number` of the CSV `index` describes.
 
     Raises:
         BadInput: it names no file or one outside the folder, or a metric is not a number.
     """
     given = {_COLUMNS[column]: text for column, text in entry.items() if column in _COLUMNS}
     if "path" not in given:
-        raise BadInput(f"{index}, line {number} names no file", f"it has {', '.join(entry)}", "Fill in 'file'.")
+        raise BadInput(f"{index}, row {number} names no file", f"it has {', '.join(entry)}", "Fill in 'file'.")
     if given.get("use", "ema") != "ema":
-        raise BadInput(f"{index}, line {number}: use is {given['use']!r}", "it is ema or empty", "Correct the cell.")
+        raise BadInput(f"{index}, row {number}: use is {given['use']!r}", "it is ema or empty", "Correct the cell.")
     metrics = {}
     for column, text in entry.items():
-        if column.startswith(("accuracy", "loss")):
+        if column.startswith(_METRICS):
             metrics[column] = _metric(column, text, f"{index}: {column} of {entry['file']}")
     try:
         path = inside(index.parent, given.pop("path").replace("\\", "/"))
     except PopgenError:
         raise
     except (OSError, ValueError) as error:
-        raise BadInput(
-            f"{index}, line {number}: no file can have this name", str(error), "Correct the cell."
-        ) from error
+        raise BadInput(f"{index}, row {number}: no file can have this name", str(error), "Correct the cell.") from error
     return replace(default, **given, path=path, metrics={**default.metrics, **metrics})  # type: ignore[arg-type]
 
 

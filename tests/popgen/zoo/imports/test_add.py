@@ -13,7 +13,8 @@ from popgen.data import load_data
 from popgen.errors import CannotResume, NotFound
 from popgen.networks.train import evaluate
 from popgen.zoo import Zoo
-from popgen.zoo.imports.add import import_checkpoints, write_error
+from popgen.zoo.imports.add import import_checkpoints
+from popgen.zoo.imports.causes import write_cause
 from popgen.zoo.imports.checkpoint import ForeignCheckpoint
 
 
@@ -78,6 +79,6 @@ def test_a_stated_accuracy_is_compared_with_the_measured_one(tmp_path: Path) -> 
     [(errno.ENOSPC, "Free space on its disk"), (errno.EROFS, "Name a folder"), (errno.EIO, "Check its disk")],
 )
 def test_a_zoo_that_cannot_be_written_says_what_to_do(number: int, todo: str) -> None:
-    error = write_error(Path("zoo"), OSError(number, "no"))
+    error = write_cause("the zoo zoo", OSError(number, "no"))
     assert isinstance(error, CannotResume) and str(error).startswith("the zoo zoo cannot be written\nno\n")
     assert error.todo.startswith(todo) and error.todo.endswith("run this again.")

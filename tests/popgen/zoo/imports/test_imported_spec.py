@@ -288,6 +288,9 @@ def test_an_id_twice_is_refused(files: Path) -> None:
             {"checkpoints": [{**PLAIN, "file": None, "hub": "a/b:c", "sha256": "12345678"}]},
             "sha256 is of a file or url",
         ),
+        ({"checkpoints": [{**PLAIN, "file": None, "hub": "a/b:c", "use": "ema"}]}, "key and use are of a file or url"),
+        ({"checkpoints": [{**PLAIN, "key": "a", "use": "ema"}]}, "key names the state dict already; leave use out"),
+        ({"checkpoints": [{**PLAIN, "use": "best"}]}, "zoo.checkpoints.0.use has a value that does not fit"),
         ({"checkpoints": [{**PLAIN, "sha256": "xyz"}]}, "zoo.checkpoints.0.sha256 has a value that does not fit"),
         ({"checkpoints": [{**PLAIN, "licens": "MIT"}]}, "nearest known: licence"),
         (
@@ -319,6 +322,28 @@ def test_a_download_is_checked_kept_and_used_again(files: Path, server: str, cac
     (cache / "checkpoints" / "n1.pt").write_bytes(b"altered")
     with pytest.raises(BrokenFile, match=r"n1\.pt is not the expected file(.|\n)*Download it again"):
         built(write(files, [entry]), files / "zoo3")
+
+
+def test_a_folder_of_downloads_that_cannot_be_written_is_named(files: Path, server: str, cache: Path) -> None:
+    digest = weights(files / "files" / "n1.pt", 1)
+    cache.mkdir(exist_ok=True)
+    (cache / "checkpoints").write_text("a file, not a folder")
+    entry = {"arch": "resnet-s", "data": "digits", "url": f"{server}/n1.pt", "sha256": digest}
+    with pytest.raises(CannotResume, match=r"the folder of downloads .* \(TORCH_HOME\) cannot be written"):
+        built(write(files, [entry]), files / "zoo")
+
+
+def test_an_entry_takes_moving_averages_and_leaves_tensors_out(files: Path) -> None:
+    raw, ema = (build("resnet-s", seed=seed).state_dict() for seed in (1, 2))
+    torch.save(
+        {"state_dict": {**raw, "total_ops": torch.ones(1)}, "ema": ema, "acc": 91.5}, files / "files" / "both.pt"
+    )
+    entry = {"arch": "resnet-s", "data": "digits", "file": "both.pt", "ignore": ["total_*"]}
+    zoo = built(write(files, [entry, {**entry, "name": "average", "use": "ema"}], root="files"), files / "zoo")
+    average, both = zoo.records
+    assert (average.note, both.note) == ("EMA weights", "left out total_ops")
+    assert average.metrics == both.metrics == {"accuracy_in_file": 0.915}
+    assert torch.equal(zoo.matrix([average])[0], SPEC.to_flat(ema))
 
 
 def test_a_hash_in_the_name_counts(files: Path, server: str, cache: Path) -> None:

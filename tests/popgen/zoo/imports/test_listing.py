@@ -74,13 +74,13 @@ def test_the_csv_of_spreadsheets_is_read(tmp_path: Path, content: bytes) -> None
 @pytest.mark.parametrize(
     ("content", "error", "expected"),
     [
-        (b"file,arch\n,cnn-s\n", BadInput, "line 2 names no file\nit has arch"),
-        (b"file,File\na.pt,b.pt\n", BadInput, "has two columns 'file'"),
+        (b"file,arch\n,cnn-s\n", BadInput, "row 1 names no file\nit has arch"),
+        (b"file,File\na.pt,b.pt\n", BadInput, "has two columns called 'file'"),
         (b"file,use\na.pt,best\n", BadInput, "use is 'best'\nit is ema or empty"),
         (b"file,accuracy\na.pt,1.234.5\n", BadInput, "accuracy of a.pt is '1.234.5'"),
         (b"file\n\n", BadInput, "describes no checkpoints"),
         (b"", BadInput, "has no column 'file'\nit has nothing"),
-        (b"file,source\na.pt,M\xfcnchen\n", BrokenFile, r"in Excel: CSV UTF-8"),
+        (b"file,source\na.pt,M\xfcnchen\n", BrokenFile, "Excel: CSV UTF-8"),
         (b"file\n" + b"x" * 5000 + b"\x00.pt\n", BadInput, "no file can have this name|cannot be read"),
     ],
 )
@@ -95,7 +95,7 @@ def test_an_index_that_cannot_be_read_is_explained(
 def test_columns_that_are_not_read_are_named(tmp_path: Path) -> None:
     (tmp_path / "index.csv").write_text("file,optimizer,Top 1\na.pt,sgd,90\n")
     assert listed(tmp_path / "index.csv")[1] == [
-        f"{tmp_path / 'index.csv'}: columns that are not read: optimizer, top_1"
+        f"{tmp_path / 'index.csv'}: columns that are not read: optimizer, top 1"
     ]
 
 
