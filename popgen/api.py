@@ -8,14 +8,16 @@ from typing import Any
 from popgen.configs.generate import GenerateConfig
 from popgen.configs.load import parse
 from popgen.configs.sampling import Sampling
-from popgen.configs.search import Compute, Finetune, SearchConfig, Sgd
+from popgen.configs.search import Compute, Finetune, Sgd
 from popgen.configs.sweep import SweepConfig, load_sweep
+from popgen.errors import BadInput
 from popgen.jobs.encode import Encoded, encode
 from popgen.jobs.generate import Generated
 from popgen.jobs.generate import generate as _generate
 from popgen.jobs.retrieve import Retrieved, retrieve
-from popgen.jobs.search import Found
+from popgen.jobs.search import Found, search_config
 from popgen.jobs.search import search as _search
+from popgen.jobs.searching.arch import OnEvaluation
 from popgen.jobs.sweep import SweepRow, sweep
 from popgen.jobs.train import TrainingCompute, read_spec, train
 
@@ -43,18 +45,30 @@ __all__ = [
 
 
 def search(
-    arch: str | Sequence[str], data: str, *, out: str | None = None, verbose: bool = False, **options: Any
+    arch: str | Sequence[str] | None = None,
+    data: str | None = None,
+    *,
+    out: str | None = None,
+    resume: str | None = None,
+    on_evaluation: OnEvaluation | None = None,
+    verbose: bool = False,
+    **options: Any,
 ) -> list[Found]:
     """Find weights of each architecture for a data set.
 
     Args:
-        arch: an architecture, or several.
+        arch: an architecture, or several; with `resume` None: those of the run.
+        data: the data set; with `resume` None: that of the run.
         out: the run folder; None: one under ./runs, named after the settings.
+        resume: the folder of a run to continue. Its settings hold where none are given; evaluations, seconds and
+            workers may change.
+        on_evaluation: called after every evaluation with the architecture and the state of its search.
         verbose: print what the command line says on stderr.
         options: the fields of SearchConfig; sections are given as `Sampling(...)`, `Compute(...)` or as a dict.
 
     Raises:
-        PopgenError: a name, value, shape or combination that does not fit.
+        PopgenError: a name, value, shape or combination that does not fit, or a run that cannot be continued.
+        SearchError: every candidate fails, another process writes the run, or there is no cluster at the address.
 
     Example:
         >>> import tempfile
@@ -62,9 +76,12 @@ def search(
         >>> found[0].row("search").evaluations
         40
     """
-    archs = [arch] if isinstance(arch, str) else list(arch)
-    config = parse({"archs": archs, "data": data, **options}, SearchConfig, "popgen.search")
-    return _search(config, out, say=print if verbose else lambda _: None)
+    if resume is not None and out is not None:
+        raise BadInput("resume and out are both given", "a run is continued in its own folder", "Leave out away.")
+    archs = None if arch is None else [arch] if isinstance(arch, str) else list(arch)
+    named = {name: value for name, value in {"archs": archs, "data": data}.items() if value is not None}
+    config = search_config({**named, **options}, resume, "popgen.search")
+    return _search(config, out, resume, on_evaluation, say=print if verbose else lambda _: None)
 
 
 def generate(

@@ -23,7 +23,8 @@ from popgen.networks.batchnorm import reestimate
 from popgen.networks.forward import task_score
 from popgen.networks.train import train_network
 from popgen.weights.align import align
-from popgen.zoo.imports.checkpoint import ForeignCheckpoint, import_checkpoint, list_checkpoints
+from popgen.zoo.imports.checkpoint import ForeignCheckpoint, import_checkpoint
+from popgen.zoo.imports.listing import list_checkpoints
 
 PAIRS = [  # independent runs, then one lineage
     ("resnet20_akamaster", "resnet20_bognev"),

@@ -29,7 +29,8 @@ from popgen.fitness import Fitness, fit_ridge_head
 from popgen.fitness.loss import classification_loss
 from popgen.types import Images, Labels
 from popgen.weights.mask import Mask
-from popgen.zoo.imports.tensors import fit_tensors, read_tensors
+from popgen.zoo.imports.matching import fit_tensors
+from popgen.zoo.imports.tensors import read_tensors
 
 
 @dataclass(frozen=True)

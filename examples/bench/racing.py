@@ -30,7 +30,8 @@ from popgen.configs.search import SearchConfig
 from popgen.data.images.variants import noise
 from popgen.fitness import Fitness, LatentObjective, make_fitness
 from popgen.jobs.searching.population import make_population
-from popgen.zoo.imports.tensors import fit_tensors, read_tensors
+from popgen.zoo.imports.matching import fit_tensors
+from popgen.zoo.imports.tensors import read_tensors
 from search import Budget, Population, SearchResult, SearchSettings, run_search
 
 RUNGS = {"full set": (), "1/2": (0.5,), "1/4, 1/2": (0.25, 0.5), "1/8, 1/4, 1/2": (0.125, 0.25, 0.5)}

@@ -18,11 +18,11 @@ from urllib.error import HTTPError
 import torch
 from torch import nn
 
+from popgen.archs.elsewhere import entries_in
 from popgen.errors import BadInput, NotFound, Offline, PopgenError, brief, near_matches
 
 _REF = re.compile(r"hub:(?P<source>.+?):(?P<entry>[A-Za-z_]\w*)(?P<options>(?:/\w+:[^/]+)*)")
 _REPO = re.compile(r"[\w.-]+/[\w.-]+(?:@[\w./-]+)?")
-_DEFINED = re.compile(r"^(?:def|class) +(\w+)|^(\w+) *=|import +(.+)$", re.MULTILINE)
 _FORM = "Write hub:OWNER/REPO:ENTRY, hub:OWNER/REPO@REF:ENTRY or hub:FOLDER:ENTRY."
 
 
@@ -124,10 +124,8 @@ def _explained(ref: HubRef, repository: str, error: Exception) -> PopgenError:
 
 
 def _entries(ref: HubRef, repository: str) -> list[str]:
-    """Names of a repository's entries; the hubconf.py of a local folder is searched as text, without running it."""
+    """Names of a repository's entries."""
     if ref.is_folder:
-        text = (Path(repository) / "hubconf.py").read_text(encoding="utf-8", errors="replace")
-        groups = [part for match in _DEFINED.findall(text) for part in match if part]
-        return [name.strip(" ()") for part in groups for name in part.split(",") if name.strip(" ()").isidentifier()]
+        return entries_in(Path(repository))
     with redirect_stdout(sys.stderr):
         return list(torch.hub.list(repository, trust_repo=True, verbose=False))

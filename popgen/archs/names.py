@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from popgen.archs.elsewhere import known_elsewhere
 from popgen.archs.variants import split_options
 from popgen.errors import NotFound, unknown_name
 from popgen.refs import is_module_attr
@@ -45,7 +46,7 @@ def unknown_arch(name: str, known: Iterable[str]) -> NotFound:
         "Name a built-in one, timm:NAME, hub:OWNER/REPO:ENTRY, "
         "or a function that returns an nn.Module as module:function."
     )
-    return unknown_name("architecture", name, known, todo)
+    return unknown_architecture("architecture", name, known, todo)
 
 
 def not_trained(name: str, trained: Iterable[str]) -> NotFound:
@@ -57,4 +58,16 @@ def not_trained(name: str, trained: Iterable[str]) -> NotFound:
 def unknown_to_generator(name: str, trained: Iterable[str]) -> NotFound:
     """Return the error for a name that a generator, which was trained on these architectures, does not know."""
     todo = "Other sizes of these are written like cnn-s/channels:12-24; `popgen train` makes a generator for others."
-    return unknown_name("architecture in this generator", name, trained, todo)
+    return unknown_architecture("architecture in this generator", name, trained, todo)
+
+
+def unknown_architecture(kind: str, name: str, known: Iterable[str], todo: str) -> NotFound:
+    """Return a NotFound that offers what timm, torchvision or a clone of torch.hub calls `name`, else the nearest known.
+
+    Args:
+        kind: as in `popgen.errors.unknown_name`.
+    """
+    elsewhere = known_elsewhere(name)
+    if not elsewhere:
+        return unknown_name(kind, name, known, todo)
+    return NotFound(f"there is no {kind} called {name!r}", f"known elsewhere: {', '.join(elsewhere)}", todo)

@@ -17,7 +17,7 @@ from torch import Tensor
 from popgen.archs import ArchSpec, build
 from popgen.baselines.row import Row
 from popgen.data import DataSet
-from popgen.fitness import Fitness, Scored
+from popgen.fitness import Fitness, Scored, scores_of
 from popgen.generator import Generator
 from popgen.generator.unseen import Target
 from popgen.types import Flat
@@ -62,7 +62,7 @@ class RivalInputs:
         """Indices of the records, best first."""
         if self.order is not None:
             return list(self.order)
-        losses = [self.fitness.score(flat).finite_loss for flat in self.weights]
+        losses = [self.fitness.loss_of(flat) for flat in self.weights]
         return sorted(range(len(losses)), key=losses.__getitem__)
 
 
@@ -103,26 +103,37 @@ def rival(name: str, *, row: str = "", cost: Cost = one_evaluation_each) -> Call
     return register
 
 
-def rival_row(name: str, given: RivalInputs, treatments: Sequence[Fitness] = ()) -> Row | None:
-    """The row of a rival's best candidate by validation loss; None where it has no candidates.
+def rival_row(
+    name: str, given: RivalInputs, treatments: Sequence[Fitness] = (), say: Callable[[str], None] = print
+) -> Row | None:
+    """The row of a rival's best candidate by validation loss; None where it has no candidates that can be scored.
 
     Args:
         treatments: ways to finish each candidate; () is the given fitness alone.
+        say: called with a line if candidates cannot be scored.
     """
-    one, count, best = RIVALS[name], 0, None
+    one, count, failed = RIVALS[name], 0, 0
+    best: Scored | None = None
     for flat in one.candidates(given):
         for fitness in treatments or (given.fitness,):
-            scored: Scored = fitness.score(flat)
             count += 1
-            if best is None or scored.finite_loss < best.finite_loss:
-                best = scored
+            scored = scores_of(fitness, [flat])
+            failed += not scored
+            best = min([*([best] if best else []), *scored], key=lambda network: network.finite_loss, default=None)
+    if failed:
+        say(f"{given.spec.name}: {failed} of the {count} networks of {one.row} cannot be scored")
     return None if best is None else Row.of(one.row, one.cost(given, count), best, given.data)
 
 
-def rival_rows(names: Iterable[str], given: RivalInputs, treatments: Sequence[Fitness] = ()) -> Iterator[Row]:
-    """The rows of those rivals that have candidates."""
+def rival_rows(
+    names: Iterable[str],
+    given: RivalInputs,
+    treatments: Sequence[Fitness] = (),
+    say: Callable[[str], None] = print,
+) -> Iterator[Row]:
+    """The rows of those rivals that have candidates; the arguments are those of `rival_row`."""
     for name in names:
-        row = rival_row(name, given, treatments)
+        row = rival_row(name, given, treatments, say)
         if row is not None:
             yield row
 

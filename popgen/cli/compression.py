@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
 
 from popgen.cli.options import DATA_DIR, JSON
 from popgen.cli.start import start
+from popgen.json_text import json_text
 
 if TYPE_CHECKING:
     from popgen.audit.compression import Compression
@@ -42,7 +42,7 @@ def compression_command(
 
     found = compression(generator, zoo_name, split, held_out=held_out, data_dir=data_dir)
     if as_json:
-        click.echo(json.dumps(found.to_json(), indent=1))
+        click.echo(json_text(found.to_json(), indent=1))
         return
     print_compression(found)
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from popgen.cli.options import DATA_DIR, GENERATOR, JSON
 from popgen.cli.start import start
+from popgen.json_text import json_text
 
 
 @click.command("encode")
@@ -38,7 +37,7 @@ def encode_command(
 
     rows = run_encode(zoo, out, generator=generator, steps=steps, seed=seed, data_dir=data_dir)
     if as_json:
-        click.echo(json.dumps({"generator": out, "archs": [row.to_json() for row in rows]}, indent=1))
+        click.echo(json_text({"generator": out, "archs": [row.to_json() for row in rows]}, indent=1))
         return
     cells = [[row.arch, str(row.codes), f"{row.original:.3f}", f"{row.decoded:.3f}"] for row in rows]
     table("mean validation accuracy of the new codes", ["", "codes", "original", "decoded"], cells)

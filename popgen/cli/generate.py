@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
 from popgen.cli.options import BASE_HELP, DATA_DIR, GENERATOR, JSON, PARTS_HELP, Names, sampling_options
 from popgen.cli.start import start
+from popgen.json_text import json_text
 
 
 @click.command("generate")
@@ -52,7 +52,7 @@ def generate_command(arch: list[str], out: str, as_json: bool, **options: Any) -
 
     made = run_generate(config, out, say=remark)
     if as_json:
-        click.echo(json.dumps({"networks": [g.to_json() for g in made]}, indent=1))
+        click.echo(json_text({"networks": [g.to_json() for g in made]}, indent=1))
         return
     rows = [[g.weights, "-" if g.val_score is None else f"{g.val_score:.3f}"] for g in made]
     table(f"generated for {config.describe or config.data}", ["weights", f"val {made[0].unit}"], rows)
@@ -84,10 +84,11 @@ def retrieve_command(
 
     got = run_retrieve(arch, data, out, generator=generator, seed=seed, data_dir=data_dir)
     if as_json:
-        click.echo(json.dumps(got.to_json(), indent=1))
+        click.echo(json_text(got.to_json(), indent=1))
         return
+    originals = (got.original_val_score, got.original_test_score)
     rows = [
-        ["original", f"{got.original_val_score:.3f}", f"{got.original_test_score:.3f}"],
+        ["original", *("-" if score is None else f"{score:.3f}" for score in originals)],
         ["retrieved", f"{got.val_score:.3f}", f"{got.test_score:.3f}"],
     ]
     table(got.id, ["", f"val {got.unit}", f"test {got.unit}"], rows)

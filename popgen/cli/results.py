@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
+
+from popgen.json_text import json_text
 
 if TYPE_CHECKING:
     from popgen.baselines.row import Row
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 def print_found(found: list[Found], as_json: bool) -> None:
     """The results of a search, on stdout."""
     if as_json:
-        click.echo(json.dumps({"results": [f.to_json() for f in found]}, indent=1))
+        click.echo(json_text({"results": [f.to_json() for f in found]}, indent=1))
         return
     from popgen.cli.output import table
 

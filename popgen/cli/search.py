@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from popgen.cli.options import (
 )
 from popgen.cli.results import print_found
 from popgen.cli.start import start
+from popgen.json_text import json_text
 
 if TYPE_CHECKING:
     from popgen.configs.search import SearchConfig
@@ -185,7 +185,7 @@ def search_command(
 
     if dry_run:
         prepared = prepare(config, remark)
-        click.echo(json.dumps(_plan(config, prepared), indent=1))
+        click.echo(json_text(_plan(config, prepared), indent=1))
         return
     with SearchBars() as bars:
         found = run_search(config, out, resume, bars.show, remark)
@@ -226,11 +226,15 @@ def _search_config(options: dict[str, Any], resume: str | None) -> SearchConfig:
         before, _ = RunFolder.open(resume).config()
         return parse(nested({**before.model_dump(), **given}), SearchConfig, "popgen search --resume")
     for option in ("archs", "data"):
-        if option not in given:
+        if option not in given and resume is None:
             raise click.UsageError(
                 f"Missing option '--{option.removesuffix('s')}', for example --arch cnn-s --data digits/rotate:45."
             )
-    return parse(nested(given), SearchConfig, "popgen search")
+    if resume is None:
+        return parse(nested(given), SearchConfig, "popgen search")
+    from popgen.jobs.search import search_config
+
+    return search_config(given, resume, "popgen search --resume")
 
 
 def _whole(option: str, value: str) -> int:

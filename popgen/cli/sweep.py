@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,6 +9,7 @@ import click
 from popgen.cli.options import DATA_DIR, JSON
 from popgen.cli.start import start
 from popgen.configs.sweep import SweepConfig, load_sweep
+from popgen.json_text import json_text
 
 if TYPE_CHECKING:
     from popgen.jobs.sweep import SweepRow
@@ -72,7 +72,7 @@ def sweep_command(
                 "gpus": trials[0].compute.gpus * workers,
             },
         }
-        click.echo(json.dumps(facts, indent=1))
+        click.echo(json_text(facts, indent=1))
         return
     with SweepBars() as bars:
         options: dict[str, Any] = {"address": address, "parallel": parallel, "data_dir": data_dir}
@@ -94,7 +94,7 @@ def _begin(spec: str | None, resume: str | None) -> SweepConfig | None:
 
 def _print_rows(name: str, rows: list[SweepRow], as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps({"sweep": name, "rows": [row.to_json() for row in rows]}, indent=1))
+        click.echo(json_text({"sweep": name, "rows": [row.to_json() for row in rows]}, indent=1))
         return
     from popgen.cli.output import table
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
@@ -11,6 +10,7 @@ from popgen.cli.compression import print_compression
 from popgen.cli.options import DATA_DIR, JSON
 from popgen.cli.start import start
 from popgen.cli.zoo import parse_set
+from popgen.json_text import json_text
 
 
 @click.command("train")
@@ -61,7 +61,7 @@ def train_command(
     content, config = read_spec(spec, overrides)
     check_training_names(content.zoo, config, zoo_name)
     if dry_run:
-        click.echo(json.dumps({"zoo": content.zoo.name, "generator": config.model_dump()}, indent=1))
+        click.echo(json_text({"zoo": content.zoo.name, "generator": config.model_dump()}, indent=1))
         return
     start(f"training a generator on the zoo of {spec}")
     from popgen.cli.output import TrainBars
@@ -75,7 +75,7 @@ def train_command(
         )
     folder, metrics = out or f"generators/{content.zoo.name}", made.provenance.metrics
     if as_json:
-        click.echo(json.dumps({"generator": folder, **metrics}, indent=1))
+        click.echo(json_text({"generator": folder, **metrics}, indent=1))
     else:
         _print_metrics(folder, metrics)
 

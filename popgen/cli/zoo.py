@@ -17,11 +17,14 @@ import click
 from popgen.cli.options import DATA_DIR, JSON
 from popgen.cli.start import start
 from popgen.configs.load import load, parse
-from popgen.configs.spec import ArchEntry, SpecFile
-from popgen.errors import BrokenFile
+from popgen.configs.spec import ArchEntry, SpecFile, ZooSpec
+from popgen.errors import BrokenFile, PopgenError
+from popgen.json_text import json_text
 
 if TYPE_CHECKING:
+    from popgen.data import DataSet
     from popgen.zoo import Checkpoint, Zoo
+    from popgen.zoo.imports.checkpoint import ForeignCheckpoint
 
 
 @click.group()
@@ -68,10 +71,7 @@ def build_command(
     """
     zoo_spec = load(spec, SpecFile, dict(parse_set(item) for item in sets)).zoo
     out = out or Path("zoos") / zoo_spec.name
-    from popgen.jobs.names import check_zoo_names
-
-    check_zoo_names(zoo_spec)
-    start(f"building the zoo {out}")
+    _begin_build(zoo_spec, out)
     from popgen.zoo.build.build import build_zoo, plan
 
     if dry_run:
@@ -85,11 +85,14 @@ def build_command(
             "parameters": todo.sizes,
             "data": data,
             "seeds": zoo_spec.seeds,
+            "data_remarks": list(todo.remarks),
         }
         text = f"{out}: {todo.total} networks of {len(todo.sizes)} architectures, {len(todo.to_import)} to import"
         if not zoo_spec.checkpoints:
             grid = f"{len(todo.sizes)} architectures x {len(data)} data sets x {len(zoo_spec.seeds)} seeds"
             text = f"{out}: {todo.total} networks ({grid}), {len(todo.to_train)} to train"
+        for remark in todo.remarks:
+            click.echo(remark, err=True)
         _print(facts, text, as_json)
         return
     built = build_zoo(zoo_spec, out, workers=workers, data_dir=data_dir)
@@ -115,6 +118,13 @@ def build_command(
 @click.option("--source", default="", help="Where the file is from.")
 @click.option("--licence", default="unknown", show_default=True, help="Licence of the weights.")
 @click.option("--key", default="", help="Where the state dict lies in the file, such as ema or state_dict.1.")
+@click.option("--use", type=click.Choice(["ema"]), help="Take the moving average of the weights, where a file has one.")
+@click.option(
+    "--ignore",
+    multiple=True,
+    metavar="GLOB",
+    help="Leave out tensors of such names, such as 'total_*'; may be given several times.",
+)
 @click.option(
     "--as", "new_name", help="Name of the architecture in the zoo, needed where it differs from the named one."
 )
@@ -135,6 +145,7 @@ def import_command(
     std: str | None,
     input_shape: str | None,
     classes: str | None,
+    use: str | None,
     check: str | None,
     data_dir: str | None,
     as_json: bool,
@@ -142,7 +153,8 @@ def import_command(
 ) -> None:
     """Add foreign checkpoints: PATH is a file, a folder, or an index CSV (file,architecture,dataset,lineage,...).
 
-    Reads .pt, .pth, .th, .model, .ckpt, .bin (tensors only, no code is run) and .safetensors.
+    Reads .pt, .pth, .pth.tar, .th, .model, .ckpt, .bin (tensors only, no code is run), .safetensors, and sharded ones by their .index.json.
+    What cannot be read or does not fit is named, the rest comes in; the exit code is that of the first such error.
 
     \b
     Examples:
@@ -161,19 +173,18 @@ def import_command(
     changes = parse({"name": new_name or arch or "?", **given}, ArchEntry, "popgen zoo import")
     _begin_import(path, folder, arch, check)
     from popgen.data import load_data
-    from popgen.zoo import Zoo
-    from popgen.zoo.imports.checkpoint import ForeignCheckpoint, import_checkpoints, list_checkpoints
+    from popgen.zoo.imports.checkpoint import ForeignCheckpoint
+    from popgen.zoo.imports.listing import list_checkpoints
 
-    default = ForeignCheckpoint(path, arch, data, class_names=names, **described)
-    files = [
-        replace(file, changes=changes.model_copy(update={"name": new_name or file.arch}))
-        for file in list_checkpoints(path, default)
-    ]
-    check_data = load_data(check, data_dir) if check else None
-    target = Zoo.open(folder) if (folder / "zoo.json").exists() else Zoo.create(folder, folder.resolve().name)
-    added = import_checkpoints(target, files, evaluate_on=check_data, on_import=_show_import)
-    rows = [_row(record) for record in added]
-    _print({"zoo": str(folder), "added": rows}, f"{folder}: {len(added)} added, {len(target)} networks", as_json)
+    default = ForeignCheckpoint(path, arch, data, class_names=names, use=use or "", **described)
+    listed = list_checkpoints(path, default, _remark)
+    files = [replace(f, changes=changes.model_copy(update={"name": new_name or f.arch})) for f in listed]
+    added, total, failed = _import_into(folder, files, load_data(check, data_dir) if check else None)
+    if added or failed is None:
+        rows = [_row(record) for record in added]
+        _print({"zoo": str(folder), "added": rows}, f"{folder}: {len(added)} added, {total} networks", as_json)
+    if failed is not None:
+        raise failed
 
 
 @zoo.command("list")
@@ -196,7 +207,7 @@ def list_command(folder: str, arch: str | None, data: str | None, each: bool, as
     found = Zoo.open(folder)
     records = sorted(found.select(arch=arch, data=data), key=_natural)
     if as_json:
-        click.echo(json.dumps({**_summary(found), "checkpoints": [_row(r) for r in records]}))
+        click.echo(json_text({**_summary(found), "checkpoints": [_row(r) for r in records]}))
     elif each:
         _table(
             ["id", "lineage", "held out", "test score"],
@@ -265,6 +276,14 @@ def parse_set(item: str) -> tuple[str, Any]:
         return key, text
 
 
+def _begin_build(spec: ZooSpec, out: Path) -> None:
+    """Refuse unknown names, then say what is begun."""
+    from popgen.jobs.names import check_zoo_names
+
+    check_zoo_names(spec)
+    start(f"building the zoo {out}")
+
+
 def _begin_import(path: Path, zoo: Path, arch: str, evaluated_on: str | None) -> None:
     """Refuse unknown names, then say what is begun."""
     from popgen.jobs.names import check_import_names
@@ -280,6 +299,34 @@ def _numbers(text: str | None) -> list[float] | None:
         return [float(part) for part in text.split(",")]
     except ValueError as error:
         raise click.BadParameter(f"{text!r} is not a list of numbers such as 0.5,0.5,0.5") from error
+
+
+def _import_into(
+    folder: Path, files: Sequence[ForeignCheckpoint], evaluate_on: DataSet | None
+) -> tuple[list[Checkpoint], int, PopgenError | None]:
+    """Import into the zoo of a folder; returns the new records, the zoo's size, and the error if files were left out."""
+    from popgen.zoo import Zoo
+    from popgen.zoo.imports.add import import_checkpoints, write_error
+
+    try:
+        target = Zoo.open(folder) if (folder / "zoo.json").exists() else Zoo.create(folder, folder.resolve().name)
+    except OSError as error:
+        raise write_error(folder, error) from error
+    added: list[Checkpoint] = []
+
+    def show(record: Checkpoint, is_new: bool) -> None:
+        _show_import(record, is_new)
+        added.extend([record] if is_new else [])
+
+    try:
+        import_checkpoints(target, files, evaluate_on=evaluate_on, on_import=show, on_remark=_remark)
+    except PopgenError as error:
+        return added, len(target), error
+    return added, len(target), None
+
+
+def _remark(line: str) -> None:
+    click.echo(line, err=True)
 
 
 def _show_import(record: Checkpoint, new: bool) -> None:
@@ -335,8 +382,8 @@ def _table(head: list[str], rows: list[list[str]]) -> None:
 
 
 def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json_text(value)
 
 
 def _print(data: dict[str, Any], text: str, as_json: bool) -> None:
-    click.echo(json.dumps(data) if as_json else text)
+    click.echo(json_text(data) if as_json else text)

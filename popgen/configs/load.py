@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -16,10 +16,29 @@ from pydantic_core import ErrorDetails
 from popgen.errors import BadInput, BrokenFile, NotFound, near_matches
 from popgen.refs import asset, asset_names
 
+if TYPE_CHECKING:
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    ModelMetaclass = type(BaseModel)  # pydantic does not export it
+
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class Strict(BaseModel):
+class _Explained(ModelMetaclass):
+    """Lets the models that Python code makes itself be refused as those of a file are."""
+
+    def __call__(cls, *args: Any, **fields: Any) -> Any:
+        try:
+            return super().__call__(*args, **fields)
+        except ValidationError as error:
+            raise refusal(error, cls, cls.__name__) from error  # type: ignore[arg-type]  # a class of Settings
+
+
+class Settings(BaseModel, metaclass=_Explained):
+    """Settings that Python code makes itself; an unknown key or a value that does not fit raises BadInput."""
+
+
+class Strict(Settings):
     """A frozen model that refuses unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
@@ -123,15 +142,16 @@ def parse(content: Any, model: type[Model], where: str, folder: Path = Path()) -
     try:
         return model.model_validate(content, context={"folder": folder})
     except ValidationError as error:
-        problems = error.errors(include_url=False)
-        first = problems[0]
-        more = (
-            f" (and {len(problems) - 1} more: {', '.join(_dotted(p['loc']) for p in problems[1:4])})"
-            if problems[1:]
-            else ""
-        )
-        what, why, todo = _explain(first, model)
-        raise BadInput(f"{where}: {what}{more}", why, todo) from error
+        raise refusal(error, model, where) from error
+
+
+def refusal(error: ValidationError, model: type[BaseModel], where: str) -> BadInput:
+    """The error that explains the first thing that does not fit, and counts the others."""
+    problems = error.errors(include_url=False)
+    first, others = problems[0], problems[1:]
+    more = f" (and {len(others)} more: {', '.join(_dotted(p['loc']) for p in others[:3])})" if others else ""
+    what, why, todo = _explain(first, model)
+    return BadInput(f"{where}: {what}{more}", why, todo)
 
 
 def _explain(problem: ErrorDetails, model: type[BaseModel]) -> tuple[str, str, str]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from popgen.configs.load import Strict
+from popgen.configs.load import Settings, Strict
 from popgen.configs.sampling import Sampling
 
 Baselines = Literal["none", "standard", "all"]
@@ -54,7 +54,7 @@ class Compute(Strict):
     at_once: int = Field(1, ge=1)  # candidates that a worker with a GPU evaluates in one pass
 
 
-class SearchConfig(BaseModel):
+class SearchConfig(Settings):
     """The architectures, the data set, the method and the budget of a search.
 
     The defaults of the search are those that did best in examples/bench/search_settings.py.

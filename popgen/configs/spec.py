@@ -131,6 +131,8 @@ class CheckpointEntry(Strict):
     # The name in the zoo; without it the file's or entry's name.
     name: str | None = Field(None, pattern=r"^[\w][\w.-]*$")
     key: str = ""  # key of the state dict in the file
+    use: Literal["ema"] | None = None  # ema: the moving average of the weights that the file holds beside them
+    ignore: list[str] = []  # names of tensors to leave out; * stands for any text
     class_names: list[str] = []  # names of the outputs, in order
     lineage: str = ""  # the training run or base that the networks come from; without it their name
     parent: str = ""
@@ -158,6 +160,10 @@ class CheckpointEntry(Strict):
             raise ValueError(f"{self.url}: give its sha256; what is downloaded has to be what was meant")
         if self.hub is not None and self.sha256:
             raise ValueError(f"{self.hub}: sha256 is of a file or url")
+        if self.hub is not None and (self.key or self.use):
+            raise ValueError(f"{self.hub}: key and use are of a file or url")
+        if self.key and self.use:
+            raise ValueError(f"{self.where}: key names the state dict already; leave use out")
         return self
 
     @property

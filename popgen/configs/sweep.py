@@ -8,16 +8,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from popgen.configs.load import load, parse
+from popgen.configs.load import Settings, load, parse
 from popgen.configs.search import SearchConfig, nested
 from popgen.errors import BadInput, NotFound
 
 _SET_BY_GRID = {"archs": "archs", "data": "data", "seed": "seeds"}
 
 
-class SweepConfig(BaseModel):
+class SweepConfig(Settings):
     """A grid: every architecture on every data set with every seed, each one search of its own."""
 
     model_config = ConfigDict(extra="forbid")

@@ -1,7 +1,8 @@
 """Matches the classes of two data sets by name: `car` of STL-10 is `automobile` of CIFAR-10.
 
 Two names match if they are equal, or if they are equal once case, underscores, hyphens and punctuation are ignored and
-known synonyms are replaced. The table of synonyms is short on purpose. It holds only words for the same thing, never
+known synonyms are replaced. Signs such as + and < are no punctuation, so that C+ is neither C nor C-; a hyphen is a sign
+unless it stands between two words. A name that several classes have is not matched. The table of synonyms is short on purpose. It holds only words for the same thing, never
 for related kinds: `monkey` is not `chimpanzee`. The digits are in it because torchvision's MNIST names its classes
 `0 - zero`, `1 - one` and so on.
 """
@@ -9,6 +10,7 @@ for related kinds: `monkey` is not `chimpanzee`. The digits are in it because to
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 _SYNONYMS = (
@@ -27,16 +29,24 @@ _SYNONYMS = (
 )
 _CANONICAL = {word: synonyms[0] for synonyms in _SYNONYMS for word in synonyms}
 
+_SIGNS = r"+\-<>=≤≥≠±~^*%#!"
+_DASHES = str.maketrans(dict.fromkeys("‐‑‒–—−", "-"))  # noqa: RUF001  # Unicode has several dashes and a minus.
+
 
 def canonical(name: str) -> str:
-    """The canonical form of a class name: lower case, without punctuation, the first of its synonyms.
+    """The canonical form of a class name: lower case, with signs but without punctuation, the first of its synonyms.
 
     A name of punctuation only is returned as it is.
 
     >>> canonical("Aeroplane"), canonical("motor_bike"), canonical("0 - zero"), canonical("German_Shepherd")
     ('airplane', 'motor bike', '0', 'german shepherd')
+    >>> canonical("C +"), canonical("C-"), canonical("< 5 mm"), canonical(">5 mm")
+    ('c+', 'c-', '<5 mm', '>5 mm')
     """
-    plain = " ".join(re.sub(r"[\W_]+", " ", name.casefold()).split()) or name
+    text = name.casefold().translate(_DASHES).replace("_", " ").strip()
+    text = re.sub(r"(?<=\w)-(?=\w)|(?<=\w)\s+-\s+(?=\w)", " ", text)  # Hyphens between two words are no signs.
+    text = re.sub(rf"[^\w{_SIGNS}]+", " ", text)
+    plain = " ".join(re.sub(rf"\s*([{_SIGNS}])\s*", r"\1", text).split()) or name
     return _CANONICAL.get(plain, plain)
 
 
@@ -48,18 +58,29 @@ def match_classes(wanted: Sequence[str], known: Sequence[str]) -> list[int | Non
 
     >>> match_classes(["bird", "Car", "monkey"], ["automobile", "bird"])
     [1, 0, None]
+    >>> match_classes(["crane", "hen"], ["crane", "crane", "hen"])
+    [None, 2]
     """
-    by_canonical: dict[str, list[int]] = {}
-    for index, name in enumerate(known):
-        by_canonical.setdefault(canonical(name), []).append(index)
-    exact = {name: index for index, name in enumerate(known)}
-    taken = [exact[name] for name in wanted if name in exact]
-    wanted_canonical = [canonical(name) for name in wanted]
+    by_name, by_canonical = _indices(known), _indices([canonical(name) for name in known])
+    claimed = {index for name in wanted for index in by_name.get(name, [])}
+    forms = [canonical(name) for name in wanted]
+    names_count, forms_count = Counter(wanted), Counter(forms)
     found: list[int | None] = []
-    for name, form in zip(wanted, wanted_canonical, strict=True):
-        candidates = by_canonical.get(form, [])
-        is_unique = len(candidates) == 1 and candidates[0] not in taken and wanted_canonical.count(form) == 1
-        found.append(exact[name] if name in exact else candidates[0] if is_unique else None)
+    for name, form in zip(wanted, forms, strict=True):
+        if name in by_name:
+            candidates, is_unique = by_name[name], names_count[name] == 1
+        else:
+            candidates = by_canonical.get(form, [])
+            is_unique = forms_count[form] == 1 and not claimed.intersection(candidates)
+        found.append(candidates[0] if is_unique and len(candidates) == 1 else None)
+    return found
+
+
+def _indices(names: Sequence[str]) -> dict[str, list[int]]:
+    """The indices at which each name stands."""
+    found: dict[str, list[int]] = {}
+    for index, name in enumerate(names):
+        found.setdefault(name, []).append(index)
     return found
 
 

@@ -14,9 +14,13 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from popgen.errors import BadInput
 from popgen.tasks import CLASSIFICATION
 
 SPLITS = ("train", "val", "test")
+_KINDS = {"train": "training", "val": "validation", "test": "test"}
+_NAMED = 10  # classes that an error names
+_MOST_CLASSES = 100_000  # a larger label is an identifier or an error, and no class
 _SPLIT_SEED = 1797  # the number of images in scikit-learn's digits; another seed would change every split
 
 
@@ -34,6 +38,11 @@ class Part:
     def __len__(self) -> int:
         return len(self.targets)
 
+    @property
+    def images(self) -> Tensor:
+        """The inputs, by the name that fits most data sets."""
+        return self.inputs
+
     def take(self, index: Tensor) -> Part:
         """The examples at the given indices."""
         return Part(self.inputs[index], self.targets[index])
@@ -43,8 +52,8 @@ class Part:
 class DataSet:
     """Three splits and the class names.
 
-    A network has one output for each class. `remarks` tell the user what was done to the source, for example that
-    images were resized.
+    A network has one output for each class. `remarks` tell the user what was read of the source, what was passed over
+    and what was changed, for example that images were resized.
     """
 
     name: str
@@ -54,6 +63,7 @@ class DataSet:
     test: Part
     remarks: tuple[str, ...] = ()
     task: str = CLASSIFICATION  # a key of popgen.tasks.TASKS
+    unread: tuple[str, ...] = ()  # files of a folder that could not be read, relative to the folder
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -79,17 +89,35 @@ class DataSet:
             digest.update(part.targets.contiguous().numpy().data)
         return digest.hexdigest()
 
+    def check_classes(self, split: str) -> None:
+        """Check that every class has an image in a split.
+
+        Raises:
+            BadInput: some classes have none; the message names them.
+        """
+        counts = getattr(self, split).targets.bincount(minlength=len(self.classes))
+        empty = [self.classes[i] for i in (counts[: len(self.classes)] == 0).nonzero().flatten().tolist()]
+        if empty:
+            raise BadInput(
+                f"data set {self.name!r} has classes without {_KINDS[split]} images: {', '.join(empty[:_NAMED])}"
+                + (f" and {len(empty) - _NAMED} more" if len(empty) > _NAMED else ""),
+                "images of each class are needed here",
+                "Add some, or name the other classes behind the data set, as in digits/classes:3+5.",
+            )
+
     def per_class(self, split: str, count: int, generator: torch.Generator) -> Tensor:
         """Draw `count` random images of each class, with replacement if a class has fewer than `count`.
 
-        The shape is (classes, count, c, h, w). Classes without an image in the split are left out.
+        The shape is (classes, count, c, h, w); row i is class i.
+
+        Raises:
+            BadInput: a class has no image in the split.
         """
+        self.check_classes(split)
         part: Part = getattr(self, split)
         drawn = []
         for label in range(len(self.classes)):
             index = (part.targets == label).nonzero().flatten()
-            if len(index) == 0:
-                continue
             if len(index) >= count:
                 pick = torch.randperm(len(index), generator=generator)[:count]
             else:
@@ -127,6 +155,24 @@ def from_arrays(
     indices = stratified(labels, [*shares, 1 - sum(shares)])
     train, val, test = (Part(images[i], labels[i]) for i in indices)
     return DataSet(name, classes, train, val, test)
+
+
+def numbered_classes(name: str, highest: int) -> tuple[str, ...]:
+    """The class names of a data set that has only numbers for them: "0" to `highest`.
+
+    Raises:
+        BadInput: the number is too high for a class.
+
+    >>> numbered_classes("npz:digits.npz", 2)
+    ('0', '1', '2')
+    """
+    if highest >= _MOST_CLASSES:
+        raise BadInput(
+            f"{name!r} has the label {highest}",
+            f"labels are the numbers of classes from 0, and at most {_MOST_CLASSES:,} classes are read",
+            "Number the classes from 0.",
+        )
+    return tuple(map(str, range(highest + 1)))
 
 
 def stratified(labels: Tensor, shares: list[float]) -> list[Tensor]:

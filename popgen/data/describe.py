@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from popgen.data.images.variants import VARIANTS, parse_variant
-from popgen.data.load import split_name, split_size
+from popgen.data.load import split_name, split_reading
 from popgen.data.subsets import SUBSETS, parse_shots
 
 _PHRASES = {
@@ -41,8 +41,8 @@ def describe(name: str) -> str:
     'food101 at 32 pixels, only ramen and sushi, 5 images a class'
     """
     source, variants = split_name(name)
-    base, size = split_size(source)
-    parts = [base if size is None else f"{base} at {size} pixels"]
+    base, reading = split_reading(source)
+    parts = [base if reading.size is None else f"{base} at {reading.size} pixels"]
     for text in variants:
         if text.partition(":")[0] in SUBSETS:
             parts.append(_describe_subset(text))

@@ -9,7 +9,9 @@ split is cut from these images.
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,8 +20,9 @@ import torch
 from torch import Tensor
 
 from popgen.data.dataset import SPLITS, DataSet, Part, from_parts
-from popgen.data.load import split_name
-from popgen.data.sources.files import list_folder
+from popgen.data.folder import local_path
+from popgen.data.load import split_name, split_reading
+from popgen.data.sources.listing import list_folder
 from popgen.errors import BadInput, BrokenFile, NotFound, brief
 from popgen.types import Labels
 
@@ -36,6 +39,12 @@ class Groups:
         """The number of images in each group."""
         return dict(zip(self.names, torch.bincount(self.index, minlength=len(self.names)).tolist(), strict=True))
 
+    @property
+    def sha256(self) -> str:
+        """The hash of each image's group by name."""
+        named = json.dumps([self.names[i] for i in self.index.tolist()])
+        return hashlib.sha256(named.encode()).hexdigest()
+
 
 def load_groups(data: DataSet, file: str | None) -> Groups:
     """Load the groups of a data set's validation images.
@@ -50,7 +59,7 @@ def load_groups(data: DataSet, file: str | None) -> Groups:
     """
     if file is None:
         return _make_groups(_from_npz(data))
-    path = Path(file)
+    path = local_path(file)
     if not path.is_file():
         raise NotFound(f"there is no file {file!r} with groups", "", "Give a CSV file with the columns file,group.")
     key, group_of = _read_csv(path)
@@ -101,19 +110,23 @@ def _by_index(data: DataSet, path: Path, group_of: dict[str, str]) -> list[str]:
 
 def _by_file(data: DataSet, path: Path, group_of: dict[str, str]) -> list[str]:
     """The group of each validation image, from a file that gives groups by file name."""
-    prefix, _, folder = _source(data).partition(":")
+    prefix, _, folder = split_reading(_source(data))[0].partition(":")
     if prefix != "folder":
         raise BadInput(
             f"{path} names files, and {data.name!r} is not a folder of them",
             "only images of folder:FOLDER have names",
             f"Give index,group with the indices of the validation images, 0 to {len(data.val) - 1}.",
         )
-    root = Path(folder)
-    listed = list_folder(root)[1]
-    names = {split: [file.relative_to(root).as_posix() for file, _ in files] for split, files in listed.items()}
-    labels = {split: torch.tensor([label for _, label in files]) for split, files in listed.items()}
+    root = local_path(folder)
+    listed = {
+        split: [(file.relative_to(root).as_posix(), label) for file, label in files]
+        for split, files in list_folder(root).files.items()
+    }
+    read = {split: [one for one in files if one[0] not in data.unread] for split, files in listed.items()}
+    names = {split: [file for file, _ in files] for split, files in read.items()}
+    labels = {split: torch.tensor([label for _, label in files]) for split, files in read.items()}
     split, indices = _validation_indices(data, labels)
-    known = {name for split_names in names.values() for name in split_names}
+    known = {file for files in listed.values() for file, _ in files}
     wanted = [names[split][index] for index in indices.tolist()]
     given = {Path(name).as_posix(): group for name, group in group_of.items()}
     _refuse_unknown(data, path, "file", known, given)
@@ -123,14 +136,14 @@ def _by_file(data: DataSet, path: Path, group_of: dict[str, str]) -> list[str]:
 
 def _from_npz(data: DataSet) -> list[str]:
     """The group of each validation image, from the .npz file that holds the images."""
-    prefix, _, file = _source(data).partition(":")
+    prefix, _, file = split_reading(_source(data))[0].partition(":")
     if prefix != "npz":
         raise BadInput(
             f"the groups of {data.name!r} are not known",
             "they stand in a file, or beside the images of npz:FILE as groups_val",
             "Give --groups FILE, a CSV with the columns file,group or index,group.",
         )
-    with np.load(file, allow_pickle=False) as archive:
+    with np.load(local_path(file), allow_pickle=False) as archive:
         arrays = {split: f"_{split}" for split in SPLITS} if "x_train" in archive else {"all": ""}
         labels = {
             split: torch.from_numpy(archive[f"y{suffix}"].astype(np.int64)).flatten()

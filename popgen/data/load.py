@@ -1,7 +1,8 @@
 """Loads a data set by name: `digits`, `cifar10`, `npz:FILE`, `folder:FOLDER`, `hf:OWNER/NAME` or `module:function`.
 
-Slashes append modifiers to the name of the source. The first may be `size:PIXELS`: images are resized and cropped to
-squares of that size. Variants and subsets follow it. Splits are fixed: they are the source's own where it has them, and
+Slashes append modifiers to the name of the source. The first say how images are read: `size:PIXELS` resizes and crops
+them to squares of that size, `alpha:white`, `alpha:black` or `alpha:ignore` says what lies behind transparent pixels of
+the user's own files. Variants and subsets follow. Splits are fixed: they are the source's own where it has them, and
 otherwise stratified by class from a fixed seed. They are made before variants are applied, so that an image and its
 rotation are in the same split.
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,12 +19,15 @@ import numpy as np
 import torch
 
 from popgen.data.dataset import SPLITS, DataSet, Part, from_arrays
-from popgen.data.folder import data_folder
+from popgen.data.folder import data_folder, is_there, local_path
+from popgen.data.images.reader import ALPHAS
 from popgen.data.images.variants import apply_variants, parse_variant
-from popgen.data.names import BUILT_IN, MODIFIERS, unknown_source
+from popgen.data.names import BUILT_IN, MODIFIERS, READING, unknown_source
+from popgen.data.remarks import source_remarks
+from popgen.data.sources.arrays import load_npz
 from popgen.data.sources.binary import CIFAR
 from popgen.data.sources.catalogue import CATALOGUE
-from popgen.data.sources.files import load_folder, load_npz
+from popgen.data.sources.files import load_folder
 from popgen.data.sources.gather import SIZES
 from popgen.data.sources.hub import check_hub, load_hub, parse_hub
 from popgen.data.sources.torchvision import is_named_here, load_named, resize_data
@@ -31,6 +35,7 @@ from popgen.data.subsets import SUBSETS, check_subset, class_indices, shot_indic
 from popgen.errors import BadInput, NotFound, brief
 from popgen.refs import is_module_attr, load_attr
 
+_OWN_FILES = ("npz", "folder", "hf")  # prefixes of the user's own files and of the hub
 _CACHE_BYTES = 4 * 2**30  # the cache's limit: a few sets of CIFAR-10's size (0.7 GiB as float32) and their variants
 _FileStates = tuple[tuple[str, int, int], ...]  # absolute path, time of the last change in ns and bytes of each file
 _Key = tuple[str, _FileStates]  # name and files of a data set; a changed file has another key and is read again
@@ -69,7 +74,7 @@ _cache = DataCache(_CACHE_BYTES)
 
 
 def split_name(name: str) -> tuple[str, list[str]]:
-    """Split a name into its source (with a size, if there is one) and the list of its variants and subsets.
+    """Split a name into its source (with how its images are read) and the list of its variants and subsets.
 
     >>> split_name("digits/rotate:45/invert"), split_name("food101/size:32/mirror")
     (('digits', ['rotate:45', 'invert']), ('food101/size:32', ['mirror']))
@@ -78,10 +83,10 @@ def split_name(name: str) -> tuple[str, list[str]]:
     cut = len(parts)
     while cut > 1 and parts[cut - 1].partition(":")[0] in MODIFIERS:
         prefix, _, path = "/".join(parts[:cut]).partition(":")
-        if prefix in ("npz", "folder", "hf") and Path(path).exists():
+        if prefix in _OWN_FILES and is_there(path):
             break  # This is a path whose last part is called like a variant.
         cut -= 1
-    if cut < len(parts) and parts[cut].startswith("size:"):
+    while cut < len(parts) and parts[cut].partition(":")[0] in READING:
         cut += 1
     return "/".join(parts[:cut]), parts[cut:]
 
@@ -100,18 +105,24 @@ def check_data_name(name: str) -> None:
     for variant in variants:
         if variant.partition(":")[0] in SUBSETS:
             check_subset(variant)
-        elif variant.partition(":")[0] == "size":
+        elif (kind := variant.partition(":")[0]) in READING:
             raise BadInput(
                 f"{variant!r} of {name!r} stands behind a variant",
-                "images are resized when they are read",
+                f"images are {'resized' if kind == 'size' else 'laid on a colour'} when they are read",
                 f"Put it first: {'/'.join([source, variant, *(v for v in variants if v != variant)])}.",
             )
         else:
             parse_variant(variant)
-    base, _ = split_size(source)
+    base, reading = split_reading(source)
     prefix, _, path = base.partition(":")
+    if reading.alpha is not None and prefix not in _OWN_FILES:
+        raise BadInput(
+            f"{name!r} has an alpha:, which is for images in files of your own",
+            f"{base!r} is read as it was published or made",
+            "Leave it out; folder:, npz: and hf: have it.",
+        )
     if prefix in ("npz", "folder"):
-        if not Path(path).exists():
+        if not is_there(path):
             raise NotFound(
                 f"{path!r} of data set {name!r} does not exist", "", "Give the path from the current folder."
             )
@@ -123,26 +134,58 @@ def check_data_name(name: str) -> None:
         raise unknown_source(base)
 
 
-def split_size(source: str) -> tuple[str, int | None]:
-    """Split a source into its base and its image size in pixels, which is None if the source gives none.
+@dataclass(frozen=True)
+class Reading:
+    """How the images of a source are read; None stands for what the name does not say."""
+
+    size: int | None = None  # pixels of both sides
+    alpha: str | None = None  # what lies behind transparent pixels, one of popgen.data.images.reader.ALPHAS
+
+
+def split_reading(source: str) -> tuple[str, Reading]:
+    """Split a source into its base and how its images are read.
 
     Raises:
-        BadInput: the size is not a whole number from 4 to 1024.
+        BadInput: the size is not a whole number from 4 to 1024, the colour behind transparent pixels is not known, or
+            one of them is given twice.
 
-    >>> split_size("food101/size:32"), split_size("digits")
-    (('food101', 32), ('digits', None))
+    >>> split_reading("food101/size:32")
+    ('food101', Reading(size=32, alpha=None))
     """
-    base, slash, last = source.rpartition("/")
-    if not slash or not last.startswith("size:"):
-        return source, None
-    text = last.removeprefix("size:")
+    base, reading = source, Reading()
+    while "/" in base and base.rpartition("/")[2].partition(":")[0] in READING:
+        shorter, _, last = base.rpartition("/")
+        kind, colon, text = last.partition(":")
+        if not colon or (base.partition(":")[0] in _OWN_FILES and is_there(base.partition(":")[2])):
+            break  # This is a path whose last part is called like a modifier.
+        if getattr(reading, kind) is not None:
+            raise BadInput(f"{source!r} has {kind}: twice", "", "Give it once.")
+        if kind == "size":
+            reading = replace(reading, size=_parse_size(text, last, shorter, source))
+        else:
+            reading = replace(reading, alpha=_parse_alpha(text, last, shorter, source))
+        base = shorter
+    return base, reading
+
+
+def _parse_size(text: str, last: str, base: str, source: str) -> int:
     if not text.isdecimal() or not SIZES[0] <= int(text) <= SIZES[1]:
         raise BadInput(
             f"{last!r} of {source!r} is not a size",
             f"whole pixels from {SIZES[0]} to {SIZES[1]}, of both sides",
             f"For example {base}/size:32.",
         )
-    return base, int(text)
+    return int(text)
+
+
+def _parse_alpha(text: str, last: str, base: str, source: str) -> str:
+    if text not in ALPHAS:
+        raise BadInput(
+            f"{last!r} of {source!r} is not known",
+            f"what lies behind transparent pixels is one of {', '.join(ALPHAS)}",
+            f"For example {base}/alpha:black.",
+        )
+    return text
 
 
 def load_data(name: str, data_dir: str | Path | None = None) -> DataSet:
@@ -166,7 +209,7 @@ def load_data(name: str, data_dir: str | Path | None = None) -> DataSet:
     """
     check_data_name(name)
     root = data_folder(data_dir)
-    key = name, _file_states(split_size(split_name(name)[0])[0], root)
+    key = name, _file_states(split_reading(split_name(name)[0])[0], root)
     data = _cache.get(key)
     if data is None:
         data = _load(name, root)
@@ -178,15 +221,15 @@ def is_local(name: str, data_dir: str | Path | None = None) -> bool:
     """Whether a data set can be loaded without a network and without running the user's code.
 
     Raises:
-        BadInput: the size in the name has the wrong form.
+        BadInput: the size or the colour behind transparent pixels in the name has the wrong form.
 
     >>> is_local("digits/rotate:30"), is_local("npz:missing.npz"), is_local("math:pi")
     (True, False, False)
     """
-    base, _ = split_size(split_name(name)[0])
+    base, _ = split_reading(split_name(name)[0])
     prefix, _, path = base.partition(":")
-    if prefix in ("npz", "folder", "hf"):
-        return Path(parse_hub(path)[0] if prefix == "hf" else path).exists()
+    if prefix in _OWN_FILES:
+        return is_there(parse_hub(path)[0] if prefix == "hf" else path)
     return base in _BUILTIN or (base in CATALOGUE and is_named_here(base, data_folder(data_dir)))
 
 
@@ -199,10 +242,13 @@ def _file_states(base: str, root: Path) -> _FileStates:
         found = [p for above in (root, root / base) for p in (above / name for name in inside) if p.exists()]
         files = found + [file for p in found if p.is_dir() for file in sorted(p.iterdir())]
         return ((str(root), 0, 0), *((str(f), f.stat().st_mtime_ns, f.stat().st_size) for f in files))
-    if prefix not in ("npz", "folder", "hf"):
+    if prefix not in _OWN_FILES:
         return ()
     path = parse_hub(path)[0] if prefix == "hf" else path
-    files = [Path(path)] if prefix == "npz" else sorted(p for p in Path(path).rglob("*") if p.is_file())
+    if not is_there(path):
+        return ()  # It is on the hub.
+    place = local_path(path)
+    files = [place] if prefix == "npz" else sorted(p for p in place.rglob("*") if p.is_file())
     return tuple((str(f.absolute()), f.stat().st_mtime_ns, f.stat().st_size) for f in files)
 
 
@@ -214,16 +260,25 @@ def _load(name: str, root: Path) -> DataSet:
         for text in variants:
             data = _apply_modifier(data, text)
         return replace(data, name=name)
-    base, size = split_size(source)
+    base, reading = split_reading(source)
     prefix, _, path = base.partition(":")
     if base in CATALOGUE:
-        return load_named(name, base, size, root)
+        return load_named(name, base, reading.size, root)
+    if prefix in _OWN_FILES:
+        data = _load_own(name, prefix, path, reading)
+        return replace(data, remarks=(*data.remarks, *source_remarks(data)))
+    data = _call_source(base)
+    return data if reading.size is None else replace(resize_data(data, reading.size), name=name)
+
+
+def _load_own(name: str, prefix: str, path: str, reading: Reading) -> DataSet:
+    """Load the user's own files, or a data set of the hub."""
+    alpha = reading.alpha or ALPHAS[0]
     if prefix == "folder":
-        return load_folder(name, Path(path), size)
+        return load_folder(name, local_path(path), reading.size, alpha)
     if prefix == "hf":
-        return load_hub(name, path, size)
-    data = load_npz(name, Path(path)) if prefix == "npz" else _call_source(base)
-    return data if size is None else replace(resize_data(data, size), name=name)
+        return load_hub(name, path, reading.size, alpha)
+    return resize_data(load_npz(name, local_path(path), alpha), reading.size)
 
 
 def _call_source(base: str) -> DataSet:

@@ -32,7 +32,8 @@ VARIANT_RANGES: dict[str, tuple[float | None, float, float]] = {
     "motion": (4, 1, 32),
     "jpeg": (50, 1, 100),
 }
-MODIFIERS = (*VARIANT_RANGES, *SUBSETS, "size")  # everything that may follow a source's name
+READING = ("size", "alpha")  # modifiers that say how images are read
+MODIFIERS = (*VARIANT_RANGES, *SUBSETS, *READING)  # everything that may follow a source's name
 
 
 def unknown_source(base: str) -> NotFound:

@@ -64,13 +64,20 @@ def class_indices(text: str, classes: tuple[str, ...], data: str) -> list[int]:
 
     Raises:
         NotFound: there is no such class.
-        BadInput: a name and a number stand for the same class.
+        BadInput: a name and a number stand for the same class, or several classes have the name.
 
     >>> class_indices("classes:cat+0", ("dog", "cat"), "pets")
     [1, 0]
     """
     indices = []
     for name in text.partition(":")[2].split("+"):
+        if classes.count(name) > 1:
+            numbers = [str(i) for i, known in enumerate(classes) if known == name]
+            raise BadInput(
+                f"{text!r}: several classes of {data!r} are called {name!r}",
+                f"they have the numbers {', '.join(numbers)}",
+                "Give one by its number.",
+            )
         if name in classes:
             indices.append(classes.index(name))
         elif name.isdecimal() and int(name) < len(classes):

@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from popgen.fitness.candidate import Fitness, Scored
+    from popgen.fitness.candidate import Fitness, Scored, scores_of
     from popgen.fitness.heads import fit_ridge_head
     from popgen.fitness.make import make_fitness
     from popgen.fitness.objective import LatentObjective
@@ -20,6 +20,7 @@ _PUBLIC = {
     "SgdSteps": "popgen.fitness.sgd",
     "fit_ridge_head": "popgen.fitness.heads",
     "make_fitness": "popgen.fitness.make",
+    "scores_of": "popgen.fitness.candidate",
 }
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "SgdSteps",
     "fit_ridge_head",
     "make_fitness",
+    "scores_of",
 ]
 
 

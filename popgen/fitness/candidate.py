@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
@@ -125,6 +125,10 @@ class Fitness:
         outputs = self._on_val.outputs(done.flat)
         return self._scored(done, outputs, torch.arange(len(outputs)))
 
+    def loss_of(self, flat: Tensor) -> float:
+        """The loss of `score`, infinity where it is not a number or the network cannot be scored: for comparisons."""
+        return min((scored.finite_loss for scored in scores_of(self, [flat])), default=math.inf)
+
     @torch.no_grad()
     def score_many(self, weights: Flat) -> list[Scored]:
         """`score` of each of the weights (n, p); in one pass where the networks need no finishing of their own."""
@@ -164,7 +168,7 @@ class Fitness:
         options = [replace(self, batch_norm=name) for name in ("keep", "reestimate")]
         if not self.spec.has_batch_norm:
             return options[0]
-        return min(options, key=lambda option: option.score(flat).finite_loss)
+        return min(options, key=lambda option: option.loss_of(flat))
 
     @property
     def evaluation(self) -> str:
@@ -217,6 +221,20 @@ class Fitness:
         score = float(np.float32(self.task.score(outputs, targets)))  # histories keep scores in single precision
         groups = None if self.groups is None else self.groups[index]
         return Scored(self.finished, done.flat, loss, score, outputs, targets, groups)
+
+
+def scores_of(fitness: Fitness, weights: Iterable[Tensor]) -> list[Scored]:
+    """The scores of those networks (p,) that can be finished and run; a search records the others as failures.
+
+    Weights that are not finite, for example, leave no features that a head could be fitted to.
+    """
+    found = []
+    for flat in weights:
+        try:
+            found.append(fitness.score(flat))
+        except (ArithmeticError, RuntimeError, ValueError):  # torch.linalg's errors are RuntimeErrors
+            continue
+    return found
 
 
 def _in_place(array: np.ndarray) -> Tensor:

@@ -12,7 +12,7 @@ from popgen.configs.generator import EncoderConfig
 from popgen.data import DataSet
 from popgen.data.classes import match_classes
 from popgen.encoders.arch import ArchTextEncoder
-from popgen.encoders.examples import ExampleEncoder, load_example_encoder
+from popgen.encoders.examples import ENCODERS, ExampleEncoder, load_example_encoder
 from popgen.errors import BadInput
 from popgen.generator.draws import draw_features
 from popgen.generator.model.conditions import DataSetEncoder, Description, arch_vectors
@@ -74,8 +74,11 @@ class Conditioner:
             classes: names of the training classes, with which the classes of the data set are matched.
 
         Raises:
+            BadInput: the data set cannot be a condition, see `check_data`.
             PopgenError: an encoder is not on this machine and cannot be downloaded.
         """
+        if not isinstance(data, Description):
+            self.check_data(data)
         is_stored = self.stored.holds(self._config.text, [spec])
         vector = arch_vectors([spec], self.stored.encode if is_stored else self._text_encoder().encode)
         if isinstance(data, Description):
@@ -87,23 +90,28 @@ class Conditioner:
         return Condition(embedding, vector.expand(n, -1))
 
     def check_data(self, data: DataSet) -> None:
-        """Check that every class has training images, if the condition uses labels.
+        """Check that a data set can be a condition.
 
         Raises:
-            BadInput: some classes have none; the message names them.
+            BadInput: it has no images where the encoder takes images, no training examples, or no training images of a
+                class, if the condition uses labels.
         """
-        if not self._config.labels:
-            return
-        counts = data.train.targets.bincount(minlength=len(data.classes))
-        empty = [data.classes[i] for i in (counts == 0).nonzero().flatten().tolist()]
-        if empty:
+        if self._config.images not in ENCODERS and not data.has_images:
             raise BadInput(
-                f"data set {data.name!r} has classes without training images: {', '.join(empty)}",
-                "the condition needs images of each",
-                "",
+                f"data set {data.name!r} has no images",
+                f"its examples have the shape {data.shape}, and the generator's conditions are made from images",
+                "Use a data set of images, or a generator that was trained on such examples.",
             )
+        if len(data.train) == 0:
+            raise BadInput(f"data set {data.name!r} has no training examples", "the condition is made from them", "")
+        if self._config.labels:
+            data.check_classes("train")
 
     def _class_index(self, data: DataSet, classes: list[str]) -> Tensor | None:
         """Index of each class among the training classes, or None if any is unknown."""
-        index = match_classes(data.classes, classes if self._config.labels else [])
+        if not self._config.labels:
+            return None
+        if list(data.classes) == classes:  # Names that stand there twice could not be matched one by one.
+            return torch.arange(len(classes))
+        index = match_classes(data.classes, classes)
         return None if None in index else torch.tensor(index)

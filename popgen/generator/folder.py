@@ -26,6 +26,7 @@ from popgen.generator.names import generator_folder
 from popgen.generator.records import Code, Provenance
 from popgen.generator.storage import pack, unpack, unpack_scalings
 from popgen.generator.texts import read_texts, write_texts
+from popgen.json_text import json_text
 
 if TYPE_CHECKING:
     from popgen.generator.generator import Generator
@@ -41,7 +42,7 @@ def save_generator(generator: Generator, folder: Path) -> None:
     """Write all files of the generator's folder."""
     tensors = pack(generator.state_dict(), generator.specs, generator.scalings, generator.config.storage)
     write_tensors(folder / "model.safetensors", tensors)
-    lines = ",\n".join(json.dumps(code.to_json()) for code in generator.records)
+    lines = ",\n".join(json_text(code.to_json()) for code in generator.records)
     write_text(folder / "codes.json", f"[\n{lines}\n]\n")
     write_texts(generator.texts, folder)
     save_config(generator, folder)
@@ -57,7 +58,7 @@ def save_config(generator: Generator, folder: Path) -> None:
         "text_dim": generator.text_dim,
         "provenance": asdict(generator.provenance),
     }
-    write_text(folder / "config.json", json.dumps(config, indent=1) + "\n")
+    write_text(folder / "config.json", json_text(config, indent=1) + "\n")
 
 
 def load_generator(kind: type[Generator], name: str | Path) -> Generator:

@@ -7,6 +7,7 @@ computed by conditioner.py, and latents are sampled by sampling.py.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -130,7 +131,8 @@ class Generator(nn.Module):
         """Check that a data set can be a condition.
 
         Raises:
-            BadInput: a class has no training images, and the condition needs images of each class.
+            BadInput: it has no images, no training examples, or no training images of a class where the condition
+                needs images of each.
         """
         self._conditioner.check_data(data)
 
@@ -139,6 +141,7 @@ class Generator(nn.Module):
 
         Raises:
             NotFound: the generator was not trained on the architecture.
+            BadInput: the data set cannot be a condition, see `check_data`.
             PopgenError: an encoder is not on this machine and cannot be downloaded.
         """
         classes = self.provenance.classes
@@ -173,8 +176,12 @@ class Generator(nn.Module):
 
         Raises:
             NotFound: the generator has no such prior, or was not trained on the architecture.
-            BadInput: the prior was not trained for the sampler, or the control of a closed-form prior is `empty`.
+            BadInput: the data set cannot be a condition, see `check_data`; the prior was not trained for the sampler, or
+                the control of a closed-form prior is `empty`.
         """
+        self.spec(arch)
+        if isinstance(data, DataSet):
+            self.check_data(data)
         how = sampling or Sampling()
         self.prior_name(how.prior)
         strength = strength_for(self, arch, data, how, control).value
@@ -253,9 +260,9 @@ class Generator(nn.Module):
         return {k: v.clone() for k, v in self.spec(arch).to_state(self.decode(arch, latent[None])[0]).items()}
 
     def stored(self, arch: str, data: str) -> list[tuple[Code, Tensor]]:
-        """Return the records and latents (k, d) of training checkpoints, the highest validation score first."""
+        """Return the records and latents (k, d) of training checkpoints: the highest validation score first, those without one last."""
         found = [(r, self.codes[r.row]) for r in self.records if r.arch == arch and r.data == data]
-        return sorted(found, key=lambda pair: -pair[0].val_score)
+        return sorted(found, key=lambda pair: math.inf if pair[0].val_score is None else -pair[0].val_score)
 
     def to_cpu(self) -> None:
         """Move all tensors to the CPU, where generators are saved and sampled."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from popgen.json_text import known_numbers
 from popgen.tasks import get_task, keyed_scores, score_key
 from popgen.zoo import Checkpoint
 
@@ -19,16 +20,15 @@ class Code:
     arch: str
     data: str
     seed: int  # -1 if it is unknown
-    val_score: float  # score that the zoo recorded, in `unit`; NaN if it recorded none
-    test_score: float  # score on the test split, recorded in the same way
+    val_score: float | None  # score that the zoo recorded, in `unit`; None if it recorded none
+    test_score: float | None  # score on the test split, recorded in the same way
     row: int  # index of the latent in the codes
     unit: str = "accuracy"  # unit of the task's score
 
     @classmethod
     def of(cls, record: Checkpoint, row: int) -> Code:
         """Return the record of a zoo's checkpoint whose latent has the index `row`."""
-        scores = [record.score(split) for split in ("val", "test")]
-        val, test = (float("nan") if score is None else score for score in scores)
+        val, test = (record.score(split) for split in ("val", "test"))
         seed = -1 if record.seed is None else record.seed
         unit = get_task(record.arch_config.task).unit
         return cls(record.id, record.arch, record.data, seed, val, test, row, unit)
@@ -45,7 +45,7 @@ class Code:
         Raises:
             KeyError, TypeError: a key is missing or unknown.
         """
-        rest = dict(content)
+        rest = known_numbers(content)  # earlier versions wrote NaN for a score that is not known
         unit = rest.pop("unit", "accuracy")
         val, test = (rest.pop(score_key(unit, split)) for split in ("val", "test"))
         return cls(**rest, val_score=val, test_score=test, unit=unit)

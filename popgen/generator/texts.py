@@ -18,6 +18,7 @@ from popgen.archs import ArchSpec
 from popgen.encoders.arch import encoder_sha256
 from popgen.errors import BrokenFile, brief
 from popgen.files import write_text
+from popgen.json_text import json_text
 
 FILE = "texts.json"
 
@@ -50,8 +51,8 @@ class StoredTexts:
 def write_texts(stored: StoredTexts, folder: Path) -> None:
     """Write the embeddings into a generator's folder; nothing is written where there are none."""
     if stored.embeddings:
-        lines = [f"  {json.dumps(text)}: {json.dumps(v.tolist())}" for text, v in stored.embeddings.items()]
-        head = f'{{\n "encoder": {json.dumps(stored.encoder)},\n "sha256": {json.dumps(stored.sha256)},\n'
+        lines = [f"  {json_text(text)}: {json_text(v.tolist())}" for text, v in stored.embeddings.items()]
+        head = f'{{\n "encoder": {json_text(stored.encoder)},\n "sha256": {json_text(stored.sha256)},\n'
         write_text(folder / FILE, head + ' "embeddings": {\n' + ",\n".join(lines) + "\n }\n}\n")
 
 

@@ -61,6 +61,8 @@ def generate(config: GenerateConfig, out: str, say: Callable[[str], None] = lamb
         SearchError: no cluster at the address.
     """
     sampler, targets = _checked(config, Path(out))
+    for text in () if sampler.data is None else sampler.data.remarks:
+        say(f"{config.data}: {text}")
     made = []
     for arch, sampled in zip(config.archs, _sample_all(sampler, config), strict=True):
         if sampled.remark:

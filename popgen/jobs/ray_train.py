@@ -7,6 +7,7 @@ process and a later process that resumes exchange everything through the output 
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from popgen.generator.generator import Generator
 from popgen.generator.training.loop import OnStep
 from popgen.generator.training.train import train_generator
 from popgen.generator.training.workers import check_workers
+from popgen.json_text import json_text
 from popgen.zoo import Zoo
 from search.errors import SearchError
 from search.pools.ray_session import RaySession
@@ -69,6 +71,7 @@ def train_on_ray(
             "config": config.model_dump(),
             "out": str(out),
             "data_dir": str(data_folder(data_dir)),
+            "paths": list(sys.path),  # modules of the user's own lie beside the command, not beside Ray's workers
         }
         scaling = ScalingConfig(num_workers=workers, use_gpu=_use_gpus(config, workers))
         failures = FailureConfig(max_failures=_RESTARTS)
@@ -122,18 +125,21 @@ def _use_gpus(config: GeneratorConfig, workers: int) -> bool:
 def _worker(settings: dict[str, Any]) -> None:
     """Train in a worker.
 
-    An error of popgen's own is written to a file instead of being raised: Ray would restart the workers, and they would
-    raise it again.
+    If popgen refuses to train, on whatever worker, its error is written to a file, and raised: the other workers may wait
+    for this one, and only a failure makes Ray stop them. Ray then starts all workers again, and these end at once.
     """
+    sys.path.extend(path for path in settings["paths"] if path not in sys.path)
     out, config = Path(settings["out"]), GeneratorConfig(**settings["config"])
+    if (out / "unfinished" / _REFUSED).exists():
+        return
     try:
         train_generator(
             Zoo.open(settings["zoo"]), config, out, lambda *_: None, str(get_device()), settings["data_dir"]
         )
     except PopgenError as error:
-        if ray.train.get_context().get_world_rank() == 0:
-            content = {"kind": type(error).__name__, "lines": [error.what, error.why, error.todo]}
-            write_text(out / "unfinished" / _REFUSED, json.dumps(content))
+        content = {"kind": type(error).__name__, "lines": [error.what, error.why, error.todo]}
+        write_text(out / "unfinished" / _REFUSED, json_text(content))
+        raise
 
 
 @contextmanager

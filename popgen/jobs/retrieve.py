@@ -28,8 +28,8 @@ class Retrieved:
     weights: str
     val_score: float
     test_score: float
-    original_val_score: float
-    original_test_score: float
+    original_val_score: float | None  # None where the zoo recorded none
+    original_test_score: float | None
     unit: str = "accuracy"
 
     def to_json(self) -> dict[str, Any]:

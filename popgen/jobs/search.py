@@ -6,19 +6,20 @@ is sampled, the engine in `search` refines it, and the best weights and a table 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from popgen import __version__
 from popgen.audit.contamination import contamination, say_contamination
-from popgen.configs.search import SearchConfig
+from popgen.configs.load import parse
+from popgen.configs.search import SearchConfig, nested
 from popgen.jobs.searching.arch import Found, OnEvaluation, Run, cluster_address, joins_cluster, search_arch
 from popgen.jobs.searching.checks import Prepared, prepare, with_data_folder
 from popgen.jobs.searching.folder import RunFolder
 from search import RaySession
 
-__all__ = ["Found", "prepare", "search"]
+__all__ = ["Found", "prepare", "search", "search_config"]
 
 
 def search(
@@ -63,6 +64,21 @@ def search(
     return found
 
 
+def search_config(given: Mapping[str, Any], resume: str | None, where: str) -> SearchConfig:
+    """The settings of a search from those that the user gives; those of the run in `resume` stand behind them.
+
+    Args:
+        given: fields of SearchConfig, or their names on the command line.
+        where: stands first in errors.
+
+    Raises:
+        NotFound: there is no run in `resume`.
+        BadInput: an unknown name, or a value that does not fit.
+    """
+    before = {} if resume is None else RunFolder.open(resume).config()[0].model_dump()
+    return parse(nested({**before, **given}), SearchConfig, where)
+
+
 def _open_folder(config: SearchConfig, prepared: Prepared, out: str | None, resume: str | None) -> RunFolder:
     """A new run folder, or the one to continue, with the settings and what they were applied to written into it."""
     recorded = _recorded(prepared)
@@ -71,7 +87,10 @@ def _open_folder(config: SearchConfig, prepared: Prepared, out: str | None, resu
     else:
         folder = RunFolder.open(resume)
         before, then = folder.config()
-        folder.check_same({**before.frozen_fields(), **then}, {**config.frozen_fields(), **recorded})
+        now = {**config.frozen_fields(), **recorded}
+        if "groups_sha256" not in then:  # Runs of earlier versions recorded the number of images in each group alone.
+            now.pop("groups_sha256", None)
+        folder.check_same({**before.frozen_fields(), **then}, now)
     folder.write_config(config, {**recorded, "data_remarks": list(prepared.data.remarks)})
     return folder
 
@@ -88,4 +107,5 @@ def _recorded(prepared: Prepared) -> dict[str, Any]:
     recorded["decisions"] = {one.arch: {"head": one.fitness.head} for one in prepared.searches}
     if first.groups is not None:
         recorded["groups"] = first.groups.counts
+        recorded["groups_sha256"] = first.groups.sha256
     return recorded

@@ -27,6 +27,7 @@ from popgen.files import new_folder, safe_name, write_text
 from popgen.jobs.search import prepare, search
 from popgen.jobs.searching.checks import with_data_folder
 from popgen.jobs.searching.folder import RunFolder
+from popgen.json_text import json_text
 from search.sweep.sweep import SweepProgress, TrialResources, TrialResult, run_trials
 
 OnProgress = Callable[[SweepProgress], None]
@@ -108,7 +109,7 @@ def sweep(
         raise
     rows = _rows(config, trials, results, folder)
     content = {"popgen": __version__, "sweep": config.name, "rows": [row.to_json() for row in rows]}
-    write_text(folder / "results.json", json.dumps(content, indent=1) + "\n")
+    write_text(folder / "results.json", json_text(content, indent=1) + "\n")
     return rows
 
 
@@ -131,12 +132,11 @@ def plan(config: SweepConfig, say: Callable[[str], None] = print, data_dir: str 
         PopgenError: what `popgen search` would refuse.
     """
     trials = [with_data_folder(one, data_dir) for one in config.searches()]
-    for data in config.data:
-        of_data = [one for one in trials if one.data == data]
-        # All architectures at once: what they share is loaded once.
-        zoo = prepare(of_data[0].model_copy(update={"archs": config.archs})).zoo
-    if zoo is None and trials[0].baselines != "none":
-        say("the generator's zoo was not found, so its column is empty; name its folder as search.zoo")
+    each = {(one.archs[0], one.data): one for one in trials}.values()  # one seed of each: no check depends on the seed
+    lacking = list(dict.fromkeys(one.archs[0] for one in each if prepare(one).zoo is None))
+    if lacking and trials[0].baselines != "none":
+        whose = "" if len(lacking) == len(config.archs) else f" of {', '.join(lacking)}"
+        say(f"the generator's zoo{whose} was not found, so its column is empty; name its folder as search.zoo")
     names = [_name(one) for one in trials]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

@@ -11,7 +11,6 @@ A shard is written before the index lines that point at it, so that an interrupt
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cached_property, partial
@@ -25,6 +24,7 @@ from popgen import __version__
 from popgen.archs import ArchSpec
 from popgen.errors import BadInput, CannotResume, unknown_name
 from popgen.files import check_empty, write_tensors, write_text
+from popgen.json_text import json_text
 from popgen.refs import inside
 from popgen.types import Flat, StateDict
 from popgen.zoo.index import FORMAT, append_index, read_index, read_info, write_index
@@ -81,7 +81,7 @@ class Zoo:
             "spec": spec,
         }
         write_index(folder / "index.jsonl", [])
-        write_text(folder / "zoo.json", json.dumps(info, indent=1) + "\n")
+        write_text(folder / "zoo.json", json_text(info, indent=1) + "\n")
         return cls(folder, info, [], 0)
 
     @classmethod

@@ -54,7 +54,7 @@ class Plan:
     """The candidates of a search; `asked` counts them. `space` is None until all seeds are evaluated."""
 
     def __init__(self, population: Population, settings: SearchSettings) -> None:
-        self.seeds = with_mean(population)
+        self.seeds = population.with_mean()
         self.space: Space | None = None
         self.asked = 0
         self._settings = settings
@@ -133,13 +133,6 @@ class Plan:
     def _next_number(self) -> int:
         self._batches += 1
         return self._batches - 1
-
-
-def with_mean(population: Population) -> Population:
-    """Return the population with its mean as first row; a population of one row is returned as it is."""
-    if len(population) == 1:
-        return population
-    return Population(np.vstack([population.mean(), population.vectors]), ["mean", *population.origins])
 
 
 def seeded_space(name: str, seeds: Population, feedback: BatchFeedback) -> Space:

@@ -72,6 +72,12 @@ class Population:
         """The average vector, (dim,)."""
         return np.asarray(self.vectors.mean(axis=0))
 
+    def with_mean(self) -> Population:
+        """The seeds in the order in which a search evaluates them: the mean first. A population of one is its own mean."""
+        if len(self) == 1:
+            return self
+        return Population(np.vstack([self.mean(), self.vectors]), ["mean", *self.origins])
+
     def digest(self) -> str:
         """SHA-256 of the vectors as a hexadecimal string; populations with the same digest start the same search."""
         little_endian = np.ascontiguousarray(self.vectors, dtype="<f8")

@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import SearchError
 from ..optimizers.pareto import order
 from .history import History, Record
-from .plan import seeded_space, with_mean
+from .plan import seeded_space
 from .population import Population
 
 
@@ -37,7 +37,7 @@ def best_of(history_path: str | Path, key: str, population: Population, count: i
     """
     path = Path(history_path)
     header, records = _read_search(path, key, population)
-    seeds = with_mean(population)
+    seeds = population.with_mean()
     full = [record for record in records if record.full and record.loss is not None]
     if not full:
         raise SearchError(

@@ -87,7 +87,7 @@ class Trainable(tune.Trainable):
         """Run the trial and return its report for Tune's record."""
         trial_result = _run_trial(self._trial, self._trials[self._name])
         return {
-            "outcome": json.dumps(asdict(trial_result)),
+            "outcome": json.dumps(asdict(trial_result), allow_nan=False),
             "failed": trial_result.error is not None,
             "session": self._session,
             "done": True,
@@ -103,7 +103,7 @@ def _run_trial(trial: Trial, parameters: dict[str, Any]) -> TrialResult:
     while True:
         try:
             result = trial(parameters)
-            json.dumps(result)  # a result that is not JSON is a failure of the trial
+            json.dumps(result, allow_nan=False)  # a result that is not JSON is a failure of the trial
             return TrialResult(result, None)
         except RunLocked as error:
             if time.monotonic() > give_up:

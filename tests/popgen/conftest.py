@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from popgen.__main__ import run
 from popgen.refs import asset
@@ -88,6 +89,19 @@ def own_generator(tmp_path: Path) -> Path:
     shipped = asset("generators", "digits")
     assert shipped is not None
     return Path(shutil.copytree(shipped, tmp_path / "generator"))
+
+
+@pytest.fixture
+def second_generator(here: Path) -> Path:
+    """./generators/mine: a copy of the shipped generator that calls the architecture cnn-s my-net."""
+    shipped = asset("generators", "digits")
+    assert shipped is not None
+    folder = Path(shutil.copytree(shipped, here / "generators" / "mine"))
+    for file in (folder / "config.json", folder / "codes.json"):
+        file.write_text(file.read_text().replace('"cnn-s"', '"my-net"'))
+    file = folder / "model.safetensors"
+    save_file({k.replace("scaling.cnn-s.", "scaling.my-net."): v for k, v in load_file(file).items()}, file)
+    return folder
 
 
 @pytest.fixture

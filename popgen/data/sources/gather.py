@@ -2,25 +2,22 @@
 
 The same rules hold for every source that stores its images one by one. If a size is given, the shorter side is resized
 to it (bilinear, antialiased) and the centre square is kept. Grey images are repeated to three channels if another image
-of the data set is in colour. 16-bit images keep their depth; other modes (palettes, transparency) become RGB.
+of the data set is in colour. `popgen.data.images.reader` reads the pixels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from popgen.data.dataset import Part
 from popgen.errors import BadInput, BrokenFile
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 MAX_BYTES = 8 * 2**30  # the limit for a data set's images as float32, since more may not fit into memory
 SIZES = (4, 1024)  # the smallest and the largest side, in pixels, that `size:` may ask for
 
@@ -36,43 +33,93 @@ class UnreadImages:
     read: Callable[[int], tuple[np.ndarray, int]]
 
 
-def gather(name: str, splits: dict[str, UnreadImages], size: int | None) -> tuple[dict[str, Part], tuple[str, ...]]:
-    """Read the images of every split; return the splits, and remarks on how images were changed.
+@dataclass(frozen=True)
+class Gathered:
+    """The splits that were read, remarks on how images were changed, and the error of each image that was passed over.
+
+    `unreadable` has the index of the image in its split as the key.
+    """
+
+    parts: dict[str, Part]
+    remarks: tuple[str, ...]
+    unreadable: dict[str, dict[int, BrokenFile]]
+
+
+def gather(name: str, splits: dict[str, UnreadImages], size: int | None, passes_over: bool = False) -> Gathered:
+    """Read the images of every split.
 
     Args:
         name: the data set's name, for errors.
         size: the side in pixels that images are resized and cropped to. If None, all images must have the same size.
+        passes_over: leave out images that cannot be read, instead of raising their error.
 
     Raises:
         BadInput: the images differ in size and no `size` is given, or they need more than `MAX_BYTES`.
-        BrokenFile: an image cannot be read.
+        BrokenFile: an image cannot be read, or no image of a split can be read where they are passed over.
     """
-    first = _tensor(next(iter(splits.values())).read(0)[0])
-    c, h, w = (first if size is None else centre_square(first[None], size)[0]).shape
-    check_bytes(name, sum(unread.count for unread in splits.values()), (c, h, w))
-    parts, seen = {}, _SeenKinds()
-    for split, unread in splits.items():
-        images, labels = torch.empty(unread.count, c, h, w), torch.empty(unread.count, dtype=torch.long)
-        for i in range(unread.count):
-            pixels, labels[i] = unread.read(i)
-            image = _tensor(pixels)
-            seen.add(image)
-            if size is not None:
-                image = centre_square(image[None], size)[0]
-            elif tuple(image.shape[1:]) != (h, w):
-                shapes = sorted([(c, h, w), tuple(image.shape)])
-                raise BadInput(
-                    f"images of {name!r} differ in shape",
-                    f"{shapes}",
-                    f"Resize them to one size, or have their centres resized: {name}/size:32.",
-                )
-            if len(image) > images.shape[1]:
-                images = images.expand(-1, 3, -1, -1).clone()
-            images[i] = image  # A grey image is broadcast to the channels of `images`.
-        parts[split] = Part(images, labels)
+    total = sum(unread.count for unread in splits.values())
+    reading = _Reading(name, size, total, passes_over)
+    parts = {split: reading.read(split, unread) for split, unread in splits.items()}
     channels = max(part.inputs.shape[1] for part in parts.values())
     uniform = {s: Part(p.inputs.expand(-1, channels, -1, -1).contiguous(), p.targets) for s, p in parts.items()}
-    return uniform, seen.remarks(size)
+    return Gathered(uniform, reading.seen.remarks(size), reading.unreadable)
+
+
+class _Reading:
+    """Reads splits one after the other into images of the shape that the first image has."""
+
+    def __init__(self, name: str, size: int | None, total: int, passes_over: bool) -> None:
+        self.name, self.size, self.total, self.passes_over = name, size, total, passes_over
+        self.shape: tuple[int, int, int] | None = None
+        self.seen = _SeenKinds()
+        self.unreadable: dict[str, dict[int, BrokenFile]] = {}
+
+    def read(self, split: str, unread: UnreadImages) -> Part:
+        """Read one split."""
+        errors = self.unreadable.setdefault(split, {})
+        images, labels, count = torch.empty(0), torch.empty(unread.count, dtype=torch.long), 0
+        for i in range(unread.count):
+            try:
+                pixels, labels[count] = unread.read(i)
+            except BrokenFile as error:
+                if not self.passes_over:
+                    raise
+                errors[i] = error
+                continue
+            image = self._fitted(_tensor(pixels))
+            if count == 0:
+                images = torch.empty(unread.count, *(self.shape or image.shape))
+            if len(image) > images.shape[1]:
+                images = images.expand(-1, 3, -1, -1).clone()
+            images[count] = image  # A grey image is broadcast to the channels of `images`.
+            count += 1
+        if count == 0:
+            raise self._nothing("" if split == "all" else f" of {split}", list(errors.values()))
+        return Part(images[:count].contiguous(), labels[:count].contiguous())
+
+    def _nothing(self, where: str, errors: list[BrokenFile]) -> BadInput | BrokenFile:
+        """The error of a split without images, or without one that can be read."""
+        if not errors:
+            return BadInput(f"{self.name!r} has no images{where}", "the split is empty", "Fill it or remove it.")
+        first = errors[0]
+        return BrokenFile(f"no image{where} of {self.name!r} can be read", f"{first.what}: {first.why}", first.todo)
+
+    def _fitted(self, image: Tensor) -> Tensor:
+        """The image at the size that is asked for; the first image sets the shape of all others."""
+        self.seen.add(image)
+        if self.size is not None:
+            image = centre_square(image[None], self.size)[0]
+        c, h, w = image.shape
+        if self.shape is None:
+            self.shape = (c, h, w)
+            check_bytes(self.name, self.total, self.shape)
+        if (h, w) != self.shape[1:]:
+            raise BadInput(
+                f"images of {self.name!r} differ in shape",
+                f"{sorted([self.shape, (c, h, w)])}",
+                f"Resize them to one size, or have their centres resized: {self.name}/size:32.",
+            )
+        return image
 
 
 class _SeenKinds:
@@ -134,26 +181,6 @@ def check_bytes(name: str, count: int, shape: tuple[int, int, int]) -> None:
             f"{count} images of {c}x{h}x{w} as float32; at most {MAX_BYTES / 2**30:.0f} GiB are read",
             f"Have them resized: {name.partition('/size:')[0]}/size:{fits}.",
         )
-
-
-def read_image(path: Path) -> np.ndarray:
-    """Read the pixels of an image file, of shape (h, w) or (h, w, 3) in [0, 1].
-
-    Raises:
-        BrokenFile: the file is not a readable image.
-    """
-    try:
-        with Image.open(path) as opened:
-            return pixels_of(opened)
-    except (OSError, ValueError, SyntaxError) as error:  # The type depends on the format.
-        raise BrokenFile(f"{path} is not a readable image", str(error), "Remove or replace it.") from error
-
-
-def pixels_of(image: Image.Image) -> np.ndarray:
-    """Convert an image of PIL to an array of shape (h, w) or (h, w, 3) in [0, 1]."""
-    is_16_bit = image.mode in ("I", "I;16")  # convert("L") would clip these values to 255
-    array = np.asarray(image if is_16_bit else image.convert("L" if image.mode in ("L", "1") else "RGB"))
-    return array.astype(np.float32) / np.float32(65535 if is_16_bit else 255)
 
 
 def _tensor(pixels: np.ndarray) -> Tensor:

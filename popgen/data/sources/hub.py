@@ -1,9 +1,9 @@
 """Reads data sets through the Hugging Face datasets library: `hf:OWNER/NAME`, `hf:OWNER/NAME@CONFIG` or `hf:FOLDER`.
 
 A folder is one that save_to_disk wrote, or one of parquet files. The images are in the one column of type Image. The
-labels are in the one column of type ClassLabel, or in the column that `#COLUMN` at the end of the name gives. Splits
-are the data set's own: train, test, and validation (also called val, valid or dev); missing ones are cut from train. No
-code of a repository runs, because datasets reads only data files from version 4.0 on.
+labels are in the one column of type ClassLabel, or in the column that `#COLUMN` at the end of the name gives, which
+may hold whole numbers or texts. Splits are the data set's own, by the names of `popgen.data.sources.splits`; missing
+ones are cut from train. No code of a repository runs, because datasets reads only data files from version 4.0 on.
 """
 
 from __future__ import annotations
@@ -15,11 +15,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from popgen.data.dataset import DataSet, from_parts
-from popgen.data.sources.gather import UnreadImages, gather, pixels_of
+import numpy as np
+
+from popgen.data.dataset import SPLITS, DataSet, from_parts
+from popgen.data.folder import is_there, local_path
+from popgen.data.images.reader import read_image
+from popgen.data.sources.gather import UnreadImages, gather
+from popgen.data.sources.labels import is_label_type, read_labels
+from popgen.data.sources.splits import PassedOver, name_splits, say_counts
 from popgen.errors import BadInput, BrokenFile, NotFound, Offline, brief
 
-_SPLITS = {"train": "train", "test": "test"} | dict.fromkeys(("validation", "val", "valid", "dev"), "val")
+_NO_IMAGE = "the row holds none"
 _NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -31,10 +37,11 @@ def parse_hub(text: str) -> tuple[str, str | None, str | None]:
     >>> parse_hub("uoft-cs/cifar100@default#fine_label"), parse_hub("ylecun/mnist")
     (('uoft-cs/cifar100', 'default', 'fine_label'), ('ylecun/mnist', None, None))
     """
-    if Path(text).exists():  # The path of a folder may itself hold # and @.
-        return text, None, None
-    source, _, column = text.partition("#")
-    name, _, config = (source, "", "") if Path(source).exists() else source.partition("@")
+    path = str(local_path(text)) if text.startswith("~") else text
+    if is_there(path):  # The path of a folder may itself hold # and @.
+        return path, None, None
+    source, _, column = path.partition("#")
+    name, _, config = (source, "", "") if is_there(source) else source.partition("@")
     return name, config or None, column or None
 
 
@@ -46,7 +53,7 @@ def check_hub(name: str) -> None:
         Offline: the datasets library is not installed.
     """
     source, _, _ = parse_hub(name.removeprefix("hf:"))
-    if not source or not (Path(source).is_dir() or _NAME.fullmatch(source)):
+    if not source or not ((is_there(source) and Path(source).is_dir()) or _NAME.fullmatch(source)):
         raise NotFound(
             f"{source!r} of data set {name!r} is neither a folder nor OWNER/NAME of the hub",
             "",
@@ -58,37 +65,48 @@ def check_hub(name: str) -> None:
         )
 
 
-def load_hub(name: str, text: str, size: int | None) -> DataSet:
+def load_hub(name: str, text: str, size: int | None, alpha: str = "white") -> DataSet:
     """Load a data set from the hub or from a folder.
+
+    Rows without an image, with one that cannot be read, or of a class that train does not have are passed over.
+    Remarks say how many images were read and what was passed over.
 
     Args:
         name: the name of the result.
         text: the text that follows `hf:`, see `parse_hub`.
         size: the side in pixels that images are resized and cropped to. If None, all images must have the same size.
+        alpha: what lies behind transparent pixels (see `popgen.data.images.reader`).
 
     Raises:
         Offline: it is not in the library's cache, and the hub does not answer.
         NotFound: there is no such data set or column.
         BadInput: it has no training split, not exactly one column of images or of labels, images without a label, or
             images of different sizes.
-        BrokenFile: a folder or an image cannot be read.
+        BrokenFile: a folder cannot be read, or no image of a split can.
     """
     source, config, column = parse_hub(text)
     loaded = _load(name, source, config)
     tables = dict(loaded) if hasattr(loaded, "keys") else {"all": loaded}
-    splits = {_SPLITS.get(split, split): table for split, table in tables.items()}
-    used = {split: table for split, table in splits.items() if split in ("train", "val", "test", "all")}
-    if "train" not in used and "all" not in used:
+    own = {"all": "all"} if "all" in tables else name_splits(name, tables)
+    if not {"train", "all"} & own.keys():
         raise BadInput(f"{name!r} has no split called train", f"it has {', '.join(tables)}", "Choose another data set.")
-    image, label, classes = _columns(name, next(iter(used.values())).features, column)
-    parts, remarks = gather(name, {split: _unread(name, table, image, label) for split, table in used.items()}, size)
-    for split, part in parts.items():
-        if int(part.targets.min()) < 0:
-            raise BadInput(f"{name!r} has images without a label in {split}", f"{label!r} is negative there", "")
-    unused = [split for split in splits if split not in used]
+    used: dict[str, Any] = {split: tables[own[split]] for split in (*SPLITS, "all") if split in own}
+    image, label = _columns(name, next(iter(used.values())).features, column)
+    passed_over = {split: PassedOver() for split in used}
+    classes, labels = read_labels(name, used, label, passed_over)
+    unread = {split: _unread(name, table, image, labels[split], alpha) for split, table in used.items()}
+    gathered = gather(name, unread, size, passes_over=True)
+    for split, errors in gathered.unreadable.items():
+        rows = [row for row, _ in labels[split]]
+        for index, error in errors.items():
+            if error.why == _NO_IMAGE:
+                passed_over[split].add("without an image", f"row {rows[index]}")
+            else:
+                passed_over[split].add("unreadable", f"row {rows[index]}: {error.why}")
+    unused = [split for split in tables if split not in own.values()]
+    remarks = say_counts({split: len(part) for split, part in gathered.parts.items()}, passed_over, "rows")
     remarks += (f"splits that are not used: {', '.join(unused)}",) if unused else ()
-    class_count = 1 + max(int(part.targets.max()) for part in parts.values())
-    return from_parts(name, classes or tuple(map(str, range(class_count))), parts, remarks)
+    return from_parts(name, classes, gathered.parts, remarks + gathered.remarks)
 
 
 def _load(name: str, source: str, config: str | None) -> Any:
@@ -138,8 +156,8 @@ def _no_progress_bars(datasets: Any) -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-def _columns(name: str, features: Any, column: str | None) -> tuple[str, str, tuple[str, ...] | None]:
-    """The names of the image column and the label column, and the class names if the label's type has them."""
+def _columns(name: str, features: Any, column: str | None) -> tuple[str, str]:
+    """The names of the image column and the label column."""
     import datasets
 
     images = [key for key, kind in features.items() if isinstance(kind, datasets.Image)]
@@ -148,28 +166,39 @@ def _columns(name: str, features: Any, column: str | None) -> tuple[str, str, tu
     if len(images) != 1:
         raise BadInput(f"{name!r} has {len(images)} columns of type Image", has, "One is needed.")
     if column is None and len(labels) != 1:
-        todo = f"Name the label's column: {name.partition('/size:')[0]}#{(labels or ['COLUMN'])[0]}."
+        others = [key for key, kind in features.items() if is_label_type(kind)]
+        todo = f"Name the label's column: {name.partition('/size:')[0]}#{(labels or others or ['COLUMN'])[0]}."
         raise BadInput(f"{name!r} has {len(labels)} columns of type ClassLabel", has, todo)
     label = column or labels[0]
     if label not in features:
         raise NotFound(f"{name!r} has no column {label!r}", has, "Name one of them.")
-    if label in labels:
-        return images[0], label, tuple(features[label].names)
-    if not str(getattr(features[label], "dtype", "")).startswith(("int", "uint")):
-        raise BadInput(f"column {label!r} of {name!r} does not hold whole numbers", has, "A class is one, from 0.")
-    return images[0], label, None
+    if label not in labels and not is_label_type(features[label]):
+        raise BadInput(
+            f"column {label!r} of {name!r} does not hold whole numbers or texts",
+            has,
+            "A class is a number from 0, or a text.",
+        )
+    return images[0], label
 
 
-def _unread(name: str, table: Any, image: str, label: str) -> UnreadImages:
-    """The images and labels of one table, which are read row by row."""
+def _unread(name: str, table: Any, image: str, labels: list[tuple[int, int]], alpha: str) -> UnreadImages:
+    """The images of one table that are still to be read.
 
-    def read(i: int) -> tuple[Any, int]:
-        try:
-            row = table[i]
-            return pixels_of(row[image]), int(row[label])
-        except (OSError, ValueError, TypeError, SyntaxError) as error:
-            raise BrokenFile(
-                f"image {i} of {name!r} cannot be read", brief(error), "Fetch or write the data set again."
-            ) from error
+    Args:
+        labels: the rows that are used, and the class index of each.
+    """
+    import datasets
 
-    return UnreadImages(len(table), read)
+    mode = table.features[image].mode
+    encoded = table.select_columns([image]).cast_column(image, datasets.Image(decode=False))
+
+    def read(i: int) -> tuple[np.ndarray, int]:
+        row, label = labels[i]
+        what = f"image {row} of {name!r}"
+        found = encoded[row][image]
+        if found is None or (found["bytes"] is None and found["path"] is None):
+            raise BrokenFile(f"{what} is missing", _NO_IMAGE, "Leave the row out.")
+        content = found["bytes"] if found["bytes"] is not None else Path(found["path"])
+        return read_image(content, what, alpha, mode), label
+
+    return UnreadImages(len(labels), read)

@@ -18,10 +18,11 @@ from typing import Any
 import torch
 
 from popgen.data.dataset import DataSet, Part, from_parts
+from popgen.data.images.reader import pixels_of
 from popgen.data.sources import binary
+from popgen.data.sources.arrays import load_npz, to_images
 from popgen.data.sources.catalogue import CATALOGUE, NamedSource
-from popgen.data.sources.files import load_npz, to_images
-from popgen.data.sources.gather import UnreadImages, centre_square, check_bytes, gather, pixels_of
+from popgen.data.sources.gather import UnreadImages, centre_square, check_bytes, gather
 from popgen.errors import BrokenFile, Offline, PopgenError, brief
 
 
@@ -210,7 +211,8 @@ def _read_one_by_one(
         def read(i: int) -> tuple[Any, int]:
             try:
                 image, label = split_set[i]
-                return pixels_of(image), int(label)
+                # Others train on these images as torchvision gives them, so that they are not turned by their EXIF data.
+                return pixels_of(image, upright=False), int(label)
             except PopgenError:
                 raise
             except Exception as error:  # PIL, h5py and missing files raise errors of many types.
@@ -220,7 +222,8 @@ def _read_one_by_one(
 
         return UnreadImages(len(split_set), read)
 
-    return gather(name, {split: unread(split_set) for split, split_set in sets.items()}, size)
+    gathered = gather(name, {split: unread(split_set) for split, split_set in sets.items()}, size)
+    return gathered.parts, gathered.remarks
 
 
 def _file_of(split_set: Any, i: int) -> str:

@@ -28,7 +28,7 @@ class CodeTable:
 
     codes: Latents  # (n, k, d), standardised latents
     embeddings: Tensor  # (n, out), embeddings of their data sets
-    scores: Tensor  # (n,), their validation scores
+    scores: Tensor  # (n,), their validation scores, -inf where none is known
 
     def ridge(self, data: Tensor, noise: Latents) -> Latents:
         """Return latents (n, k, d) for embeddings `data` (n, out) and standard normal `noise` (n, k, d).

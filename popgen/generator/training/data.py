@@ -104,7 +104,8 @@ class TrainingData:
             device, augment, data_dir: see the attributes.
 
         Raises:
-            BadInput: an architecture with fewer than two training checkpoints, an extra data set that is held out or has other classes.
+            BadInput: an architecture with fewer than two training checkpoints, an extra data set that is held out or has
+                other classes, a class without training images where conditions use labels.
         """
         texts, images = ArchTextEncoder.load(config.text), load_example_encoder(config.images, device, True)
         fits = sum(4 * zoo.spec(record.arch).size for record in zoo.records) <= memory * 1e9
@@ -167,6 +168,8 @@ def _check_extra(
 
 def _features(data: DataSet, encoder: ExampleEncoder, config: EncoderConfig) -> list[Tensor]:
     """Return the features of at most `config.pool` images of each class, or of all classes together without labels."""
+    if config.labels:
+        data.check_classes("train")
     order = torch.arange(len(data.train), device="cpu")
     if config.pool is not None:
         order = torch.randperm(len(order), generator=torch.Generator(device="cpu").manual_seed(0), device="cpu")

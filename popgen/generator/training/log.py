@@ -6,12 +6,12 @@ tensorboard --logdir generators/mine/log
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 
 from tensorboardX import SummaryWriter
 
 from popgen.files import write_text
+from popgen.json_text import json_text
 
 
 class Log:
@@ -38,10 +38,9 @@ class Log:
         self, stage: str, step: int, steps: int, figures: dict[str, float], learning_rate: float, seconds: float
     ) -> None:
         """Write the figures after a step; `seconds` is the time in the stage, without interruptions."""
-        known = {name: value if math.isfinite(value) else None for name, value in figures.items()}
-        line = {"stage": stage, "step": step, "steps": steps, **known, "learning_rate": learning_rate}
+        line = {"stage": stage, "step": step, "steps": steps, **figures, "learning_rate": learning_rate}
         with self.file.open("a") as file:
-            file.write(json.dumps({**line, "seconds": round(seconds, 2)}) + "\n")
+            file.write(json_text({**line, "seconds": round(seconds, 2)}) + "\n")
         if self._board is not None:
             for name, value in (figures | {"learning_rate": learning_rate}).items():
                 self._board.add_scalar(name.replace(" ", "_"), value, step)

@@ -6,6 +6,7 @@ Tensors are saved as safetensors, everything else as JSON. A file is complete or
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from popgen.errors import CannotResume
 from popgen.files import write_tensors, write_text
+from popgen.json_text import json_text
 
 # Computed from the trained parameters between the stages.
 _NOT_TRAINED = ("codes", "residual_codes", "data_vectors", "latent_mean", "latent_std")
@@ -34,7 +36,7 @@ class SavedProgress:
         self.model, self.folder, self.seconds, self._device = model, out / "unfinished", 0.0, device
         self.folder.mkdir(parents=True, exist_ok=True)
         file = self.folder / "settings.json"
-        text = json.dumps(settings, indent=1, sort_keys=True)
+        text = json_text(settings, indent=1, sort_keys=True)
         if not file.exists():
             write_text(file, text)
         elif file.read_text() != text:
@@ -47,19 +49,22 @@ class SavedProgress:
             )
 
     def load_finished(self, stage: str) -> dict[str, float] | None:
-        """Load the model as it was after a finished stage; returns the stage's losses, or None if it is not finished."""
+        """Load the model as it was after a finished stage; returns the stage's losses, or None if it is not finished.
+
+        A loss that was not finite is NaN again.
+        """
         record = self._file(stage, "json")
         if not record.exists():
             return None
         done = json.loads(record.read_text())
         self._load(load_file(self._file(stage, "safetensors"), device=self._device))
         self.seconds += done["seconds"]
-        return dict(done["losses"])
+        return {name: math.nan if value is None else value for name, value in done["losses"].items()}
 
     def finish(self, stage: str, losses: dict[str, float], seconds: float) -> None:
         """Save the model after a stage, and remove the steps that were saved during it."""
         write_tensors(self._file(stage, "safetensors"), self._model_tensors())
-        write_text(self._file(stage, "json"), json.dumps({"losses": losses, "seconds": seconds}))
+        write_text(self._file(stage, "json"), json_text({"losses": losses, "seconds": seconds}))
         for file in self.folder.glob("step-*"):
             file.unlink()
 
@@ -69,7 +74,7 @@ class SavedProgress:
         name = f"step-{facts['step']}"
         tensors = {f"model.{k}": v for k, v in self._model_tensors().items()}
         write_tensors(self.folder / f"{name}.safetensors", tensors | {f"work.{k}": v for k, v in state.items()})
-        write_text(self.folder / f"{name}.json", json.dumps({"stage": stage, **facts}))
+        write_text(self.folder / f"{name}.json", json_text({"stage": stage, **facts}))
         for file in old:
             if file.stem != name:
                 file.unlink()

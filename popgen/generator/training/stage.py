@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -91,7 +92,7 @@ class StageState:
                 moments.setdefault(int(i), {})[leaf] = tensor
         self.optimizer.load_state_dict({"state": moments, "param_groups": found["groups"]})
         self.schedule.load_state_dict(found["schedule"])
-        self.smoothed = dict(found["losses"])
+        self.smoothed = {name: math.nan if value is None else value for name, value in found["losses"].items()}
         self.stage.extra.load_state_dict(
             {k.removeprefix("extra."): v for k, v in tensors.items() if k.startswith("extra.")}
         )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,7 +12,7 @@ from popgen import __version__
 from popgen.baselines.row import Row
 from popgen.configs.search import SearchConfig
 from popgen.data.classes import renamed_classes
-from popgen.errors import BadInput
+from popgen.errors import BadInput, unknown_name
 from popgen.fitness import Fitness, LatentObjective, Scored
 from popgen.jobs.searching.checks import ArchSearch, Prepared, engine_settings
 from popgen.jobs.searching.details import FrontPoint, SearchDetails
@@ -22,8 +20,10 @@ from popgen.jobs.searching.experts import ExpertSource
 from popgen.jobs.searching.finetune import FinetuneRun, finetune
 from popgen.jobs.searching.folder import RunFolder
 from popgen.jobs.searching.source import GeneratorSource, Source
+from popgen.json_text import json_text, known_numbers
 from popgen.tasks import score_key
-from search import LocalPool, Pool, Population, Progress, RaySession, SearchResult, run_search
+from search import LocalPool, Objective, Pool, Population, Progress, RaySession, SearchResult, run_search
+from search import evaluate as engine_evaluate
 
 OnEvaluation = Callable[[str, Progress], None]  # architecture, state of its search
 # Ray is started if evaluations in one process would take more seconds than this; starting it takes about 8 s.
@@ -42,13 +42,22 @@ class Found:
     details: SearchDetails
 
     def row(self, name: str) -> Row:
-        """A row of the table by its name."""
-        return next(r for r in self.rows if r.name == name)
+        """A row of the table by its name.
+
+        Raises:
+            NotFound: the table has no such row.
+        """
+        for row in self.rows:
+            if row.name == name:
+                return row
+        raise unknown_name("row", name, [row.name for row in self.rows], "Found.rows has all of them.")
 
     def to_json(self) -> dict[str, Any]:
-        """The keys of result.json and --json; they are stable."""
+        """The keys of result.json and --json; they are stable. A number that is not finite is None."""
         plain = {"arch": self.arch, "data": self.data, "run": self.run, "weights": self.weights}
-        return {**plain, "rows": [row.to_json() for row in self.rows], "details": self.details.to_json()}
+        content = {**plain, "rows": [row.to_json() for row in self.rows], "details": self.details.to_json()}
+        found: dict[str, Any] = known_numbers(content)
+        return found
 
 
 @dataclass(frozen=True)
@@ -194,7 +203,7 @@ def make_pool(run: Run, ready: ReadySearch) -> Pool:
     if workers == "auto":
         needs_workers = how.timeout is not None or how.gpus > 0
         count = run.config.evaluations / objective.fitness.cost
-        in_process = not needs_workers and _seconds(objective, ready.population) * count < _RAY_PAYS
+        in_process = not needs_workers and evaluation_seconds(objective, ready.population) * count < _RAY_PAYS
         workers = 0 if in_process else (os.cpu_count() or 1)
     if workers == 0:
         return LocalPool(objective, at_once=how.at_once)
@@ -231,14 +240,14 @@ def make_card(one: ArchSearch, fitness: Fitness) -> dict[str, str]:
 
     `classes` are the names of the first outputs, in their order; a head that is kept may have more.
     """
-    steps = {} if fitness.sgd is None else {"sgd": json.dumps(asdict(fitness.sgd))}
+    steps = {} if fitness.sgd is None else {"sgd": json_text(asdict(fitness.sgd))}
     return {
         "format": "pt",
         "popgen": __version__,
         "arch": one.arch,
         "data": one.data.name,
-        "arch_config": json.dumps(fitness.finished.config.to_json()),
-        "classes": json.dumps(one.data.classes),
+        "arch_config": json_text(fitness.finished.config.to_json()),
+        "classes": json_text(one.data.classes),
         "head": fitness.head,
         "batch_norm": fitness.batch_norm if fitness.spec.has_batch_norm else "none",
         **steps,
@@ -263,8 +272,11 @@ def _finetune(
     return finetune(rows, training, run.folder, card, run.say) if training.epochs else (rows, None)
 
 
-def _seconds(objective: LatentObjective, population: Population) -> float:
-    objective(population.mean())  # the first call fills caches
-    began = time.perf_counter()
-    objective(population.mean())
-    return time.perf_counter() - began
+def evaluation_seconds(objective: Objective, population: Population) -> float:
+    """The time of one evaluation: of the population's mean, or of its first member that does not fail; 0 if all do."""
+    pool = LocalPool(objective)
+    for vector in (population.mean(), *population.vectors):
+        first, second = engine_evaluate(pool, [vector, vector])  # the first call fills caches
+        if first.error is None:
+            return second.seconds
+    return 0.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +19,7 @@ from popgen.configs.search import SearchConfig
 from popgen.errors import BadInput, BrokenFile, brief
 from popgen.fitness import Fitness
 from popgen.jobs.searching.checks import ArchSearch
+from popgen.json_text import known_numbers
 from popgen.types import Flat
 from popgen.zoo import Checkpoint, Zoo
 
@@ -38,7 +39,8 @@ class SpaceDecision(BaseModel):
     experts: list[str] = Field(min_length=1)  # ids, the base first
     batch_norm: str
     spent: int  # evaluations
-    losses: dict[str, float]  # validation loss of every checkpoint alone, by id
+    # The validation loss of every checkpoint alone, by id; None where it is not finite.
+    losses: dict[str, float | None]
     barriers: dict[str, float] = {}  # barrier between each expert and the base: 0 is the ends' loss, 1 that of guessing
 
 
@@ -56,12 +58,18 @@ def decide_space(
         treatments: the fitness under each treatment of batch norm that is open, the kept one first.
 
     Raises:
-        BadInput: `--space mix` with one expert.
+        BadInput: `--space mix` with one expert, or no checkpoint has a finite loss.
     """
     keep, *again = treatments
     networks = zip(records, zoo.matrix(list(records)), strict=True)
-    losses = {record.id: keep.score(flat).finite_loss for record, flat in networks}
-    ranked = sorted(losses, key=losses.__getitem__)[: max(config.experts, 1)]
+    losses = {record.id: keep.loss_of(flat) for record, flat in networks}
+    ranked = rank(losses)[: max(config.experts, 1)]
+    if not ranked:
+        raise BadInput(
+            f"none of the {len(records)} networks of {one.arch!r} in the zoo {zoo.folder} has a finite loss on {one.data.name!r}",
+            "their outputs are not numbers",
+            "Check --mean and --std of their import, and that the files are whole.",
+        )
     if config.space == "mix" and len(ranked) < 2:
         raise BadInput(
             f"--space mix has one expert of {one.arch!r} to mix",
@@ -82,16 +90,26 @@ def decide_space(
         experts=experts,
         batch_norm=batch_norm,
         spent=len(losses) + len(barriers) + tried,
-        losses=losses,
+        losses=known_numbers(losses),
         barriers=barriers,
     )
+
+
+def rank(losses: Mapping[str, float | None]) -> list[str]:
+    """The ids of the checkpoints with a finite loss, best first.
+
+    >>> rank({"a": 2.0, "b": math.inf, "c": 1.0, "d": None})
+    ['c', 'a']
+    """
+    finite = {i: loss for i, loss in losses.items() if loss is not None and math.isfinite(loss)}
+    return sorted(finite, key=finite.__getitem__)
 
 
 def barrier(base: str, other: str, losses: dict[str, float], fitness: Fitness, align: Align, classes: int) -> float:
     """Loss of the midpoint on a scale where 0 is the mean loss of both ends, and 1 that of guessing."""
     ends = (losses[base] + losses[other]) / 2
     guessing = math.log(classes) + 1 - 1 / classes  # the loss of a uniform answer in `classification_loss`
-    middle = fitness.score(align([base, other]).mean(0)).finite_loss
+    middle = fitness.loss_of(align([base, other]).mean(0))
     if not math.isfinite(middle) or not ends < guessing:
         return 0.0 if middle <= ends else 1.0
     return (middle - ends) / (guessing - ends)
@@ -134,7 +152,7 @@ def _choose_batch_norm(
     """The treatment of batch norm with the lowest loss of the base or of the experts' mean, and the evaluations that took."""
     mean, base = align(experts).mean(0), align(experts[:1])[0]
     tried = [(best_loss, keep.batch_norm)]
-    tried += [(fitness.score(base).finite_loss, fitness.batch_norm) for fitness in again]
+    tried += [(fitness.loss_of(base), fitness.batch_norm) for fitness in again]
     if len(experts) > 1:
-        tried += [(fitness.score(mean).finite_loss, fitness.batch_norm) for fitness in (keep, *again)]
+        tried += [(fitness.loss_of(mean), fitness.batch_norm) for fitness in (keep, *again)]
     return min(tried, key=lambda pair: pair[0])[1], len(tried) - 1

@@ -17,7 +17,7 @@ from popgen.errors import BadInput
 from popgen.files import safe_name, write_text
 from popgen.fitness import Fitness
 from popgen.jobs.searching.checks import ArchSearch
-from popgen.jobs.searching.decide import decide_space, read_decision
+from popgen.jobs.searching.decide import decide_space, rank, read_decision
 from popgen.jobs.searching.details import SourceDetails
 from popgen.jobs.searching.folder import RunFolder
 from popgen.jobs.searching.origin import expert_records
@@ -97,7 +97,7 @@ class ExpertSource:
         if self.config.baselines == "none":
             return []
         self.say(f"{self.one.arch}: rows that need a generator are left out (ridge, shuffled, empty, generated)")
-        losses = self.decision.losses
+        index = {record.id: i for i, record in enumerate(self.records)}
         given = RivalInputs(
             spec=self.spec,
             data=self.one.data,
@@ -106,12 +106,12 @@ class ExpertSource:
             evaluations=evaluations,
             zoo=self.zoo,
             records=self.records,
-            order=sorted(range(len(self.records)), key=lambda i: losses[self.records[i].id]),
+            order=[index[i] for i in rank(self.decision.losses)],
             align=self._align,
         )
-        rows = list(rival_rows(WITH_EXPERTS, given, self._treatments()))
+        rows = list(rival_rows(WITH_EXPERTS, given, self._treatments(), self.say))
         if self.config.baselines == "all":  # noise has as many tries as the search, and its treatment of batch norm
-            rows += rival_rows(["noise"], replace(given, fitness=fitness))
+            rows += rival_rows(["noise"], replace(given, fitness=fitness), say=self.say)
         return rows
 
     def details(self) -> SourceDetails:

@@ -28,6 +28,7 @@ from popgen.errors import BrokenFile, brief
 from popgen.files import write_tensors, write_text
 from popgen.fitness import Scored
 from popgen.jobs.searching.folder import RunFolder
+from popgen.json_text import json_text
 from popgen.networks.forward import task_score
 from popgen.networks.threads import threads
 from popgen.networks.train import fit
@@ -60,7 +61,7 @@ class FinetuneRun:
     def key(self, scored: Scored, epochs: int) -> str:
         """A hash of the network, the images and the recipe."""
         how = [scored.spec.config.to_json(), self.data.sha256, self.recipe.model_dump(), _CLIP, epochs, self.seed]
-        return hashlib.sha256(scored.flat.cpu().numpy().tobytes() + json.dumps(how).encode()).hexdigest()
+        return hashlib.sha256(scored.flat.cpu().numpy().tobytes() + json_text(how).encode()).hexdigest()
 
     def train(self, scored: Scored, epochs: int, batches: int | None = None) -> Tensor:
         """Weights (p,) after so many epochs on the training split, or on its first `batches` batches."""
@@ -185,4 +186,4 @@ class _Kept:
     def add(self, key: str, figures: Finetuned) -> None:
         self.figures[key] = figures
         content = {key: one.to_json() for key, one in self.figures.items()}
-        write_text(self._file, json.dumps(content, indent=1) + "\n")
+        write_text(self._file, json_text(content, indent=1) + "\n")

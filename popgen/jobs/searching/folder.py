@@ -11,7 +11,6 @@ result.json                            the tables
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from popgen.configs.load import parse, read_yaml
 from popgen.configs.search import SearchConfig, nested
 from popgen.errors import BrokenFile, CannotResume, NotFound, PopgenError, brief
 from popgen.files import new_folder, safe_name, write_tensors, write_text
+from popgen.json_text import json_text
 from popgen.types import StateDict
 
 
@@ -120,4 +120,4 @@ class RunFolder:
 
     def write_result(self, result: dict[str, Any]) -> None:
         """Write result.json."""
-        write_text(self.path / "result.json", json.dumps(result, indent=1) + "\n")
+        write_text(self.path / "result.json", json_text(result, indent=1) + "\n")

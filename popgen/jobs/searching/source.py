@@ -143,7 +143,7 @@ class GeneratorSource:
         rows = generated_rows(folder, population, self.decoder, finished)
         if self.config.baselines == "none":
             return rows
-        controls = control_rows(self.generator, self.decoder, finished, self.config)
+        controls = control_rows(self.generator, self.decoder, finished, self.config, self.say)
         if self.zoo is None:
             self.say(
                 f"{self.one.arch}: the zoo {self.generator.provenance.zoo!r} was not found, so its rows are missing; "
@@ -168,7 +168,7 @@ class GeneratorSource:
             target=self.target,
         )
         names = (*STANDARD, "noise") if self.config.baselines == "all" else STANDARD
-        yield from rival_rows(names if trained else UNTRAINED, given)
+        yield from rival_rows(names if trained else UNTRAINED, given, say=self.say)
 
     def details(self) -> SourceDetails:
         """The closest data sets, and what was done for an untrained architecture."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from popgen.baselines.row import Row, test_score, unit_of, whole
 from popgen.configs.search import SearchConfig
-from popgen.fitness import Scored
+from popgen.fitness import Scored, scores_of
 from popgen.generator import Generator
 from popgen.generator.controls import CONTROLS
 from popgen.generator.decoder import WeightDecoder
@@ -17,29 +19,40 @@ _CONTROL_SAMPLES = 5  # networks of each control
 
 
 def generated_rows(folder: RunFolder, population: Population, decoder: WeightDecoder, one: ArchSearch) -> list[Row]:
-    """The unrefined population: the mean over its members, and its best by validation loss."""
+    """The unrefined population: the mean over its members, and its best by validation loss.
+
+    Members whose evaluation failed have no scores. They are left out of the mean, and count in what it cost.
+    """
     with History(folder.history, one.arch) as history:
-        evaluated = sum(r.phase == "seed" and r.origin == "generated" and r.loss is not None for r in history.records)
-    if not evaluated:
+        seeds = [r for r in history.records if r.phase == "seed" and r.origin == "generated"]
+    vectors = population.with_mean().vectors
+    scored = scores_of(one.fitness, (decoder.weights(vectors[r.candidate]) for r in seeds if r.loss is not None))
+    if not scored:
         return []
-    scored = [one.fitness.score(decoder.weights(vector)) for vector in population.vectors[:evaluated]]
     best = min(scored, key=lambda network: network.finite_loss)
-    tested = Row.of("generated_best", len(scored) * one.fitness.cost, best, one.data)
-    return [_mean_row("generated_mean", scored, one), tested]
+    tested = Row.of("generated_best", len(seeds) * one.fitness.cost, best, one.data)
+    return [_mean_row("generated_mean", scored, len(seeds), one), tested]
 
 
-def control_rows(generator: Generator, decoder: WeightDecoder, one: ArchSearch, config: SearchConfig) -> list[Row]:
+def control_rows(
+    generator: Generator, decoder: WeightDecoder, one: ArchSearch, config: SearchConfig, say: Callable[[str], None]
+) -> list[Row]:
     """Networks generated under other data sets' conditions, and under none: they show the effect of the condition."""
     rows = []
     for control in CONTROLS if generator.prior_name(config.sampling.prior) == "network" else CONTROLS[:1]:
         latents = sample(generator, one.target.source, one.data, config, _CONTROL_SAMPLES, control)
-        scored = [one.fitness.score(decoder.weights(latent.flatten())) for latent in latents]
-        rows.append(_mean_row(control, scored, one))
+        scored = scores_of(one.fitness, (decoder.weights(latent.flatten()) for latent in latents))
+        if scored:
+            rows.append(_mean_row(control, scored, len(latents), one))
+        if len(scored) < len(latents):
+            say(
+                f"{one.arch}: {len(latents) - len(scored)} of the {len(latents)} networks of {control} cannot be scored"
+            )
     return rows
 
 
-def _mean_row(name: str, scored: list[Scored], one: ArchSearch) -> Row:
-    """Means over several networks."""
+def _mean_row(name: str, scored: list[Scored], tried: int, one: ArchSearch) -> Row:
+    """Means over several networks, of which `tried` were evaluated."""
     n, tests = len(scored), [test_score(network, one.data) for network in scored]
     score, loss = sum(network.score for network in scored) / n, sum(network.loss for network in scored) / n
-    return Row(name, whole(n * one.fitness.cost), score, sum(tests) / n, loss, unit_of(scored[0]))
+    return Row(name, whole(tried * one.fitness.cost), score, sum(tests) / n, loss, unit_of(scored[0]))

@@ -24,8 +24,10 @@ from popgen.configs.spec import ZooSpec
 from popgen.data.folder import data_folder
 from popgen.errors import BadInput, CannotResume
 from popgen.zoo.build.trainer import TrainedNetwork, Trainer, TrainingRun
+from popgen.zoo.imports.add import import_checkpoints
 from popgen.zoo.imports.checkpoint import ForeignCheckpoint
-from popgen.zoo.imports.spec import import_all, list_imports
+from popgen.zoo.imports.spec import list_imports
+from popgen.zoo.record import Checkpoint
 from popgen.zoo.store import Zoo
 from popgen.zoo.verify import find_damaged
 
@@ -41,6 +43,7 @@ class Plan:
     to_train: list[TrainingRun]  # runs whose networks are missing or damaged
     to_import: list[ForeignCheckpoint]  # checkpoints that are missing or damaged
     sizes: dict[str, int]  # number of parameters of each architecture, by its name
+    remarks: tuple[str, ...] = ()  # what was read of the data sets and what was passed over
 
 
 def build_zoo(
@@ -66,6 +69,9 @@ def build_zoo(
     planned = plan(spec, out, data_dir)
     if spec.checkpoints:
         return _import(spec, out, planned.to_import, progress)
+    if progress:
+        for text in planned.remarks:
+            Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
     runs = planned.to_train
     workers = min(_worker_count(spec, workers), len(runs))
     zoo = _open_or_create(spec, out)
@@ -97,12 +103,13 @@ def plan(spec: ZooSpec, out: Path, data_dir: str | None = None) -> Plan:
     """
     runs: list[TrainingRun] = []
     imports: list[ForeignCheckpoint] = []
+    remarks: tuple[str, ...] = ()
     if spec.checkpoints:
         imports = list_imports(spec)
         arch_specs = {foreign.arch_spec.name: foreign.arch_spec for foreign in imports}
     else:
         trainer = Trainer(spec, data_dir=data_dir)
-        trainer.check()
+        remarks = trainer.check()
         runs, arch_specs = trainer.runs(), trainer.arch_specs
     sound_ids: set[str] = set()
     if (out / "zoo.json").exists():
@@ -113,20 +120,29 @@ def plan(spec: ZooSpec, out: Path, data_dir: str | None = None) -> Plan:
         to_train=[run for run in runs if run.id not in sound_ids],
         to_import=[foreign for foreign in imports if foreign.id not in sound_ids],
         sizes={name: arch_spec.size for name, arch_spec in arch_specs.items()},
+        remarks=remarks,
     )
 
 
 def _import(spec: ZooSpec, out: Path, to_import: list[ForeignCheckpoint], progress: bool) -> Zoo:
     zoo = _open_or_create(spec, out)
     zoo.drop(find_damaged(zoo))
-    try:
-        with _progress_bar(progress) as bar:
-            task = bar.add_task("importing", total=len(to_import))
-            print_line = partial(bar.console.print, markup=False, highlight=False, soft_wrap=True)
-            import_all(zoo, to_import, print_line if progress else lambda line: None, lambda: bar.advance(task))
-    finally:
-        if not zoo.is_final:
-            zoo.finalize()
+    with _progress_bar(progress) as bar:
+        task = bar.add_task("importing", total=len(to_import))
+        print_line = partial(bar.console.print, markup=False, highlight=False, soft_wrap=True)
+
+        def show(record: Checkpoint, is_new: bool) -> None:
+            if is_new and "matched by order" in record.note:
+                print_line(f"{record.id}: {record.note}")
+
+        import_checkpoints(
+            zoo,
+            to_import,
+            keep_twins=True,  # a spec names each of its checkpoints
+            on_import=show if progress else lambda record, is_new: None,
+            on_remark=print_line if progress else lambda line: None,
+            on_done=lambda: bar.advance(task),
+        )
     return zoo
 
 

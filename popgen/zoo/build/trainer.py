@@ -90,8 +90,11 @@ class Trainer:
             for seed in seeds
         ]
 
-    def check(self) -> None:
+    def check(self) -> tuple[str, ...]:
         """Refuse a spec whose architectures or data sets do not exist or fit; each source of data is loaded once.
+
+        Returns:
+            what was read of the sources and what was passed over, a line each.
 
         Raises:
             NotFound, BadInput: the message names the first that does not, and the nearest known names.
@@ -100,8 +103,11 @@ class Trainer:
             check_data_name(name)
         for arch_spec in self.arch_specs.values():
             check_runs(arch_spec.config)
+        remarks: list[str] = []
         for source in dict.fromkeys(split_name(name)[0] for name in self.zoo_spec.data_names):
-            classes = len(load_data(source, self.data_dir).classes)
+            data = load_data(source, self.data_dir)
+            remarks += [f"{source}: {text}" for text in data.remarks]
+            classes = len(data.classes)
             for name, arch_spec in self.arch_specs.items():
                 outputs = arch_spec.config.classes
                 if outputs != classes:
@@ -110,6 +116,7 @@ class Trainer:
                         "a network needs one output for each class",
                         f"In the spec: archs: [{{name: {name}-{classes}, like: {name}, classes: {classes}}}]",
                     )
+        return tuple(remarks)
 
     def train(self, run: TrainingRun) -> TrainedNetwork:
         """Train one network; its weights depend on the run, the recipe and the start alone."""

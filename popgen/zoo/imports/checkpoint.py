@@ -1,44 +1,23 @@
-"""Imports foreign checkpoints into a zoo: one file, a folder of files, or the files that an index CSV describes."""
+"""A foreign checkpoint: what is known of it before its file is read, and its record and weights after that."""
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 from popgen.archs import ArchSpec, arch_config, check_runs, class_names
 from popgen.configs.spec import ArchEntry
-from popgen.data import DataSet
-from popgen.errors import BadInput, BrokenFile, NotFound
-from popgen.networks.train import evaluate
-from popgen.refs import inside
-from popgen.tasks import get_task, score_key
+from popgen.errors import BadInput
 from popgen.types import StateDict
 from popgen.zoo.imports.fetch import check_sha256, download, hub_tensors
-from popgen.zoo.imports.tensors import SUFFIXES, fit_tensors, read_tensors
-from popgen.zoo.record import Checkpoint, weights_sha256
-from popgen.zoo.store import Zoo
+from popgen.zoo.imports.loading import INDEX_SUFFIXES
+from popgen.zoo.imports.matching import fit_tensors
+from popgen.zoo.imports.tensors import SUFFIXES, FoundTensors, find_tensors, leave_out
+from popgen.zoo.record import Checkpoint
 
-# Each column of an index CSV and the field of ForeignCheckpoint that it fills. Columns whose names begin with
-# `accuracy` or `loss` become metrics.
-_COLUMNS = {
-    "file": "path",
-    "architecture": "arch",
-    "arch": "arch",
-    "dataset": "data",
-    "data": "data",
-    "lineage": "lineage",
-    "parent": "parent",
-    "source": "source",
-    "source_repository": "source",
-    "licence": "licence",
-    "license": "licence",
-    "key": "key",
-    "name": "name",
-    "sha256": "sha256",
-}
+_LONG_SUFFIXES = (*INDEX_SUFFIXES, *(suffix for suffix in SUFFIXES if suffix.count(".") > 1))
 
 
 @dataclass(frozen=True)
@@ -53,6 +32,8 @@ class ForeignCheckpoint:
     source: str = ""  # origin of the file
     licence: str = "unknown"  # licence of the weights
     key: str = ""  # dotted path of the state dict in the file, such as `state_dict.1`; "" looks under the usual keys
+    use: str = ""  # "ema" takes the moving average of the weights that the file holds beside them
+    ignore: tuple[str, ...] = ()  # patterns of the names of tensors to leave out, such as `total_*`
     metrics: dict[str, float] = field(default_factory=dict)  # metrics that the source states; accuracies are 0 to 1
     name: str = ""  # last part of its id; "" takes the name of the file or hub entry
     changes: ArchEntry | None = None  # its name in the zoo, and how the network differs from the named architecture
@@ -70,7 +51,10 @@ class ForeignCheckpoint:
     @property
     def stem(self) -> str:
         """Last part of the id: the given name, or the file's without its suffix."""
-        return self.name or self.path.stem
+        if self.name:
+            return self.name
+        suffix = next((s for s in _LONG_SUFFIXES if self.path.name.lower().endswith(s)), self.path.suffix)
+        return self.path.name[: len(self.path.name) - len(suffix)]
 
     @property
     def arch_spec(self) -> ArchSpec:
@@ -92,8 +76,8 @@ class ForeignCheckpoint:
 
         Raises:
             NotFound: there is no such architecture.
-            BadInput: the architecture or data set is not given, the architecture does not run, or the class names are
-                not as many as the outputs.
+            BadInput: the architecture or data set is not given, the architecture does not run, the class names are not
+                as many as the outputs, or both `key` and `use` are given.
         """
         for field_name, value in (("architecture", self.arch), ("data set", self.data)):
             if not value:
@@ -102,6 +86,9 @@ class ForeignCheckpoint:
                     "a checkpoint file does not say",
                     "Use --arch and --data, or a column of the index.",
                 )
+        if self.key and self.use:
+            what, why = f"{self.where}: both key and use are given", f"key {self.key!r} names the state dict already"
+            raise BadInput(what, why, "Leave one of them out.")
         arch_spec = self.arch_spec
         if self.class_names and len(self.class_names) != arch_spec.config.classes:
             raise BadInput(
@@ -110,23 +97,35 @@ class ForeignCheckpoint:
                 "Name each output once.",
             )
 
-    def read(self) -> tuple[StateDict, str]:
-        """Its tensors under the architecture's names, and a note on how their names were changed ("" if they were not).
+    def read(self) -> tuple[StateDict, FoundTensors]:
+        """Its tensors under the architecture's names, and what was found in its file, with notes on changes to names.
 
         Raises:
             NotFound, BadInput, BrokenFile, Offline: as `import_checkpoint`.
         """
+        path = self.path
         if self.hub:
-            return fit_tensors(self.arch_spec, hub_tensors(self.hub), self.hub)
-        path = download(self.url, self.sha256) if self.url else self.path
-        tensors = read_tensors(path, self.key or None)
-        if self.sha256 and not self.url:
-            check_sha256(path, self.sha256)
-        return fit_tensors(self.arch_spec, tensors, str(path))
+            tensors, note = leave_out(hub_tensors(self.hub), self.ignore)
+            found = FoundTensors(tensors, notes=[note] if note else [])
+        else:
+            path = download(self.url, self.sha256) if self.url else path
+            found = find_tensors(path, self.key or None, self.use, self.ignore)
+            if self.sha256 and not self.url:
+                check_sha256(path, self.sha256)
+        state, note = fit_tensors(self.arch_spec, found.tensors, self.hub or str(path))
+        found.notes.extend([note] if note else [])
+        return state, found
 
 
-def import_checkpoint(foreign: ForeignCheckpoint) -> tuple[Checkpoint, StateDict]:
+def import_checkpoint(
+    foreign: ForeignCheckpoint, on_remark: Callable[[str], None] = lambda line: None
+) -> tuple[Checkpoint, StateDict]:
     """Read a foreign checkpoint and return its record and state dict; every tensor is checked against the architecture.
+
+    An accuracy that the file states is recorded among the metrics, as `accuracy_in_file`.
+
+    Args:
+        on_remark: called with one line of text on what the user could have chosen otherwise.
 
     Raises:
         NotFound: there is no such file or architecture.
@@ -144,7 +143,10 @@ def import_checkpoint(foreign: ForeignCheckpoint) -> tuple[Checkpoint, StateDict
     """
     foreign.check()
     arch_spec = foreign.arch_spec
-    state, note = foreign.read()
+    state, found = foreign.read()
+    for remark in found.remarks:
+        on_remark(f"{foreign.where}: {remark}")
+    stated = {"accuracy_in_file": found.accuracy[1]} if found.accuracy else {}
     record = Checkpoint(
         id=foreign.id,
         arch=arch_spec.name,
@@ -154,112 +156,12 @@ def import_checkpoint(foreign: ForeignCheckpoint) -> tuple[Checkpoint, StateDict
         lineage=foreign.lineage or foreign.stem,
         parent=foreign.parent or None,
         held_out=foreign.held_out,
-        metrics=foreign.metrics,
+        metrics={**stated, **foreign.metrics},
         source=foreign.source,
         licence=foreign.licence,
-        note=note,
+        note="; ".join(found.notes),
     )
     return record, state
-
-
-def import_checkpoints(
-    zoo: Zoo,
-    foreign_checkpoints: Sequence[ForeignCheckpoint],
-    *,
-    evaluate_on: DataSet | None = None,
-    on_import: Callable[[Checkpoint, bool], None] = lambda record, is_new: None,
-) -> list[Checkpoint]:
-    """Add foreign checkpoints to a zoo, finalise it and return the new records; those that it already has are skipped.
-
-    Args:
-        evaluate_on: a data set on whose test split each new checkpoint is evaluated; the score and loss are recorded as
-            test_accuracy (or the unit of the architecture's task) and test_loss.
-        on_import: called after each checkpoint with its record and whether it is new.
-
-    Raises:
-        BadInput: a checkpoint does not fit, or the zoo has other weights under its id; those before it stay in the zoo.
-        NotFound, BrokenFile, Offline: as `import_checkpoint`.
-    """
-    added = []
-    try:
-        for foreign in foreign_checkpoints:
-            if evaluate_on is not None and not foreign.class_names:
-                foreign = replace(foreign, class_names=evaluate_on.classes)
-            record, state = import_checkpoint(foreign)
-            arch_spec = foreign.arch_spec
-            if record.id in zoo:
-                if zoo.record(record.id).sha256 != weights_sha256(arch_spec.to_flat(state)):
-                    raise BadInput(
-                        f"{foreign.where}: the zoo has {record.id!r} with other weights",
-                        "ids are unique",
-                        "Rename the file.",
-                    )
-                on_import(zoo.record(record.id), False)
-                continue
-            if evaluate_on is not None:
-                loss, score = evaluate(arch_spec, state, evaluate_on.test)
-                task = get_task(arch_spec.config.task)
-                metrics = {**record.metrics, "test_loss": loss, score_key(task.unit, "test"): score}
-                record = record.model_copy(update={"metrics": metrics})
-            zoo.add([(record, state)])
-            added.append(zoo.record(record.id))
-            on_import(added[-1], True)
-    finally:
-        if added:
-            zoo.finalize()
-    return [zoo.record(r.id) for r in added]
-
-
-def list_checkpoints(path: Path, default: ForeignCheckpoint) -> list[ForeignCheckpoint]:
-    """The checkpoints of a file, a folder or an index CSV; fields that the CSV does not give are those of `default`.
-
-    Raises:
-        NotFound: the folder holds no checkpoints.
-        BrokenFile: the CSV cannot be read.
-        BadInput: the CSV has no column `file`, names a file outside its folder, or has a metric that is not a number.
-    """
-    if path.is_dir():
-        paths = sorted(p for p in path.iterdir() if p.suffix in SUFFIXES)
-        if not paths:
-            raise NotFound(
-                f"{path} holds no checkpoints",
-                f"looked for {', '.join(SUFFIXES)}",
-                "Name the folder that holds the files.",
-            )
-        return [replace(default, path=p) for p in paths]
-    if path.suffix != ".csv":
-        return [replace(default, path=path)]
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            entries = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BrokenFile(f"{path} cannot be read", str(error), "Write it as CSV in UTF-8.") from error
-    if not entries or "file" not in entries[0]:
-        columns = ", ".join(entries[0]) if entries else "nothing"
-        raise BadInput(
-            f"{path} has no column 'file'", f"it has {columns}", f"Columns: {', '.join(_COLUMNS)}, accuracy..."
-        )
-    return [_from_entry(entry, path, default) for entry in entries]
-
-
-def _from_entry(entry: dict[str, str], index: Path, default: ForeignCheckpoint) -> ForeignCheckpoint:
-    """The checkpoint that one line of the CSV `index` describes."""
-    given = {
-        _COLUMNS[column]: text.strip() for column, text in entry.items() if column in _COLUMNS and text and text.strip()
-    }
-    metrics = {}
-    for column, text in entry.items():
-        if column and column.startswith(("accuracy", "loss")) and text and text.strip():
-            try:
-                value = float(text)
-            except ValueError as error:
-                raise BadInput(
-                    f"{index}: {column} of {entry['file']} is {text!r}", "a number was expected", "Correct the cell."
-                ) from error
-            is_per_cent = column.startswith("accuracy") and value > 1
-            metrics[column] = value / 100 if is_per_cent else value
-    path = inside(index.parent, given.pop("path", ""))
-    return replace(default, **given, path=path, metrics={**default.metrics, **metrics})  # type: ignore[arg-type]
 
 
 @lru_cache(maxsize=64)

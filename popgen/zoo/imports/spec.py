@@ -1,23 +1,18 @@
-"""Imports the checkpoints that a zoo's spec lists: all are first checked without their weights, then imported.
-
-A checkpoint that cannot be read or fetched, or does not fit, is named and left out. The others are imported, and the
-build then ends with an error.
-"""
+"""Lists the checkpoints of a zoo's spec, and checks all of them without their weights."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from popgen.archs.hub import parse_hub
 from popgen.configs.spec import ArchEntry, CheckpointEntry, ZooSpec
-from popgen.errors import BadInput, NotFound, Offline, PopgenError, near_matches
+from popgen.errors import BadInput, NotFound, near_matches
 from popgen.refs import inside
-from popgen.zoo.imports.checkpoint import ForeignCheckpoint, import_checkpoint, list_checkpoints
-from popgen.zoo.imports.fetch import file_name, is_cached
-from popgen.zoo.store import Zoo
+from popgen.zoo.imports.checkpoint import ForeignCheckpoint
+from popgen.zoo.imports.fetch import file_name
+from popgen.zoo.imports.listing import list_checkpoints
 
 _NAMED_FILES = 6  # names of missing files in an error message
 
@@ -53,49 +48,6 @@ def list_imports(zoo_spec: ZooSpec) -> list[ForeignCheckpoint]:
     return found
 
 
-def import_all(
-    zoo: Zoo,
-    foreign_checkpoints: Sequence[ForeignCheckpoint],
-    on_problem: Callable[[str], None],
-    on_checkpoint: Callable[[], None],
-) -> None:
-    """Add checkpoints to a zoo, each as soon as it is read.
-
-    Args:
-        on_problem: called with one line of text for every checkpoint that is left out.
-        on_checkpoint: called after every checkpoint, whether it was added or left out.
-
-    Raises:
-        PopgenError: a checkpoint was left out; the class is that of the first error. All others have been added.
-    """
-    problems: list[tuple[str, PopgenError]] = []
-    unreachable: set[str] = set()  # Hosts that did not answer once are not asked again.
-    for foreign in foreign_checkpoints:
-        try:
-            if _host(foreign) in unreachable and not is_cached(foreign.url):
-                raise Offline(f"{foreign.where} could not be fetched", "its host did not answer before", "")
-            zoo.add([import_checkpoint(foreign)])
-        except PopgenError as error:
-            problems.append((foreign.id, error))
-            on_problem(f"{foreign.id} is left out: {error.what}: {error.why}")
-            if isinstance(error, Offline):
-                unreachable.add(_host(foreign))
-        on_checkpoint()
-    if problems:
-        total = len(foreign_checkpoints)
-        first_id, first = problems[0]
-        raise type(first)(
-            f"{len(problems)} of {total} checkpoints were not imported into {zoo.folder}; the first is {first_id}",
-            f"{first.what}: {first.why}",
-            f"{first.todo} Then run this again; only missing checkpoints are imported.",
-        )
-
-
-def _host(foreign: ForeignCheckpoint) -> str:
-    """Host of a download; hub entries get a host each, since torch.hub may have their repositories in its cache."""
-    return urlsplit(foreign.url).netloc or f"hub {foreign.id}"
-
-
 def _list_entry(entry: CheckpointEntry, zoo_spec: ZooSpec) -> Iterator[ForeignCheckpoint]:
     """The checkpoints of one entry of the spec: as many as an index CSV describes, else one."""
     default = ForeignCheckpoint(
@@ -106,6 +58,8 @@ def _list_entry(entry: CheckpointEntry, zoo_spec: ZooSpec) -> Iterator[ForeignCh
         source=entry.source or (entry.url or entry.hub or ""),
         licence=entry.licence or zoo_spec.licence,
         key=entry.key,
+        use=entry.use or "",
+        ignore=tuple(entry.ignore),
         metrics=entry.metrics,
         name=entry.name or "",
         class_names=tuple(entry.class_names),

@@ -216,6 +216,13 @@ def test_a_function_of_the_users_is_an_architecture() -> None:
 @pytest.mark.parametrize(
     ("name", "error", "what", "why"),
     [
+        (
+            "resnet18",
+            NotFound,
+            "there is no architecture called 'resnet18'",
+            "known elsewhere: timm:resnet18, torchvision",
+        ),
+        ("resnet18.a1_in1k/in_chans:1", NotFound, "no architecture called", "known elsewhere: timm:resnet18, "),
         ("cnn-x", NotFound, "there is no architecture called 'cnn-x'", "nearest known: cnn-s, cnn-m"),
         ("resnet21", NotFound, "there is no architecture called 'resnet21'", "nearest known: resnet32, resnet20"),
         ("no_such_module:net", NotFound, "module 'no_such_module'", "ModuleNotFoundError"),

@@ -126,4 +126,4 @@ def test_a_folder_of_several_sizes(popgen, here: Path) -> None:
     said = popgen("search", *QUICK, "--data", "folder:pictures", code=4).err
     assert "have their centres resized: folder:pictures/size:32." in said
     facts = popgen("search", *QUICK, "--data", "folder:pictures/size:16", "--dry-run").json
-    assert facts["data_remarks"] == ["images of 40 sizes: shorter side resized to 16, centre 16x16 kept"]
+    assert "images of 40 sizes: shorter side resized to 16, centre 16x16 kept" in facts["data_remarks"]

@@ -42,6 +42,15 @@ def test_stl10_in_cifar10() -> None:
         (["ship"], ["boat"], [None]),
         (["monkey"], CIFAR10, [None]),
         (["+", "-"], ["-", "+"], [1, 0]),  # names of punctuation only match if they are equal
+        (["C+", "C-", "C"], ["c -", "c +"], [1, 0, None]),
+        (["C++", "c#"], ["C", "C"], [None, None]),
+        (["<5", ">5", "5"], ["> 5", "< 5"], [1, 0, None]),
+        (["-1", "+1", "1"], ["1", "\u22121"], [1, None, 0]),  # U+2212 is a minus sign
+        (["x-ray", "chest \u2014 upright"], ["Chest, upright", "X ray"], [1, 0]),  # dashes between words
+        (["crane"], ["crane", "crane"], [None]),
+        (["crane", "crane", "hen"], ["crane", "crane", "hen"], [None, None, 2]),
+        (["crane", "crane"], ["crane", "hen"], [None, None]),
+        (["Crane"], ["crane", "crane"], [None]),
     ],
 )
 def test_matches(wanted: list[str], known: list[str], indices: list[int | None]) -> None:
@@ -65,6 +74,12 @@ def test_a_head_is_remapped_by_synonyms() -> None:
     assert (fitness.head, fitness.head_rows) == ("remap", (0, 2, 1))
     same_order = named("plane", "car", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "lorry")
     assert make_fitness(spec, same_order, classes).head == "keep"
+
+
+def test_a_data_set_with_doubled_class_names_keeps_the_head_of_its_own_networks_only() -> None:
+    spec, names = ArchSpec.from_config("mlp-s"), ("crane", "crane", *CIFAR10[2:])
+    assert make_fitness(spec, named(*names), names).head == "keep"
+    assert make_fitness(spec, named(*names[::-1]), names).head == "refit"
 
 
 def test_a_head_with_unknown_classes_is_refitted_and_not_remapped() -> None:

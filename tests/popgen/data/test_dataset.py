@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,6 +13,7 @@ from sklearn.datasets import load_digits
 
 from popgen.data import DataSet, Part, load_data
 from popgen.data.dataset import from_arrays
+from popgen.errors import BadInput
 
 
 def keys(part: Part) -> set[bytes]:
@@ -80,3 +84,16 @@ def test_per_class_draws_images_of_each_class() -> None:
     assert not torch.equal(drawn, data.per_class("train", 5, torch.Generator().manual_seed(4)))
     # A class has only 30 validation images, so that some of them are drawn several times.
     assert data.per_class("val", 200, torch.Generator().manual_seed(3)).shape == (10, 200, 1, 8, 8)
+
+
+def test_a_class_without_images_is_refused_instead_of_shifting_the_later_ones() -> None:
+    data = load_data("digits")
+    kept = (data.train.targets != 3).nonzero().flatten()
+    without = replace(data, train=data.train.take(kept))
+    for call in (
+        lambda: without.per_class("train", 5, torch.Generator().manual_seed(0)),
+        lambda: without.check_classes("train"),
+    ):
+        with pytest.raises(BadInput, match="data set 'digits' has classes without training images: 3\n"):
+            call()
+    without.check_classes("val")

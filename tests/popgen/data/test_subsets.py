@@ -7,7 +7,8 @@ import torch
 
 from popgen.data import load_data
 from popgen.data.load import check_data_name, split_name
-from popgen.errors import PopgenError
+from popgen.data.subsets import class_indices
+from popgen.errors import BadInput, PopgenError
 from popgen.generator import Generator
 
 
@@ -77,3 +78,9 @@ def test_a_condition_of_few_images_and_known_classes() -> None:
     # The generator finds known classes by name, so that their order in the data set does not matter.
     one, two = (generator.condition("mlp-s", load_data(f"digits/classes:{c}/shots:1")).data for c in ("3+8", "8+3"))
     assert torch.allclose(one, two, atol=1e-5)
+
+
+def test_a_name_that_several_classes_have_is_refused() -> None:
+    with pytest.raises(BadInput, match="several classes of 'birds' are called 'crane'\nthey have the numbers 0, 1"):
+        class_indices("classes:crane+hen", ("crane", "crane", "hen"), "birds")
+    assert class_indices("classes:1+hen", ("crane", "crane", "hen"), "birds") == [1, 2]

@@ -21,7 +21,8 @@ from popgen.fitness.sgd import take_steps
 from popgen.generator import Generator
 from popgen.networks.forward import network_features
 from popgen.zoo import Zoo
-from popgen.zoo.imports.tensors import fit_tensors, read_tensors
+from popgen.zoo.imports.matching import fit_tensors
+from popgen.zoo.imports.tensors import read_tensors
 
 DIGITS = tuple("0123456789")
 REAL = Path(__file__).parents[3].parent / "shared" / "data"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
 from popgen.configs.sampling import Sampling
-from popgen.data import load_data
-from popgen.errors import NotFound
+from popgen.data import Part, load_data
+from popgen.errors import BadInput, NotFound
 from popgen.generator import Generator
 from popgen.networks.forward import task_score
 from popgen.zoo import Zoo
@@ -33,6 +35,27 @@ def test_the_condition_of_a_data_set_depends_on_its_training_images_alone(digits
     assert not torch.equal(first.arch, digits.condition("mlp-s", data, seed=1).arch)
     swapped = type(data)(data.name, data.classes, data.train, data.test, data.val)
     assert torch.equal(first.data, digits.condition("cnn-s", swapped, seed=1).data)
+
+
+def test_data_that_cannot_be_a_condition_are_refused_before_anything_is_encoded(digits: Generator) -> None:
+    data = load_data("digits")
+    without = replace(data, train=data.train.take((data.train.targets != 3).nonzero().flatten()))
+    nothing = replace(data, train=data.train.take(torch.arange(0)))
+    texts = replace(data, train=Part(torch.zeros(9, 4, dtype=torch.long), torch.zeros(9, dtype=torch.long)))
+    stored = digits.condition("mlp-s", data)
+    for wrong, text in [
+        (without, "has classes without training images: 3"),
+        (nothing, "has no training examples"),
+        (texts, "has no images"),
+    ]:
+        for call in (
+            lambda wrong=wrong: digits.sample("mlp-s", wrong, 1),
+            lambda wrong=wrong: digits.sample("mlp-s", wrong, 1, condition=stored),
+            lambda wrong=wrong: digits.condition("mlp-s", wrong),
+            lambda wrong=wrong: digits.closest("mlp-s", wrong),
+        ):
+            with pytest.raises(BadInput, match=text):
+                call()
 
 
 @pytest.mark.parametrize("arch", ["mlp-s", "cnn-s", "cnn-m", "resnet-s"])

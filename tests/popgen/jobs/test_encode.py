@@ -36,6 +36,25 @@ def test_new_codes_are_retrieved(popgen: Any, here: Path, more: Zoo) -> None:
     assert (report["checkpoints"], report["encoded"]) == (2, 2)
 
 
+def test_scores_that_the_zoo_did_not_record_are_null(popgen: Any, here: Path, more: Zoo) -> None:
+    mine = Zoo.create(here / "mine", "mine")
+    records = [
+        one.model_copy(update={"metrics": {}, "id": f"bare-{i}", "sha256": ""}) for i, one in enumerate(more.select())
+    ]
+    mine.add(zip(records, map(more.spec("mlp-s").to_state, more.matrix(more.select())), strict=True))
+    mine.finalize()
+    popgen("encode", "mine", "--out", "made", "--steps", 0)
+    codes = (here / "made" / "codes.json").read_text()
+    assert "NaN" not in codes and codes.count('"val_accuracy": null') == 2
+    held = [code.id for code, _ in Generator.from_pretrained("made").stored("mlp-s", "digits/rotate:0")]
+    assert held[-2:] == ["bare-0", "bare-1"] and len(held) > 2, "those without a score are never the best"
+    command = ("retrieve", "--arch", "mlp-s", "--data", "digits/rotate:0", "--seed", 12, "--generator", "made")
+    assert popgen(*command, "--json").json["original_val_accuracy"] is None
+    assert "original" in popgen(*command).out
+    (here / "made" / "codes.json").write_text(codes.replace("null", "NaN"))  # as earlier versions wrote it
+    assert Generator.from_pretrained("made").records[-1].val_score is None
+
+
 def test_the_report_as_tables(popgen: Any, here: Path) -> None:
     out = popgen("compression", "digits").out
     assert "208 checkpoints in smaller forms, val split" in out and "int8+zstd" in out and "decoder + codes" in out

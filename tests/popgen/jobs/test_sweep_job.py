@@ -17,8 +17,9 @@ from typing import Any
 import pytest
 import yaml
 
-from popgen.errors import CannotResume
-from popgen.jobs.sweep import read
+from popgen.configs.sweep import SweepConfig
+from popgen.errors import CannotResume, NotFound
+from popgen.jobs.sweep import plan, read
 from popgen.jobs.sweep import sweep as sweep_function
 
 Timeless = Callable[[Path], list[dict[str, Any]]]
@@ -173,6 +174,17 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
     called = popgen("sweep", write(here / "s.yaml", **changes), code=code)
     assert all(piece in called.err for piece in pieces), called.err
     assert "error: " in called.err and not (here / "sweeps").exists()
+
+
+def test_a_grid_over_two_generators_is_checked_as_it_is_searched(second_generator: Path) -> None:
+    """No generator knows both architectures: each search takes the one that knows its own."""
+    said: list[str] = []
+    grid = SweepConfig(name="two", archs=["my-net", "cnn-s"], data=["digits/rotate:45"], seeds=[0, 1])
+    assert [one.archs for one in plan(grid, said.append)] == [["my-net"], ["my-net"], ["cnn-s"], ["cnn-s"]]
+    assert said == []
+    shutil.rmtree(second_generator)
+    with pytest.raises(NotFound, match="my-net"):
+        plan(grid)
 
 
 def make_npz(*files: Path) -> None:

@@ -33,6 +33,17 @@ SPEC = {
 }
 
 
+RANKED = """
+import os
+from popgen.data import load_data
+
+def load():
+    if os.environ.get("RANK") == "1":
+        raise ValueError("not on this worker")
+    return load_data("digits")
+"""
+
+
 @pytest.fixture(scope="module")
 def folder(popgen: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("workers")
@@ -61,6 +72,21 @@ def test_what_one_worker_refuses_the_command_refuses(popgen: Any, folder: Path, 
     called = popgen(*command, "--set", "generator.vae.gate=1e-9", "--set", "generator.vae.steps=1", cwd=folder, code=7)
     assert "the VAE loses" in called.err and "generator.vae.gate" in called.err
     assert not (folder / "three" / "config.json").exists()
+
+
+@pytest.mark.slow
+def test_what_any_worker_refuses_ends_the_others(
+    popgen: Any, here: Path, monkeypatch: pytest.MonkeyPatch, ray_cluster: str
+) -> None:
+    """The second worker refuses its data; the first would wait for its gradients."""
+    (here / "own_ranked.py").write_text(RANKED)
+    monkeypatch.syspath_prepend(str(here))
+    zoo = {**SPEC["zoo"], "data": ["own_ranked:load"], "archs": ["mlp-s"]}
+    (here / "spec.yaml").write_text(yaml.safe_dump({**SPEC, "zoo": zoo}))
+    popgen("zoo", "build", "spec.yaml", "--out", "zoo", "--workers", 0)
+    called = popgen("train", "spec.yaml", "--zoo", "zoo", "--out", "made", "--train-workers", 2, code=None)
+    assert called.code in (3, 4), called.err
+    assert "not on this worker" in called.err and not (here / "made" / "config.json").exists()
 
 
 @pytest.mark.slow

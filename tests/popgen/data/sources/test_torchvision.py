@@ -224,7 +224,7 @@ def test_unknown_names(root: Path) -> None:
         ("stl10/size:2", BadInput, "'size:2' of 'stl10/size:2' is not a size\nwhole pixels from 4 to 1024"),
         ("stl10/size:x", BadInput, "is not a size"),
         ("stl10/mirror/size:32", BadInput, "Put it first: stl10/size:32/mirror."),
-        ("stl10/size:32/size:32", BadInput, "stands behind a variant"),
+        ("stl10/size:32/size:32", BadInput, "has size: twice"),
     ]:
         with pytest.raises(error) as caught:
             check_data_name(name)

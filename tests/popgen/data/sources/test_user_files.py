@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -102,6 +104,50 @@ def test_npz_that_does_not_fit(save: Save, arrays: dict[str, np.ndarray], text: 
     assert text in str(caught.value)
 
 
+def test_npz_of_16_bits_or_1_bit_is_scaled_by_the_highest_value(save: Save) -> None:
+    deep = load_data(save(x=IMAGES.astype(np.uint16) * 257, y=LABELS))
+    assert torch.equal(deep.train.inputs, load_data(save(x=IMAGES, y=LABELS)).train.inputs)
+    assert load_data(save(x=IMAGES > 100, y=LABELS)).train.inputs.unique().tolist() == [0, 1]
+
+
+def test_npz_with_transparency_is_laid_on_white_or_on_what_the_name_says(save: Save) -> None:
+    x = np.zeros((40, 6, 5, 4), np.uint8)
+    x[..., 0], x[:, 3:, :, 3] = 255, 255  # red, of which the upper half is transparent
+    name = save(x=x, y=LABELS)
+    for alpha, upper in {"": [1, 1, 1], "/alpha:black": [0, 0, 0], "/alpha:ignore": [1, 0, 0]}.items():
+        images = load_data(f"{name}{alpha}").train.inputs
+        assert images[0, :, 0, 0].tolist() == upper
+        assert images[0, :, 5, 0].tolist() == [1, 0, 0]
+    planes = save(x=x.transpose(0, 3, 1, 2), y=LABELS)
+    assert torch.equal(load_data(planes).train.inputs, load_data(name).train.inputs)
+
+
+def npy(shape: tuple[int, ...], dtype: str = "|u1") -> bytes:
+    """The content of an .npy file whose header claims an array that does not follow."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"shape": shape, "fortran_order": False, "descr": dtype})
+    return buffer.getvalue() + bytes(100)
+
+
+@pytest.mark.parametrize(("shape", "text"), [((10**6, 9, 9), "is too small for that"), ((2**62, 2**62), "too small")])
+def test_npz_whose_header_claims_more_than_the_file_holds(tmp_path: Path, shape: tuple[int, ...], text: str) -> None:
+    with ZipFile(tmp_path / "it.npz", "w") as archive:
+        archive.writestr("x.npy", npy(shape))
+        archive.writestr("y.npy", npy((100,)))
+    with pytest.raises(BrokenFile, match=text):
+        load_data(f"npz:{tmp_path / 'it.npz'}")
+
+
+def test_npz_whose_labels_are_no_class_numbers(save: Save) -> None:
+    with pytest.raises(BadInput, match="has the label 1000000000000\n.*at most 100,000 classes"):
+        load_data(save(x=IMAGES, y=np.where(LABELS == 3, 10**12, LABELS)))
+
+
+def test_npz_whose_splits_have_different_shapes(save: Save) -> None:
+    with pytest.raises(BadInput, match=r"different shapes\n\[\(1, 3, 5\), \(1, 6, 5\)\]"):
+        load_data(save(x_train=IMAGES, y_train=LABELS, x_test=IMAGES[:, :3], y_test=LABELS))
+
+
 def test_npz_with_python_objects_is_not_unpickled(save: Save, tmp_path: Path) -> None:
     class Bomb:
         def __reduce__(self) -> tuple[object, tuple[Path]]:
@@ -189,15 +235,27 @@ def test_folder_jpeg_and_palette_files(tmp_path: Path) -> None:
     assert torch.all((images.mean(dim=(0, 2, 3)) - torch.tensor([200.0, 100, 50])).abs() < 10)
 
 
-@pytest.mark.parametrize("damage", ["cut", "empty", "text"])
-def test_folder_with_a_broken_image(tmp_path: Path, damage: str) -> None:
+@pytest.mark.parametrize(
+    ("damage", "text"), [("cut", "truncated"), ("empty", "the file is empty"), ("text", "it is none of PNG")]
+)
+def test_a_broken_image_is_passed_over_and_said(tmp_path: Path, damage: str, text: str) -> None:
     root = write_folder(tmp_path / "f", {"a": grey(5), "b": grey(5)})
     path = root / "b" / "03.png"
-    path.write_bytes({"cut": path.read_bytes()[:40], "empty": b"", "text": b"hello"}[damage])
+    path.write_bytes({"cut": path.read_bytes()[:50], "empty": b"", "text": b"hello"}[damage])
+    data = load_data(f"folder:{root}")
+    assert data.remarks[0] == "images read: 9, split here into train, val and test"
+    assert data.remarks[1].startswith("files passed over: 1 unreadable (b/03.png: ")
+    assert text in data.remarks[1]
+    assert (len(data.train) + len(data.val) + len(data.test), data.unread) == (9, ("b/03.png",))
+
+
+def test_a_split_without_a_readable_image_is_refused(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "f", {"train/a": grey(5), "test/a": grey(1)})
+    (root / "test" / "a" / "00.png").write_bytes(b"")
     with pytest.raises(BrokenFile) as caught:
         load_data(f"folder:{root}")
-    assert caught.value.what == f"{path} is not a readable image"
-    assert caught.value.todo == "Remove or replace it."
+    assert caught.value.what == f"no image of test of 'folder:{root}' can be read"
+    assert f"{root}/test/a/00.png is not a readable image: the file is empty" in caught.value.why
 
 
 def test_folders_that_do_not_fit(tmp_path: Path) -> None:
@@ -224,7 +282,7 @@ def test_folder_of_different_sizes_and_modes_is_resized_where_a_size_is_given(tm
         load_data(f"folder:{root}")
     data = load_data(f"folder:{root}/size:6/mirror")
     assert (data.shape, data.name) == ((3, 6, 6), f"folder:{root}/size:6/mirror")
-    assert data.remarks == (
+    assert data.remarks[1:3] == (
         "images of 4 sizes: shorter side resized to 6, centre 6x6 kept",
         "14 grey images of 15 repeated to colour",
     )

@@ -112,6 +112,8 @@ def test_objectives_of_groups_and_of_the_users_own(
     assert popgen(*command, *options).results[0]["details"]["groups"] == {str(i): 75 for i in range(4)}
     table.write_text("index,group\n" + "".join(f"{i},{i % 2}\n" for i in range(300)))
     assert "groups was" in popgen("search", "--resume", "b", code=7).err
+    table.write_text("index,group\n" + "".join(f"{i},{(i + 1) % 4}\n" for i in range(300)))
+    assert "groups_sha256 was" in popgen("search", "--resume", "b", code=7).err, "as many images in each group"
 
 
 @pytest.mark.parametrize(

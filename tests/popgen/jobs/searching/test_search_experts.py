@@ -12,7 +12,6 @@ from safetensors.torch import load_file
 
 from popgen.archs import ArchSpec, build
 from popgen.data import load_data
-from popgen.refs import asset
 from popgen.zoo import Checkpoint, Zoo
 
 ARCH = ("--arch", "mlp-s/hidden:12")  # in a zoo of the test's own
@@ -123,26 +122,7 @@ def test_experts_of_the_generators_own_zoo(popgen: Any, here: Path) -> None:
     assert result["details"]["layer_groups"] == ["0", "3", "head"] and len(result["details"]["experts"]) == 8
 
 
-def test_a_generator_under_generators_is_taken(popgen: Any, here: Path) -> None:
-    import shutil
-
-    from popgen.generator import Generator
-
-    shipped = asset("generators", "digits")
-    assert shipped is not None
-    shutil.copytree(shipped, here / "generators" / "mine")
-    config = here / "generators" / "mine" / "config.json"
-    content = config.read_text().replace('"cnn-s"', '"my-net"')
-    config.write_text(content)
-    (here / "generators" / "mine" / "codes.json").write_text(
-        (here / "generators" / "mine" / "codes.json").read_text().replace('"cnn-s"', '"my-net"')
-    )
-    from safetensors.torch import load_file as load
-    from safetensors.torch import save_file
-
-    file = here / "generators" / "mine" / "model.safetensors"
-    save_file({k.replace("scaling.cnn-s.", "scaling.my-net."): v for k, v in load(file).items()}, file)
-    assert "my-net" in Generator.from_pretrained(here / "generators" / "mine").specs
+def test_a_generator_under_generators_is_taken(popgen: Any, second_generator: Path) -> None:
     called = popgen("search", "--arch", "my-net", *COMMON, "--dry-run")
     assert "generator: generators/mine, which knows my-net" in called.err
     assert called.json["archs"]["my-net"]["head"] == "keep"
@@ -176,3 +156,20 @@ def test_held_out_networks_are_no_experts(popgen: Any, here: Path) -> None:
     zoo.add([(record, torch.zeros(SPEC.size))])
     called = popgen("search", *ARCH, *COMMON, "--zoo", "own", code=4)
     assert "holds out all networks of 'mlp-s/hidden:12'" in called.err
+
+
+def test_losses_that_are_not_finite_are_null_in_json(popgen: Any, here: Path, own_zoo: Zoo) -> None:
+    def refuse(name: str) -> object:
+        raise ValueError(f"{name} is not JSON")
+
+    [record] = [one for one in own_zoo.select() if one.id == "far"]
+    wild = own_zoo.spec(SPEC.name).to_state(own_zoo.matrix([record])[0] * 1e30)  # its outputs overflow
+    own_zoo.add([(record.model_copy(update={"id": "wild", "lineage": "wild", "sha256": ""}), wild)])
+    own_zoo.finalize()
+    options = ("--workers", 0, "--data", "digits", "--evaluations", 24, "--baselines", "standard")
+    called = popgen("search", "--arch", SPEC.name, "--zoo", "zoos/own", *options, "--out", "run", "--json")
+    decision = next((here / "run").glob("experts-*.json"))
+    for text in (called.out, (here / "run" / "result.json").read_text(), decision.read_text()):
+        json.loads(text, parse_constant=refuse)
+    assert json.loads(decision.read_text())["losses"]["wild"] is None
+    popgen("search", "--resume", "run", "--evaluations", 26)

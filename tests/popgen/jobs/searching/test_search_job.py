@@ -19,7 +19,10 @@ from torch import nn
 
 import popgen as library
 from popgen.archs import arch_config, build, with_classes
+from popgen.configs.search import SearchConfig
+from popgen.configs.sweep import SweepConfig
 from popgen.data import Part, load_data
+from popgen.errors import BadInput, CannotResume, NotFound
 
 DATA = ("--data", "digits/rotate:45")
 QUICK = ("--workers", 0, "--baselines", "none", "--json")
@@ -303,6 +306,46 @@ def test_the_function_gives_what_the_command_gives(
         assert one.to_json()["rows"] == printed["rows"]
         again, first = load_file(one.weights), load_file(printed["weights"])
         assert again.keys() == first.keys() and all(torch.equal(again[name], first[name]) for name in first)
+
+
+def test_the_function_goes_on_with_a_run(here: Path) -> None:
+    def count(folder: str) -> int:
+        return len((here / folder / "history.jsonl").read_text().splitlines())
+
+    settings = {"seed": 3, "baselines": "none", "compute": {"workers": 0}}
+    library.search("mlp-s", "digits/rotate:45", evaluations=20, out="run", **settings)
+    assert count("run") == 21
+    seen: list[str] = []
+    [found] = library.search(resume="run", evaluations=24, on_evaluation=lambda arch, progress: seen.append(arch))
+    assert found.row("search").evaluations == 24 and count("run") == 25 and seen == ["mlp-s"] * 4
+    with pytest.raises(NotFound, match="there is no row called 'serch'\nnearest known: search\n"):
+        found.row("serch")
+    with pytest.raises(CannotResume, match="data was digits/rotate:45, is digits"):
+        library.search(data="digits", resume="run")
+    with pytest.raises(BadInput, match="resume and out are both given"):
+        library.search(resume="run", out="other")
+    with pytest.raises(NotFound, match="there is no run in 'nowhere'"):
+        library.search(resume="nowhere")
+    with pytest.raises(BadInput, match=r"popgen.search: archs is missing .and 1 more: data."):
+        library.search()
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: library.Sampling(guidance=-1), "Sampling: guidance has a value that does not fit\nreceived -1"),
+        (
+            lambda: library.Compute(worker=2),
+            "Compute: worker is not a known key\nreceived 2 .int.; nearest known: workers",
+        ),
+        (lambda: SearchConfig(archs=[], data="digits"), "SearchConfig: archs has a value that does not fit"),
+        (lambda: SweepConfig(name="a"), "SweepConfig: archs is missing .and 1 more: data."),
+        (lambda: library.search("mlp-s", "digits", sampling={"guidance": -1}), "popgen.search: sampling.guidance has"),
+    ],
+)
+def test_settings_that_do_not_fit_are_explained_in_python_too(make: Callable[[], object], text: str) -> None:
+    with pytest.raises(BadInput, match=text):
+        make()
 
 
 def test_all_files_of_a_run_have_one_mode(run_folder: Any) -> None:

@@ -2,6 +2,7 @@ import os
 import pickle
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,10 @@ from popgen.configs.spec import ArchEntry
 from popgen.data import load_data
 from popgen.errors import BadInput, BrokenFile, NotFound
 from popgen.zoo import Zoo
-from popgen.zoo.imports.checkpoint import ForeignCheckpoint, import_checkpoint, import_checkpoints, list_checkpoints
+from popgen.zoo.imports.add import import_checkpoints
+from popgen.zoo.imports.checkpoint import ForeignCheckpoint, import_checkpoint
+from popgen.zoo.imports.listing import list_checkpoints
+from popgen.zoo.imports.matching import fit_tensors
 from popgen.zoo.imports.tensors import read_tensors
 
 STATE = build("resnet-s", seed=1).state_dict()
@@ -24,7 +28,7 @@ def prefixed(prefix: str) -> dict[str, torch.Tensor]:
     return OrderedDict((prefix + name, t) for name, t in STATE.items())
 
 
-def imported(path: Path, **fields: str) -> tuple[str, dict[str, torch.Tensor]]:
+def imported(path: Path, **fields: Any) -> tuple[str, dict[str, torch.Tensor]]:
     record, state = import_checkpoint(ForeignCheckpoint(path, **{"arch": "resnet-s", "data": "digits", **fields}))
     return record.note, state
 
@@ -61,17 +65,94 @@ def test_safetensors_are_read(tmp_path: Path) -> None:
     assert torch.equal(SPEC.to_flat(state), SPEC.to_flat(STATE))
 
 
-def test_other_names_are_matched_by_order(tmp_path: Path) -> None:
-    renamed = OrderedDict((f"t{i}", t) for i, t in enumerate(STATE.values()))
-    torch.save(renamed, tmp_path / "net.pt")
+def renamed(order: list[str] | None = None) -> dict[str, torch.Tensor]:
+    """The tensors of STATE under other names of layers, in their own order or another one."""
+    owners = {name: name.rpartition(".")[0] for name in STATE}
+    numbers = {owner: i for i, owner in enumerate(dict.fromkeys(owners.values()))}
+    others = {f"layers.{numbers[owners[name]]:02}.{name.rpartition('.')[2]}": t for name, t in STATE.items()}
+    return OrderedDict((name, others[name]) for name in order or others)
+
+
+def test_other_names_are_matched_by_order_where_their_last_parts_agree(tmp_path: Path) -> None:
+    torch.save(renamed(), tmp_path / "net.pt")
     note, state = imported(tmp_path / "net.pt")
-    assert note == "names differ (such as t0 for conv1.weight): matched by order, count and shapes agree"
+    first = "names differ (such as layers.00.weight for conv1.weight)"
+    assert note == f"{first}: tensors were matched by order, in which shapes and last parts of names agree"
     assert torch.equal(SPEC.to_flat(state), SPEC.to_flat(STATE))
-    save_file(
-        renamed, tmp_path / "net.safetensors"
-    )  # A safetensors file sorts its tensors, so their order has no meaning.
+    save_file(renamed(), tmp_path / "net.safetensors")  # Its tensors are sorted, so that their order has no meaning.
     with pytest.raises(BadInput, match="does not fit the architecture"):
         imported(tmp_path / "net.safetensors")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [renamed(sorted(renamed())), {f"t{i}": t for i, t in enumerate(STATE.values())}],
+    ids=["sorted", "names without a last part"],
+)
+def test_an_order_that_may_permute_tensors_of_one_shape_is_refused(tmp_path: Path, content: object) -> None:
+    torch.save(content, tmp_path / "net.pt")
+    with pytest.raises(BadInput, match=r"does not fit the architecture(.|\n)*conv1.weight \(8, 1, 3, 3\) is missing"):
+        imported(tmp_path / "net.pt")
+
+
+def test_layers_sorted_as_text_are_not_matched_by_order() -> None:
+    spec = ArchSpec.from_module(torch.nn.Sequential(*(torch.nn.Linear(3, 3, bias=False) for _ in range(12))))
+    tensors = {f"layer.{i}.weight": torch.full((3, 3), float(i)) for i in range(12)}
+    state, _ = fit_tensors(spec, tensors, "net.pt")
+    assert state["10.weight"][0, 0] == 10
+    other = {name.replace("layer", "a.b") + "s": t for name, t in tensors.items()}
+    with pytest.raises(BadInput, match="12|24 tensors differ"):
+        fit_tensors(spec, {name: other[name] for name in sorted(other)}, "net.pt")
+
+
+@pytest.mark.parametrize("order", [list(STATE), sorted(STATE), list(STATE)[::-1]])
+def test_any_prefix_is_removed_and_names_are_matched(tmp_path: Path, order: list[str]) -> None:
+    torch.save(OrderedDict((f"encoder.trunk.{name}", STATE[name]) for name in order), tmp_path / "net.pt")
+    note, state = imported(tmp_path / "net.pt")
+    assert note == "removed the prefix 'encoder.trunk.' from its names"
+    assert torch.equal(SPEC.to_flat(state), SPEC.to_flat(STATE))
+
+
+def test_a_prefix_of_the_architecture_alone_is_put_before_the_names() -> None:
+    inner = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.BatchNorm1d(3))
+    spec = ArchSpec.from_module(torch.nn.ModuleDict({"net": inner}))
+    state, note = fit_tensors(spec, {f"old.{k}": v for k, v in reversed(inner.state_dict().items())}, "net.pt")
+    assert note == "removed the prefix 'old.' from its names and put 'net.' before its names"
+    assert torch.equal(state["net.0.weight"], inner[0].weight)
+
+
+def test_two_networks_in_one_file_are_not_guessed_between(tmp_path: Path) -> None:
+    torch.save({**prefixed("student."), **prefixed("teacher.")}, tmp_path / "net.pt")
+    with pytest.raises(BadInput, match=r"2 times\nunder the prefixes 'student.', 'teacher.'\n.*--ignore 'teacher.\*'"):
+        imported(tmp_path / "net.pt")
+    note, _ = imported(tmp_path / "net.pt", ignore=("teacher.*",))
+    assert "left out teacher.conv1.weight, teacher.bn1.weight" in note
+
+
+def test_surplus_tensors_are_named_with_the_option_that_leaves_them_out(tmp_path: Path) -> None:
+    path = tmp_path / "net.ckpt"
+    torch.save({"state_dict": {**prefixed("model."), "criterion.weight": torch.ones(10)}}, path)
+    with pytest.raises(BadInput) as caught:
+        imported(path)
+    assert "holds all tensors of 'resnet-s' under the prefix 'model.', and 1 more\n" in str(caught.value)
+    assert "not in the network: criterion.weight (10,)\n" in str(caught.value)
+    assert "--ignore 'criterion.weight'" in str(caught.value)
+    note, state = imported(path, ignore=("criterion.*", "none"))
+    assert note == "left out criterion.weight; removed the prefix 'model.' from its names"
+    assert torch.equal(SPEC.to_flat(state), SPEC.to_flat(STATE))
+
+
+def test_integers_are_not_read_as_weights(tmp_path: Path) -> None:
+    torch.save({**STATE, "conv1.weight": torch.ones(8, 1, 3, 3, dtype=torch.int8)}, tmp_path / "net.pt")
+    with pytest.raises(BadInput, match="holds int8 values as weights\nin conv1.weight"):
+        imported(tmp_path / "net.pt")
+
+
+def test_a_lora_adapter_is_named(tmp_path: Path) -> None:
+    names = ("base_model.model.conv1.lora_A.weight", "base_model.model.conv1.lora_B.weight")
+    torch.save({name: torch.ones(2, 2) for name in names}, tmp_path / "net.pt")
+    with pytest.raises(BadInput, match=r"holds a LoRA adapter, not the weights of 'resnet-s'(.|\n)*merge_and_unload"):
+        imported(tmp_path / "net.pt")
 
 
 def test_a_place_in_the_file_is_chosen_by_key(tmp_path: Path) -> None:

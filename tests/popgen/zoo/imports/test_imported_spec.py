@@ -366,10 +366,10 @@ def test_only_the_tensors_of_a_hub_entry_are_taken(files: Path, hub: Path) -> No
 @pytest.mark.parametrize(
     ("entry", "error", "expected"),
     [
-        ("bare_net", BadInput, "has no weights: pretrained=True: TypeError"),
+        ("bare_net", BadInput, "has no weights\npretrained=True: TypeError"),
         ("not_a_net", BadInput, "returned int"),
-        ("broken_net", BadInput, "failed: RuntimeError: no weights today"),
-        ("smal_net", NotFound, "has no entry 'smal_net': nearest known: small_net"),
+        ("broken_net", BadInput, "failed\nRuntimeError: no weights today"),
+        ("smal_net", NotFound, "has no entry 'smal_net'\nnearest known: small_net"),
     ],
 )
 def test_hub_entries_that_give_no_weights(
