@@ -8,16 +8,17 @@ from typing import Any
 from popgen.configs.generate import GenerateConfig
 from popgen.configs.load import parse
 from popgen.configs.sampling import Sampling
-from popgen.configs.search import Compute, Finetune, Sgd
+from popgen.configs.search import Compute, Finetune, Sgd, search_config
 from popgen.configs.sweep import SweepConfig, load_sweep
 from popgen.errors import BadInput
 from popgen.jobs.encode import Encoded, encode
 from popgen.jobs.generate import Generated
 from popgen.jobs.generate import generate as _generate
 from popgen.jobs.retrieve import Retrieved, retrieve
-from popgen.jobs.search import Found, search_config
+from popgen.jobs.search import Found
 from popgen.jobs.search import search as _search
 from popgen.jobs.searching.arch import OnEvaluation
+from popgen.jobs.searching.folder import RunFolder
 from popgen.jobs.sweep import SweepRow, sweep
 from popgen.jobs.train import TrainingCompute, read_spec, train
 
@@ -80,7 +81,8 @@ def search(
         raise BadInput("resume and out are both given", "a run is continued in its own folder", "Leave out away.")
     archs = None if arch is None else [arch] if isinstance(arch, str) else list(arch)
     named = {name: value for name, value in {"archs": archs, "data": data}.items() if value is not None}
-    config = search_config({**named, **options}, resume, "popgen.search")
+    before = None if resume is None else RunFolder.open(resume).config()[0]
+    config = search_config({**named, **options}, before, "popgen.search")
     return _search(config, out, resume, on_evaluation, say=print if verbose else lambda _: None)
 
 

@@ -24,7 +24,7 @@ LAYERS = [
     {"networks"},
     {"archs", "data"},
     {"configs", "__init__"},  # __init__ runs before all others, and itself imports next to nothing
-    {"files", "json_text", "refs", "shadow", "tasks"},
+    {"files", "json_text", "refs", "shadow", "tables", "tasks"},
     {"errors", "types"},
 ]
 SEARCH_ROOMS = ["sweep", "loop", "optimizers", "pools"]  # the same within `search`; all import its errors

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,6 +30,13 @@ def known_elsewhere(name: str) -> list[str]:
     return [f"{full}/{rest}" if rest else full for full in found]
 
 
+def entries_in(folder: Path) -> list[str]:
+    """Names of the entries of a local clone; its hubconf.py is searched as text, without running it."""
+    text = (folder / "hubconf.py").read_text(encoding="utf-8", errors="replace")
+    groups = [part for match in _DEFINED.findall(text) for part in match if part]
+    return [name.strip(" ()") for part in groups for name in part.split(",") if name.strip(" ()").isidentifier()]
+
+
 def _registered(package: str) -> set[str]:
     """The models that a package registers; none if it is not installed."""
     spec = find_spec(package)
@@ -50,15 +56,6 @@ def _in_clones() -> Iterator[str]:
 
 
 def _hub_folder() -> Path:
-    """The folder in which torch.hub keeps clones, as `torch.hub.get_dir` finds it; torch is asked if it is imported."""
-    if "torch" in sys.modules:
-        return Path(sys.modules["torch"].hub.get_dir())
+    """The folder of torch.hub's clones, where nobody has moved it with torch.hub.set_dir."""
     cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
-    return Path(os.environ.get("TORCH_HOME", os.path.join(cache, "torch"))).expanduser() / "hub"
-
-
-def entries_in(folder: Path) -> list[str]:
-    """Names of the entries of a local clone; its hubconf.py is searched as text, without running it."""
-    text = (folder / "hubconf.py").read_text(encoding="utf-8", errors="replace")
-    groups = [part for match in _DEFINED.findall(text) for part in match if part]
-    return [name.strip(" ()") for part in groups for name in part.split(",") if name.strip(" ()").isidentifier()]
+    return Path(os.environ.get("TORCH_HOME", f"{cache}/torch")).expanduser() / "hub"

@@ -46,27 +46,23 @@ def unknown_arch(name: str, known: Iterable[str]) -> NotFound:
         "Name a built-in one, timm:NAME, hub:OWNER/REPO:ENTRY, "
         "or a function that returns an nn.Module as module:function."
     )
-    return unknown_architecture("architecture", name, known, todo)
+    return _unknown("architecture", name, known, todo)
 
 
 def not_trained(name: str, trained: Iterable[str]) -> NotFound:
     """Return the error for a name that is not one of the architectures that a generator was trained on."""
     todo = "`popgen train` makes a generator for other architectures."
-    return unknown_name("architecture in this generator", name, trained, todo)
+    return _unknown("architecture in this generator", name, trained, todo)
 
 
 def unknown_to_generator(name: str, trained: Iterable[str]) -> NotFound:
     """Return the error for a name that a generator, which was trained on these architectures, does not know."""
     todo = "Other sizes of these are written like cnn-s/channels:12-24; `popgen train` makes a generator for others."
-    return unknown_architecture("architecture in this generator", name, trained, todo)
+    return _unknown("architecture in this generator", name, trained, todo)
 
 
-def unknown_architecture(kind: str, name: str, known: Iterable[str], todo: str) -> NotFound:
-    """Return a NotFound that offers what timm, torchvision or a clone of torch.hub calls `name`, else the nearest known.
-
-    Args:
-        kind: as in `popgen.errors.unknown_name`.
-    """
+def _unknown(kind: str, name: str, known: Iterable[str], todo: str) -> NotFound:
+    """Return the error that offers what timm, torchvision or a clone of torch.hub calls `name`, else the nearest known."""
     elsewhere = known_elsewhere(name)
     if not elsewhere:
         return unknown_name(kind, name, known, todo)

@@ -1,4 +1,4 @@
-"""Finds images that a search chooses on and that its checkpoints were trained on.
+"""Finds images that a search chooses on and that its checkpoints were trained on, or that are in two splits of its data.
 
 A network has memorised its training images, so its accuracy on them is too high. Variants are removed from the names on both sides, because
 a rotated image is the same image. Checkpoints that `popgen zoo build` trained have seen the training split alone. ForeignCheckpoint checkpoints have
@@ -12,13 +12,15 @@ from typing import Any
 
 import torch
 
-from popgen.audit.overlap import overlap
+from popgen.audit.overlap import Overlap, overlap
 from popgen.data import DataSet, load_data
 from popgen.data.load import is_local, split_name
 from popgen.data.subsets import SUBSETS
 from popgen.errors import PopgenError
 from popgen.generator import Generator
 from popgen.zoo import Zoo
+
+_KINDS = {"train": "training", "val": "validation", "test": "test"}
 
 
 def contamination(
@@ -27,27 +29,42 @@ def contamination(
     """Count the images that each training set shares with the validation and the test split.
 
     Returns:
+        `within`: a list of {split, among, exact, near, of}, one for each split whose images are among those of another
+        split of the same data set;
         `shared`: a list of {data, seen, val: {exact, near, of}, test: ...}, where `seen` is `train` or `train+val`;
         `checked` and `not_checked`: names of training sets; those that are not on this machine are not checked (nothing is
         downloaded for this).
     """
     shared, checked, not_checked = [], [], []
     if not data.has_images:  # only images are compared
-        return {"shared": [], "checked": [], "not_checked": []}
+        return {"within": [], "shared": [], "checked": [], "not_checked": []}
     plain = _plain(data.name)
     own = data if plain == data.name else _local(plain, data_dir, required=True) or data
+    inside = _within(own)
     for name, foreign in sorted(_trained_on(generator, zoo).items()):
         known = own if name in (plain, data.name) else _local(name, data_dir)
         if known is None:
             not_checked.append(name)
             continue
         checked.append(name)
-        images = torch.cat([known.train.inputs, known.val.inputs]) if foreign else known.train.inputs
-        counts = {split: overlap(getattr(own, split).inputs, images) for split in ("val", "test")}
+        if known is own and not foreign:
+            counts = {split: inside[split, "train"] for split in ("val", "test")}
+        else:
+            images = torch.cat([known.train.inputs, known.val.inputs]) if foreign else known.train.inputs
+            counts = {split: overlap(getattr(own, split).inputs, images) for split in ("val", "test")}
         if any(counts.values()):
             found = {split: vars(count) for split, count in counts.items()}
             shared.append({"data": name, "seen": "train+val" if foreign else "train", **found})
-    return {"shared": shared, "checked": checked, "not_checked": not_checked}
+    within = [{"split": split, "among": among, **vars(count)} for (split, among), count in inside.items() if count]
+    return {"within": within, "shared": shared, "checked": checked, "not_checked": not_checked}
+
+
+def _within(data: DataSet) -> dict[tuple[str, str], Overlap]:
+    """How many images of a split are in another split of the same data set, by the names of both."""
+    return {
+        (split, among): overlap(getattr(data, split).inputs, getattr(data, among).inputs)
+        for split, among in (("val", "train"), ("test", "train"), ("test", "val"))
+    }
 
 
 def say_contamination(found: dict[str, Any], data_set: DataSet, say: Callable[[str], None]) -> None:
@@ -55,19 +72,29 @@ def say_contamination(found: dict[str, Any], data_set: DataSet, say: Callable[[s
     data = data_set.name
     if not data_set.has_images:
         say(f"{data}: its examples are not compared with those that checkpoints were trained on; only images are")
+    for one in found["within"]:
+        effect = (
+            "accuracy on them is inflated"
+            if one["among"] == "train"
+            else "the test score is not independent of the choice"
+        )
+        say(f"{data}: {_copies(one, one['split'])} are among its own {_KINDS[one['among']]} images: {effect}")
     for one in found["shared"]:
-        texts = [
-            f"{one[split]['exact'] + one[split]['near']} of {one[split]['of']} {name} images "
-            f"({one[split]['exact']} pixel for pixel, {one[split]['near']} as near copies)"
-            for split, name in (("val", "validation"), ("test", "test"))
-            if one[split]["exact"] + one[split]["near"]
-        ]
+        texts = [_copies(one[split], split) for split in ("val", "test") if one[split]["exact"] + one[split]["near"]]
         say(
             f"{data}: {', '.join(texts)} are among the images of {one['data']} that checkpoints were trained on "
             f"({one['seen']}): accuracy on them is inflated"
         )
     if found["not_checked"]:
         say(f"{data}: not compared with the training images of {', '.join(found['not_checked'])}, which are not here")
+
+
+def _copies(counts: dict[str, Any], split: str) -> str:
+    """Counts of copies in words."""
+    return (
+        f"{counts['exact'] + counts['near']} of {counts['of']} {_KINDS[split]} images "
+        f"({counts['exact']} pixel for pixel, {counts['near']} as near copies)"
+    )
 
 
 def _trained_on(generator: Generator | None, zoo: Zoo | None) -> dict[str, bool]:

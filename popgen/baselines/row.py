@@ -37,7 +37,8 @@ class Finetuned:
 class Row:
     """One row: evaluations by their cost, rounded up; scores in the unit of the task (accuracies are 0 to 1).
 
-    `scored` is its network, None where the row is a mean over several. `finetuned` are scores of that network after epochs of
+    `images` are the numbers of validation and test images that the scores are from, 0 where they are not known. `scored`
+    is its network, None where the row is a mean over several. `finetuned` are scores of that network after epochs of
     training on the whole training split.
     """
 
@@ -49,12 +50,22 @@ class Row:
     unit: str = "accuracy"
     finetuned: list[Finetuned] = field(default_factory=list)
     scored: Scored | None = field(default=None, compare=False, repr=False)
+    images: tuple[int, int] = (0, 0)
 
     @classmethod
     def of(cls, name: str, evaluations: float, scored: Scored, data: DataSet) -> Row:
         """The row of one network; the only place where its score on test examples is looked at."""
         unit, tested = unit_of(scored), test_score(scored, data)
-        return cls(name, whole(evaluations), scored.score, tested, scored.finite_loss, unit, scored=scored)
+        images = len(scored.targets), len(data.test)
+        return cls(
+            name, whole(evaluations), scored.score, tested, scored.finite_loss, unit, scored=scored, images=images
+        )
+
+    def standard_errors(self) -> tuple[float | None, float | None]:
+        """The standard errors of the validation and the test score, see `standard_error`; None if they are not known."""
+        if self.unit != "accuracy":
+            return None, None
+        return standard_error(self.val_score, self.images[0]), standard_error(self.test_score, self.images[1])
 
     def to_json(self) -> dict[str, Any]:
         """The keys of a row in result.json; they are stable."""
@@ -62,9 +73,21 @@ class Row:
             "name": self.name,
             "evaluations": self.evaluations,
             **keyed_scores(self.unit, val=self.val_score, test=self.test_score),
+            **dict(zip(("val_standard_error", "test_standard_error"), self.standard_errors(), strict=True)),
             "val_loss": self.val_loss,
             "finetuned": [one.to_json() for one in self.finetuned],
         }
+
+
+def standard_error(accuracy: float, images: int) -> float | None:
+    """The standard error of an accuracy on so many images, sqrt(p (1 - p) / n); None if either is not known.
+
+    >>> standard_error(0.9, 100), standard_error(0.9, 0)
+    (0.03, None)
+    """
+    if images == 0 or not 0 <= accuracy <= 1:
+        return None
+    return round(math.sqrt(accuracy * (1 - accuracy) / images), 6)
 
 
 def whole(evaluations: float) -> int:

@@ -22,7 +22,7 @@ def print_found(found: list[Found], as_json: bool) -> None:
 
     for one in found:
         unit = one.rows[-1].unit
-        rows = [[r.name, str(r.evaluations), f"{r.val_score:.3f}", f"{r.test_score:.3f}"] for r in one.rows]
+        rows = [[r.name, str(r.evaluations), *_scores(r)] for r in one.rows]
         table(f"{one.arch} on {one.data}", ["", "evaluations", f"val {unit}", f"test {unit}"], rows, last_bold=True)
         front = one.details.front
         if front:
@@ -43,6 +43,12 @@ def print_found(found: list[Found], as_json: bool) -> None:
             title = f"{one.arch} after epochs of fine-tuning: val / test {unit}"
             table(title, ["", *map(str, [0, *epochs])], [_cells(r) for r in one.rows if r.finetuned], last_bold=True)
             click.echo(f"weights after {epochs[-1]} epochs: {file}")
+
+
+def _scores(row: Row) -> list[str]:
+    """The validation and the test score, each with its standard error where that is known."""
+    pairs = zip((row.val_score, row.test_score), row.standard_errors(), strict=True)
+    return [f"{score:.3f}" + ("" if error is None else f" ± {error:.3f}") for score, error in pairs]
 
 
 def _cells(row: Row) -> list[str]:

@@ -212,29 +212,24 @@ def _plan(config: SearchConfig, prepared: Prepared) -> dict[str, Any]:
 
 
 def _search_config(options: dict[str, Any], resume: str | None) -> SearchConfig:
-    from popgen.configs.load import parse
-    from popgen.configs.search import SearchConfig, nested
+    from popgen.configs.search import search_config
 
     given = {key: value for key, value in options.items() if value is not None}
     if "workers" in given and given["workers"] != "auto":
         given["workers"] = _whole("--workers", given["workers"])
     if "arch" in given:
         given["archs"] = given.pop("arch")
+    before = None
     if resume is not None:
         from popgen.jobs.searching.folder import RunFolder
 
         before, _ = RunFolder.open(resume).config()
-        return parse(nested({**before.model_dump(), **given}), SearchConfig, "popgen search --resume")
     for option in ("archs", "data"):
-        if option not in given and resume is None:
+        if option not in given and before is None:
             raise click.UsageError(
                 f"Missing option '--{option.removesuffix('s')}', for example --arch cnn-s --data digits/rotate:45."
             )
-    if resume is None:
-        return parse(nested(given), SearchConfig, "popgen search")
-    from popgen.jobs.search import search_config
-
-    return search_config(given, resume, "popgen search --resume")
+    return search_config(given, before, "popgen search" if before is None else "popgen search --resume")
 
 
 def _whole(option: str, value: str) -> int:

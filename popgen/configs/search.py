@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from popgen.configs.load import Settings, Strict
+from popgen.configs.load import Settings, Strict, parse
 from popgen.configs.sampling import Sampling
 
 Baselines = Literal["none", "standard", "all"]
@@ -120,6 +120,20 @@ class SearchConfig(Settings):
     def budget(self) -> tuple[object, ...]:
         """Evaluations, seconds, target and patience."""
         return tuple(getattr(self, name) for name in _BUDGET)
+
+
+def search_config(given: Mapping[str, Any], before: SearchConfig | None, where: str) -> SearchConfig:
+    """The settings of a search from those that the user gives; those of the run that is continued stand behind them.
+
+    Args:
+        given: fields of SearchConfig, or their names on the command line.
+        before: the settings of that run, None for a new one.
+        where: stands first in errors.
+
+    Raises:
+        BadInput: an unknown name, or a value that does not fit.
+    """
+    return parse(nested({**({} if before is None else before.model_dump()), **given}), SearchConfig, where)
 
 
 def nested(flat: Mapping[str, Any], model: type[BaseModel] = SearchConfig) -> dict[str, Any]:

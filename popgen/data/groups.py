@@ -8,9 +8,7 @@ split is cut from these images.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +21,8 @@ from popgen.data.dataset import SPLITS, DataSet, Part, from_parts
 from popgen.data.folder import local_path
 from popgen.data.load import split_name, split_reading
 from popgen.data.sources.listing import list_folder
-from popgen.errors import BadInput, BrokenFile, NotFound, brief
+from popgen.errors import BadInput, NotFound
+from popgen.tables import read_csv
 from popgen.types import Labels
 
 
@@ -75,13 +74,13 @@ def _make_groups(groups: list[str]) -> Groups:
 
 
 def _read_csv(path: Path) -> tuple[str, dict[str, str]]:
-    """Read the name of the column that identifies images, `file` or `index`, and the group by its values."""
+    """Read the name of the column that identifies images, `file` or `index`, and the group by its values.
+
+    Raises:
+        BrokenFile, BadInput: as `popgen.tables.read_csv`; a column or an entry is missing, or an image has two groups.
+    """
     group_of: dict[str, str] = {}
-    try:
-        table = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""))
-        columns, rows = table.fieldnames or [], list(table)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BrokenFile(f"{path} cannot be read as CSV", brief(error), "Write it as text in UTF-8.") from error
+    columns, rows = read_csv(path)
     key = next((name for name in ("file", "index") if name in columns), None)
     if key is None or "group" not in columns:
         raise BadInput(
@@ -90,7 +89,7 @@ def _read_csv(path: Path) -> tuple[str, dict[str, str]]:
             "Add that line.",
         )
     for number, row in enumerate(rows, start=1):
-        name, group = (row[key] or "").strip(), (row["group"] or "").strip()
+        name, group = row[key], row["group"]
         if not name or not group:
             raise BadInput(f"entry {number} of {path} has no {'group' if name else key}", f"{row}", "Complete it.")
         if group_of.setdefault(name, group) != group:
@@ -128,7 +127,10 @@ def _by_file(data: DataSet, path: Path, group_of: dict[str, str]) -> list[str]:
     split, indices = _validation_indices(data, labels)
     known = {file for files in listed.values() for file, _ in files}
     wanted = [names[split][index] for index in indices.tolist()]
-    given = {Path(name).as_posix(): group for name, group in group_of.items()}
+    has_backslash = any("\\" in file for file in known)
+    given = {
+        Path(file if has_backslash else file.replace("\\", "/")).as_posix(): group for file, group in group_of.items()
+    }
     _refuse_unknown(data, path, "file", known, given)
     _refuse_missing(data, path, "file", wanted, given)
     return [given[name] for name in wanted]

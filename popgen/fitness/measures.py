@@ -18,6 +18,7 @@ from popgen.fitness.names import MEASURE_NAMES, OF_GROUPS, check_measure_name
 from popgen.refs import load_attr
 from popgen.types import Labels
 
+_CONFIDENT = 10.0  # the logit of an answer that is nearly certain
 _BINS = 15  # bins of confidence, as in Guo et al.
 
 
@@ -150,3 +151,27 @@ def check_on_outputs(name: str, logits: Tensor, labels: Labels) -> None:
             "a search can only compare finite numbers",
             "Correct it, or call it by itself.",
         )
+
+
+def sign_remark(name: str, labels: Labels, classes: int) -> str:
+    """A remark if a user's function is higher for right answers than for wrong ones, or ""; the search minimises it.
+
+    Args:
+        name: the function, as module:function.
+        labels: labels (n,) of real images.
+        classes: the number of a network's outputs.
+
+    Raises:
+        BadInput: as `measure`.
+    """
+    if classes < 2:
+        return ""
+    right = _CONFIDENT * F.one_hot(labels, classes).float()
+    wrong = _CONFIDENT * F.one_hot((labels + 1) % classes, classes).float()
+    best, worst = (measure(name, logits, labels) for logits in (right, wrong))
+    if best <= worst:
+        return ""
+    return (
+        f"the objective {name} is {best:.4g} where all answers are right and {worst:.4g} where all are wrong; "
+        "a search minimises it: return its negative if higher is better"
+    )

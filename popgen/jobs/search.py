@@ -6,20 +6,20 @@ is sampled, the engine in `search` refines it, and the best weights and a table 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from popgen import __version__
 from popgen.audit.contamination import contamination, say_contamination
-from popgen.configs.load import parse
-from popgen.configs.search import SearchConfig, nested
+from popgen.configs.search import SearchConfig
+from popgen.data.remarks import thin_remarks
 from popgen.jobs.searching.arch import Found, OnEvaluation, Run, cluster_address, joins_cluster, search_arch
 from popgen.jobs.searching.checks import Prepared, prepare, with_data_folder
 from popgen.jobs.searching.folder import RunFolder
 from search import RaySession
 
-__all__ = ["Found", "prepare", "search", "search_config"]
+__all__ = ["Found", "prepare", "search"]
 
 
 def search(
@@ -42,7 +42,7 @@ def search(
     """
     config = with_data_folder(config)
     prepared = prepare(config, say)
-    for text in prepared.data.remarks:
+    for text in (*prepared.data.remarks, *thin_remarks(prepared.data)):
         say(f"{config.data}: {text}")
     seen = contamination(prepared.data, prepared.generator, prepared.zoo, config.data_dir)
     say_contamination(seen, prepared.data, say)
@@ -62,21 +62,6 @@ def search(
     found = [replace(one, details=replace(one.details, contamination=seen)) for one in found]
     folder.write_result({"popgen": __version__, "results": [one.to_json() for one in found]})
     return found
-
-
-def search_config(given: Mapping[str, Any], resume: str | None, where: str) -> SearchConfig:
-    """The settings of a search from those that the user gives; those of the run in `resume` stand behind them.
-
-    Args:
-        given: fields of SearchConfig, or their names on the command line.
-        where: stands first in errors.
-
-    Raises:
-        NotFound: there is no run in `resume`.
-        BadInput: an unknown name, or a value that does not fit.
-    """
-    before = {} if resume is None else RunFolder.open(resume).config()[0].model_dump()
-    return parse(nested({**before, **given}), SearchConfig, where)
 
 
 def _open_folder(config: SearchConfig, prepared: Prepared, out: str | None, resume: str | None) -> RunFolder:

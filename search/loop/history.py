@@ -18,6 +18,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
 
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from typing_extensions import TypedDict  # pydantic reads that of typing from Python 3.12 on
+
 from ..errors import BrokenRecord, RunLocked
 from ..optimizers.feedback import Feedback
 
@@ -38,6 +41,8 @@ class Record:
     search, otherwise None. `seconds` is the time of the evaluation, `elapsed` the time of the whole search over all
     sessions, in seconds, at which it was recorded.
     """
+
+    __pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     index: int
     candidate: int
@@ -64,6 +69,16 @@ class Record:
     def full(self) -> bool:
         """Whether all examples were evaluated."""
         return self.share == 1.0
+
+
+class _Header(TypedDict, total=False):
+    """What the first line of a search says: how it was started."""
+
+    settings: dict[str, Any]
+    versions: dict[str, str]
+
+
+_RECORD, _HEADER = TypeAdapter(Record), TypeAdapter(_Header)
 
 
 class History:
@@ -141,7 +156,7 @@ class History:
             if entry["search"] != self.key:
                 continue
             if "header" in entry:
-                self.header = entry["header"]
+                self.header = _check_header(entry["header"], where)
                 continue
             record = _make_record(entry, where)
             if self.header is None or record.index != len(self.records):
@@ -159,7 +174,7 @@ def _parse_line(line: bytes, where: str) -> dict[str, Any]:
         entry = json.loads(line)
         schema = entry["v"]
         entry["search"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise BrokenRecord(
             f"{where} is not a record of a search\n"
             f"{type(error).__name__}: {error}\n"
@@ -177,11 +192,26 @@ def _parse_line(line: bytes, where: str) -> dict[str, Any]:
 def _make_record(entry: dict[str, Any], where: str) -> Record:
     body = {name: value for name, value in entry.items() if name not in ("v", "search")}
     try:
-        return Record(**body)
-    except TypeError as error:
-        raise BrokenRecord(
-            f"{where} has missing or unknown fields\n{error}\nresume with the version that wrote it"
-        ) from error
+        return _RECORD.validate_python(body)
+    except ValidationError as error:
+        raise _misfit(error, where) from error
+
+
+def _check_header(header: Any, where: str) -> dict[str, Any]:
+    try:
+        return dict(_HEADER.validate_python(header))
+    except ValidationError as error:
+        raise _misfit(error, where) from error
+
+
+def _misfit(error: ValidationError, where: str) -> BrokenRecord:
+    first = error.errors(include_url=False)[0]
+    field = ".".join(map(str, first["loc"])) or "header"
+    return BrokenRecord(
+        f"{where} has missing, unknown or damaged fields\n"
+        f"{field}: {first['msg']}\n"
+        "resume with the version that wrote it, or restore the file from a copy"
+    )
 
 
 def _finite(metrics: dict[str, float | None]) -> dict[str, float | None]:

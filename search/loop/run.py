@@ -99,7 +99,7 @@ def _check_header(history: History, settings: dict[str, Any], where: str) -> Non
     if history.header is None:
         history.begin({"settings": settings, "versions": versions()})
     else:
-        check_same(history.header["settings"], settings, where)
+        check_same(history.header.get("settings", {}), settings, where)
 
 
 def _run_batches(batches: Generator[Batch, BatchFeedback, None], session: Session, pool: Pool) -> str | None:

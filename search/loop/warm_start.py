@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import SearchError
+from ..errors import BrokenRecord, SearchError
 from ..optimizers.pareto import order
 from .history import History, Record
 from .plan import seeded_space
@@ -44,14 +44,18 @@ def best_of(history_path: str | Path, key: str, population: Population, count: i
             f"{path}, search {key!r}, has no evaluation that succeeded\n"
             "there is no best one to start from\nstart from the population itself"
         )
+    _check_records(records, seeds, path, key)
     seed_feedback = [record.feedback for record in records if record.phase == "seed"]
     space = None  # as long as there are only seeds
     if len(seed_feedback) == len(seeds):
-        space = seeded_space(header["settings"]["space"], seeds, seed_feedback)
+        space = seeded_space(str(header["settings"].get("space")), seeds, seed_feedback)
     vectors, origins = [], []
     for record in _best_first(full)[:count]:
-        if record.coordinates is None or space is None:
+        if record.coordinates is None:
             vectors.append(seeds.vectors[record.candidate])
+        elif space is None or len(record.coordinates) != space.dim:
+            dim = "as yet unknown" if space is None else space.dim
+            raise _damaged(path, key, record, f"{len(record.coordinates)} coordinates in a space of dimension {dim}")
         else:
             vectors.append(space.to_vector(np.array(record.coordinates)))
         origins.append(f"best:{record.index}")
@@ -72,12 +76,32 @@ def _read_search(path: Path, key: str, population: Population) -> tuple[dict[str
         raise SearchError(
             f"{path} has no search {key!r}\na warm start takes the best candidates of one\nname the history of a search"
         )
-    if header["settings"]["population"] != population.digest():
+    if header.get("settings", {}).get("population") != population.digest():
         raise SearchError(
             f"{path}, search {key!r}, was started from another population\n"
             "its coordinates are relative to its own seeds\npass the population that was saved with it"
         )
     return header, records
+
+
+def _check_records(records: list[Record], seeds: Population, path: Path, key: str) -> None:
+    """Refuse records that no search from these seeds writes.
+
+    Raises:
+        BrokenRecord: a seed's number is not one of a seed, or the numbers of objectives differ.
+    """
+    sizes = [0 if record.values is None else len(record.values) for record in records if record.loss is not None]
+    for record in records:
+        if record.coordinates is None and not 0 <= record.candidate < len(seeds):
+            raise _damaged(path, key, record, f"there are {len(seeds)} seeds, and it is of seed {record.candidate}")
+        if record.loss is not None and (0 if record.values is None else len(record.values)) != sizes[0]:
+            raise _damaged(path, key, record, f"others have {sizes[0]} objectives")
+
+
+def _damaged(path: Path, key: str, record: Record, why: str) -> BrokenRecord:
+    return BrokenRecord(
+        f"{path}, search {key!r}: evaluation {record.index} is damaged\n{why}\nrestore the file from a copy"
+    )
 
 
 def _best_first(records: list[Record]) -> list[Record]:

@@ -130,7 +130,7 @@ def test_the_readme_is_short_and_starts_quickly() -> None:
 
 
 def test_the_picture_is_that_of_the_quick_start() -> None:
-    rows = re.findall(r"│ (\w+) +│ +\d+ │ +[\d.]+ │ +([\d.]+) │", README.read_text())
+    rows = re.findall(r"│ (\w+) +│ +\d+ │ +[\d.]+ ± [\d.]+ │ +([\d.]+) ± [\d.]+ │", README.read_text())
     assert len(rows) >= 9
     for picture in re.findall(r"examples/images/run-\w+\.svg", README.read_text()):
         shown = re.findall(r">([^<>]+)</text>", (ROOT / picture).read_text())

@@ -9,6 +9,7 @@ so that no header can ask for more memory than an image of `MAX_PIXELS` takes.
 from __future__ import annotations
 
 import io
+import re
 import warnings
 from functools import cache
 from pathlib import Path
@@ -27,6 +28,7 @@ _DEEP = ("I;16", "I;16L", "I;16B", "I;16N")  # modes of 16 bits a pixel
 _TO_RGB = ("P", "CMYK", "YCbCr", "LAB", "HSV", "RGBX")
 _WITH_ALPHA = ("RGBA", "RGBa", "LA", "La", "PA")
 _KEYED = ("1", "L", "P", "RGB")  # modes in which one colour, or entries of the palette, may be marked as transparent
+_AT_MOST = f"at most {MAX_PIXELS / 10**6:.0f} million are read"
 _TOO_LARGE = "Scale it down, or cut it into parts."
 # The first bytes of files that are often found under an image's name, in lower case.
 _OTHER_FILES = {
@@ -67,7 +69,9 @@ def read_image(source: Path | bytes, what: str, alpha: str = "white", mode: str 
                 _check_size(image.size)
                 return pixels_of(image if mode in (None, image.mode) else image.convert(mode), alpha)
     except Image.DecompressionBombError as error:
-        raise BrokenFile(f"{what} is not a readable image", str(error), _TOO_LARGE) from error
+        found = re.search(r"\d+ pixels", str(error))  # Pillow tells the size in its message only.
+        why = f"it has {found[0] if found else 'too many pixels'}, and {_AT_MOST}"
+        raise BrokenFile(f"{what} is not a readable image", why, _TOO_LARGE) from error
     except UnidentifiedImageError as error:
         why = _cause(source) or f"it is none of {', '.join(_formats())}, or its beginning is damaged"
         raise BrokenFile(f"{what} is not a readable image", why, "Remove or replace it.") from error
@@ -128,8 +132,7 @@ def _formats() -> list[str]:
 def _check_size(size: tuple[int, int]) -> None:
     width, height = size
     if width * height > MAX_PIXELS:
-        why = f"it has {width} x {height} pixels, and at most {MAX_PIXELS / 10**6:.0f} million are read"
-        raise UnreadableImage(why, _TOO_LARGE)
+        raise UnreadableImage(f"it has {width} x {height} pixels, and {_AT_MOST}", _TOO_LARGE)
 
 
 def _check_webp(file: BinaryIO) -> None:

@@ -212,6 +212,7 @@ def make_pool(run: Run, ready: ReadySearch) -> Pool:
 
 
 def _ray_pool(objective: LatentObjective, workers: int | None, address: str | None, options: dict[str, Any]) -> Pool:
+
     from search import RayPool  # noqa: PLC0415 - Ray is imported only where it is used
 
     return RayPool(objective, workers, address, **options)

@@ -15,7 +15,7 @@ from popgen.data.groups import Groups, load_groups
 from popgen.data.load import check_data_name
 from popgen.errors import BadInput
 from popgen.fitness import Fitness, SgdSteps, make_fitness
-from popgen.fitness.measures import OF_GROUPS, check_measure, check_on_outputs
+from popgen.fitness.measures import OF_GROUPS, check_measure, check_on_outputs, sign_remark
 from popgen.generator import Generator
 from popgen.generator.unseen import Target
 from popgen.jobs.names import check_space
@@ -83,10 +83,10 @@ def prepare(config: SearchConfig, say: Callable[[str], None] = lambda _: None) -
         fitness = make_fitness(target.spec, data, _classes(origin, arch), **finishing)
         searches.append(ArchSearch(arch, data, fitness, target, mask, groups))
     _check_cost(config, searches)
-    _check_measures(config, searches)
+    measured = _check_measures(config, searches)
     if mask is not None:
         _check_head_is_searched(searches[0], mask)
-    for remark in origin.remarks:
+    for remark in (*origin.remarks, *measured):
         say(remark)
     return Prepared(searches, generator, origin.zoo)
 
@@ -193,13 +193,16 @@ def _check_cost(config: SearchConfig, searches: list[ArchSearch]) -> None:
         )
 
 
-def _check_measures(config: SearchConfig, searches: list[ArchSearch]) -> None:
+def _check_measures(config: SearchConfig, searches: list[ArchSearch]) -> list[str]:
     """Refuse measures of another task, and try a user's own measure on the outputs of a fresh network of each architecture.
+
+    Returns:
+        a remark for each measure that is higher for right answers than for wrong ones.
 
     Raises:
         BadInput: a measure does not go with the task, or does not work.
     """
-    task = searches[0].fitness.task.name
+    task, remarks = searches[0].fitness.task.name, []
     for name in config.objectives:
         if task != CLASSIFICATION and name != "loss" and not is_module_attr(name):
             raise BadInput(
@@ -213,6 +216,9 @@ def _check_measures(config: SearchConfig, searches: list[ArchSearch]) -> None:
                 fresh = spec.to_flat(build(spec.config, seed=config.seed).state_dict())
                 scored = replace(one.fitness, sgd=None).score(fresh)
                 check_on_outputs(name, scored.outputs, scored.targets)
+                if task == CLASSIFICATION and (text := sign_remark(name, scored.targets, scored.outputs.shape[1])):
+                    remarks.append(text)
+    return list(dict.fromkeys(remarks))
 
 
 def _check_warm_start(path: str, config: SearchConfig, generator: Generator) -> None:

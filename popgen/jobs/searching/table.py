@@ -55,4 +55,5 @@ def _mean_row(name: str, scored: list[Scored], tried: int, one: ArchSearch) -> R
     """Means over several networks, of which `tried` were evaluated."""
     n, tests = len(scored), [test_score(network, one.data) for network in scored]
     score, loss = sum(network.score for network in scored) / n, sum(network.loss for network in scored) / n
-    return Row(name, whole(tried * one.fitness.cost), score, sum(tests) / n, loss, unit_of(scored[0]))
+    images = len(scored[0].targets), len(one.data.test)
+    return Row(name, whole(tried * one.fitness.cost), score, sum(tests) / n, loss, unit_of(scored[0]), images=images)

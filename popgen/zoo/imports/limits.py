@@ -6,7 +6,6 @@ format, by strides of zero, or by a call that makes a tensor or bytearray of a g
 
 from __future__ import annotations
 
-import pickletools
 import re
 import zipfile
 from collections.abc import Iterable
@@ -17,14 +16,12 @@ from torch import Tensor
 
 from popgen.errors import BadInput, BrokenFile
 from popgen.zoo.imports.causes import zip_cause
+from popgen.zoo.imports.pickled import read_calls
 
 MOST_BYTES = 2 * 1024**3  # what a header may claim beyond the size of its file
-_LEGACY_PICKLES = 5  # pickles at the start of PyTorch's older format: magic number, version, system, content, keys
-_MEMO = {"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"}
-_INTEGERS = {"BININT", "BININT1", "BININT2", "LONG1", "INT", "LONG", "LONG4"}
-_TEXTS = {"BINUNICODE", "SHORT_BINSTRING", "SHORT_BINUNICODE", "BINSTRING", "UNICODE"}
 # Types that may stand in a pickle as such, and that allocate memory of any size when they are called.
-_ALLOCATES = re.compile(r"(builtins|__builtin__) bytearray|torch(\.\w+)* [A-Z]\w+Tensor")
+_ALLOCATES = re.compile(r"(builtins|__builtin__)\.bytearray|torch(\.\w+)*\.([A-Z]\w*)?(Tensor|Storage)")
+_LEGACY_PICKLES = 5  # pickles at the start of PyTorch's older format: magic number, version, system, content, keys
 
 
 def check_archive(path: Path) -> None:
@@ -88,44 +85,37 @@ def check_tensors(tensors: Iterable[Tensor], path: Path) -> None:
 
 def _check_pickle(file: IO[bytes], path: Path, size: int | None) -> None:
     """Refuse a pickle with a call that allocates, with a quantised tensor, or with storages of more values than `size`."""
-    operations: list[tuple[str, Any]] = []
     claimed: dict[object, int] = {}
-    for opcode, argument, _ in pickletools.genops(file):
-        if opcode.name == "GLOBAL":
-            argument = str(argument)
-            if argument == "torch._utils _rebuild_qtensor":
+    for kind, value in read_calls(file):
+        if kind == "call":
+            name, arguments = value
+            if name == "torch._utils._rebuild_qtensor":
                 raise quantised_error(path)
-            if _ALLOCATES.fullmatch(argument):
+            if _ALLOCATES.fullmatch(str(name)) and arguments != ():
                 raise BrokenFile(
-                    f"{path} is refused: its pickle asks for {argument.replace(' ', '.')}",
+                    f"{path} is refused: its pickle calls {name}",
                     "it makes objects of any size",
                     "Save it with torch.save(model.state_dict(), FILE) or as .safetensors.",
                 )
-        if opcode.name in _MEMO:
-            continue
-        if opcode.name == "BINPERSID" and size is not None:
-            key, values = _storage(operations, path)
+        elif size is not None:
+            key, values = _storage(value, path)
             claimed[key] = max(values, claimed.get(key, 0))
             if sum(claimed.values()) > size:
                 raise _claim_error(path, sum(claimed.values()), size)
-        operations = [*operations[-15:], (opcode.name, argument)]
 
 
-def _storage(operations: list[tuple[str, Any]], path: Path) -> tuple[object, int]:
-    """The key and number of values of a storage, from the operations that build ('storage', type, key, place, values, view).
+def _storage(reference: Any, path: Path) -> tuple[object, int]:
+    """The key and the number of values of a storage: ('storage', type, key, place, values, view).
 
     Raises:
-        BrokenFile: they are not as torch.save writes them.
+        BrokenFile: the reference is not as torch.save writes it.
     """
-    names = [name for name, _ in operations]
-    # The view of a storage is None, or a tuple of a key and two numbers.
-    end = 2 if names[-2:] == ["NONE", "TUPLE"] else 5 if names[-2:] == ["TUPLE3", "TUPLE"] else len(names)
-    if len(names) < end + 3 or names[-end - 1] not in _INTEGERS:
-        raise BrokenFile(
-            f"{path} is not as torch.save writes it", "a storage without a plain size", "Download it again."
-        )
-    key, values = operations[-end - 3], int(operations[-end - 1][1])
-    return (key if key[0] in _TEXTS else object()), values
+    match reference:
+        case (_, _, str(key), _, int(values), *_):
+            return key, values
+        case (_, _, _, _, int(values), *_):
+            return object(), values
+    raise BrokenFile(f"{path} is not as torch.save writes it", "a storage without a plain size", "Download it again.")
 
 
 def quantised_error(path: Path) -> BadInput:

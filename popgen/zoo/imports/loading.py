@@ -12,6 +12,7 @@ import mmap
 import pickle
 import re
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,16 @@ def read_content(path: Path) -> Any:
         raise _unpickling_error(path, str(error)) from error
     except OSError as error:
         raise os_cause(path, error) from error
+    except zipfile.BadZipFile as error:
+        raise BrokenFile(
+            f"{path} is cut off or damaged ({path.stat().st_size} bytes)",
+            f"it begins as a PyTorch file, and the list at its end is missing or wrong: {error}",
+            "Download it again.",
+        ) from error
     except Exception as error:  # A hostile file makes torch, safetensors and zipfile raise nearly any class of error.
+        if "Invalid magic number" in str(error):
+            todo = "Save it with torch.save(model.state_dict(), FILE) or as .safetensors."
+            raise BrokenFile(f"{path} is a plain pickle, not a checkpoint", "pickle.dump wrote it", todo) from error
         raise BrokenFile(
             f"{path} is truncated or not a checkpoint ({path.stat().st_size} bytes)",
             brief(error) if str(error) else f"{type(error).__name__}: it ends too early",
@@ -115,6 +125,7 @@ def _read_shards(path: Path) -> dict[str, Any]:
         shards = sorted(set(weight_map.values()))
         names = {shard: [name for name, where in weight_map.items() if where == shard] for shard in shards}
         paths = {shard: inside(path.parent, shard) for shard in shards}
+        missing = [shard for shard in shards if not paths[shard].is_file()]
     except PopgenError:
         raise
     except OSError as error:
@@ -123,7 +134,6 @@ def _read_shards(path: Path) -> dict[str, Any]:
         raise BrokenFile(
             f"{path} is not the index of a sharded checkpoint", brief(error), "It maps names to files: weight_map."
         ) from error
-    missing = [shard for shard in shards if not paths[shard].is_file()]
     if missing:
         what = f"{path} names {len(shards)} shards, of which {len(missing)} are not there"
         raise BrokenFile(what, ", ".join(missing[:4]), "Download them into its folder.")

@@ -103,6 +103,8 @@ def _check_surplus(spec: ArchSpec, tensors: Mapping[str, Tensor], prefix: str, a
     """
     known = {prefix + name.removeprefix(added) for name in (*(t.name for t in spec.tensors), *spec.counters)}
     surplus = [name for name in tensors if name not in known]
+    if surplus and _named_like(_shapes(tensors, prefix)):  # The layers of a deeper network are no surplus.
+        raise _misfit(spec, tensors, where)
     if surplus:
         under = f" under the prefix {prefix!r}" if prefix else ""
         shapes = [f"{name} {tuple(tensors[name].shape)}" for name in surplus]
@@ -110,7 +112,8 @@ def _check_surplus(spec: ArchSpec, tensors: Mapping[str, Tensor], prefix: str, a
         raise BadInput(
             f"{where} holds all tensors of {spec.name!r}{under}, and {len(surplus)} more",
             f"not in the network: {_listed(shapes)}",
-            f"Leave them out: {patterns}{' ...' if surplus[2:] else ''} (in a spec, ignore: [...]; * stands for any text).",
+            f"If they are no layers, leave them out: {patterns}{' ...' if surplus[2:] else ''} (* stands for any text; in a "
+            "spec, ignore: [...]). Else the network is another one.",
         )
 
 
@@ -143,7 +146,7 @@ def _is_sorted(names: list[str]) -> bool:
     return names == sorted(names) != by_number
 
 
-def _misfit(spec: ArchSpec, tensors: dict[str, Tensor], where: str) -> BadInput:
+def _misfit(spec: ArchSpec, tensors: Mapping[str, Tensor], where: str) -> BadInput:
     """The error for tensors that fit neither by name nor by order, told under the prefix that leaves fewest differences."""
     if any(map(_LORA.search, tensors)) and not any(_LORA.search(t.name) for t in spec.tensors):
         return BadInput(
@@ -151,20 +154,24 @@ def _misfit(spec: ArchSpec, tensors: dict[str, Tensor], where: str) -> BadInput:
             f"low-rank changes to a base network, such as {next(filter(_LORA.search, tensors))}",
             "Merge it into its base (in PEFT merge_and_unload()), and import the merged weights.",
         )
-    shapes = {name: tuple(t.shape) for name, t in tensors.items()}
-    candidates = [shapes]
-    for prefix in (*_known_prefixes(shapes), _common_prefix(list(shapes))):
-        candidates.append({name.removeprefix(prefix): shape for name, shape in shapes.items()})
-    best = min(candidates, key=lambda renamed: len(spec.differences(renamed)))
+    prefixes = ["", *_known_prefixes(tensors), _common_prefix(list(tensors))]
+    best = min((_shapes(tensors, p) for p in prefixes), key=lambda renamed: len(spec.differences(renamed)))
     lines = spec.differences(best)
-    fitting = [name for name in ARCHITECTURES if not ArchSpec.from_config(name).differences(best)]
+    other = _named_like(best)
     return BadInput(
         f"{where} does not fit the architecture {spec.name!r}: {len(lines)} tensors differ",
         "; ".join(lines[:_NAMED_TENSORS]) + (" ..." if lines[_NAMED_TENSORS:] else ""),
-        f"Its tensors are those of {fitting[0]!r}."
-        if fitting
-        else "Name the architecture that the file was made with.",
+        f"Its tensors are those of {other!r}." if other else "Name the architecture that the file was made with.",
     )
+
+
+def _shapes(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, tuple[int, ...]]:
+    return {name.removeprefix(prefix): tuple(t.shape) for name, t in tensors.items()}
+
+
+def _named_like(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """The first built-in architecture that has exactly these tensors, or ""."""
+    return next((name for name in ARCHITECTURES if not ArchSpec.from_config(name).differences(shapes)), "")
 
 
 def _known_prefixes(names: Mapping[str, object]) -> list[str]:

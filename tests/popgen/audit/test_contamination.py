@@ -51,7 +51,7 @@ def test_popgen_has_trained_on_the_training_split_alone_and_others_on_validation
     tmp_path: Path, generator: Generator, pictures: DataSet
 ) -> None:
     built = contamination(pictures, generator, zoo_of(tmp_path / "a", ("cifar10", BUILT)))
-    assert built == {"shared": [], "checked": ["cifar10"], "not_checked": []}
+    assert built == {"within": [], "shared": [], "checked": ["cifar10"], "not_checked": []}
     foreign = contamination(pictures, generator, zoo_of(tmp_path / "b", ("cifar10", BUILT), ("cifar10", FOREIGN)))
     none = {"exact": 0, "near": 0, "of": 10}
     all_of_val = {"exact": 20, "near": 0, "of": 20}
@@ -103,10 +103,32 @@ def test_a_file_that_is_gone_or_broken_is_not_compared(tmp_path: Path, generator
     (tmp_path / "broken.npz").write_bytes(b"PK and no more")
     names = [f"npz:{tmp_path / 'broken.npz'}", f"npz:{tmp_path / 'gone.npz'}", "somewhere:else"]
     found = contamination(pictures, generator, zoo_of(tmp_path / "z", *((name, FOREIGN) for name in names)))
-    assert found == {"shared": [], "checked": [], "not_checked": sorted(names)}
+    assert found == {"within": [], "shared": [], "checked": [], "not_checked": sorted(names)}
 
 
 def test_digits_are_clean() -> None:
     made = Generator.from_pretrained("digits")
     found = contamination(load_data("digits/rotate:45"), made, Zoo.open("digits"))
-    assert found == {"shared": [], "checked": ["digits"], "not_checked": []}
+    assert found == {"within": [], "shared": [], "checked": ["digits"], "not_checked": []}
+
+
+def test_copies_in_another_split_of_the_same_data_are_counted_and_said(tmp_path: Path, generator: Generator) -> None:
+    x = np.random.default_rng(1).random((40, 16, 16, 3), dtype=np.float32)
+    val, test = x[10:14].copy(), x[[20, 12, 13]].copy()
+    val[0] = val[0] * 0.9 + 0.05  # a near copy
+    labels = {"y_train": np.arange(10) % 2, "y_val": np.arange(6) % 2, "y_test": np.arange(3) % 2}
+    np.savez(tmp_path / "it.npz", x_train=x[1:11], x_val=np.concatenate([val, x[4:6]]), x_test=test, **labels)
+    data = load_data(f"npz:{tmp_path}/it.npz")
+    found = contamination(data, generator, None)
+    assert found["within"] == [
+        {"split": "val", "among": "train", "exact": 2, "near": 1, "of": 6},
+        {"split": "test", "among": "val", "exact": 2, "near": 0, "of": 3},
+    ]
+    lines: list[str] = []
+    say_contamination(found, data, lines.append)
+    assert lines == [
+        f"{data.name}: 3 of 6 validation images (2 pixel for pixel, 1 as near copies) are among its own training images: "
+        "accuracy on them is inflated",
+        f"{data.name}: 2 of 3 test images (2 pixel for pixel, 0 as near copies) are among its own validation images: "
+        "the test score is not independent of the choice",
+    ]

@@ -62,7 +62,8 @@ def expected(given: RivalInputs, name: str, evaluations: int, flat: torch.Tensor
     """The row of one network, scored on its own."""
     scored = given.fitness.score(flat)
     test = task_score(scored.spec, scored.flat, given.data.test)
-    return Row(name, evaluations, scored.score, test, scored.loss)
+    images = len(given.data.val), len(given.data.test)
+    return Row(name, evaluations, scored.score, test, scored.loss, images=images)
 
 
 def records_of(given: RivalInputs) -> tuple[list[Checkpoint], torch.Tensor]:

@@ -112,6 +112,29 @@ def test_an_index_names_the_architectures_and_an_option_the_classes(tmp_path: Pa
         call("import", tmp_path / "index.csv", "--classes", ",".join(classes), "--zoo", tmp_path / "zoo")
 
 
+def test_a_folder_of_checkpoints_with_a_bad_one(tmp_path: Path) -> None:
+    files, folder = tmp_path / "files", tmp_path / "zoo"
+    files.mkdir()
+    raw, ema = (build("mlp-s", seed=seed).state_dict() for seed in (0, 1))
+    content = {"model": raw, "ema": ema}
+    torch.save({**content, "model": {**raw, "total_ops": torch.zeros(1)}}, files / "a.pth.tar")
+    torch.save(content, files / "b.PTH")
+    (files / "c.pt").write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    (files / "._a.pth.tar").write_bytes(b"")
+    arguments = ("import", files, "--zoo", folder, "--arch", "mlp-s", "--data", "digits")
+    done = CliRunner().invoke(zoo, [*map(str, arguments), "--ignore", "total_*"])
+    assert isinstance(done.exception, BrokenFile) and done.exception.exit_code == 5
+    assert "1 of 3 checkpoints were not imported" in str(done.exception)
+    assert f"{files}: 3 taken; passed over: 1 of macOS" in done.stderr
+    assert "mlp-s/digits/a; left out total_ops" in done.stderr
+    assert "also holds EMA weights under 'ema': --use ema takes them" in done.stderr
+    assert "mlp-s/digits/b has the same weights as mlp-s/digits/a: it is left out" in done.stderr
+    assert "mlp-s/digits/c is left out" in done.stderr and "is a pointer of Git LFS" in done.stderr
+    assert done.stdout == f"{folder}: 1 added, 1 networks\n"
+    (files / "c.pt").unlink()
+    assert "mlp-s/digits/b; EMA weights" in call(*arguments[:1], files / "b.PTH", *arguments[2:], "--use", "ema").stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "expected"),
     [

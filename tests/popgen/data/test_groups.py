@@ -115,9 +115,41 @@ def test_what_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(NotFound, match="there is no file 'nowhere.csv' with groups"):
         load_groups(data, "nowhere.csv")
-    table.write_bytes(b"\xff\xfe\x00a")
-    with pytest.raises(BrokenFile, match="cannot be read as CSV\nUnicodeDecodeError"):
+    table.write_bytes("file;grüppe".encode("latin-1"))
+    with pytest.raises(BrokenFile, match="cannot be read as CSV\nUnicodeDecodeError.*\nSave it as CSV in UTF-8"):
         load_groups(data, str(table))
+
+
+def test_tables_of_excel_are_read(tmp_path: Path) -> None:
+    name, files = save_folder(tmp_path / "images", ("train", "val"))
+    data, table = load_data(name), tmp_path / "groups.csv"
+    lines = [
+        ("File ", "Group", "Share"),
+        *((file.replace("/", "\\"), group_of(i), "12,5 %") for file, i in files.items()),
+    ]
+    semicolons, tabs = ("\r\n".join(separator.join(line) for line in lines) for separator in (";", "\t"))
+    for content in (
+        semicolons.encode("utf-8-sig"),
+        f"sep=;\r\n{semicolons}\r\n;;\r\n".encode(),
+        tabs.encode("utf-16"),
+    ):
+        table.write_bytes(content)
+        groups = load_groups(data, str(table))
+        numbers = [grey(v) for v in data.val.inputs[:, 0, 0, 0].tolist()]
+        assert [groups.names[i] for i in groups.index] == [group_of(i) for i in numbers]
+
+
+def test_groups_of_a_folder_whose_unreadable_images_were_passed_over(tmp_path: Path) -> None:
+    name, files = save_folder(tmp_path / "images", ("train", "test"))
+    broken = [file for file in files if file.startswith("train")][::7]
+    for file in broken:
+        (tmp_path / "images" / file).write_bytes(b"")
+    data, table = load_data(f"{name}/size:4"), tmp_path / "groups.csv"
+    assert sorted(data.unread) == sorted(broken)
+    table.write_text("file,group\n" + "".join(f"{file},{group_of(i)}\n" for file, i in files.items()))
+    groups = load_groups(data, str(table))
+    numbers = [grey(v) for v in data.val.inputs[:, 0, 0, 0].tolist()]
+    assert [groups.names[i] for i in groups.index] == [group_of(i) for i in numbers]
 
 
 def test_arrays_that_do_not_fit(tmp_path: Path) -> None:

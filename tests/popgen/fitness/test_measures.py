@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, l
 from torch import Tensor
 
 from popgen.errors import BadInput, NotFound
-from popgen.fitness.measures import MEASURES, check_measure, check_on_outputs, measure, worst_group_error
+from popgen.fitness.measures import MEASURES, check_measure, check_on_outputs, measure, sign_remark, worst_group_error
 
 
 def drawn(seed: int, classes: int = 5, used: int = 5) -> tuple[Tensor, Tensor]:
@@ -117,3 +117,22 @@ def test_unknown_names(own: str) -> None:
         check_measure("no_such_module:error")
     with pytest.raises(BadInput, match="the objective 'own_measures:nothing' cannot be called"):
         check_measure(f"{own}:nothing")
+
+
+def test_a_function_that_is_higher_for_right_answers_gets_a_remark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "signs.py").write_text(
+        "def accuracy(logits, labels): return (logits.argmax(1) == labels).float().mean()\n"
+        "def mistakes(logits, labels): return 1 - accuracy(logits, labels)\n"
+        "def constant(logits, labels): return 1.0\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    labels = torch.tensor([0, 1, 2, 1])
+    assert sign_remark("signs:accuracy", labels, 3) == (
+        "the objective signs:accuracy is 1 where all answers are right and 0 where all are wrong; "
+        "a search minimises it: return its negative if higher is better"
+    )
+    assert sign_remark("signs:mistakes", labels, 3) == sign_remark("signs:constant", labels, 3) == ""
+    assert sign_remark("signs:accuracy", torch.zeros(3, dtype=torch.long), 1) == ""
+    assert all(sign_remark(name, labels, 3) == "" for name in MEASURES)

@@ -101,7 +101,13 @@ def test_locked(tmp_path):
         ("[1]", "line 5 is not a record of a search"),
         ("plain text", "line 5 is not a record of a search"),
         ('{"v":1,"search":"net"}', "line 5 has schema 1\nthis version reads schema 2"),
-        ('{"v":2,"search":"net","index":3}', "line 5 has missing or unknown fields"),
+        ('{"v":2,"search":"net","header":[1]}', "line 5 has missing, unknown or damaged fields"),
+        ('{"v":2,"search":"net","header":{"settings":3}}', "settings: Input should be a valid dictionary"),
+        ("[" * 100_000, "line 5 is not a record of a search\nRecursionError"),
+        (
+            '{"v":2,"search":"net","index":3}',
+            "line 5 has missing, unknown or damaged fields\ncandidate: Field required",
+        ),
         (None, "line 5: evaluation 1 stands where 3 should"),
     ],
 )

@@ -61,3 +61,24 @@ def test_refusals(tmp_path, seeds, quadratic):
     assert refused("two", seeds())[0] == f"{path} has no search 'two'"
     assert refused("net", seeds(rng=1))[0] == f"{path}, search 'net', was started from another population"
     assert refused("net", seeds())[0] == f"{path}, search 'net', has no evaluation that succeeded"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"coordinates": [1.0]}, "1 coordinates in a space of dimension 6"),
+        ({"coordinates": None, "candidate": 99}, "there are 11 seeds, and it is of seed 99"),
+        ({"values": [1.0, 2.0]}, "others have 0 objectives"),
+        ({"coordinates": {"a": 1}}, "coordinates: Input should be a valid list"),
+        ({"loss": "low"}, "loss: Input should be a valid number"),
+    ],
+)
+def test_damaged_records_are_refused(change, message, tmp_path, seeds, quadratic):
+    path = tmp_path / "history.jsonl"
+    run_search(quadratic(6), seeds(), replace(SETTINGS, budget=Budget(evaluations=24)), history_path=path, key="net")
+    lines = path.read_text().splitlines()
+    last = {**json.loads(lines[-1]), "loss": -1e9, **change}
+    path.write_text("\n".join([*lines[:-1], json.dumps(last)]) + "\n")
+    with pytest.raises(SearchError) as caught:
+        best_of(path, "net", seeds(), 3)
+    assert message in str(caught.value)

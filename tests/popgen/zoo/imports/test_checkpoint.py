@@ -142,6 +142,15 @@ def test_surplus_tensors_are_named_with_the_option_that_leaves_them_out(tmp_path
     assert torch.equal(SPEC.to_flat(state), SPEC.to_flat(STATE))
 
 
+def test_the_layers_of_a_deeper_network_are_no_surplus(tmp_path: Path) -> None:
+    state = {f"module.{name}": t for name, t in build("resnet32", seed=0).state_dict().items()}
+    torch.save(state, tmp_path / "net.pt")
+    with pytest.raises(
+        BadInput, match=r"(.|\n)*layer1\.3\.conv1\.weight \(16, 16, 3, 3\) is not in it(.|\n)*of 'resnet32'"
+    ):
+        imported(tmp_path / "net.pt", arch="resnet20", data="cifar10")
+
+
 def test_integers_are_not_read_as_weights(tmp_path: Path) -> None:
     torch.save({**STATE, "conv1.weight": torch.ones(8, 1, 3, 3, dtype=torch.int8)}, tmp_path / "net.pt")
     with pytest.raises(BadInput, match="holds int8 values as weights\nin conv1.weight"):
