@@ -72,10 +72,7 @@ def build_command(
     """
     zoo_spec = load(spec, SpecFile, dict(parse_set(item) for item in sets)).zoo
     out = out or Path("zoos") / zoo_spec.name
-    from popgen.jobs.names import check_zoo_names
-
-    check_zoo_names(zoo_spec)
-    start(f"building the zoo {out}")
+    _begin_build(zoo_spec, out)
     from popgen.zoo.build.build import build_zoo, plan
 
     if dry_run:
@@ -282,6 +279,14 @@ def parse_set(item: str) -> tuple[str, Any]:
         return key, json.loads(text)
     except ValueError:
         return key, text
+
+
+def _begin_build(spec: ZooSpec, out: Path) -> None:
+    """Refuse unknown names, then say what is begun."""
+    from popgen.jobs.names import check_zoo_names
+
+    check_zoo_names(spec)
+    start(f"building the zoo {out}")
 
 
 def _begin_import(path: Path, zoo: Path, arch: str, evaluated_on: str | None) -> None:

@@ -22,7 +22,7 @@ from popgen.jobs.searching.folder import RunFolder
 from popgen.jobs.searching.source import GeneratorSource, Source
 from popgen.json_text import json_text, known_numbers
 from popgen.tasks import score_key
-from search import LocalPool, Objective, Pool, Population, Progress, RayPool, RaySession, SearchResult, run_search
+from search import LocalPool, Objective, Pool, Population, Progress, RaySession, SearchResult, run_search
 from search import evaluate as engine_evaluate
 
 OnEvaluation = Callable[[str, Progress], None]  # architecture, state of its search
@@ -212,6 +212,8 @@ def make_pool(run: Run, ready: ReadySearch) -> Pool:
 
 
 def _ray_pool(objective: LatentObjective, workers: int | None, address: str | None, options: dict[str, Any]) -> Pool:
+
+    from search import RayPool  # noqa: PLC0415 - Ray is imported only where it is used
 
     return RayPool(objective, workers, address, **options)
 

@@ -72,7 +72,13 @@ def stop_in(stage: str) -> Any:
 
 def test_a_generator_is_written_and_reported(trained: tuple[Path, dict[str, Any]], zoo: Zoo) -> None:
     folder, printed = trained
-    assert {path.name for path in folder.iterdir()} == {"config.json", "codes.json", "model.safetensors", "log"}
+    assert {path.name for path in folder.iterdir()} == {
+        "config.json",
+        "codes.json",
+        "texts.json",
+        "model.safetensors",
+        "log",
+    }
     assert printed["generator"] == str(folder)
     assert set(printed["retrieval"]) == {"mlp-s", "cnn-s"}
     for row in printed["retrieval"].values():
@@ -117,7 +123,13 @@ def test_an_interrupted_training_gives_the_same_tensors(
     seen: list[str] = []
     train_generator(zoo, settings(), out, lambda name, *_: seen.append(name))
     assert list(dict.fromkeys(seen)) == STAGES[STAGES.index(stage) :], "finished stages are not done again"
-    assert {path.name for path in out.iterdir()} == {"config.json", "codes.json", "model.safetensors", "log"}
+    assert {path.name for path in out.iterdir()} == {
+        "config.json",
+        "codes.json",
+        "texts.json",
+        "model.safetensors",
+        "log",
+    }
     ours, whole = (load_file(folder / "model.safetensors") for folder in (out, trained[0]))
     assert ours.keys() == whole.keys()
     assert [name for name in whole if not torch.equal(ours[name], whole[name])] == []

@@ -59,7 +59,13 @@ def test_two_workers_make_what_one_makes(popgen: Any, folder: Path, ray_cluster:
     assert (called.json["workers"], called.json["device"]) == (2, "cpu")
     one, two = folder / "one", folder / "two"
     assert (one / "model.safetensors").read_bytes() == (two / "model.safetensors").read_bytes()
-    assert {path.name for path in two.iterdir()} == {"model.safetensors", "config.json", "codes.json", "log"}
+    assert {path.name for path in two.iterdir()} == {
+        "model.safetensors",
+        "config.json",
+        "codes.json",
+        "texts.json",
+        "log",
+    }
     assert Generator.from_pretrained(two).provenance.metrics["losses"] == called.json["losses"]
     assert "vae: 50 of 60" in called.err or "vae: 60 of 60" in called.err
     lines = [json.loads(line) for line in (two / "log" / "metrics.jsonl").read_text().splitlines()]
