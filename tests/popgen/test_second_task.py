@@ -43,6 +43,7 @@ SPEC = {
     },
 }
 GUESSING = 0.1
+pytestmark = pytest.mark.slow  # a zoo is built and a generator trained
 
 
 @pytest.fixture(scope="module")

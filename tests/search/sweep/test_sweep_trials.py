@@ -168,9 +168,14 @@ def test_ray_map_gives_results_in_order() -> None:
     assert ray_map(square, list(range(8))) == [(number**2, "1") for number in range(8)]
 
 
-def test_ray_map_retries_deaths_and_raises_exceptions(tmp_path: Path) -> None:
+def test_ray_map_retries_deaths(tmp_path: Path) -> None:
     items = [(str(tmp_path / "a"), "fine"), (str(tmp_path / "b"), "dies once")]
     assert ray_map(hand_over, items) == ["fine", "dies once"]
+
+
+@pytest.mark.slow
+def test_ray_map_raises_exceptions_and_gives_up(tmp_path: Path) -> None:
+    items = [(str(tmp_path / "a"), "fine"), (str(tmp_path / "b"), "dies once")]
     with pytest.raises(KeyError, match="not that one"):
         ray_map(hand_over, [*items, (str(tmp_path / "c"), "raises")])
     with pytest.raises(SearchError) as error:

@@ -189,13 +189,14 @@ def test_held_out_checkpoints_are_not_trained_on(zoo: Zoo, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("kind", ["flow", pytest.param("ddpm", marks=pytest.mark.slow)])
-def test_a_seed_decides_everything(zoo: Zoo, tmp_path: Path, kind: str) -> None:
+def test_a_seed_decides_everything(zoo: Zoo, trained_short: Path, tmp_path: Path, kind: str) -> None:
     config = changed(SHORT, prior={"kind": kind})
-    first, again = train(zoo, config, tmp_path / "a"), train(zoo, config, tmp_path / "b")
+    first = train(zoo, config, tmp_path / "a")
+    before = trained_short / "model.safetensors"
+    if kind == "flow":  # the same settings as those of `trained_short`
+        assert (tmp_path / "a" / "model.safetensors").read_bytes() == before.read_bytes()
     other = train(zoo, config.model_copy(update={"seed": 1}), tmp_path / "c")
-    assert (tmp_path / "a" / "model.safetensors").read_bytes() == (tmp_path / "b" / "model.safetensors").read_bytes()
-    state, same, different = first.state_dict(), again.state_dict(), other.state_dict()
-    assert all(torch.equal(tensor, same[name]) for name, tensor in state.items())
+    state, different = first.state_dict(), other.state_dict()
     assert not torch.equal(state["codes"], different["codes"])
     z = first.sample("mlp-s", TrainingData.load(zoo, config.encoders).data_sets["digits/rotate:0"], n=2)
     assert torch.isfinite(first.decode("mlp-s", z)).all()
@@ -208,12 +209,10 @@ CUTS = [("vae", 3), ("data set encoder", 2), ("prior", 2), ("tuning", 2), ("desc
     ("cut", "save_every"),
     [
         *(
-            pytest.param(
-                cut, 0, id=f"{cut[0]}, every step saved", marks=[] if cut in CUTS[:3:2] else [pytest.mark.slow]
-            )
+            pytest.param(cut, 0, id=f"{cut[0]}, every step saved", marks=[] if cut == CUTS[2] else [pytest.mark.slow])
             for cut in CUTS
         ),
-        pytest.param(CUTS[2], 1000, id="prior, stages saved"),
+        pytest.param(CUTS[2], 1000, id="prior, stages saved", marks=pytest.mark.slow),
     ],
 )
 def test_a_training_that_was_cut_off_ends_the_same(
@@ -255,6 +254,7 @@ def test_a_save_that_was_cut_off_is_not_used(zoo: Zoo, trained_short: Path, tmp_
     assert (out / "model.safetensors").read_bytes() == (trained_short / "model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_may_go_on_with_more_memory(zoo: Zoo, trained_short: Path, tmp_path: Path) -> None:
     """A zoo larger than memory is read as it is needed, and gives the same generator."""
 
@@ -366,6 +366,7 @@ def test_a_step_has_the_mean_gradient_of_its_micro_batches(zoo: Zoo, tmp_path: P
             assert torch.allclose(both, sum(alone) / 2, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_bfloat16_trains(zoo: Zoo, tmp_path: Path) -> None:
     made = train(zoo, SHORT.model_copy(update={"precision": "bfloat16"}), tmp_path / "g")
     assert all(torch.isfinite(tensor).all() for tensor in made.state_dict().values())

@@ -128,6 +128,7 @@ def test_a_cluster_that_is_not_there_leaves_no_folder(popgen: Callable[..., Any]
     assert "there is no Ray cluster at 127.0.0.1:1" in called.err and not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow  # a cluster is joined by a process of its own
 def test_a_running_cluster_is_joined(popgen: Callable[..., Any], tmp_path: Path, ray_cluster: str) -> None:
     command = (*MLP, "--population", 4, "--evaluations", 16)
     popgen(*command, "--address", ray_cluster, "--out", tmp_path / "joined")
