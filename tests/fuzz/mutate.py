@@ -118,13 +118,13 @@ def in_json(content: bytes, draw: Random) -> bytes:
     filled = [i for i, line in enumerate(lines) if line.strip()]
     try:
         return _dumped(_changed(json.loads(content), draw))
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     try:
         at = draw.choice(filled)
         lines[at] = _dumped(_changed(json.loads(lines[at]), draw))
         return b"\n".join(lines)
-    except (ValueError, IndexError):
+    except (ValueError, IndexError, RecursionError):
         return in_bytes(content, draw)
 
 

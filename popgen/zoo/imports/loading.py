@@ -42,14 +42,37 @@ def _skip(*_: object) -> _Skipped:
     return _Skipped()
 
 
+class _NumberType:
+    """Stands for numpy.dtype, whose own __setstate__ reads memory that is not its own if its state is damaged."""
+
+    def __init__(self, name: object = "", *_: object) -> None:
+        self.name, self.order = name, "="
+
+    def __setstate__(self, state: object) -> None:
+        if isinstance(state, tuple) and len(state) > 1 and state[1] in ("<", ">", "|", "="):
+            self.order = state[1]
+
+    def read(self, content: object) -> object:
+        """The NumPy number with these bytes; what is no number is skipped."""
+        if isinstance(self.name, str) and isinstance(content, bytes) and _NUMBER.fullmatch(self.name):
+            try:
+                return np.frombuffer(content, np.dtype(self.order + self.name))[0]
+            except (ValueError, TypeError, IndexError):  # other sizes than the type's, or a type that does not exist
+                return _Skipped()
+        return _Skipped()
+
+
+def _number(kind: object = None, content: object = None, *_: object) -> object:
+    return kind.read(content) if isinstance(kind, _NumberType) else _Skipped()
+
+
+_NUMBER = re.compile(r"[biufc](1|2|4|8|16)")  # names of NumPy's types of numbers
 # Training scripts store their best accuracy as a NumPy number, and other things beside the weights. Numbers are read;
 # arrays, paths and arguments are replaced by objects that hold nothing, so that no code of theirs runs.
-_NUMPY_SCALAR = np.float64(0).__reduce__()[0]
 _SAFE_GLOBALS: list[Any] = [
-    (_NUMPY_SCALAR, "numpy.core.multiarray.scalar"),
-    (_NUMPY_SCALAR, "numpy._core.multiarray.scalar"),
-    np.dtype,
-    *dict.fromkeys(map(type, map(np.dtype, "?bBhHiIlLqQefdg"))),
+    (_number, "numpy.core.multiarray.scalar"),
+    (_number, "numpy._core.multiarray.scalar"),
+    (_NumberType, "numpy.dtype"),
     *((_skip, f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")),
     (_skip, "numpy._core.numeric._frombuffer"),
     *((_Skipped, name) for name in ("numpy.ndarray", "argparse.Namespace")),
