@@ -1,4 +1,4 @@
-"""Writes JSON that every reader takes: JSON has no NaN and no infinity, so an unknown number is null."""
+"""Writes JSON that every reader takes, because JSON has no NaN and no infinity; and reads JSON, however deeply it is nested."""
 
 from __future__ import annotations
 
@@ -15,6 +15,22 @@ def json_text(content: Any, indent: int | None = None, *, sort_keys: bool = Fals
     '{"loss": null, "scores": [0.5, null]}'
     """
     return json.dumps(known_numbers(content), indent=indent, sort_keys=sort_keys, allow_nan=False)
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return the content of a JSON text.
+
+    Raises:
+        ValueError: it is not JSON, or it is nested so deeply that Python's reader gives up.
+
+    >>> parse_json("[" * 100_000)
+    Traceback (most recent call last):
+    ValueError: it is nested too deeply
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def known_numbers(content: Any) -> Any:

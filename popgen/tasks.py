@@ -48,9 +48,11 @@ class Classification:
     unit = "accuracy"
 
     def loss(self, outputs: Tensor, targets: Tensor, reduction: Reduction = "mean") -> Tensor:
+        """Cross-entropy of logits (n, classes) and labels (n,)."""
         return F.cross_entropy(outputs, targets, reduction=reduction)
 
     def score(self, outputs: Tensor, targets: Tensor) -> float:
+        """Accuracy, 0 to 1."""
         return int((outputs.argmax(1) == targets).sum()) / max(len(targets), 1)
 
 

@@ -37,6 +37,7 @@ class TensorSpec:
 
     @property
     def size(self) -> int:
+        """Number of values."""
         return math.prod(self.shape)
 
 
@@ -54,6 +55,7 @@ class ArchSpec:
 
     @property
     def name(self) -> str:
+        """Name of the architecture."""
         return self.config.name
 
     @property
@@ -63,6 +65,7 @@ class ArchSpec:
 
     @property
     def has_batch_norm(self) -> bool:
+        """Whether the network has running statistics of batch norm."""
         return any(t.kind == "norm_mean" for t in self.tensors)
 
     @property

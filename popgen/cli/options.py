@@ -19,6 +19,7 @@ class Numbers(click.ParamType):
     name = "numbers"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[float]:
+        """The numbers of a text, separated by commas."""
         try:
             return value if isinstance(value, list) else [float(part) for part in value.split(",") if part.strip()]
         except ValueError:
@@ -31,6 +32,7 @@ class Names(click.ParamType):
     name = "names"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[str]:
+        """The names of a text, separated by commas."""
         return value if isinstance(value, list) else [part.strip() for part in value.split(",") if part.strip()]
 
 

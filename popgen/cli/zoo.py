@@ -5,7 +5,6 @@ Data goes to stdout, progress and remarks to stderr. torch is imported inside th
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,7 +18,7 @@ from popgen.cli.start import start
 from popgen.configs.load import load, parse
 from popgen.configs.spec import ArchEntry, SpecFile, ZooSpec
 from popgen.errors import BrokenFile, PopgenError
-from popgen.json_text import json_text
+from popgen.json_text import json_text, parse_json
 
 if TYPE_CHECKING:
     from popgen.data import DataSet
@@ -272,11 +271,12 @@ def verify_command(folder: str, as_json: bool) -> None:
 
 
 def parse_set(item: str) -> tuple[str, Any]:
+    """A dotted key and its value, read as YAML, of KEY=VALUE."""
     key, equals, text = item.partition("=")
     if not equals:
         raise click.BadParameter(f"{item!r} is not KEY=VALUE", param_hint="--set")
     try:
-        return key, json.loads(text)
+        return key, parse_json(text)
     except ValueError:
         return key, text
 

@@ -65,6 +65,7 @@ class Rotations(Strict):
 
     @property
     def angles(self) -> list[float]:
+        """The angles in degrees, from 0 up to 360."""
         steps = (i * self.every for i in range(int(360 // self.every) + 1))
         return [angle for angle in steps if angle < 360 and angle not in self.except_]
 
@@ -102,6 +103,7 @@ class DataGrid(Strict):
 
     @property
     def names(self) -> list[str]:
+        """The names of all data sets."""
         if self.rotate is None and not self.variants:
             return [self.source]
         angles = [f"rotate:{angle:g}" for angle in self.rotate.angles] if self.rotate else []

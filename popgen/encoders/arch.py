@@ -8,7 +8,6 @@ SentenceTransformer; a folder loads without a network, and code inside it is nev
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from popgen.errors import BadInput, BrokenFile, NotFound, Offline, unknown_name
+from popgen.json_text import parse_json
 from popgen.refs import asset, asset_names
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def _check_folder(folder: Path) -> None:
         todo = "Load it once with sentence-transformers and save it with save_pretrained."
         raise NotFound(f"text encoder: {folder} has no .safetensors weights", "popgen does not unpickle weights", todo)
     try:
-        kinds = [str(entry["type"]) for entry in json.loads(modules.read_text(encoding="utf-8"))]
+        kinds = [str(entry["type"]) for entry in parse_json(modules.read_text(encoding="utf-8"))]
     except (ValueError, KeyError, TypeError) as error:
         why = f"{type(error).__name__}: {error}"
         raise BrokenFile(f"text encoder: {modules} is not a list of modules", why, "Copy the folder again.") from error

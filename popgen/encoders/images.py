@@ -8,7 +8,6 @@ name, the image statistics of popgen/encoders/statistics.py are appended to each
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +20,7 @@ from torch.nn import functional as F
 from popgen.encoders.resnet import ClipResNet
 from popgen.encoders.statistics import statistics
 from popgen.errors import BadInput, BrokenFile, NotFound, Offline, unknown_name
+from popgen.json_text import parse_json
 from popgen.refs import asset, asset_names
 from popgen.types import Images
 
@@ -159,7 +159,7 @@ def _from_folder(folder: Path, with_open_clip: bool) -> nn.Module:
         todo = "Convert the weights with safetensors.torch.save_file, or download a repository that has them."
         raise NotFound(f"image encoder: {folder} has no .safetensors weights", f"it holds {_listing(folder)}", todo)
     try:
-        settings = json.loads(config.read_text(encoding="utf-8"))
+        settings = parse_json(config.read_text(encoding="utf-8"))
         model, preprocess = settings["model_cfg"], settings.get("preprocess_cfg", {})
         foreign = model["text_cfg"].get("hf_model_name")
         is_resnet = ClipResNet.reads(model, preprocess)

@@ -77,6 +77,7 @@ class ClipResNet(nn.Module):
         return (images.clamp(0, 1) - mean) / std  # bicubic resizing leaves values slightly outside [0, 1]
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the features of images."""
         x = F.relu(self.bn1(self.conv1(x)))
         x = F.relu(self.bn2(self.conv2(x)))
         x = F.avg_pool2d(F.relu(self.bn3(self.conv3(x))), 2)

@@ -36,6 +36,7 @@ class LatentObjective:
     device: str = "cpu"
 
     def __call__(self, vector: np.ndarray) -> tuple[float, dict[str, float]]:
+        """The loss and the metrics of a latent (k * d,)."""
         decoder, fitness = self._on_device
         return self._result(vector, fitness.score(decoder.weights(vector)))
 

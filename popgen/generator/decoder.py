@@ -27,7 +27,9 @@ class WeightDecoder(Protocol):
     """
 
     @property
-    def spec(self) -> ArchSpec: ...
+    def spec(self) -> ArchSpec:
+        """The architecture of the decoded networks."""
+        ...
 
     def weights(self, vector: np.ndarray | Tensor) -> Tensor:
         """Return the weights (p,) of a vector (dim,)."""

@@ -8,7 +8,6 @@ sentence embeddings of the architectures.
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +25,7 @@ from popgen.generator.names import generator_folder
 from popgen.generator.records import Code, Provenance
 from popgen.generator.storage import pack, unpack, unpack_scalings
 from popgen.generator.texts import read_texts, write_texts
-from popgen.json_text import json_text
+from popgen.json_text import json_text, parse_json
 
 if TYPE_CHECKING:
     from popgen.generator.generator import Generator
@@ -91,8 +90,8 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]], dic
         BrokenFile: a file is missing or truncated, or has an unknown format.
     """
     try:
-        config = json.loads((folder / "config.json").read_text())
-        records = json.loads((folder / "codes.json").read_text())
+        config = parse_json((folder / "config.json").read_text())
+        records = parse_json((folder / "codes.json").read_text())
         tensors = load_file(folder / "model.safetensors")
         found = config["format"]
         if found == 2:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
 from popgen.errors import NotFound, near_matches, unknown_name
+from popgen.json_text import parse_json
 from popgen.refs import asset, asset_names
 
 
@@ -41,7 +41,7 @@ def archs_of(name: str | Path) -> list[str] | None:
     """
     file = generator_folder(name) / "config.json"
     try:
-        return list(json.loads(file.read_text(encoding="utf-8"))["archs"])
+        return list(parse_json(file.read_text(encoding="utf-8"))["archs"])
     except (OSError, ValueError, TypeError, KeyError):
         return None
 
@@ -54,7 +54,7 @@ def stored_in(name: str | Path) -> set[tuple[str, str]] | None:
     """
     file = generator_folder(name) / "codes.json"
     try:
-        return {(code["arch"], code["data"]) for code in json.loads(file.read_text(encoding="utf-8"))}
+        return {(code["arch"], code["data"]) for code in parse_json(file.read_text(encoding="utf-8"))}
     except (OSError, ValueError, TypeError, KeyError):
         return None
 

@@ -6,7 +6,6 @@ They hold for the encoder that made them: its name, and the hash of its files wh
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from popgen.archs import ArchSpec
 from popgen.encoders.arch import encoder_sha256
 from popgen.errors import BrokenFile, brief
 from popgen.files import write_text
-from popgen.json_text import json_text
+from popgen.json_text import json_text, parse_json
 
 FILE = "texts.json"
 
@@ -69,7 +68,7 @@ def read_texts(folder: Path, dim: int) -> StoredTexts:
     if not file.exists():
         return StoredTexts()
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = parse_json(file.read_text(encoding="utf-8"))
         embeddings = {str(text): torch.tensor(vector) for text, vector in content["embeddings"].items()}
         for text, vector in embeddings.items():
             if vector.shape != (dim,) or not vector.is_floating_point():

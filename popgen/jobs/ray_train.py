@@ -6,7 +6,6 @@ process and a later process that resumes exchange everything through the output 
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -27,7 +26,7 @@ from popgen.generator.generator import Generator
 from popgen.generator.training.loop import OnStep
 from popgen.generator.training.train import train_generator
 from popgen.generator.training.workers import check_workers
-from popgen.json_text import json_text
+from popgen.json_text import json_text, parse_json
 from popgen.zoo import Zoo
 from search.errors import SearchError
 from search.pools.ray_session import RaySession
@@ -97,7 +96,7 @@ def _raise_refusal(out: Path) -> None:
     """Raise the error that a worker wrote, if it refused to train."""
     refused = out / "unfinished" / _REFUSED
     if refused.exists():
-        content = json.loads(refused.read_text())
+        content = parse_json(refused.read_text())
         refused.unlink()
         raise getattr(errors, content["kind"])(*content["lines"])
 
@@ -165,7 +164,7 @@ def _read_on(file: Path, on_step: OnStep, wait: Callable[[float], bool]) -> None
             if not line.endswith(b"\n"):
                 break
             seen += len(line)
-            entry = json.loads(line)
+            entry = parse_json(line)
             stage, step, steps = (entry.pop(key) for key in ("stage", "step", "steps"))
             losses = {k: v for k, v in entry.items() if k not in ("learning_rate", "seconds") and v is not None}
             on_step(stage, step, steps, losses)

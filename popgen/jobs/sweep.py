@@ -6,7 +6,6 @@ evaluated is lost with a driver, a node, or Tune's own record.
 
 from __future__ import annotations
 
-import json
 import shutil
 import statistics
 from collections.abc import Callable, Sequence
@@ -27,7 +26,7 @@ from popgen.files import new_folder, safe_name, write_text
 from popgen.jobs.search import prepare, search
 from popgen.jobs.searching.checks import with_data_folder
 from popgen.jobs.searching.folder import RunFolder
-from popgen.json_text import json_text
+from popgen.json_text import json_text, parse_json
 from search.sweep.sweep import SweepProgress, TrialResources, TrialResult, run_trials
 
 OnProgress = Callable[[SweepProgress], None]
@@ -191,7 +190,7 @@ def _run_search(runs: str, settings: dict[str, Any]) -> dict[str, Any]:
     path = Path(runs) / _name(config)
     result = path / "result.json"
     if result.exists() and RunFolder.open(str(path)).config()[0].budget() == config.budget():
-        found: dict[str, Any] = json.loads(result.read_text())["results"][0]
+        found: dict[str, Any] = parse_json(result.read_text())["results"][0]
         return found
     result.unlink(missing_ok=True)  # from here on it stands for another budget
     if path.exists() and not (path / "history.jsonl").exists():

@@ -5,7 +5,6 @@ zoo.json is written once; new checkpoints are appended to index.jsonl.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from pydantic import ValidationError
 
 from popgen import __version__, files
 from popgen.errors import BrokenFile
+from popgen.json_text import parse_json
 from popgen.refs import inside
 from popgen.zoo.record import Checkpoint
 
@@ -28,7 +28,7 @@ def read_info(path: Path) -> dict[str, Any]:
         BrokenFile: the file is not JSON, or has a format that this version does not read.
     """
     try:
-        info = json.loads(path.read_text(encoding="utf-8"))
+        info = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BrokenFile(f"{path} cannot be read", str(error), _RESTORE) from error
     if not isinstance(info, dict) or info.get("format") != FORMAT or "name" not in info:

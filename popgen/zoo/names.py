@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from popgen.errors import NotFound, near_matches
+from popgen.json_text import parse_json
 from popgen.refs import asset, asset_names
 
 
@@ -39,6 +39,6 @@ def archs_of(folder_or_name: Path | str) -> list[str] | None:
     file = zoo_folder(folder_or_name) / "index.jsonl"
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
-        return list(dict.fromkeys(json.loads(line)["arch"] for line in lines))
+        return list(dict.fromkeys(parse_json(line)["arch"] for line in lines))
     except (OSError, ValueError, TypeError, KeyError):
         return None

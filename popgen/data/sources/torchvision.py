@@ -95,7 +95,7 @@ def _open_split(base: str, entry: NamedSource, folder: Path, kwargs: dict[str, A
 
     dataset_class = getattr(datasets, entry.torchvision_class)
     if skip_md5:
-        dataset_class = type(entry.torchvision_class, (dataset_class,), {"_check_integrity": lambda self: True})
+        dataset_class = type(entry.torchvision_class, (dataset_class,), {"_check_integrity": lambda _: True})
     try:
         return dataset_class(str(folder), **kwargs)
     except ImportError as error:

@@ -35,6 +35,7 @@ class CrossBlock(nn.Module):
         self.heads = heads
 
     def forward(self, queries: Tensor, context: Tensor) -> Tensor:
+        """Attend from queries (n, q, width) to a context (n, c, width); returns (n, q, width)."""
         q = self.to_q(self.norm_q(queries))
         k, v = self.to_kv(self.norm_c(context)).chunk(2, dim=-1)
         q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (q, k, v))  # (n, heads, ., width / heads)
@@ -47,6 +48,7 @@ class SelfBlock(CrossBlock):
     """Pre-norm self-attention, followed by an MLP: a CrossBlock whose context is its queries."""
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Attend from tokens (n, t, width) to themselves; `context` is not used."""
         return super().forward(x, x)
 
 
@@ -61,6 +63,7 @@ class AdaBlock(nn.Module):
         self.steer = nn.Sequential(nn.SiLU(), zero_linear(width, 6 * width))
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Attend among tokens (n, t, width) under a condition (n, c); returns (n, t, width)."""
         shift1, scale1, gate1, shift2, scale2, gate2 = self.steer(condition).unsqueeze(1).chunk(6, dim=-1)
         y = self.norm1(x) * (1 + scale1) + shift1
         x = x + gate1 * self.attention(y, y, y, need_weights=False)[0]

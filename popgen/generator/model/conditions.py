@@ -39,6 +39,7 @@ class SetTransformer(nn.Module):
         self.pool = CrossBlock(width, heads)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return one vector (n, width) for each set (n, elements, width)."""
         return self.pool(self.query.expand(len(x), -1, -1), self.block(x)).squeeze(1)
 
 
@@ -66,6 +67,7 @@ class Standardise(nn.Module):
         self._seen: list[Tensor] = []  # statistics of batches, for the running ones
 
     def forward(self, x: Tensor) -> Tensor:
+        """Normalise vectors (n, width); in training, by the statistics of the batch."""
         if not self.training:
             return F.batch_norm(x, self.mean, self.variance)
         self._seen.append(torch.stack([x.detach().float().mean(0), x.detach().float().var(0)]))

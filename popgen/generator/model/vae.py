@@ -26,6 +26,7 @@ class LinearPath(nn.Module):
         self.basis = nn.Parameter(torch.randn(coordinates, size) * 0.05)
 
     def forward(self, z: Latents) -> Flat:
+        """Decode latents (n, k, d) into normalised weights (n, p)."""
         return torch.addmm(self.offset, z.flatten(1), self.basis)
 
 

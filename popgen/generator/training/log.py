@@ -5,13 +5,12 @@ tensorboard --logdir generators/mine/log
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from tensorboardX import SummaryWriter
 
 from popgen.files import write_text
-from popgen.json_text import json_text
+from popgen.json_text import json_text, parse_json
 
 
 class Log:
@@ -54,7 +53,7 @@ class Log:
 
 def _is_before(line: str, stage: str, step: int) -> bool:
     try:
-        entry = json.loads(line)
+        entry = parse_json(line)
     except ValueError:
         return False
     return bool(entry["stage"] != stage or entry["step"] <= step)

@@ -5,18 +5,18 @@ Tensors are saved as safetensors, everything else as JSON. A file is complete or
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from popgen.errors import CannotResume
+from popgen.errors import CannotResume, brief
 from popgen.files import write_tensors, write_text
-from popgen.json_text import json_text
+from popgen.json_text import json_text, parse_json
 
 # Computed from the trained parameters between the stages.
 _NOT_TRAINED = ("codes", "residual_codes", "data_vectors", "latent_mean", "latent_std")
@@ -40,7 +40,7 @@ class SavedProgress:
         if not file.exists():
             write_text(file, text)
         elif file.read_text() != text:
-            before = json.loads(file.read_text())
+            before = _read(file)
             changed = [key for key in settings if settings[key] != before.get(key)]
             raise CannotResume(
                 f"{out} holds an interrupted training with another {' and '.join(changed)}",
@@ -56,8 +56,8 @@ class SavedProgress:
         record = self._file(stage, "json")
         if not record.exists():
             return None
-        done = json.loads(record.read_text())
-        self._load(load_file(self._file(stage, "safetensors"), device=self._device))
+        done = _read(record)
+        self._load(_tensors(self._file(stage, "safetensors"), self._device))
         self.seconds += done["seconds"]
         return {name: math.nan if value is None else value for name, value in done["losses"].items()}
 
@@ -86,9 +86,9 @@ class SavedProgress:
         """
         steps = sorted(self.folder.glob("step-*.json"), key=lambda file: int(file.stem.removeprefix("step-")))
         for record in reversed(steps):
-            facts: dict[str, Any] = json.loads(record.read_text())
-            if facts["stage"] == stage:
-                tensors = load_file(record.with_suffix(".safetensors"), device=self._device)
+            facts = _read(record)
+            if facts.get("stage") == stage:
+                tensors = _tensors(record.with_suffix(".safetensors"), self._device)
                 self._load({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
                 state = {k.removeprefix("work."): v for k, v in tensors.items() if k.startswith("work.")}
                 return {**facts, "tensors": state}
@@ -106,3 +106,22 @@ class SavedProgress:
 
     def _load(self, tensors: dict[str, Tensor]) -> None:
         self.model.load_state_dict(tensors, strict=False)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return dict(parse_json(file.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise _damaged(file, error) from error
+
+
+def _tensors(file: Path, device: str) -> dict[str, Tensor]:
+    try:
+        return load_file(file, device=device)
+    except (OSError, SafetensorError) as error:
+        raise _damaged(file, error) from error
+
+
+def _damaged(file: Path, error: Exception) -> CannotResume:
+    todo = f"Remove the folder {file.parent}: the training then begins anew."
+    return CannotResume(f"{file} of an interrupted training is damaged", brief(error), todo)

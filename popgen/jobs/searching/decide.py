@@ -6,7 +6,6 @@ which count in the budget.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from popgen.configs.search import SearchConfig
 from popgen.errors import BadInput, BrokenFile, brief
 from popgen.fitness import Fitness
 from popgen.jobs.searching.checks import ArchSearch
-from popgen.json_text import known_numbers
+from popgen.json_text import known_numbers, parse_json
 from popgen.types import Flat
 from popgen.zoo import Checkpoint, Zoo
 
@@ -122,7 +121,7 @@ def read_decision(file: Path) -> SpaceDecision:
         BrokenFile: it is not what popgen wrote.
     """
     try:
-        content = json.loads(file.read_text())
+        content = parse_json(file.read_text())
     except (OSError, ValueError) as error:
         raise BrokenFile(f"{file} cannot be read", brief(error), "Start a new run.") from error
     return parse(content, SpaceDecision, str(file))

@@ -9,7 +9,6 @@ folder under a hash of all that they depend on, so that a resumed run does not r
 from __future__ import annotations
 
 import hashlib
-import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -28,7 +27,7 @@ from popgen.errors import BrokenFile, brief
 from popgen.files import write_tensors, write_text
 from popgen.fitness import Scored
 from popgen.jobs.searching.folder import RunFolder
-from popgen.json_text import json_text
+from popgen.json_text import json_text, parse_json
 from popgen.networks.forward import task_score
 from popgen.networks.threads import threads
 from popgen.networks.train import fit
@@ -164,7 +163,7 @@ class _Kept:
         self.figures: dict[str, Finetuned] = {}
         if self._file.exists():
             try:
-                content = json.loads(self._file.read_text())
+                content = parse_json(self._file.read_text())
                 self.figures = {key: Finetuned.from_json(one) for key, one in content.items()}
             except (ValueError, TypeError, AttributeError, KeyError) as error:
                 raise BrokenFile(

@@ -33,15 +33,19 @@ class RunFolder:
 
     @property
     def history(self) -> Path:
+        """Every evaluation of all architectures."""
         return self.path / "history.jsonl"
 
     def population(self, arch: str) -> Path:
+        """The vectors that the search of an architecture started from."""
         return self.path / f"population-{safe_name(arch)}.safetensors"
 
     def best(self, arch: str) -> Path:
+        """The best weights of an architecture."""
         return self.path / f"best-{safe_name(arch)}.safetensors"
 
     def front(self, arch: str) -> Path:
+        """The folder of the points of a Pareto front."""
         return self.path / f"front-{safe_name(arch)}"
 
     def finetuned(self, arch: str) -> Path:
@@ -49,6 +53,7 @@ class RunFolder:
         return self.path / f"finetuned-{safe_name(arch)}.json"
 
     def finetuned_weights(self, arch: str, epochs: int) -> Path:
+        """The weights of the winner after so many epochs."""
         return self.path / f"finetuned-{safe_name(arch)}-e{epochs}.safetensors"
 
     @classmethod

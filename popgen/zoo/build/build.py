@@ -139,8 +139,8 @@ def _import(spec: ZooSpec, out: Path, to_import: list[ForeignCheckpoint], progre
             zoo,
             to_import,
             keep_twins=True,  # a spec names each of its checkpoints
-            on_import=show if progress else lambda record, is_new: None,
-            on_remark=print_line if progress else lambda line: None,
+            on_import=show if progress else lambda _record, _is_new: None,
+            on_remark=print_line if progress else lambda _: None,
             on_done=lambda: bar.advance(task),
         )
     return zoo

@@ -33,8 +33,8 @@ def import_checkpoints(
     *,
     evaluate_on: DataSet | None = None,
     keep_twins: bool = False,
-    on_import: Callable[[Checkpoint, bool], None] = lambda record, is_new: None,
-    on_remark: Callable[[str], None] = lambda line: None,
+    on_import: Callable[[Checkpoint, bool], None] = lambda _record, _is_new: None,
+    on_remark: Callable[[str], None] = lambda _: None,
     on_done: Callable[[], None] = lambda: None,
 ) -> list[Checkpoint]:
     """Add foreign checkpoints to a zoo, finalise it and return the new records; those that it already has are skipped.
@@ -56,7 +56,7 @@ def import_checkpoints(
     problems: list[tuple[str, PopgenError]] = []
     added: list[str] = []
     unreachable: set[str] = set()  # Hosts that did not answer once are not asked again.
-    tell = on_remark if len(foreign_checkpoints) > 1 else lambda line: None  # The error itself tells of a single one.
+    tell = on_remark if len(foreign_checkpoints) > 1 else lambda _: None  # The error itself tells of a single one.
     with _writing(zoo):
         for foreign in foreign_checkpoints:
             is_new = foreign.id not in zoo

@@ -118,7 +118,7 @@ class ForeignCheckpoint:
 
 
 def import_checkpoint(
-    foreign: ForeignCheckpoint, on_remark: Callable[[str], None] = lambda line: None
+    foreign: ForeignCheckpoint, on_remark: Callable[[str], None] = lambda _: None
 ) -> tuple[Checkpoint, StateDict]:
     """Read a foreign checkpoint and return its record and state dict; every tensor is checked against the architecture.
 

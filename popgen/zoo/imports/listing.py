@@ -42,7 +42,7 @@ _SHOWN_SUFFIXES = 5
 
 
 def list_checkpoints(
-    path: Path, default: ForeignCheckpoint, on_skip: Callable[[str], None] = lambda line: None
+    path: Path, default: ForeignCheckpoint, on_skip: Callable[[str], None] = lambda _: None
 ) -> list[ForeignCheckpoint]:
     """The checkpoints of a file, a folder or an index CSV; fields that the CSV does not give are those of `default`.
 

@@ -7,7 +7,6 @@ safetensors.
 
 from __future__ import annotations
 
-import json
 import mmap
 import pickle
 import re
@@ -21,6 +20,7 @@ import torch
 from safetensors.torch import load_file
 
 from popgen.errors import BadInput, BrokenFile, PopgenError, brief
+from popgen.json_text import parse_json
 from popgen.refs import inside
 from popgen.zoo.imports.causes import ZIP, check_head, os_cause
 from popgen.zoo.imports.limits import check_archive, check_legacy
@@ -144,7 +144,7 @@ def _read_shards(path: Path) -> dict[str, Any]:
         BadInput: the index names a file outside its folder.
     """
     try:
-        weight_map = json.loads(path.read_bytes())["weight_map"]
+        weight_map = parse_json(path.read_bytes())["weight_map"]
         shards = sorted(set(weight_map.values()))
         names = {shard: [name for name, where in weight_map.items() if where == shard] for shard in shards}
         paths = {shard: inside(path.parent, shard) for shard in shards}

@@ -73,10 +73,10 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Give torch.hub an empty cache and a proxy that refuses every connection, and return the cache's folder."""
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    before = torch.hub._hub_dir
+    before = torch.hub.get_dir()
     torch.hub.set_dir(tmp_path / "cache")
     yield tmp_path / "cache"
-    torch.hub._hub_dir = before
+    torch.hub.set_dir(before)
 
 
 @pytest.mark.parametrize(

@@ -1,3 +1,5 @@
+"""The command `popgen zoo`."""
+
 import json
 from pathlib import Path
 

@@ -1,3 +1,5 @@
+"""Specs of zoos, and what is wrong with them."""
+
 import subprocess
 import sys
 from pathlib import Path

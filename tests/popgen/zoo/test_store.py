@@ -1,3 +1,5 @@
+"""The folder of a zoo."""
+
 import json
 from pathlib import Path
 

@@ -1,3 +1,5 @@
+"""Building a zoo: interrupted, resumed, with workers."""
+
 import os
 import signal
 import subprocess

@@ -1,3 +1,5 @@
+"""Importing checkpoints that popgen did not write."""
+
 import os
 import pickle
 from collections import OrderedDict

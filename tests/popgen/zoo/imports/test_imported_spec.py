@@ -120,10 +120,10 @@ def server(files: Path) -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path) -> Iterator[Path]:
-    before = torch.hub._hub_dir
+    before = torch.hub.get_dir()
     torch.hub.set_dir(tmp_path / "torch-hub")
     yield tmp_path / "torch-hub"
-    torch.hub._hub_dir = before
+    torch.hub.set_dir(before)
 
 
 def test_files_and_an_index_become_a_zoo(files: Path) -> None:
