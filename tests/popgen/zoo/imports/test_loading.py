@@ -42,7 +42,7 @@ def archive(**files: bytes) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as written:
         for name, content in files.items():
-            written.writestr(name.replace("__", "/"), content)
+            written.writestr(zipfile.ZipInfo(name.replace("__", "/")), content)  # without the time of day
     return buffer.getvalue()
 
 
