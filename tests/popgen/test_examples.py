@@ -38,6 +38,7 @@ ARGUMENTS = {
     ],
     "bench/ablation.py": ["--scale", "0.002", "--rows", "no tuning,raw weights", "--spec", SPEC],
     "bench/training.py": ["--steps", "2", "--spec", SPEC],
+    "bench/start.py": ["--repeat", "1"],
     "bench/alignment.py": ["--digits"],
     "bench/fitness.py": ["--archs", "resnet20", "--count", "100", "--repeat", "1"],
     "bench/shifts.py": [
@@ -71,6 +72,7 @@ PRINTED = {
     "bench/alignment.py": r"resnet-s +0\.9\d+ 0\.9\d+ \| ",
     "bench/fitness.py": r"\| resnet20 \| stage 3 \| \d+ \| [2-9]\.\d+ \|",
     "bench/shifts.py": r"digits/rotate:45: .*best zoo 0\.\d+, average 0\.\d+.*generated 0\.9",
+    "bench/start.py": r"(?s)import torch.*unknown architecture.*search: first evaluation \| \d+\.\d\d \|",
     "bench/novelty.py": r"resnet-s +\d+\.\d",
     "bench/retrieval.py": r"(?s)208 training checkpoints.*int8\+zstd .*104 held-out checkpoints.*decoder \+ codes",
     "plot_run.py": r"run-light\.svg\n.*run-dark\.svg",
@@ -95,6 +97,7 @@ SLOW = {
     "bench/overhead.py",
     "bench/racing.py",
     "bench/search_settings.py",
+    "bench/start.py",
     *(f"recipes/{name}.py" for name in ("clip_tiny", "clip_tiny_probe")),
 }
 SLOW |= {"recipes/text_tiny.py"}
