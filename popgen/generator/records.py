@@ -48,7 +48,14 @@ class Code:
         rest = known_numbers(content)  # earlier versions wrote NaN for a score that is not known
         unit = rest.pop("unit", "accuracy")
         val, test = (rest.pop(score_key(unit, split)) for split in ("val", "test"))
-        return cls(**rest, val_score=val, test_score=test, unit=unit)
+        code = cls(**rest, val_score=val, test_score=test, unit=unit)
+        numbers = [score for score in (val, test) if score is not None]
+        texts = (code.id, code.arch, code.data, code.unit)
+        if not all(isinstance(n, (int, float)) for n in (*numbers, code.seed)) or type(code.row) is not int:
+            raise TypeError(f"code {code.id!r}: a score, the seed or the row is not a number")
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError(f"code {code.id!r}: its names are not texts")
+        return code
 
 
 @dataclass(frozen=True)
