@@ -85,6 +85,7 @@ def header_and_tensors(file: Path) -> tuple[Any, bytes]:
     return json.loads(content[8:end]), content[end:]
 
 
+@pytest.mark.slow  # Ray is stopped and started again; searches have a quick test of it
 def test_a_cluster_that_is_not_there(popgen: Any, here: Path, no_ray: None) -> None:
     called = popgen("generate", "--arch", "mlp-s", *DATA, "--address", "127.0.0.1:1", code=1)
     assert "there is no Ray cluster at 127.0.0.1:1" in called.err and list(here.iterdir()) == []

@@ -39,6 +39,7 @@ def noise(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return images.astype(np.uint8), labels
 
 
+@pytest.mark.slow  # its steps have quicker tests of their own
 def test_resnet56_on_stl10(popgen, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     write_stl10(tmp_path / "data", {"train": noise(50, 0), "test": noise(20, 1)})
     state = {f"module.{name}": tensor for name, tensor in build("resnet56", seed=0).state_dict().items()}

@@ -146,7 +146,7 @@ def test_a_task_that_does_not_fit_is_refused(
         train_generator(zoo, settings({"tasks": [task]}), tmp_path / "g", lambda *_: None)
 
 
-@pytest.mark.parametrize("kind", ["ridge", "kde"])
+@pytest.mark.parametrize("kind", ["ridge", pytest.param("kde", marks=pytest.mark.slow)])
 def test_a_closed_form_prior_needs_no_training(zoo: Zoo, tmp_path: Path, kind: str) -> None:
     stages: list[str] = []
     made = train_generator(zoo, settings({}, kind=kind), tmp_path / "g", lambda stage, *_: stages.append(stage))
