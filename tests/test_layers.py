@@ -56,6 +56,9 @@ LIGHT = [
     *(f"popgen/{name}.py" for name in ("__init__", "__main__", "errors")),
     *(f"popgen/configs/{name}.py" for name in ("__init__", "generator", "search", "spec", "sweep")),
     *(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "popgen" / "cli").glob("*.py"))),
+    *(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "popgen").glob("*/names.py"))),
+    *(f"popgen/{room}/__init__.py" for room in ("archs", "data", "fitness", "generator", "zoo")),
+    "search/optimizers/names.py",
 ]
 HEAVY = {
     "torch",
