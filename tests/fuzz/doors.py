@@ -93,7 +93,7 @@ def doors(scratch: Path) -> list[Door]:
         Door("history.jsonl", 0.08, _history(scratch), _read_history),
         Door("run folders", 0.06, _run(scratch), _read_run),
         Door("zoo folders", 0.05, _folder(zoo.folder), _read_zoo),
-        Door("generator folders", 0.01, _folder(_generator(scratch, spec)), _read_generator),
+        Door("generator folders", 0.01, _folder(_generator(scratch)), _read_generator),
     ]
 
 
@@ -263,7 +263,7 @@ def _read_run(path: Path) -> object:
     return read_mask(ArchSpec.from_config(ARCH), ["head"], str(path))
 
 
-def _generator(scratch: Path, spec: SpecFile) -> Path:
+def _generator(scratch: Path) -> Path:
     train(str(scratch / "spec.yaml"), out=str(scratch / "generator"), zoo=str(scratch / "zoo"))
     return scratch / "generator"
 

@@ -128,7 +128,7 @@ def register() -> None:
     """Register the task, its inputs and its encoder with popgen in this process."""
     TASKS[NAME] = NextDigit()
     INPUTS[Sequences.kind] = Sequences
-    ENCODERS["differences"] = lambda device: Differences()
+    ENCODERS["differences"] = lambda _: Differences()
 
 
 def unregister() -> None:

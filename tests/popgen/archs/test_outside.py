@@ -150,7 +150,8 @@ def test_an_entry_of_a_folder(clone: Path) -> None:
     assert (plain.name, plain.classes) == ("plain", 10)
 
 
-def test_a_repository_in_the_cache_needs_no_network(clone: Path, offline: Path) -> None:
+@pytest.mark.usefixtures("clone")
+def test_a_repository_in_the_cache_needs_no_network(offline: Path) -> None:
     for folder in ("me_nets_main", "me_nets_v1.2"):
         (offline / folder).mkdir(parents=True)
         (offline / folder / "hubconf.py").write_text(HUBCONF)
@@ -176,9 +177,8 @@ def test_a_repository_in_the_cache_needs_no_network(clone: Path, offline: Path) 
         ("hub:me/nets", BadInput, "names no entry of a repository"),
     ],
 )
-def test_entries_that_cannot_be_had(
-    clone: Path, offline: Path, name: str, error: type[PopgenError], expected: str
-) -> None:
+@pytest.mark.usefixtures("offline")
+def test_entries_that_cannot_be_had(clone: Path, name: str, error: type[PopgenError], expected: str) -> None:
     with pytest.raises(error) as caught:
         arch_config(name.format(clone=clone), **IMAGES)
     assert expected in str(caught.value)

@@ -67,7 +67,8 @@ def test_a_network_that_starts_from_a_foreign_one_has_seen_what_that_has(
         assert [one["seen"] for one in contamination(pictures, generator, zoo)["shared"]] == seen
 
 
-def test_variants_are_put_aside_on_both_sides(tmp_path: Path, generator: Generator, pictures: DataSet) -> None:
+@pytest.mark.usefixtures("pictures")
+def test_variants_are_put_aside_on_both_sides(tmp_path: Path, generator: Generator) -> None:
     zoo = zoo_of(tmp_path / "z", ("cifar10/noise:0.2", FOREIGN))
     [found] = contamination(load_data("cifar10/rotate:90/mirror"), generator, zoo)["shared"]
     assert (found["data"], found["val"]["exact"]) == ("cifar10", 20)
@@ -85,7 +86,8 @@ def test_subsets_leave_out_what_was_not_seen(tmp_path: Path, generator: Generato
     assert whole["val"]["exact"] == 80
 
 
-def test_without_a_zoo_the_generator_knows(tmp_path: Path, generator: Generator, pictures: DataSet) -> None:
+@pytest.mark.usefixtures("tmp_path")
+def test_without_a_zoo_the_generator_knows(generator: Generator, pictures: DataSet) -> None:
     generator.provenance = replace(Provenance(), data=["cifar10/noise:0.1", "stl10"], foreign=["cifar10/noise:0.1"])
     found = contamination(pictures, generator, None)
     assert (found["checked"], found["not_checked"]) == (["cifar10"], ["stl10"])  # stl10 is not downloaded

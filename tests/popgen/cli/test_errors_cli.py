@@ -76,7 +76,8 @@ def test_command_lines_that_are_refused(
     refused(called, pieces, [], here)
 
 
-def test_an_unknown_space_is_an_unknown_name(popgen: Any, here: Path) -> None:
+@pytest.mark.usefixtures("here")
+def test_an_unknown_space_is_an_unknown_name(popgen: Any) -> None:
     popgen(*SEARCH, *MLP, *ROTATED, "--space", "pcaa", code=3)
 
 

@@ -104,7 +104,8 @@ def test_other_commands_take_the_folder(popgen, here: Path, folder: Path) -> Non
 
 
 @pytest.mark.parametrize("command", ["generate", "sweep"])
-def test_without_the_folder(popgen, here: Path, folder: Path, command: str) -> None:
+@pytest.mark.usefixtures("folder")
+def test_without_the_folder(popgen, here: Path, command: str) -> None:
     (here / "sweep.yaml").write_text("{name: s, archs: [mlp-s], data: [svhn]}")
     rest = {"generate": ("--arch", "mlp-s", "--data", "svhn"), "sweep": ("sweep.yaml", "--dry-run")}
     said = popgen(command, *rest[command], code=6).err
@@ -115,8 +116,9 @@ def test_without_the_folder(popgen, here: Path, folder: Path, command: str) -> N
 
 
 @pytest.mark.slow  # Ray is started
+@pytest.mark.usefixtures("ray_cluster")
 def test_workers_that_ray_started_earlier_look_in_the_same_folder(
-    ray_cluster: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("POPGEN_DATA", str(folder))
     spec = ZooSpec(name="z", archs=["mlp-s"], data="svhn", recipe={"epochs": 1})

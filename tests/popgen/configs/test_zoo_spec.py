@@ -34,7 +34,8 @@ def test_data_is_written_out(spec_file: Path) -> None:
     assert [zoo.is_held_out("digits/invert", seed) for seed in (0, 1)] == [False, True]
 
 
-def test_mixtures_are_of_different_kinds(spec_file: Path) -> None:
+@pytest.mark.usefixtures("spec_file")
+def test_mixtures_are_of_different_kinds() -> None:
     data = {"source": "digits", "rotate": {"every": 180}, "variants": ["invert", "blur", "blur:2"]}
     singles = DataGrid(**data).names
     mixed = DataGrid(**data, mixtures={"except": [["blur", "rotate"]]}).names

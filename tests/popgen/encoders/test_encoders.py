@@ -21,7 +21,7 @@ from popgen.refs import asset
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):
-    def refuse(*arguments, **options):
+    def refuse(*_, **__):
         raise OSError("the network was used")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)

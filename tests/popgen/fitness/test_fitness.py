@@ -348,7 +348,8 @@ def test_the_penalty_is_that_of_a_normal_prior(zoo: Zoo) -> None:
         assert believed - plain == pytest.approx(32 * 0.25**2 / (2 * 0.5**2 * images))
 
 
-def test_looks_add_up(zoo: Zoo) -> None:
+@pytest.mark.usefixtures("zoo")
+def test_looks_add_up() -> None:
     """A look goes on from the last one's logits, and gives the same to the last digit where they are lost."""
     data, generator = load_data("digits/rotate:45"), Generator.from_pretrained("digits")
     fitness = make_fitness(generator.spec("cnn-s"), data, data.classes, "keep")

@@ -185,7 +185,8 @@ def test_decoding_starts_at_the_best_checkpoint(zoo: Zoo) -> None:
     assert any(torch.equal(best, row) for row in rows)
 
 
-def test_bases_are_stored_with_one_byte_for_each_number(generator: Generator, zoo: Zoo, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("zoo")
+def test_bases_are_stored_with_one_byte_for_each_number(generator: Generator, tmp_path: Path) -> None:
     small = Generator.from_pretrained(generator.save_pretrained(tmp_path / "half"))
     small.config = small.config.model_copy(update={"storage": "int8"})
     small = Generator.from_pretrained(small.save_pretrained(tmp_path / "int8"))

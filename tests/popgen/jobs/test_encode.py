@@ -19,7 +19,8 @@ def more(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
     return build_zoo(SPEC, tmp_path_factory.mktemp("zoos") / "more", workers=0, progress=False)
 
 
-def test_new_codes_are_retrieved(popgen: Any, here: Path, more: Zoo) -> None:
+@pytest.mark.usefixtures("here")
+def test_new_codes_are_retrieved(popgen: Any, more: Zoo) -> None:
     done = popgen("encode", more.folder, "--out", "made", "--steps", 5, "--json").json
     assert done["generator"] == "made"
     assert [(row["arch"], row["codes"]) for row in done["archs"]] == [("mlp-s", 2)]
@@ -55,13 +56,15 @@ def test_scores_that_the_zoo_did_not_record_are_null(popgen: Any, here: Path, mo
     assert Generator.from_pretrained("made").records[-1].val_score is None
 
 
-def test_the_report_as_tables(popgen: Any, here: Path) -> None:
+@pytest.mark.usefixtures("here")
+def test_the_report_as_tables(popgen: Any) -> None:
     out = popgen("compression", "digits").out
     assert "208 checkpoints in smaller forms, val split" in out and "int8+zstd" in out and "decoder + codes" in out
     assert all(len(line) <= 80 for line in out.splitlines())
 
 
-def test_what_cannot_be_encoded(popgen: Any, here: Path, more: Zoo) -> None:
+@pytest.mark.usefixtures("here")
+def test_what_cannot_be_encoded(popgen: Any, more: Zoo) -> None:
     popgen("encode", more.folder, "--out", "made", "--steps", 0)
     err = popgen("encode", more.folder, "--generator", "made", "--out", "again", code=4).err
     assert "holds codes of all checkpoints" in err and "popgen retrieve" in err
@@ -71,7 +74,8 @@ def test_what_cannot_be_encoded(popgen: Any, here: Path, more: Zoo) -> None:
     assert not Path("again").exists()
 
 
-def test_a_report_without_a_zoo(popgen: Any, here: Path, own_generator: Path, edit_json: Any) -> None:
+@pytest.mark.usefixtures("here")
+def test_a_report_without_a_zoo(popgen: Any, own_generator: Path, edit_json: Any) -> None:
     edit_json(own_generator / "config.json", lambda content: content["provenance"].update(zoo="far-away"))
     err = popgen("compression", own_generator, code=3).err
     assert "the zoo 'far-away'" in err and "--zoo" in err

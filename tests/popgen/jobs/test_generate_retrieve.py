@@ -19,7 +19,8 @@ from popgen.refs import ASSETS
 DATA = ("--data", "digits/rotate:45")
 
 
-def test_a_population_is_written_and_loads(popgen: Any, here: Path) -> None:
+@pytest.mark.usefixtures("here")
+def test_a_population_is_written_and_loads(popgen: Any) -> None:
     called = popgen("generate", "--arch", "cnn-s,resnet-s", *DATA, "-n", 3, "--out", "made", "--json")
     made = called.json["networks"]
     assert [(one["arch"], one["index"]) for one in made] == [(a, i) for a in ("cnn-s", "resnet-s") for i in range(3)]
@@ -36,7 +37,8 @@ def test_a_population_is_written_and_loads(popgen: Any, here: Path) -> None:
     assert latents.shape[0] == 3 and not torch.equal(latents[0], latents[1])
 
 
-def test_a_seed_makes_one_population(popgen: Any, here: Path) -> None:
+@pytest.mark.usefixtures("here")
+def test_a_seed_makes_one_population(popgen: Any) -> None:
     for folder, seed in (("a", 7), ("b", 7), ("c", 8)):
         popgen("generate", "--arch", "mlp-s", *DATA, "-n", 2, "--seed", seed, "--out", folder)
     a, b, c = (load_file(f"{folder}/mlp-s/01.safetensors") for folder in "abc")
@@ -44,7 +46,8 @@ def test_a_seed_makes_one_population(popgen: Any, here: Path) -> None:
     assert not any(torch.equal(a[name], c[name]) for name in a)
 
 
-def test_a_description_stands_for_a_data_set(popgen: Any, here: Path) -> None:
+@pytest.mark.usefixtures("here")
+def test_a_description_stands_for_a_data_set(popgen: Any) -> None:
     words = ("generate", "--arch", "mlp-s", "-n", 3, "--describe")
     alone = popgen(*words, "digits, rotated by 90 degrees", "--out", "a", "--json").json["networks"]
     assert [one["val_accuracy"] for one in alone] == [None] * 3
@@ -57,7 +60,8 @@ def test_a_description_stands_for_a_data_set(popgen: Any, here: Path) -> None:
 
 
 @pytest.mark.parametrize("prior", ["ridge", "kde"])
-def test_a_cheap_prior_can_be_asked_for(popgen: Any, here: Path, prior: str) -> None:
+@pytest.mark.usefixtures("here")
+def test_a_cheap_prior_can_be_asked_for(popgen: Any, prior: str) -> None:
     command = ("generate", "--arch", "mlp-s", "--data", "digits/rotate:90", "-n", 3, "--json")
     made = popgen(*command, "--prior", prior, "--out", "a").json["networks"]
     assert all(one["val_accuracy"] > 0.6 for one in made)
@@ -67,7 +71,8 @@ def test_a_cheap_prior_can_be_asked_for(popgen: Any, here: Path, prior: str) -> 
 
 
 @pytest.mark.slow  # workers import torch
-def test_a_cluster_makes_the_same_files(popgen: Any, here: Path, own_generator: Path, ray_cluster: str) -> None:
+@pytest.mark.usefixtures("here")
+def test_a_cluster_makes_the_same_files(popgen: Any, own_generator: Path, ray_cluster: str) -> None:
     command = ("generate", "--arch", "cnn-s,mlp-s", *DATA, "-n", 3, "--generator", own_generator.name, "--json")
     alone = popgen(*command, "--out", "alone").json["networks"]
     together = popgen(*command, "--out", "together", "--address", ray_cluster).json["networks"]
@@ -86,7 +91,8 @@ def header_and_tensors(file: Path) -> tuple[Any, bytes]:
 
 
 @pytest.mark.slow  # Ray is stopped and started again; searches have a quick test of it
-def test_a_cluster_that_is_not_there(popgen: Any, here: Path, no_ray: None) -> None:
+@pytest.mark.usefixtures("no_ray")
+def test_a_cluster_that_is_not_there(popgen: Any, here: Path) -> None:
     called = popgen("generate", "--arch", "mlp-s", *DATA, "--address", "127.0.0.1:1", code=1)
     assert "there is no Ray cluster at 127.0.0.1:1" in called.err and list(here.iterdir()) == []
 
@@ -99,7 +105,8 @@ def test_a_folder_with_files_is_refused(popgen: Any, here: Path) -> None:
 
 
 @pytest.mark.parametrize("arch", ["mlp-s", "cnn-s", "cnn-m", "resnet-s"])
-def test_a_checkpoint_comes_back(popgen: Any, here: Path, arch: str) -> None:
+@pytest.mark.usefixtures("here")
+def test_a_checkpoint_comes_back(popgen: Any, arch: str) -> None:
     got = popgen("retrieve", "--arch", arch, "--data", "digits/rotate:30", "--json").json
     assert (got["arch"], got["data"], got["id"]) == (
         arch,
@@ -115,7 +122,8 @@ def test_a_checkpoint_comes_back(popgen: Any, here: Path, arch: str) -> None:
     assert int(right) == pytest.approx(got["test_accuracy"] * len(test), abs=1e-3)
 
 
-def test_a_seed_chooses_the_checkpoint(popgen: Any, here: Path) -> None:
+@pytest.mark.usefixtures("here")
+def test_a_seed_chooses_the_checkpoint(popgen: Any) -> None:
     command = ("retrieve", "--arch", "mlp-s", "--data", "digits/invert", "--json")
     each = [popgen(*command, "--seed", seed, "--out", f"{seed}.safetensors").json for seed in (0, 1)]
     assert [got["id"] for got in each] == ["mlp-s/digits/invert/s0", "mlp-s/digits/invert/s1"]
@@ -159,6 +167,7 @@ def test_no_zoo_is_needed(
     assert made["networks"][0]["val_accuracy"] > 0.6
 
 
-def test_the_function_gives_what_the_command_gives(popgen: Any, here: Path) -> None:
+@pytest.mark.usefixtures("here")
+def test_the_function_gives_what_the_command_gives(popgen: Any) -> None:
     printed = popgen("retrieve", "--arch", "mlp-s", "--data", "digits/rotate:15", "--json").json
     assert retrieve_function("mlp-s", "digits/rotate:15").to_json() == printed

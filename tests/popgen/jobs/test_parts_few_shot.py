@@ -18,8 +18,8 @@ SEARCH = ("search", "--workers", "0", "--baselines", "none", "--evaluations")
 
 @pytest.fixture
 def base(popgen: Any, here: Path) -> dict[str, torch.Tensor]:
-    popgen("retrieve", "--arch", "cnn-s", "--data", "digits/rotate:30", "--out", "base.safetensors")
-    return load_file("base.safetensors")
+    popgen("retrieve", "--arch", "cnn-s", "--data", "digits/rotate:30", "--out", here / "base.safetensors")
+    return load_file(here / "base.safetensors")
 
 
 def only_head_differs(state: dict[str, torch.Tensor], base: dict[str, torch.Tensor]) -> bool:
@@ -27,7 +27,8 @@ def only_head_differs(state: dict[str, torch.Tensor], base: dict[str, torch.Tens
     return all(torch.equal(state[n], base[n]) for n in kept) and not torch.equal(state[weight], base[weight])
 
 
-def test_generated_heads_on_a_kept_network(popgen: Any, here: Path, base: dict[str, torch.Tensor]) -> None:
+@pytest.mark.usefixtures("here")
+def test_generated_heads_on_a_kept_network(popgen: Any, base: dict[str, torch.Tensor]) -> None:
     options = ("--arch", "cnn-s", *DATA, "-n", 2, "--json")
     made = popgen("generate", *options, "--parts", "head", "--base", "base.safetensors").json["networks"]
     plain = popgen("generate", *options, "--out", "plain").json["networks"]
@@ -39,9 +40,8 @@ def test_generated_heads_on_a_kept_network(popgen: Any, here: Path, base: dict[s
         assert one["val_accuracy"] > 0.5
 
 
-def test_a_search_of_heads_and_its_resume(
-    popgen: Any, here: Path, base: dict[str, torch.Tensor], timeless: Any
-) -> None:
+@pytest.mark.usefixtures("here")
+def test_a_search_of_heads_and_its_resume(popgen: Any, base: dict[str, torch.Tensor], timeless: Any) -> None:
     options = ("--arch", "cnn-s", *DATA, "--parts", "head", "--base", "base.safetensors")
     whole = popgen(*SEARCH, 50, *options, "--out", "whole", "--json").results[0]
     assert only_head_differs(load_file(whole["weights"]), base)
@@ -68,22 +68,25 @@ def test_a_search_of_heads_and_its_resume(
     ],
 )
 @pytest.mark.parametrize("command", ["search", "generate"])
+@pytest.mark.usefixtures("base")
 def test_parts_that_are_refused(
-    popgen: Any, here: Path, base: Any, command: str, options: tuple[str, ...], code: int, pieces: list[str]
+    popgen: Any, here: Path, command: str, options: tuple[str, ...], code: int, pieces: list[str]
 ) -> None:
     called = popgen(command, *options, *DATA, code=code)
     assert all(piece in called.err for piece in pieces), called.err
     assert [path.name for path in here.iterdir()] == ["base.safetensors"]
 
 
-def test_a_refitted_head_leaves_nothing_to_search(popgen: Any, here: Path, base: Any) -> None:
+@pytest.mark.usefixtures("here", "base")
+def test_a_refitted_head_leaves_nothing_to_search(popgen: Any) -> None:
     options = ("--arch", "cnn-s", *DATA, "--parts", "head", "--base", "base.safetensors", "--head", "refit")
     err = popgen(*SEARCH, 20, *options, code=4).err
     assert "--parts name only the head of 'cnn-s'" in err and "same network" in err and "--head keep" in err
 
 
 @pytest.mark.parametrize("head", ["auto", "refit"])
-def test_a_search_with_few_shots(popgen: Any, here: Path, head: str) -> None:
+@pytest.mark.usefixtures("here")
+def test_a_search_with_few_shots(popgen: Any, head: str) -> None:
     data = "digits/rotate:45/classes:3+5+8/shots:5"
     found = popgen(*SEARCH, 40, "--arch", "cnn-s", "--data", data, "--head", head, "--json").results[0]
     assert found["details"]["head"] == ("remap" if head == "auto" else "refit")

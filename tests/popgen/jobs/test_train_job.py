@@ -63,7 +63,7 @@ def settings(**changes: Any) -> GeneratorConfig:
 
 
 def stop_in(stage: str) -> Any:
-    def on_step(name: str, step: int, steps: int, losses: dict[str, float]) -> None:
+    def on_step(name: str, step: int, steps: int, _: dict[str, float]) -> None:
         if name == stage and step == steps // 2:
             raise KeyboardInterrupt
 

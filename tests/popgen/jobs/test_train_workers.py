@@ -54,7 +54,8 @@ def folder(popgen: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow  # Ray Train starts its workers twice
-def test_two_workers_make_what_one_makes(popgen: Any, folder: Path, ray_cluster: str) -> None:
+@pytest.mark.usefixtures("ray_cluster")
+def test_two_workers_make_what_one_makes(popgen: Any, folder: Path) -> None:
     called = popgen("train", "spec.yaml", "--zoo", "zoo", "--out", "two", "--train-workers", 2, "--json", cwd=folder)
     assert (called.json["workers"], called.json["device"]) == (2, "cpu")
     one, two = folder / "one", folder / "two"
@@ -73,7 +74,8 @@ def test_two_workers_make_what_one_makes(popgen: Any, folder: Path, ray_cluster:
 
 
 @pytest.mark.slow
-def test_what_one_worker_refuses_the_command_refuses(popgen: Any, folder: Path, ray_cluster: str) -> None:
+@pytest.mark.usefixtures("ray_cluster")
+def test_what_one_worker_refuses_the_command_refuses(popgen: Any, folder: Path) -> None:
     command = ("train", "spec.yaml", "--zoo", "zoo", "--out", "three", "--train-workers", 2)
     called = popgen(*command, "--set", "generator.vae.gate=1e-9", "--set", "generator.vae.steps=1", cwd=folder, code=7)
     assert "the VAE loses" in called.err and "generator.vae.gate" in called.err
@@ -81,9 +83,8 @@ def test_what_one_worker_refuses_the_command_refuses(popgen: Any, folder: Path, 
 
 
 @pytest.mark.slow
-def test_what_any_worker_refuses_ends_the_others(
-    popgen: Any, here: Path, monkeypatch: pytest.MonkeyPatch, ray_cluster: str
-) -> None:
+@pytest.mark.usefixtures("ray_cluster")
+def test_what_any_worker_refuses_ends_the_others(popgen: Any, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second worker refuses its data; the first would wait for its gradients."""
     (here / "own_ranked.py").write_text(RANKED)
     monkeypatch.syspath_prepend(str(here))
@@ -103,7 +104,8 @@ def test_workers_that_cannot_share_a_step_are_refused_before_ray(popgen: Any, fo
 
 
 @pytest.mark.slow
-def test_more_workers_than_cpus_are_refused(popgen: Any, folder: Path, ray_cluster: str) -> None:
+@pytest.mark.usefixtures("ray_cluster")
+def test_more_workers_than_cpus_are_refused(popgen: Any, folder: Path) -> None:
     command = ("train", "spec.yaml", "--zoo", "zoo", "--out", "five", "--set", "generator.accumulate=64")
     called = popgen(*command, "--train-workers", 64, cwd=folder, code=4)
     assert "64 workers on a Ray cluster of " in called.err and "each takes one" in called.err

@@ -148,7 +148,8 @@ def test_duplicates_and_an_edited_index_are_found(zoo: Zoo) -> None:
     assert "another state of the index" in problems
 
 
-def test_a_shard_outside_the_folder_is_refused(zoo: Zoo, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("tmp_path")
+def test_a_shard_outside_the_folder_is_refused(zoo: Zoo) -> None:
     index = zoo.folder / "index.jsonl"
     index.write_text(index.read_text().replace(zoo.records[0].shard, "../outside.safetensors"))
     with pytest.raises(BadInput, match="leaves the folder"):
@@ -198,7 +199,8 @@ def test_networks_that_do_not_fit_are_refused(zoo: Zoo) -> None:
     assert not zoo.is_torn
 
 
-def test_opening_and_creating(zoo: Zoo, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("tmp_path")
+def test_opening_and_creating(zoo: Zoo) -> None:
     with pytest.raises(NotFound, match="there is no zoo 'nowhere'"):
         Zoo.open("nowhere")
     with pytest.raises(BadInput, match="is not an empty folder"):

@@ -68,7 +68,8 @@ def test_budgets(tmp_path, seeds, quadratic):
     assert run("seconds", evaluations=None, seconds=0.3).stopped_by == "seconds"
 
 
-def test_no_worker_waits_for_a_slow_candidate(ray_cluster, tmp_path, seeds, quadratic, timeless):
+@pytest.mark.usefixtures("ray_cluster")
+def test_no_worker_waits_for_a_slow_candidate(tmp_path, seeds, quadratic, timeless):
     objective, first = quadratic(6), tmp_path / "first"
 
     def lines() -> int:

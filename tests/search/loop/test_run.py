@@ -61,7 +61,8 @@ def test_beats_its_best_seed(optimizer, dim, tmp_path, seeds, quadratic):
     assert (found.evaluations, found.seeds, found.stopped_by, found.failures) == (300, 21, "evaluations", 0)
 
 
-def test_same_history_for_any_workers(ray_cluster, tmp_path, seeds, quadratic, timeless):
+@pytest.mark.usefixtures("ray_cluster")
+def test_same_history_for_any_workers(tmp_path, seeds, quadratic, timeless):
     objective = quadratic(6)
 
     def slow_on_some(vector: np.ndarray) -> float:
@@ -216,9 +217,7 @@ def test_ten_failures_in_a_row(tmp_path, seeds, quadratic):
 
 
 def test_all_seeds_fail_and_nothing_is_best(tmp_path, seeds):
-    found = run_search(
-        lambda vector: float("nan"), seeds(), settings(9), history_path=tmp_path / "history.jsonl", key="net"
-    )
+    found = run_search(lambda _: float("nan"), seeds(), settings(9), history_path=tmp_path / "history.jsonl", key="net")
     assert (found.best_vector, found.best_loss, found.failures, found.space_name) == (None, None, 9, None)
 
 

@@ -43,7 +43,8 @@ def test_the_front_comes_first(tmp_path, seeds, quadratic):
     assert sorted(best.origins) == sorted(f"best:{point.index}" for point in found.front)
 
 
-def test_refusals(tmp_path, seeds, quadratic):
+@pytest.mark.usefixtures("quadratic")
+def test_refusals(tmp_path, seeds):
     path = tmp_path / "history.jsonl"
 
     def refused(key, population):
@@ -56,7 +57,7 @@ def test_refusals(tmp_path, seeds, quadratic):
     assert refused("net", seeds())[0] == f"{path} has no search 'net'"
     assert not path.exists()
     run_search(
-        lambda v: float("nan"), seeds(), replace(SETTINGS, budget=Budget(evaluations=5)), history_path=path, key="net"
+        lambda _: float("nan"), seeds(), replace(SETTINGS, budget=Budget(evaluations=5)), history_path=path, key="net"
     )
     assert refused("two", seeds())[0] == f"{path} has no search 'two'"
     assert refused("net", seeds(rng=1))[0] == f"{path}, search 'net', was started from another population"

@@ -58,7 +58,7 @@ def test_seeds_are_used(name: str):
 
 
 @pytest.mark.parametrize("name", ["CMA", "DiagonalCMA"])
-@pytest.mark.parametrize("loss", [lambda u: 0.0, lambda u: 1e300 * float(u @ u), lambda u: float(u[0])])
+@pytest.mark.parametrize("loss", [lambda _: 0.0, lambda u: 1e300 * float(u @ u), lambda u: float(u[0])])
 def test_cma_never_restarts(name: str, loss):
     """With flat, huge and unbounded losses pycma would stop, and Nevergrad would start it anew."""
     assert np.isfinite(trace(name, 3, 150, loss=loss)).all()

@@ -64,7 +64,7 @@ def test_local_failures_are_recorded():
     assert [(one.loss, one.error) for one in done] == EXPECTED
     assert done[0].metrics == {"accuracy": 0.25}
     assert KINDS[0].tolist() == [0.0, 1.0]  # the objective works on a copy
-    assert evaluate(LocalPool(lambda v: "worst"), [np.zeros(1)])[0].error.startswith("ValueError: could not convert")
+    assert evaluate(LocalPool(lambda _: "worst"), [np.zeros(1)])[0].error.startswith("ValueError: could not convert")
 
 
 def test_one_thread_while_evaluating():
@@ -73,14 +73,14 @@ def test_one_thread_while_evaluating():
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        assert evaluate(LocalPool(lambda v: float(torch.get_num_threads())), [np.zeros(1)])[0].loss == 1.0
+        assert evaluate(LocalPool(lambda _: float(torch.get_num_threads())), [np.zeros(1)])[0].loss == 1.0
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
 
 
 def test_interrupt_is_not_a_failure():
-    def interrupted(vector: np.ndarray) -> float:
+    def interrupted(_: np.ndarray) -> float:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -104,12 +104,13 @@ def test_groups_are_padded_and_a_bad_one_fails_alone():
 
 def test_a_group_with_too_few_results():
     objective = Grouped()
-    objective.many = lambda vectors: [1.0]  # type: ignore[method-assign]
+    objective.many = lambda _: [1.0]  # type: ignore[method-assign]
     done = evaluate_many(objective, [Request(np.zeros(1))] * 2, at_once=2)
     assert [one.error for one in done] == ["ValueError: many() returned 1 results for 2 vectors"] * 2
 
 
-def test_ray_pool(ray_cluster, tmp_path: Path):
+@pytest.mark.usefixtures("ray_cluster")
+def test_ray_pool(tmp_path: Path):
     killed_once, last = tmp_path / "killed", tmp_path / "last"
 
     def objective(vector: np.ndarray) -> float:
@@ -140,7 +141,8 @@ def test_ray_pool(ray_cluster, tmp_path: Path):
 
 
 @pytest.mark.parametrize("ahead", [0, 1])
-def test_requests_are_taken_when_there_is_room(ray_cluster, ahead: int):
+@pytest.mark.usefixtures("ray_cluster")
+def test_requests_are_taken_when_there_is_room(ahead: int):
     """The iterator of requests is endless and depends on the evaluations that were yielded."""
     given: list[float] = []
     taken = 0
@@ -162,7 +164,8 @@ def test_requests_are_taken_when_there_is_room(ray_cluster, ahead: int):
 
 
 @pytest.mark.slow
-def test_others_go_on_while_a_worker_restarts(ray_cluster, tmp_path: Path):
+@pytest.mark.usefixtures("ray_cluster")
+def test_others_go_on_while_a_worker_restarts(tmp_path: Path):
     killed_once = tmp_path / "killed"
 
     def objective(vector: np.ndarray) -> tuple[float, dict[str, float]]:
@@ -186,7 +189,8 @@ def test_others_go_on_while_a_worker_restarts(ray_cluster, tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_a_vector_that_kills_its_worker(ray_cluster):
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_vector_that_kills_its_worker():
     def objective(vector: np.ndarray) -> float:
         if vector[0] == 1.0:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -198,7 +202,8 @@ def test_a_vector_that_kills_its_worker(ray_cluster):
     assert done[1].error is not None and done[1].error.startswith("the worker died 2 times: ")
 
 
-def test_timeout(ray_cluster):
+@pytest.mark.usefixtures("ray_cluster")
+def test_timeout():
     def objective(vector: np.ndarray) -> tuple[float, dict[str, float]]:
         time.sleep(120.0 * (vector[0] == 1.0))
         return float(vector[0]), {"process": float(os.getpid())}
@@ -215,7 +220,8 @@ def test_timeout(ray_cluster):
         all_up(pool, 2)  # the killed worker has been restarted
 
 
-def test_lack_of_memory_is_tried_again(ray_cluster, tmp_path: Path):
+@pytest.mark.usefixtures("ray_cluster")
+def test_lack_of_memory_is_tried_again(tmp_path: Path):
     def objective(vector: np.ndarray) -> float:
         tries = tmp_path / str(int(vector[0]))
         tries.write_text((tries.read_text() if tries.exists() else "") + ".")
@@ -232,7 +238,8 @@ def test_lack_of_memory_is_tried_again(ray_cluster, tmp_path: Path):
     assert all(made >= least for made, least in zip(tries, [1, 3, 3, 1], strict=True))
 
 
-def test_groups_in_workers(ray_cluster):
+@pytest.mark.usefixtures("ray_cluster")
+def test_groups_in_workers():
     vectors = numbers(1.0, 2.0, 3.0, 7.0, 5.0, 6.0, 8.0)
     expected = evaluate_many(Grouped(), [Request(vector) for vector in vectors], at_once=4)
     here = evaluate(LocalPool(Grouped(), at_once=4), vectors)
@@ -248,7 +255,8 @@ def test_groups_in_workers(ray_cluster):
         assert [(one.loss, one.carry) for one in look] == [(0.5, "carried"), (2.0, None)]
 
 
-def test_quick_evaluations_share_calls(ray_cluster):
+@pytest.mark.usefixtures("ray_cluster")
+def test_quick_evaluations_share_calls():
     """The results are the same, with fewer calls of a worker."""
 
     def objective(vector: np.ndarray) -> tuple[float, dict[str, float]]:
@@ -267,7 +275,8 @@ def test_quick_evaluations_share_calls(ray_cluster):
     assert len(calls) < len(vectors) - 1
 
 
-def test_a_result_that_cannot_be_pickled(ray_cluster):
+@pytest.mark.usefixtures("ray_cluster")
+def test_a_result_that_cannot_be_pickled():
     class Carrying:
         def __call__(self, vector: np.ndarray) -> float:
             return 0.0

@@ -21,7 +21,8 @@ def first_coordinate(vector: np.ndarray) -> float:
 
 
 @pytest.mark.slow
-def test_in_a_placement_group(ray_cluster):
+@pytest.mark.usefixtures("ray_cluster")
+def test_in_a_placement_group():
     """Workers of a pool inside a trial of Ray Tune are placed in the resources that the trial has reserved.
 
     The trial is an actor, as Tune's are. A plain Ray task would not do: Ray lends out the CPU of a task while the task
@@ -61,7 +62,8 @@ def test_in_a_placement_group(ray_cluster):
 
 
 @pytest.mark.slow
-def test_more_workers_than_room(ray_cluster):
+@pytest.mark.usefixtures("ray_cluster")
+def test_more_workers_than_room():
     with opened(first_coordinate, workers=5) as pool:
         all_up(pool, 2)  # the others wait for nodes to join
         assert [one.loss for one in evaluate(pool, numbers(1.0, 2.0, 3.0))] == [1.0, 2.0, 3.0]
@@ -77,7 +79,8 @@ def refusal(*arguments: Any, **named: Any) -> str:
     return message
 
 
-def test_ray_pool_refusals(ray_cluster, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.usefixtures("ray_cluster")
+def test_ray_pool_refusals(monkeypatch: pytest.MonkeyPatch):
     assert refusal(first_coordinate, workers=0) == (
         "a Ray pool of 0 workers\nat least one must evaluate\nuse LocalPool to evaluate in this process"
     )
@@ -93,9 +96,7 @@ def test_ray_pool_refusals(ray_cluster, monkeypatch: pytest.MonkeyPatch):
         "it has 2 CPUs and 0 GPUs in all\nadd a node with room, or ask for a smaller share of a GPU"
     )
     lock = threading.Lock()
-    assert (
-        refusal(lambda vector: float(lock.locked()), workers=1).splitlines()[0].endswith("cannot be sent to a worker")
-    )
+    assert refusal(lambda _: float(lock.locked()), workers=1).splitlines()[0].endswith("cannot be sent to a worker")
     monkeypatch.setitem(sys.modules, "ghost", types.ModuleType("ghost"))
     exec("def objective(vector): return 0.0", sys.modules["ghost"].__dict__)
     assert refusal(sys.modules["ghost"].objective, 1) == (
@@ -120,7 +121,8 @@ class Unloadable:
 
 
 @pytest.mark.slow
-def test_no_worker_for_long(ray_cluster, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.usefixtures("ray_cluster")
+def test_no_worker_for_long(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("search.pools.ray_workers.DOWN_SECONDS", 1.0)
 
     @ray.remote(num_cpus=2)

@@ -111,7 +111,7 @@ def test_a_trial_that_always_dies_is_given_up(tmp_path: Path) -> None:
     assert out["fine"].result is not None and runs(tmp_path, "dies") == 4
 
 
-def actors_inside(parameters: dict[str, Any]) -> dict[str, Any]:
+def actors_inside(_: dict[str, Any]) -> dict[str, Any]:
     """Return the placement groups of the trial and of an actor that it starts."""
     from ray.util import get_current_placement_group
 
@@ -144,7 +144,7 @@ def test_refusals(tmp_path: Path) -> None:
         run_trials(trial, trials(tmp_path, "fine"), tmp_path, resources=TrialResources(gpus=0.5))
     lock = threading.Lock()
     with pytest.raises(SearchError, match="cannot be sent to a node"):
-        run_trials(lambda parameters: {"lock": str(lock)}, trials(tmp_path, "fine"), tmp_path)
+        run_trials(lambda _: {"lock": str(lock)}, trials(tmp_path, "fine"), tmp_path)
 
 
 def square(number: int) -> tuple[int, str | None]:

@@ -196,7 +196,7 @@ def test_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("popgen.data.sources.hub.find_spec", lambda name: None)
+    monkeypatch.setattr("popgen.data.sources.hub.find_spec", lambda _: None)
     with pytest.raises(Offline, match=r"the datasets library is not installed\npip install 'popgen\[hf\]'"):
         check_data_name("hf:ylecun/mnist/rotate:45")
 

@@ -177,7 +177,8 @@ def test_what_is_missing_says_how_to_get_it(root: Path, name: str, monkeypatch: 
     assert "--data-dir (POPGEN_DATA)" in text
 
 
-def test_a_download_that_fails(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("root")
+def test_a_download_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     with pytest.raises(
         Offline, match="'cifar10' could not be downloaded\nURLError: .*there is no network in this test"
@@ -217,7 +218,8 @@ def test_the_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert "data_dir" not in frozen  # a resumed run checks the data set's hash, not its folder
 
 
-def test_unknown_names(root: Path) -> None:
+@pytest.mark.usefixtures("root")
+def test_unknown_names() -> None:
     for name, error, text in [
         ("cifar", NotFound, "no data set called 'cifar'\nnearest known: cifar10"),
         ("cifar10/spin:3", NotFound, "no variant called 'spin'"),

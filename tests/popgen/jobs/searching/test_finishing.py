@@ -84,9 +84,8 @@ def test_a_refitted_head_is_in_the_file_with_its_classes(popgen: Any, here: Path
     assert accuracy(result["weights"], load_data(name).test, config) == pytest.approx(found) and found > 0.9
 
 
-def test_objectives_of_groups_and_of_the_users_own(
-    popgen: Any, here: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("tmp_path")
+def test_objectives_of_groups_and_of_the_users_own(popgen: Any, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (here / "own_objective.py").write_text(
         "def sevens(logits, labels):\n    return (logits.argmax(1) != labels)[labels == 7].float().mean()\n"
     )
@@ -143,13 +142,15 @@ def test_what_is_refused(
     assert not (here / "run").exists()
 
 
-def test_steps_do_not_go_with_parts(popgen: Any, here: Path) -> None:
+@pytest.mark.usefixtures("here")
+def test_steps_do_not_go_with_parts(popgen: Any) -> None:
     popgen("retrieve", "--arch", "mlp-s", "--data", "digits/rotate:30", "--out", "base.safetensors")
     parts = ("--parts", "head", "--base", "base.safetensors", "--sgd-steps", 2)
     assert "--sgd-steps 2 trains all tensors, --parts keeps" in popgen(*MLP, *parts, code=4).err
 
 
-def test_every_row_is_fine_tuned_from_where_it_is(popgen: Any, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("monkeypatch")
+def test_every_row_is_fine_tuned_from_where_it_is(popgen: Any, here: Path) -> None:
     command = (*MLP, "--evaluations", 30, "--out", "run", "--finetune-epochs", "0,2,1")
     called = popgen(*command)
     (result,) = called.results

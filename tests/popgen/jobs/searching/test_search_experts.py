@@ -48,7 +48,8 @@ def names(result: dict[str, Any]) -> list[str]:
     return [row["name"] for row in result["rows"]]
 
 
-def test_a_zoo_is_found_and_its_experts_are_searched(popgen: Any, own_zoo: Zoo) -> None:
+@pytest.mark.usefixtures("own_zoo")
+def test_a_zoo_is_found_and_its_experts_are_searched(popgen: Any) -> None:
     # the built-in generator knows this design by a transplant, so that the zoo has to be named
     called = popgen("search", *ARCH, *COMMON, "--zoo", "zoos/own", "--evaluations", 40, "--out", "run", "--json")
     [result] = called.results
@@ -72,7 +73,8 @@ def test_a_zoo_is_found_and_its_experts_are_searched(popgen: Any, own_zoo: Zoo) 
     assert right == pytest.approx(rows["search"]["test_accuracy"] * len(data.test), abs=1e-3)
 
 
-def test_low_rank_and_resume(popgen: Any, own_zoo: Zoo, timeless: Any) -> None:
+@pytest.mark.usefixtures("own_zoo")
+def test_low_rank_and_resume(popgen: Any, timeless: Any) -> None:
     command = ("search", *ARCH, *COMMON, "--zoo", "zoos/own", "--space", "low-rank", "--baselines", "none")
     popgen(*command, "--evaluations", 40, "--out", "whole")
     popgen(*command, "--evaluations", 25, "--out", "parts")
@@ -84,7 +86,8 @@ def test_low_rank_and_resume(popgen: Any, own_zoo: Zoo, timeless: Any) -> None:
     assert "cannot be read" in popgen("search", "--resume", "parts", code=5).err
 
 
-def test_a_budget_that_ranking_spends(popgen: Any, own_zoo: Zoo) -> None:
+@pytest.mark.usefixtures("own_zoo")
+def test_a_budget_that_ranking_spends(popgen: Any) -> None:
     command = ("search", *ARCH, *COMMON, "--zoo", "zoos/own", "--space", "low-rank", "--json", "--baselines", "none")
     steps = ("--sgd-steps", 2, "--sgd-batch", 50)  # 300 image passes more: an evaluation costs 2
     called = popgen(*command, *steps, "--evaluations", 5)
@@ -114,7 +117,8 @@ def test_a_changed_zoo_is_noticed(popgen: Any, own_zoo: Zoo) -> None:
     assert "zoo_sha256 was" in popgen("search", "--resume", "run", code=7).err
 
 
-def test_experts_of_the_generators_own_zoo(popgen: Any, here: Path) -> None:
+@pytest.mark.usefixtures("here")
+def test_experts_of_the_generators_own_zoo(popgen: Any) -> None:
     called = popgen("search", "--arch", "cnn-s", *COMMON, "--space", "mix", "--evaluations", 110, "--json")
     [result] = called.results
     rows = {row["name"]: row for row in result["rows"]}
@@ -122,7 +126,8 @@ def test_experts_of_the_generators_own_zoo(popgen: Any, here: Path) -> None:
     assert result["details"]["layer_groups"] == ["0", "3", "head"] and len(result["details"]["experts"]) == 8
 
 
-def test_a_generator_under_generators_is_taken(popgen: Any, second_generator: Path) -> None:
+@pytest.mark.usefixtures("second_generator")
+def test_a_generator_under_generators_is_taken(popgen: Any) -> None:
     called = popgen("search", "--arch", "my-net", *COMMON, "--dry-run")
     assert "generator: generators/mine, which knows my-net" in called.err
     assert called.json["archs"]["my-net"]["head"] == "keep"
@@ -145,7 +150,8 @@ def test_refused(popgen: Any, here: Path, options: tuple[str, ...], code: int, p
     assert list(here.iterdir()) == []
 
 
-def test_one_expert_cannot_be_mixed(popgen: Any, own_zoo: Zoo) -> None:
+@pytest.mark.usefixtures("own_zoo")
+def test_one_expert_cannot_be_mixed(popgen: Any) -> None:
     command = ("search", *ARCH, *COMMON, "--zoo", "zoos/own", "--space", "mix", "--experts", 1)
     assert "one expert of 'mlp-s/hidden:12' to mix" in popgen(*command, code=4).err
 

@@ -128,7 +128,8 @@ def test_the_budget_is_never_overshot(
         assert {record["phase"] for record in records[25:]}.isdisjoint({"seed"})
 
 
-def test_seconds_stop_a_search(popgen: Any, here: Path) -> None:
+@pytest.mark.usefixtures("here")
+def test_seconds_stop_a_search(popgen: Any) -> None:
     called = popgen("search", "--arch", "mlp-s", *DATA, *QUICK, "--evaluations", 10**6, "--seconds", 0.5)
     result = called.results[0]
     assert result["details"]["stopped_by"] == "seconds"
@@ -136,7 +137,8 @@ def test_seconds_stop_a_search(popgen: Any, here: Path) -> None:
     assert 1 <= rows_of(result)["search"]["evaluations"] < 10**6
 
 
-def test_baselines(popgen: Any, here: Path) -> None:
+@pytest.mark.usefixtures("here")
+def test_baselines(popgen: Any) -> None:
     command = ("search", "--arch", "mlp-s", *DATA, "--workers", 0, "--evaluations", 30, "--json")
     found = {kind: rows_of(popgen(*command, "--baselines", kind).results[0]) for kind in ("none", "standard", "all")}
     assert list(found["none"]) == ["generated_mean", "generated_best", "search"]
@@ -316,7 +318,7 @@ def test_the_function_goes_on_with_a_run(here: Path) -> None:
     library.search("mlp-s", "digits/rotate:45", evaluations=20, out="run", **settings)
     assert count("run") == 21
     seen: list[str] = []
-    [found] = library.search(resume="run", evaluations=24, on_evaluation=lambda arch, progress: seen.append(arch))
+    [found] = library.search(resume="run", evaluations=24, on_evaluation=lambda arch, _: seen.append(arch))
     assert found.row("search").evaluations == 24 and count("run") == 25 and seen == ["mlp-s"] * 4
     with pytest.raises(NotFound, match="there is no row called 'serch'\nnearest known: search\n"):
         found.row("serch")

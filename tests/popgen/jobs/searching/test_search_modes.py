@@ -123,7 +123,8 @@ def test_refusals(popgen: Callable[..., Any], tmp_path: Path, options: tuple, co
     assert not list(tmp_path.iterdir())
 
 
-def test_a_cluster_that_is_not_there_leaves_no_folder(popgen: Callable[..., Any], tmp_path: Path, no_ray: None) -> None:
+@pytest.mark.usefixtures("no_ray")
+def test_a_cluster_that_is_not_there_leaves_no_folder(popgen: Callable[..., Any], tmp_path: Path) -> None:
     called = popgen(*MLP, "--address", "127.0.0.1:1", code=1, cwd=tmp_path)
     assert "there is no Ray cluster at 127.0.0.1:1" in called.err and not list(tmp_path.iterdir())
 

@@ -153,7 +153,8 @@ def test_another_generator_is_refused(popgen: Any, tmp_path: Path, own_generator
     assert "generator_sha256 was" in called.err
 
 
-def test_changed_images_are_refused(popgen: Any, tmp_path: Path, finished: Path) -> None:
+@pytest.mark.usefixtures("tmp_path")
+def test_changed_images_are_refused(popgen: Any, finished: Path) -> None:
     config = finished / "config.yaml"
     text = config.read_text()
     now = next(line for line in text.splitlines() if "data_sha256" in line)
