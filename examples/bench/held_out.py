@@ -27,7 +27,7 @@ from popgen.archs import ArchSpec, build
 from popgen.baselines.rivals import average
 from popgen.configs.load import load
 from popgen.configs.spec import SpecFile
-from popgen.data.describe import describe
+from popgen.data import describe
 from popgen.encoders.images import ImageEncoder
 from popgen.fitness import make_fitness
 from popgen.networks.forward import task_score

@@ -3,8 +3,9 @@
 The names below load their modules on first use, so that a wrong name can be refused before torch is imported.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from popgen.lazy import lazy
 
 if TYPE_CHECKING:
     from popgen.archs.config import ArchConfig, with_classes
@@ -14,20 +15,6 @@ if TYPE_CHECKING:
     from popgen.archs.outside import class_names, trust_named
     from popgen.archs.spec import ArchSpec, TensorSpec
 
-_PUBLIC = {
-    "ARCHITECTURES": "popgen.archs.named",
-    "ArchConfig": "popgen.archs.config",
-    "ArchSpec": "popgen.archs.spec",
-    "ImageInputs": "popgen.archs.inputs",
-    "Inputs": "popgen.archs.inputs",
-    "TensorSpec": "popgen.archs.spec",
-    "arch_config": "popgen.archs.named",
-    "build": "popgen.archs.construction",
-    "check_runs": "popgen.archs.construction",
-    "class_names": "popgen.archs.outside",
-    "trust_named": "popgen.archs.outside",
-    "with_classes": "popgen.archs.config",
-}
 
 __all__ = [
     "ARCHITECTURES",
@@ -44,8 +31,14 @@ __all__ = [
     "with_classes",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(importlib.import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy(
+    __name__,
+    {
+        "config": ["ArchConfig", "with_classes"],
+        "construction": ["build", "check_runs"],
+        "inputs": ["ImageInputs", "Inputs"],
+        "named": ["ARCHITECTURES", "arch_config"],
+        "outside": ["class_names", "trust_named"],
+        "spec": ["ArchSpec", "TensorSpec"],
+    },
+)

@@ -20,14 +20,15 @@ _CLONE = re.compile(r"([A-Za-z0-9-]+)_(.+)_([^_]+)")  # the folder of torch.hub:
 def known_elsewhere(name: str) -> list[str]:
     """The full names under which timm, torchvision and clones of torch.hub know an architecture; [] if none does.
 
+    Args:
+        name: without options; a tag, as timm has behind a point, does not count.
+
     >>> known_elsewhere("ResNet18")
     ['timm:resnet18', 'torchvision.models:resnet18']
     """
-    base, _, rest = name.partition("/")
-    bare = base.partition(".")[0].lower()
+    bare = name.partition(".")[0].lower()  # without the tag of published weights
     found = [form.format(bare) for package, form in _FORMS.items() if bare in _registered(package)]
-    found += [full for full in _in_clones() if full.rpartition(":")[2].lower() == bare]
-    return [f"{full}/{rest}" if rest else full for full in found]
+    return found + [full for full in _in_clones() if full.rpartition(":")[2].lower() == bare]
 
 
 def entries_in(folder: Path) -> list[str]:

@@ -52,7 +52,7 @@ def unknown_arch(name: str, known: Iterable[str]) -> NotFound:
 def not_trained(name: str, trained: Iterable[str]) -> NotFound:
     """Return the error for a name that is not one of the architectures that a generator was trained on."""
     todo = "`popgen train` makes a generator for other architectures."
-    return _unknown("architecture in this generator", name, trained, todo)
+    return unknown_name("architecture in this generator", name, trained, todo)
 
 
 def unknown_to_generator(name: str, trained: Iterable[str]) -> NotFound:

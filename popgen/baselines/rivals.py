@@ -119,7 +119,7 @@ def rival_row(
             count += 1
             scored = scores_of(fitness, [flat])
             failed += not scored
-            best = min([*([best] if best else []), *scored], key=lambda network: network.finite_loss, default=None)
+            best = min(filter(None, [best, *scored]), key=lambda network: network.finite_loss, default=None)
     if failed:
         say(f"{given.spec.name}: {failed} of the {count} networks of {one.row} cannot be scored")
     return None if best is None else Row.of(one.row, one.cost(given, count), best, given.data)

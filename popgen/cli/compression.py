@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from popgen.cli.options import DATA_DIR, JSON
-from popgen.cli.start import start
+from popgen.cli.say import start
 from popgen.json_text import json_text
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from popgen.cli.options import DATA_DIR, GENERATOR, JSON
-from popgen.cli.start import start
+from popgen.cli.say import start
 from popgen.json_text import json_text
 
 

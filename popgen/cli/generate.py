@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from popgen.cli.options import BASE_HELP, DATA_DIR, GENERATOR, JSON, PARTS_HELP, Names, sampling_options
-from popgen.cli.start import start
+from popgen.cli.say import remark, start
 from popgen.json_text import json_text
 
 
@@ -47,7 +47,7 @@ def generate_command(arch: list[str], out: str, as_json: bool, **options: Any) -
     config = parse(nested({"archs": arch, **given}, GenerateConfig), GenerateConfig, "popgen generate")
     check_generate_names(config.generator, config.archs, config.data)
     start(f"generating networks of {', '.join(config.archs)} for {config.describe or config.data}")
-    from popgen.cli.output import remark, table
+    from popgen.cli.output import table
     from popgen.jobs.generate import generate as run_generate
 
     made = run_generate(config, out, say=remark)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING, Self
 
@@ -11,6 +10,7 @@ from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from popgen.cli.say import remark
 from search import Progress as SearchProgress
 
 if TYPE_CHECKING:
@@ -18,11 +18,6 @@ if TYPE_CHECKING:
 
 _WIDEST = 1000  # characters of a table's row
 _PLAIN_EVERY = 10.0  # seconds between lines of progress where there is no terminal
-
-
-def remark(text: str) -> None:
-    """One line on stderr."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def table(title: str, columns: list[str], rows: list[list[str]], last_bold: bool = False) -> None:

@@ -17,7 +17,7 @@ from popgen.cli.options import (
     sampling_options,
 )
 from popgen.cli.results import print_found
-from popgen.cli.start import start
+from popgen.cli.say import remark, start
 from popgen.json_text import json_text
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ def search_command(
 
         check_search_names(config)
     start(f"searching weights of {', '.join(config.archs)} for {config.data}")
-    from popgen.cli.output import SearchBars, remark
+    from popgen.cli.output import SearchBars
     from popgen.jobs.search import prepare
     from popgen.jobs.search import search as run_search
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from popgen.cli.options import DATA_DIR, JSON
-from popgen.cli.start import start
+from popgen.cli.say import remark, start
 from popgen.configs.sweep import SweepConfig, load_sweep
 from popgen.json_text import json_text
 
@@ -55,7 +55,7 @@ def sweep_command(
     if resume is None and evaluations is not None:
         raise click.UsageError("--evaluations goes with --resume; for a new sweep set search.evaluations in its file.")
     config: Any = _begin(spec, resume)
-    from popgen.cli.output import SweepBars, remark
+    from popgen.cli.output import SweepBars
     from popgen.jobs.sweep import check_done, plan, resumed
     from popgen.jobs.sweep import sweep as run_sweep
 

@@ -8,7 +8,7 @@ import click
 
 from popgen.cli.compression import print_compression
 from popgen.cli.options import DATA_DIR, JSON
-from popgen.cli.start import start
+from popgen.cli.say import start
 from popgen.cli.zoo import parse_set
 from popgen.json_text import json_text
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from popgen.cli.options import DATA_DIR, JSON
-from popgen.cli.start import start
+from popgen.cli.say import remark, start
 from popgen.configs.load import load, parse
 from popgen.configs.spec import ArchEntry, SpecFile, ZooSpec
 from popgen.errors import BrokenFile, PopgenError
@@ -98,8 +98,8 @@ def _print_plan(zoo_spec: ZooSpec, todo: Plan, out: Path, as_json: bool) -> None
     if not zoo_spec.checkpoints:
         grid = f"{len(todo.sizes)} architectures x {len(data)} data sets x {len(zoo_spec.seeds)} seeds"
         text = f"{out}: {todo.total} networks ({grid}), {len(todo.to_train)} to train"
-    for remark in todo.remarks:
-        click.echo(remark, err=True)
+    for line in todo.remarks:
+        remark(line)
     _print(facts, text, as_json)
 
 
@@ -149,7 +149,6 @@ def import_command(
     std: str | None,
     input_shape: str | None,
     classes: str | None,
-    use: str | None,
     check: str | None,
     data_dir: str | None,
     as_json: bool,
@@ -180,8 +179,9 @@ def import_command(
     from popgen.zoo.imports.checkpoint import ForeignCheckpoint
     from popgen.zoo.imports.listing import list_checkpoints
 
-    default = ForeignCheckpoint(path, arch, data, class_names=names, use=use or "", **described)
-    listed = list_checkpoints(path, default, _remark)
+    stated = {name: value for name, value in described.items() if value is not None}
+    default = ForeignCheckpoint(path, arch, data, class_names=names, **stated)
+    listed = list_checkpoints(path, default, remark)
     files = [replace(f, changes=changes.model_copy(update={"name": new_name or f.arch})) for f in listed]
     added, total, failed = _import_into(folder, files, load_data(check, data_dir) if check else None)
     if added or failed is None:
@@ -325,14 +325,10 @@ def _import_into(
         added.extend([record] if is_new else [])
 
     try:
-        import_checkpoints(target, files, evaluate_on=evaluate_on, on_import=show, on_remark=_remark)
+        import_checkpoints(target, files, evaluate_on=evaluate_on, on_import=show, on_remark=remark)
     except PopgenError as error:
         return added, len(target), error
     return added, len(target), None
-
-
-def _remark(line: str) -> None:
-    click.echo(line, err=True)
 
 
 def _show_import(record: Checkpoint, new: bool) -> None:

@@ -3,30 +3,31 @@
 The names below load their modules on first use, so that a wrong name can be refused before torch is imported.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from popgen.lazy import lazy
 
 if TYPE_CHECKING:
     from popgen.data.dataset import DataSet, Part
+    from popgen.data.description import describe
     from popgen.data.images.variants import VARIANTS
     from popgen.data.load import load_data
 
-_PUBLIC = {
-    "DataSet": "popgen.data.dataset",
-    "Part": "popgen.data.dataset",
-    "VARIANTS": "popgen.data.images.variants",
-    "load_data": "popgen.data.load",
-}
 
 __all__ = [
     "VARIANTS",
     "DataSet",
     "Part",
+    "describe",
     "load_data",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(importlib.import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy(
+    __name__,
+    {
+        "dataset": ["DataSet", "Part"],
+        "description": ["describe"],
+        "images.variants": ["VARIANTS"],
+        "load": ["load_data"],
+    },
+)

@@ -9,7 +9,6 @@ split is cut from these images.
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from popgen.data.folder import local_path
 from popgen.data.load import split_name, split_reading
 from popgen.data.sources.listing import list_folder
 from popgen.errors import BadInput, NotFound
+from popgen.json_text import json_text
 from popgen.tables import read_csv
 from popgen.types import Labels
 
@@ -41,7 +41,7 @@ class Groups:
     @property
     def sha256(self) -> str:
         """The hash of each image's group by name."""
-        named = json.dumps([self.names[i] for i in self.index.tolist()])
+        named = json_text([self.names[i] for i in self.index.tolist()])
         return hashlib.sha256(named.encode()).hexdigest()
 
 

@@ -3,8 +3,9 @@
 The names below load their modules on first use, so that a wrong name can be refused before torch is imported.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from popgen.lazy import lazy
 
 if TYPE_CHECKING:
     from popgen.fitness.candidate import Fitness, Scored, scores_of
@@ -13,15 +14,6 @@ if TYPE_CHECKING:
     from popgen.fitness.objective import LatentObjective
     from popgen.fitness.sgd import SgdSteps
 
-_PUBLIC = {
-    "Fitness": "popgen.fitness.candidate",
-    "LatentObjective": "popgen.fitness.objective",
-    "Scored": "popgen.fitness.candidate",
-    "SgdSteps": "popgen.fitness.sgd",
-    "fit_ridge_head": "popgen.fitness.heads",
-    "make_fitness": "popgen.fitness.make",
-    "scores_of": "popgen.fitness.candidate",
-}
 
 __all__ = [
     "Fitness",
@@ -33,8 +25,13 @@ __all__ = [
     "scores_of",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(importlib.import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy(
+    __name__,
+    {
+        "candidate": ["Fitness", "Scored", "scores_of"],
+        "heads": ["fit_ridge_head"],
+        "make": ["make_fitness"],
+        "objective": ["LatentObjective"],
+        "sgd": ["SgdSteps"],
+    },
+)

@@ -224,15 +224,12 @@ class Fitness:
 
 
 def scores_of(fitness: Fitness, weights: Iterable[Tensor]) -> list[Scored]:
-    """The scores of those networks (p,) that can be finished and run; a search records the others as failures.
-
-    Weights that are not finite, for example, leave no features that a head could be fitted to.
-    """
+    """The scores of those networks (p,) that can be finished and run; a search records the others as failures."""
     found = []
     for flat in weights:
         try:
             found.append(fitness.score(flat))
-        except (ArithmeticError, RuntimeError, ValueError):  # torch.linalg's errors are RuntimeErrors
+        except Exception:  # A network of the user's own may raise anything, which the engine would record as a failure.
             continue
     return found
 

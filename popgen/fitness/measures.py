@@ -91,8 +91,11 @@ def _errors_of(logits: Tensor, labels: Labels, parts: Labels) -> Tensor:
     return torch.bincount(parts, weights=wrong)[count > 0] / count[count > 0]
 
 
-_FUNCTIONS = (error, cross_entropy, calibration_error, worst_class_error, balanced_error, f1_error)
-MEASURES: dict[str, Callable[[Tensor, Labels], float]] = dict(zip(MEASURE_NAMES, _FUNCTIONS, strict=True))
+MEASURES: dict[str, Callable[[Tensor, Labels], float]] = {
+    function.__name__: function
+    for function in (error, cross_entropy, calibration_error, worst_class_error, balanced_error, f1_error)
+}
+assert tuple(MEASURES) == MEASURE_NAMES
 
 
 def check_measure(name: str) -> None:

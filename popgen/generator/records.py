@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import ConfigDict, TypeAdapter
 from torch import Tensor
 
 from popgen.json_text import known_numbers
@@ -15,6 +16,8 @@ from popgen.zoo import Checkpoint
 @dataclass(frozen=True)
 class Code:
     """Record of a training checkpoint, whose latent is stored in the generator's codes."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     id: str
     arch: str
@@ -43,19 +46,15 @@ class Code:
         """Return the record that `to_json` has written.
 
         Raises:
-            KeyError, TypeError: a key is missing or unknown.
+            KeyError, TypeError, ValueError: a key is missing or unknown, or its value has another type.
         """
         rest = known_numbers(content)  # earlier versions wrote NaN for a score that is not known
         unit = rest.pop("unit", "accuracy")
         val, test = (rest.pop(score_key(unit, split)) for split in ("val", "test"))
-        code = cls(**rest, val_score=val, test_score=test, unit=unit)
-        numbers = [score for score in (val, test) if score is not None]
-        texts = (code.id, code.arch, code.data, code.unit)
-        if not all(isinstance(n, (int, float)) for n in (*numbers, code.seed)) or type(code.row) is not int:
-            raise TypeError(f"code {code.id!r}: a score, the seed or the row is not a number")
-        if not all(isinstance(text, str) for text in texts):
-            raise TypeError(f"code {code.id!r}: its names are not texts")
-        return code
+        return _CODE.validate_python({**rest, "val_score": val, "test_score": test, "unit": unit})
+
+
+_CODE = TypeAdapter(Code)
 
 
 @dataclass(frozen=True)

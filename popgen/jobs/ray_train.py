@@ -78,15 +78,16 @@ def train_on_ray(
         trainer = TorchTrainer(_worker, train_loop_config=settings, scaling_config=scaling, run_config=run)
         (out / "unfinished" / _REFUSED).unlink(missing_ok=True)
         with _forward_log(out / "log" / "metrics.jsonl", on_step):
-            _fit(trainer, workers)
+            _fit(trainer, workers, out)
         _raise_refusal(out)
     return Generator.from_pretrained(out)
 
 
-def _fit(trainer: TorchTrainer, workers: int) -> None:
+def _fit(trainer: TorchTrainer, workers: int, out: Path) -> None:
     try:
         trainer.fit()
     except ray.train.TrainingFailedError as error:
+        _raise_refusal(out)  # Earlier deaths of workers may have used up all restarts.
         raise CannotResume(
             f"the training on {workers} workers stopped", brief(error), "Run the same command again: it goes on."
         ) from error

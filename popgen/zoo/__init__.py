@@ -3,8 +3,9 @@
 The names below load their modules on first use, so that a wrong name can be refused before torch is imported.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from popgen.lazy import lazy
 
 if TYPE_CHECKING:
     from popgen.configs.spec import ZooSpec
@@ -13,13 +14,6 @@ if TYPE_CHECKING:
     from popgen.zoo.record import Checkpoint
     from popgen.zoo.store import Zoo
 
-_PUBLIC = {
-    "Checkpoint": "popgen.zoo.record",
-    "Zoo": "popgen.zoo.store",
-    "ZooSpec": "popgen.configs.spec",
-    "build_zoo": "popgen.zoo.build.build",
-    "train_network": "popgen.networks.train",
-}
 
 __all__ = [
     "Checkpoint",
@@ -29,8 +23,11 @@ __all__ = [
     "train_network",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _PUBLIC:
-        return getattr(importlib.import_module(_PUBLIC[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy(
+    __name__,
+    {
+        "build.build": ["build_zoo"],
+        "record": ["Checkpoint"],
+        "store": ["Zoo"],
+    },
+)

@@ -101,12 +101,7 @@ def _from_nevergrad(name: str, dim: int, batch: int, seed: int, sigma: float | N
         return cma(dim, batch, seed, sigma, seeds, diagonal=name == "DiagonalCMA")
     if name in ("DE", "TwoPointsDE"):
         return differential_evolution(dim, batch, seed, sigma, seeds, two_points=name == "TwoPointsDE")
-    makers = {
-        "PSO": pso,
-        "OnePlusOne": one_plus_one,
-        "TBPSA": tbpsa,
-        "RandomSearch": random_search,
-    }
+    makers = {"PSO": pso, "OnePlusOne": one_plus_one, "TBPSA": tbpsa, "RandomSearch": random_search}
     return makers[name](dim, batch, seed, sigma, seeds)
 
 

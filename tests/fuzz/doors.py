@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +84,7 @@ def doors(scratch: Path) -> list[Door]:
     spec = load(scratch / "spec.yaml", SpecFile)
     zoo = build_zoo(spec.zoo, scratch / "zoo", workers=0, progress=False)
     return [
-        Door("images", 0.35, _images(), read_image_file),
+        Door("images", 0.35, _images(), _read_image),
         Door("pt, pth", 0.15, _torch_files(), _read_checkpoint),
         Door("safetensors", 0.13, _safetensors(), _read_checkpoint),
         Door("YAML specs", 0.05, _specs(), _read_spec),
@@ -124,15 +123,13 @@ def _images() -> list[Sample]:
     samples = []
     for name, image, options in forms:
         content = io.BytesIO()
-        image.save(
-            content, None if "." not in name else Image.registered_extensions()["." + name.split(".")[1]], **options
-        )
+        image.save(content, Image.registered_extensions()[Path(name).suffix], **options)
         mutation = some_of(in_png, in_bytes) if name.endswith("png") else in_bytes
         samples.append(Sample(name, content.getvalue(), mutation))
     return samples
 
 
-def read_image_file(path: Path) -> object:
+def _read_image(path: Path) -> object:
     """Read an image as data sets do."""
     return read_image(path, path.name)
 
@@ -285,8 +282,3 @@ def _read_zoo(path: Path) -> object:
 def _read_generator(path: Path) -> object:
     generator = Generator.from_pretrained(path.parent)
     return [generator.stored(arch, data) for arch in generator.specs for data in generator.provenance.data]
-
-
-def clear(folder: Path) -> None:
-    """Remove all that was made."""
-    shutil.rmtree(folder, ignore_errors=True)

@@ -13,6 +13,7 @@ import argparse
 import multiprocessing
 import os
 import resource
+import shutil
 import signal
 import sys
 import tempfile
@@ -30,7 +31,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from doors import Door, Sample, clear, doors
+from doors import Door, Sample, doors
 
 from popgen.errors import PopgenError
 from search import SearchError
@@ -69,7 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
         found = [door for door in doors(scratch) if chosen.only in (None, door.name)]
         report = _run(found, chosen, scratch)
     finally:
-        clear(scratch)
+        shutil.rmtree(scratch, ignore_errors=True)
     _print(report, found)
     return 1 if report.faults else 0
 

@@ -129,6 +129,14 @@ def test_the_readme_is_short_and_starts_quickly() -> None:
     assert commands(check[0]) == [["pip", "install", ".[test]"], ["pytest"]]
 
 
+@pytest.mark.slow  # the whole search
+@pytest.mark.usefixtures("here")
+def test_the_readme_shows_what_its_first_command_prints(popgen: Any) -> None:
+    start, _, shown = blocks(README.read_text())[:3]
+    table, printed = shown.text.strip().splitlines(), popgen(*commands(start.text)[1][1:]).out.splitlines()
+    assert [line.strip() for line in printed] == [line.strip() for line in table]
+
+
 def test_the_picture_is_that_of_the_quick_start() -> None:
     rows = re.findall(r"│ (\w+) +│ +\d+ │ +[\d.]+ ± [\d.]+ │ +([\d.]+) ± [\d.]+ │", README.read_text())
     assert len(rows) >= 9

@@ -19,6 +19,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from popgen.errors import BrokenFile, brief
+from popgen.first_bytes import stray
 
 MAX_PIXELS = 2**26  # 8192 x 8192 pixels, which take 1.3 GB while they are converted to float32
 ALPHAS = ("white", "black", "ignore")  # what `alpha:` may ask for
@@ -30,15 +31,8 @@ _WITH_ALPHA = ("RGBA", "RGBa", "LA", "La", "PA")
 _KEYED = ("1", "L", "P", "RGB")  # modes in which one colour, or entries of the palette, may be marked as transparent
 _AT_MOST = f"at most {MAX_PIXELS / 10**6:.0f} million are read"
 _TOO_LARGE = "Scale it down, or cut it into parts."
-# The first bytes of files that are often found under an image's name, in lower case.
-_OTHER_FILES = {
-    b"version https://git-lfs": "it is a Git LFS pointer, which stands for the image (git lfs pull fetches it)",
-    b"<!doctype": "it is a web page",
-    b"<html": "it is a web page",
-    b"<?xml": "it is an XML file",
-    b"<svg": "it is an SVG drawing",
-    b"\x00\x05\x16\x07": "it is a file of macOS beside the image (AppleDouble)",
-}
+_DRAWINGS = {b"<?xml": "an XML file", b"<svg": "an SVG drawing"}  # the first bytes of files that are no pixels
+_HEAD_BYTES = 512
 _WEBP_HEADER = 30  # bytes of a WebP file up to the end of its canvas's size
 
 
@@ -73,8 +67,7 @@ def read_image(source: Path | bytes, what: str, alpha: str = "white", mode: str 
         why = f"it has {found[0] if found else 'too many pixels'}, and {_AT_MOST}"
         raise BrokenFile(f"{what} is not a readable image", why, _TOO_LARGE) from error
     except UnidentifiedImageError as error:
-        why = _cause(source) or f"it is none of {', '.join(_formats())}, or its beginning is damaged"
-        raise BrokenFile(f"{what} is not a readable image", why, "Remove or replace it.") from error
+        raise BrokenFile(f"{what} is not a readable image", *_cause(source)) from error
     except UnreadableImage as error:
         raise BrokenFile(f"{what} is not a readable image", error.why, error.todo) from error
     except Exception as error:  # Pillow's decoders raise errors of many types on damaged images.
@@ -143,16 +136,20 @@ def _check_webp(file: BinaryIO) -> None:
         _check_size((1 + int.from_bytes(head[24:27], "little"), 1 + int.from_bytes(head[27:30], "little")))
 
 
-def _cause(source: Path | bytes) -> str:
-    """What a file is that is no image, told from its first bytes, or "" if they do not tell."""
+def _cause(source: Path | bytes) -> tuple[str, str]:
+    """What a file is that is no image, as far as its first bytes tell, and what to do."""
+    todo = "Remove or replace it."
     try:
         with _file(source) as file:
-            head = file.read(64)
+            head = file.read(_HEAD_BYTES)
     except OSError as error:
-        return error.strerror or str(error)
+        return error.strerror or str(error), todo
     if not head:
-        return "the file is empty"
-    return next((text for first, text in _OTHER_FILES.items() if head.lstrip().lower().startswith(first)), "")
+        return "the file is empty", todo
+    if (found := stray(head)) is not None:
+        return f"it is {found.kind}: {found.why}", found.todo
+    drawing = next((kind for first, kind in _DRAWINGS.items() if head.lstrip().lower().startswith(first)), "")
+    return f"it is {drawing or 'none of ' + ', '.join(_formats()) + ', or its beginning is damaged'}", todo
 
 
 def _deep_pixels(image: Image.Image, alpha: str) -> np.ndarray:

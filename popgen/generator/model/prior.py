@@ -78,7 +78,7 @@ class Mean(nn.Module):
         self.write = nn.Linear(width, out)
 
     def forward(self, data: Tensor, arch: Tensor) -> Tensor:
-        """Combine embeddings of data sets and of architectures (n, width each) into one condition."""
+        """Return the mean latents (n, k * d) for vectors of data sets (n, data_dim) and of architectures (n, arch_dim)."""
         scale, shift = self.steer_straight(arch).chunk(2, dim=1)
         straight: Tensor = self.write_straight(self.straight(data) * (1 + scale) + shift)
         x = data

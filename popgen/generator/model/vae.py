@@ -26,7 +26,7 @@ class LinearPath(nn.Module):
         self.basis = nn.Parameter(torch.randn(coordinates, size) * 0.05)
 
     def forward(self, z: Latents) -> Flat:
-        """Decode latents (n, k, d) into normalised weights (n, p)."""
+        """Return x (n, size) for latents z (n, k, d) with k * d coordinates."""
         return torch.addmm(self.offset, z.flatten(1), self.basis)
 
 

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from popgen.archs import ArchSpec
 from popgen.configs.generator import EncoderConfig
-from popgen.data import DataSet, load_data
-from popgen.data.describe import describe
+from popgen.data import DataSet, describe, load_data
 from popgen.data.images.augment import flip_and_crop
 from popgen.encoders.arch import ArchTextEncoder
 from popgen.encoders.examples import ExampleEncoder, load_example_encoder
@@ -107,7 +106,10 @@ class TrainingData:
             BadInput: an architecture with fewer than two training checkpoints, an extra data set that is held out or has
                 other classes, a class without training images where conditions use labels.
         """
-        texts, images = ArchTextEncoder.load(config.text), load_example_encoder(config.images, device, True)
+        texts, images = (
+            ArchTextEncoder.load(config.text),
+            load_example_encoder(config.images, device, with_open_clip=True),
+        )
         fits = sum(4 * zoo.spec(record.arch).size for record in zoo.records) <= memory * 1e9
         archs = {}
         for name in zoo.archs:

@@ -212,7 +212,6 @@ def make_pool(run: Run, ready: ReadySearch) -> Pool:
 
 
 def _ray_pool(objective: LatentObjective, workers: int | None, address: str | None, options: dict[str, Any]) -> Pool:
-
     from search import RayPool  # noqa: PLC0415 - Ray is imported only where it is used
 
     return RayPool(objective, workers, address, **options)
@@ -277,7 +276,6 @@ def evaluation_seconds(objective: Objective, population: Population) -> float:
     """The time of one evaluation: of the population's mean, or of its first member that does not fail; 0 if all do."""
     pool = LocalPool(objective)
     for vector in (population.mean(), *population.vectors):
-        first, second = engine_evaluate(pool, [vector, vector])  # the first call fills caches
-        if first.error is None:
-            return second.seconds
+        if engine_evaluate(pool, [vector])[0].error is None:  # this call fills caches, so that the next is timed
+            return engine_evaluate(pool, [vector])[0].seconds
     return 0.0

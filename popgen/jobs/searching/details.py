@@ -36,7 +36,7 @@ class SourceDetails:
     # experts of a zoo
     layer_groups: list[str] | None = None  # groups of layers with coefficients of their own
     experts: list[str] | None = None
-    expert_losses: list[float | None] | None = None  # None where a loss is not finite
+    expert_losses: list[float] | None = None
     barriers: dict[str, float] | None = None
     evaluations_before: int | None = None
 

@@ -123,7 +123,7 @@ class ExpertSource:
             space_reason=decided.reason,
             layer_groups=list(self.decoder.groups),
             experts=decided.experts,
-            expert_losses=[decided.losses[i] for i in decided.experts],
+            expert_losses=[loss for i in decided.experts if (loss := decided.losses[i]) is not None],
             barriers=decided.barriers,
             evaluations_before=decided.spent,
         )

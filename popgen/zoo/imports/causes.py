@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import errno
-import re
 from pathlib import Path
 
 from popgen.errors import BadInput, BrokenFile, CannotResume, PopgenError
+from popgen.first_bytes import Stray, stray
 
 HEAD_BYTES = 512
 ZIP, PICKLE = b"PK\x03\x04", b"\x80"
-APPLE_DOUBLE = b"\x00\x05\x16\x07"
 _RESAVE = "Load it where it was made, and save model.state_dict() as .safetensors."
 # First bytes of formats that are not read: what such a file is, and what to do.
 _FORMATS = (
@@ -28,7 +27,6 @@ _FORMATS = (
     (b"\xff\xd8\xff", "a JPEG image", "Name a file of weights."),
     (b"%PDF", "a PDF document", "Name a file of weights."),
     (b"\x7fELF", "a program", "Name a file of weights."),
-    (APPLE_DOUBLE, "an AppleDouble file, which macOS writes beside the real one", "Name the file without ._ in front."),
 )
 
 
@@ -45,8 +43,8 @@ def check_head(path: Path) -> bytes:
         head = file.read(HEAD_BYTES)
     if not head:
         raise BrokenFile(f"{path} is empty (0 bytes)", "it holds nothing", "Download it again.")
-    if found := _text_cause(head):
-        raise BrokenFile(f"{path} is {found[0]}, not a checkpoint", found[1], found[2])
+    if (found := stray(head) or _json(head)) is not None:
+        raise BrokenFile(f"{path} is {found.kind}, not a checkpoint", found.why, found.todo)
     for magic, kind, todo in _FORMATS:
         if head.startswith(magic):
             raise BrokenFile(f"{path} is {kind}, not a checkpoint", f"its first bytes are {magic!r}", todo)
@@ -113,21 +111,11 @@ def write_cause(what: str, error: OSError) -> CannotResume:
     return CannotResume(f"{what} cannot be written", error.strerror or str(error), f"{todo}, then run this again.")
 
 
-def _text_cause(head: bytes) -> tuple[str, str, str] | None:
-    """What a file is whose first bytes are text: its kind, a reason, and what to do; None for others."""
-    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:200]
-    line = start.decode("ascii", "replace").splitlines()[:1]
-    if start.startswith(b"version https://git-lfs"):
-        size = re.search(rb"size (\d{1,18})", head)
-        why = f"the weights ({int(size[1])} bytes) were not fetched" if size else "the weights were not fetched"
-        return "a pointer of Git LFS", why, "Run git lfs pull in its repository, or download the file itself."
-    if re.match(rb"<(!doctype|html|head|body|\?xml|!--)", start, re.IGNORECASE):
-        why = f"it begins with {line[0][:60]!r}"
-        return "a web page", why, "The link led to a page (a login, a warning, an error): download the file itself."
-    if start.startswith((b"{", b"[")) and head.isascii():
-        return (
-            "a JSON file",
-            f"it begins with {line[0][:60]!r}",
-            "Name a file of weights, or *.index.json of a sharded one.",
-        )
-    return None
+def _json(head: bytes) -> Stray | None:
+    """What to say of a JSON file; None for others."""
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not start.startswith((b"{", b"[")) or not head.isascii():
+        return None
+    line = start.decode("ascii").splitlines()[0]
+    todo = "Name a file of weights, or *.index.json of a sharded one."
+    return Stray("a JSON file", f"it begins with {line[:60]!r}", todo)

@@ -147,25 +147,33 @@ def test_images_that_are_too_large_are_refused_before_they_are_decoded(content: 
 
 
 @pytest.mark.parametrize(
-    ("content", "text"),
+    ("content", "text", "todo"),
     [
-        (b"", "the file is empty"),
-        (b"hello", "it is none of PNG, JPEG"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "it is a Git LFS pointer"),
-        (b"<!DOCTYPE html><html></html>", "it is a web page"),
-        (b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X", "it is a file of macOS"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "it is none of PNG, JPEG"),
-        (encoded(Image.new("RGB", (64, 64)))[:-40], "truncated"),
+        (b"", "the file is empty", "Remove or replace it."),
+        (b"hello", "it is none of PNG, JPEG", "Remove or replace it."),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+            "it is a pointer of Git LFS: the content was not fetched",
+            "Run git lfs pull",
+        ),
+        (b"<!DOCTYPE html><html></html>", "it is a web page", "The link led to a page"),
+        (
+            b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X",
+            "it is an AppleDouble file, which macOS writes",
+            "Name the file without ._",
+        ),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "it is none of PNG, JPEG", "Remove or replace it."),
+        (encoded(Image.new("RGB", (64, 64)))[:-40], "truncated", "Remove or replace it."),
     ],
     ids=["empty", "text", "LFS", "web page", "AppleDouble", "EPS", "cut"],
 )
-def test_files_that_are_no_images(content: bytes, text: str, tmp_path: Path) -> None:
+def test_files_that_are_no_images(content: bytes, text: str, todo: str, tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(content)
     with pytest.raises(BrokenFile) as caught:
         read_image(tmp_path / "x.png", "x.png")
     assert caught.value.what == "x.png is not a readable image"
     assert text in caught.value.why
-    assert caught.value.todo == "Remove or replace it."
+    assert caught.value.todo.startswith(todo)
 
 
 def test_what_is_no_file(tmp_path: Path) -> None:

@@ -10,8 +10,7 @@ import torch
 
 from popgen.configs.sampling import Sampling
 from popgen.configs.spec import DataGrid, ZooSpec
-from popgen.data import load_data
-from popgen.data.describe import describe
+from popgen.data import describe, load_data
 from popgen.errors import BadInput
 from popgen.generator import Generator, GeneratorConfig
 from popgen.generator.model.conditions import Description

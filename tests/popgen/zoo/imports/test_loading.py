@@ -52,7 +52,7 @@ def archive(**files: bytes) -> bytes:
         (
             "net.pth",
             POINTER,
-            "is a pointer of Git LFS, not a checkpoint\nthe weights (1116791 bytes) were not fetched\n",
+            "is a pointer of Git LFS, not a checkpoint\nthe content (1116791 bytes) was not fetched\n",
         ),
         ("net.safetensors", POINTER, "Run git lfs pull"),
         ("net.pth", b"\n<!DOCTYPE html><html>", "is a web page, not a checkpoint\nit begins with '<!DOCTYPE html>"),
