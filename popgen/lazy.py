@@ -11,10 +11,10 @@ def lazy(package: str, public: Mapping[str, Sequence[str]]) -> Callable[[str], A
     """Return the function `__getattr__` of a package.
 
     Args:
-        package: the package's name.
-        public: for each of its modules the names that the package takes from it.
+        package: the package's name, for the error.
+        public: for each module, by its full name, the names that the package takes from it.
 
-    >>> lazy("popgen", {"tasks": ["get_task"]})("get_task")("classification").unit
+    >>> lazy("popgen", {"popgen.tasks": ["get_task"]})("get_task")("classification").unit
     'accuracy'
     """
     module_of = {name: module for module, names in public.items() for name in names}
@@ -22,6 +22,6 @@ def lazy(package: str, public: Mapping[str, Sequence[str]]) -> Callable[[str], A
     def load(name: str) -> Any:
         if name not in module_of:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(f"{package}.{module_of[name]}"), name)
+        return getattr(importlib.import_module(module_of[name]), name)
 
     return load

@@ -34,11 +34,11 @@ __all__ = [
 __getattr__ = lazy(
     __name__,
     {
-        "config": ["ArchConfig", "with_classes"],
-        "construction": ["build", "check_runs"],
-        "inputs": ["ImageInputs", "Inputs"],
-        "named": ["ARCHITECTURES", "arch_config"],
-        "outside": ["class_names", "trust_named"],
-        "spec": ["ArchSpec", "TensorSpec"],
+        "popgen.archs.config": ["ArchConfig", "with_classes"],
+        "popgen.archs.construction": ["build", "check_runs"],
+        "popgen.archs.inputs": ["ImageInputs", "Inputs"],
+        "popgen.archs.named": ["ARCHITECTURES", "arch_config"],
+        "popgen.archs.outside": ["class_names", "trust_named"],
+        "popgen.archs.spec": ["ArchSpec", "TensorSpec"],
     },
 )

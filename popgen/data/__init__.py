@@ -25,9 +25,9 @@ __all__ = [
 __getattr__ = lazy(
     __name__,
     {
-        "dataset": ["DataSet", "Part"],
-        "description": ["describe"],
-        "images.variants": ["VARIANTS"],
-        "load": ["load_data"],
+        "popgen.data.dataset": ["DataSet", "Part"],
+        "popgen.data.description": ["describe"],
+        "popgen.data.images.variants": ["VARIANTS"],
+        "popgen.data.load": ["load_data"],
     },
 )

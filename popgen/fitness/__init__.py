@@ -28,10 +28,10 @@ __all__ = [
 __getattr__ = lazy(
     __name__,
     {
-        "candidate": ["Fitness", "Scored", "scores_of"],
-        "heads": ["fit_ridge_head"],
-        "make": ["make_fitness"],
-        "objective": ["LatentObjective"],
-        "sgd": ["SgdSteps"],
+        "popgen.fitness.candidate": ["Fitness", "Scored", "scores_of"],
+        "popgen.fitness.heads": ["fit_ridge_head"],
+        "popgen.fitness.make": ["make_fitness"],
+        "popgen.fitness.objective": ["LatentObjective"],
+        "popgen.fitness.sgd": ["SgdSteps"],
     },
 )

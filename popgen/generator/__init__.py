@@ -5,10 +5,10 @@ The names below load their modules on first use, because the workers of a search
 
 from typing import TYPE_CHECKING
 
-from popgen.configs.generator import GeneratorConfig
 from popgen.lazy import lazy
 
 if TYPE_CHECKING:
+    from popgen.configs.generator import GeneratorConfig
     from popgen.generator.decoder import Decoder
     from popgen.generator.generator import Code, Generator
 
@@ -18,7 +18,8 @@ __all__ = ["Code", "Decoder", "Generator", "GeneratorConfig"]
 __getattr__ = lazy(
     __name__,
     {
-        "decoder": ["Decoder"],
-        "generator": ["Code", "Generator"],
+        "popgen.configs.generator": ["GeneratorConfig"],
+        "popgen.generator.decoder": ["Decoder"],
+        "popgen.generator.generator": ["Code", "Generator"],
     },
 )

@@ -26,8 +26,10 @@ __all__ = [
 __getattr__ = lazy(
     __name__,
     {
-        "build.build": ["build_zoo"],
-        "record": ["Checkpoint"],
-        "store": ["Zoo"],
+        "popgen.configs.spec": ["ZooSpec"],
+        "popgen.networks.train": ["train_network"],
+        "popgen.zoo.build.build": ["build_zoo"],
+        "popgen.zoo.record": ["Checkpoint"],
+        "popgen.zoo.store": ["Zoo"],
     },
 )

@@ -5,6 +5,7 @@ A user's module that hides the package `search` is named.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -216,3 +217,11 @@ def test_a_folder_called_search_is_no_hindrance(tmp_path: Path) -> None:
     (tmp_path / "search").mkdir()  # no __init__.py: Python prefers the package behind it
     (tmp_path / "search" / "notes.txt").write_text("")
     assert python("-m", "popgen", "--help", cwd=tmp_path).returncode == 0
+
+
+@pytest.mark.parametrize("room", ["archs", "data", "fitness", "generator", "zoo"])
+def test_a_package_has_all_names_that_it_lists(room: str) -> None:
+    package = importlib.import_module(f"popgen.{room}")
+    assert [name for name in package.__all__ if not hasattr(package, name)] == []
+    with pytest.raises(AttributeError, match=f"module 'popgen.{room}' has no attribute 'nothing'"):
+        _ = package.nothing
