@@ -132,9 +132,12 @@ class TrialCounter:
         self._on_progress, self._total, self._done_earlier = on_progress, total, len(earlier)
         self._failed_earlier = sum(one.error is not None for one in earlier.values())
         self._last: SweepProgress | None = None
+        # Names of the trials by Tune's identifier. Tune's results lack the name of a trial whose processes died at their start.
+        self.names: dict[str, str] = {}
 
     def count(self, trials: list[Any]) -> None:
         """Count Tune's trials by their status."""
+        self.names = {trial.trial_id: trial.config["name"] for trial in trials}
         ended = [trial for trial in trials if trial.status in ("TERMINATED", "ERROR")]
         failed = sum(trial.status == "ERROR" or bool((trial.last_result or {}).get("failed")) for trial in ended)
         running = sum(trial.status == "RUNNING" for trial in trials)

@@ -165,12 +165,13 @@ class _Sweep:
 
     def _fit(self, tuner: Any, earlier: dict[str, TrialResult]) -> dict[str, TrialResult]:
         """Run Tune, and return the results of its trials except those that failed in an earlier session."""
-        with counting(TrialCounter(self._on_progress, self._total, earlier)):
+        counter = TrialCounter(self._on_progress, self._total, earlier)
+        with counting(counter):
             fitted = tuner.fit()
         results = {}
         for one in fitted:
             report = one.metrics or {}
-            name = one.config["name"]
+            name = counter.names[report["trial_id"]]
             if one.error is not None:
                 results[name] = TrialResult(None, _death_message(name, one.error))
             elif "outcome" in report and (not report["failed"] or report["session"] == self._session):

@@ -111,6 +111,26 @@ def test_a_trial_that_always_dies_is_given_up(tmp_path: Path) -> None:
     assert out["fine"].result is not None and runs(tmp_path, "dies") == 4
 
 
+class DiesOnArrival:
+    """A trial whose function kills the process that receives it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os._exit, (1,)
+
+    def __call__(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        return {}
+
+
+@pytest.mark.slow
+def test_trials_whose_processes_die_at_their_start_are_named(tmp_path: Path) -> None:
+    out = run_trials(DiesOnArrival(), {"a": {}, "b": {}}, tmp_path)
+    assert list(out) == ["a", "b"]
+    assert [str(one.error).splitlines()[0] for one in out.values()] == [
+        "the process of a died 4 times",
+        "the process of b died 4 times",
+    ]
+
+
 def actors_inside(_: dict[str, Any]) -> dict[str, Any]:
     """Return the placement groups of the trial and of an actor that it starts."""
     from ray.util import get_current_placement_group
