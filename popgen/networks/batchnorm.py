@@ -1,4 +1,4 @@
-"""Batch-norm statistics re-estimated on training images, for weights that their old statistics no longer fit."""
+"""Batch-norm statistics re-estimated on other images, wholly or in part, for weights that their old statistics do not fit."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from popgen.types import Images
 # with fewer than 100 images the statistics of a batch become noisy.
 _MOST_IMAGES = 500
 _FEWEST_IMAGES = 100
+_STATISTICS = ("norm_mean", "norm_var")  # kinds of tensors
 
 
 @torch.no_grad()
@@ -43,6 +44,20 @@ def reestimate(spec: ArchSpec, flat: Tensor, inputs: Images) -> Tensor:
     for batch in inputs.tensor_split(math.ceil(len(inputs) / largest)):
         net(fast.arrange(batch))
     return spec.to_flat(net.state_dict())
+
+
+def mix_statistics(spec: ArchSpec, flat: Tensor, reestimated: Tensor, share: float) -> Tensor:
+    """Weights (p,) whose batch-norm statistics lie between those of `flat` and of `reestimated`; all else is of `flat`.
+
+    Means and variances are averaged with weights 1 - share and share (Schneider et al., arXiv 2006.16971, with
+    share = n / (n + N) for n images and a prior that is worth N images).
+
+    Args:
+        flat, reestimated: weights (p,) of the same network, before and after `reestimate`.
+        share: 0 to 1; 0 returns `flat`, and 1 `reestimated`.
+    """
+    is_statistic = torch.cat([torch.full((t.size,), t.kind in _STATISTICS) for t in spec.tensors])
+    return torch.where(is_statistic.to(flat.device), torch.lerp(flat, reestimated, share), flat)
 
 
 @lru_cache(maxsize=KEPT)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from popgen.archs import ArchConfig, ArchSpec
 from popgen.data import load_data
-from popgen.networks.batchnorm import reestimate
+from popgen.networks.batchnorm import mix_statistics, reestimate
 
 
 def make_norm() -> nn.Module:
@@ -29,6 +29,20 @@ def test_reestimation_by_hand() -> None:
     for tensor in spec.tensors:
         is_statistic = tensor.kind in ("norm_mean", "norm_var")
         assert torch.equal(before[tensor.name], after[tensor.name]) != is_statistic, tensor.name
+
+
+def test_statistics_in_part() -> None:
+    spec, images = ArchSpec.from_config("resnet-s"), load_data("digits/invert").train.inputs
+    flat = network(spec)
+    whole = reestimate(spec, flat, images)
+    assert torch.equal(mix_statistics(spec, flat, whole, 0.0), flat)
+    assert torch.equal(mix_statistics(spec, flat, whole, 1.0), whole)
+    quarter = mix_statistics(spec, flat, whole + 1, 0.25)
+    for tensor, mixed, old, new in zip(
+        spec.tensors, *(spec.to_state(one).values() for one in (quarter, flat, whole)), strict=True
+    ):
+        expected = 0.75 * old + 0.25 * (new + 1) if tensor.kind in ("norm_mean", "norm_var") else old
+        assert torch.allclose(mixed, expected, atol=1e-6), tensor.name
 
 
 def test_reestimation_repairs_and_leaves_the_rest_alone() -> None:
