@@ -38,11 +38,10 @@ def test_statistics_in_part() -> None:
     assert torch.equal(mix_statistics(spec, flat, whole, 0.0), flat)
     assert torch.equal(mix_statistics(spec, flat, whole, 1.0), whole)
     quarter = mix_statistics(spec, flat, whole + 1, 0.25)
-    for tensor, mixed, old, new in zip(
-        spec.tensors, *(spec.to_state(one).values() for one in (quarter, flat, whole)), strict=True
-    ):
-        expected = 0.75 * old + 0.25 * (new + 1) if tensor.kind in ("norm_mean", "norm_var") else old
-        assert torch.allclose(mixed, expected, atol=1e-6), tensor.name
+    mixed, old, new = (spec.to_state(one) for one in (quarter, flat, whole))
+    for name, kind in ((tensor.name, tensor.kind) for tensor in spec.tensors):
+        expected = 0.75 * old[name] + 0.25 * (new[name] + 1) if kind in ("norm_mean", "norm_var") else old[name]
+        assert torch.allclose(mixed[name], expected, atol=1e-6), name
 
 
 def test_reestimation_repairs_and_leaves_the_rest_alone() -> None:
