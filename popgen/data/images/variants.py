@@ -18,7 +18,7 @@ from popgen.data.names import VARIANT_RANGES
 from popgen.errors import BadInput, unknown_name
 from popgen.types import Images
 
-_NOISE_SEED = 20_402  # arbitrary, but fixed: another seed would give every noisy data set other pixels
+NOISE_SEED = 20_402  # arbitrary, but fixed: another seed would give every noisy data set other pixels
 
 
 def rotate(images: Images, degrees: float) -> Images:
@@ -63,9 +63,9 @@ def mirror(images: Images, _: float) -> Images:
     return images.flip(-1)
 
 
-def noise(images: Images, sigma: float) -> Images:
+def noise(images: Images, sigma: float, seed: int = NOISE_SEED) -> Images:
     """Add Gaussian noise of standard deviation `sigma`, the same for all sets of equal shape, and clip to [0, 1]."""
-    generator = torch.Generator().manual_seed(_NOISE_SEED)
+    generator = torch.Generator().manual_seed(seed)
     return (images + sigma * torch.randn(images.shape, generator=generator)).clamp(0, 1)
 
 
@@ -112,9 +112,9 @@ def chroma(images: Images, factor: float) -> Images:
     return (grey + F.interpolate(coarse, tuple(images.shape[-2:]), mode="bilinear", align_corners=False)).clamp(0, 1)
 
 
-def impulse(images: Images, share: float) -> Images:
+def impulse(images: Images, share: float, seed: int = NOISE_SEED) -> Images:
     """Set a `share` of the pixels to black or white (salt and pepper), the same pixels for all sets of equal shape."""
-    draw = torch.rand(len(images), 1, *images.shape[-2:], generator=torch.Generator().manual_seed(_NOISE_SEED))
+    draw = torch.rand(len(images), 1, *images.shape[-2:], generator=torch.Generator().manual_seed(seed))
     return torch.where(draw < share / 2, 0.0, torch.where(draw < share, 1.0, images))
 
 
@@ -152,7 +152,7 @@ def luma(images: Images) -> Images:
     return (images * weights).sum(1, keepdim=True)
 
 
-_FUNCTIONS: tuple[Callable[[Tensor, float], Tensor], ...] = (
+_FUNCTIONS: tuple[Callable[..., Tensor], ...] = (
     rotate,
     invert,
     blur,
@@ -171,9 +171,10 @@ _FUNCTIONS: tuple[Callable[[Tensor, float], Tensor], ...] = (
     motion,
     jpeg,
 )
+_RANDOM = (noise, impulse)  # the functions that also take the seed of their random numbers
 # For each name: the function, the default of its argument (None if the argument must be given), and the argument's
 # lowest and highest value.
-VARIANTS: dict[str, tuple[Callable[[Tensor, float], Tensor], float | None, float, float]] = {
+VARIANTS: dict[str, tuple[Callable[..., Tensor], float | None, float, float]] = {
     name: (function, *VARIANT_RANGES[name]) for name, function in zip(VARIANT_RANGES, _FUNCTIONS, strict=True)
 }
 
@@ -207,13 +208,23 @@ def parse_variant(text: str) -> tuple[str, float]:
     return name, value
 
 
-def apply_variants(images: Images, variants: list[str]) -> Images:
+def apply_variants(images: Images, variants: list[str], seed: int = NOISE_SEED) -> Images:
     """Apply variants one after the other.
+
+    Args:
+        seed: the seed of the random numbers of noisy variants. The default is that of data set names; training may
+            draw noise anew with others.
 
     Raises:
         NotFound, BadInput: as `parse_variant`.
+
+    >>> grey = torch.full((1, 1, 8, 8), 0.5)
+    >>> torch.equal(apply_variants(grey, ["noise:0.1"]), apply_variants(grey, ["noise:0.1"], seed=1))
+    False
     """
     for text in variants:
         name, value = parse_variant(text)
-        images = VARIANTS[name][0](images, value).clamp(0, 1)  # Rounding may put sums of pixels just above 1.
+        function = VARIANTS[name][0]
+        changed = function(images, value, seed) if function in _RANDOM else function(images, value)
+        images = changed.clamp(0, 1)  # Rounding may put sums of pixels just above 1.
     return images

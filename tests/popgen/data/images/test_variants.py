@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from popgen.data import VARIANTS, DataSet, Part, load_data
-from popgen.data.images.variants import apply_variants, parse_variant, rotate
+from popgen.data.images.variants import NOISE_SEED, apply_variants, parse_variant, rotate
 from popgen.errors import BadInput
 
 
@@ -133,3 +133,13 @@ def test_rotation_is_that_of_torchvision_to_the_last_digit(degrees: float) -> No
     for shape in [(7, 1, 8, 8), (2, 3, 20, 33)]:
         images = torch.rand(shape)
         assert torch.equal(rotate(images, degrees), TF.rotate(images, degrees, InterpolationMode.BILINEAR))
+
+
+def test_a_seed_changes_random_variants_only() -> None:
+    images = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    for variant in ("noise:0.1", "impulse:0.2"):
+        assert torch.equal(apply_variants(images, [variant]), apply_variants(images, [variant], seed=NOISE_SEED))
+        other = apply_variants(images, [variant], seed=1)
+        assert not torch.equal(apply_variants(images, [variant]), other)
+        assert torch.equal(other, apply_variants(images, [variant], seed=1))
+    assert torch.equal(apply_variants(images, ["blur:1"]), apply_variants(images, ["blur:1"], seed=1))
