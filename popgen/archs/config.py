@@ -13,6 +13,7 @@ from popgen.refs import is_trusted, trust
 from popgen.tasks import CLASSIFICATION
 
 _REDUNDANT = ("num_classes", "in_chans", "img_size")  # options of networks from outside that repeat classes and inputs
+_TYPES = {"name": str, "builder": str, "options": dict, "classes": int, "task": str}  # of the fields in JSON
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,11 @@ class ArchConfig:
 
         Raises:
             BrokenFile: this version of popgen does not know the kind of inputs.
+            TypeError: a field is missing, is unknown, or has a value of another type.
         """
+        for field_name, types in _TYPES.items():
+            if not isinstance(data.get(field_name, types()), types):
+                raise TypeError(f"{field_name} of an architecture is {data[field_name]!r:.80}, not {types.__name__}")
         rest = dict(data)
         inputs = rest.pop("inputs", None)
         if inputs is None:

@@ -121,10 +121,11 @@ def _assemble(
     state = unpack(tensors, specs)
     ranks = {arch: len(state[f"residuals.{spec.fingerprint}.basis"]) for arch, spec in specs.items()}
     settings = GeneratorConfig(**config["generator"])
-    generator = kind(settings, specs, scalings, config["feature_dim"], config["text_dim"], ranks)
-    for name in ("codes", "residual_codes", "data_vectors"):
-        setattr(generator, name, torch.empty_like(state[name]))
-    generator.load_state_dict(state)
+    with torch.device("meta"):  # No memory is taken for sizes that config.json states and the tensors do not have.
+        generator = kind(settings, specs, scalings, config["feature_dim"], config["text_dim"], ranks)
+        for name in ("codes", "residual_codes", "data_vectors"):
+            setattr(generator, name, torch.empty(state[name].shape))
+    generator.load_state_dict(state, assign=True)
     generator.records = [Code.from_json(record) for record in records]
     generator.provenance = Provenance(**config["provenance"])
     if len(generator.residual_codes) != len(generator.codes):

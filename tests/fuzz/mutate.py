@@ -141,6 +141,7 @@ def in_zip(content: bytes, draw: Random) -> bytes:
         ValueError,
         NotImplementedError,
         RuntimeError,
+        OverflowError,
         struct.error,
     ):
         return in_bytes(content, draw)

@@ -29,6 +29,7 @@ _DEEP = ("I;16", "I;16L", "I;16B", "I;16N")  # modes of 16 bits a pixel
 _TO_RGB = ("P", "CMYK", "YCbCr", "LAB", "HSV", "RGBX")
 _WITH_ALPHA = ("RGBA", "RGBa", "LA", "La", "PA")
 _KEYED = ("1", "L", "P", "RGB")  # modes in which one colour, or entries of the palette, may be marked as transparent
+_MOST_BYTES = 2**30  # of a file, which is more than the largest image takes without compression
 _AT_MOST = f"at most {MAX_PIXELS / 10**6:.0f} million are read"
 _TOO_LARGE = "Scale it down, or cut it into parts."
 _DRAWINGS = {b"<?xml": "an XML file", b"<svg": "an SVG drawing"}  # the first bytes of files that are no pixels
@@ -112,7 +113,10 @@ def _file(source: Path | bytes) -> BinaryIO:
         return io.BytesIO(source)
     if not source.is_file():
         raise UnreadableImage("it is not there, or it is not a file", "Remove or replace it.")
-    return source.open("rb")
+    if source.stat().st_size > _MOST_BYTES:
+        raise UnreadableImage(f"the file is larger than {_MOST_BYTES / 2**30:g} GB", _TOO_LARGE)
+    # Pillow reads as many bytes as a chunk says it has, and a file, unlike BytesIO, takes the memory before it looks.
+    return io.BytesIO(source.read_bytes())
 
 
 @cache

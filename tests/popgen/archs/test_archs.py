@@ -247,6 +247,14 @@ def test_bad_options_and_builders() -> None:
         build(replace(arch_config("cnn-s"), builder="cnnn"))
 
 
+def test_configurations_of_other_types_are_refused() -> None:
+    content = arch_config("mlp-s").to_json()
+    with pytest.raises(TypeError, match=r"builder of an architecture is 0\.5, not str"):
+        ArchConfig.from_json({**content, "builder": 0.5})
+    with pytest.raises(TypeError, match=r"options of an architecture is \[1\], not dict"):
+        ArchConfig.from_json({**content, "options": [1]})
+
+
 @pytest.mark.parametrize("name", sorted(ARCHITECTURES))
 def test_configurations_survive_json_and_texts_tell_them_apart(name: str) -> None:
     config = arch_config(name)

@@ -159,8 +159,10 @@ def test_broken_folders(tmp_path: Path, damage: Callable[[Path], None], text: st
             tensor("scaling.mlp-s.scale", lambda t: t[:3]),
             "4810 references and 3 scales, the architecture has 4810 parameters",
         ),
+        (setting("generator", "vae", "width", value=2**20), "size mismatch"),  # nothing of that size is allocated
+        (setting("archs", "mlp-s", "builder", value=0.5), "builder of an architecture is 0.5, not str"),
     ],
-    ids=["residual codes", "data sets", "scaling"],
+    ids=["residual codes", "data sets", "scaling", "width", "builder"],
 )
 def test_files_that_do_not_fit_are_described_with_their_sizes(
     tmp_path: Path, damage: Callable[[Path], None], text: str

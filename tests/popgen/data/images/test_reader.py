@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import random
 import struct
+import tracemalloc
 import zlib
 from pathlib import Path
 
@@ -174,6 +176,25 @@ def test_files_that_are_no_images(content: bytes, text: str, todo: str, tmp_path
     assert caught.value.what == "x.png is not a readable image"
     assert text in caught.value.why
     assert caught.value.todo.startswith(todo)
+
+
+def test_a_chunk_takes_no_more_memory_than_the_file_has(tmp_path: Path) -> None:
+    content, file = encoded(Image.new("1", (7, 9))), tmp_path / "x.png"
+    at = content.index(b"IDAT")
+    file.write_bytes(content[: at - 4] + struct.pack(">I", 2**31) + content[at:])
+    tracemalloc.start()
+    with contextlib.suppress(BrokenFile):
+        read_image(file, "x.png")
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 2**24
+
+
+def test_a_large_file_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "x.png").open("wb") as file:
+        file.truncate(2**30 + 1)
+    with pytest.raises(BrokenFile, match=r"the file is larger than 1 GB\nScale it down"):
+        read_image(tmp_path / "x.png", "x.png")
 
 
 def test_what_is_no_file(tmp_path: Path) -> None:
