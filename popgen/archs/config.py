@@ -13,7 +13,7 @@ from popgen.refs import is_trusted, trust
 from popgen.tasks import CLASSIFICATION
 
 _REDUNDANT = ("num_classes", "in_chans", "img_size")  # options of networks from outside that repeat classes and inputs
-_TYPES = {"name": str, "builder": str, "options": dict, "classes": int, "task": str}  # of the fields in JSON
+_TYPES = {"name": str, "builder": str, "options": dict, "classes": int, "task": str}  # types in JSON
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,9 @@ class Recipe(Strict):
     # One-cycle ends at a rate near 0, so seeds end close together.
     schedule: Literal["one-cycle", "constant"] = "one-cycle"
     augment: Literal["none", "flip-crop"] = "none"
+    # Variants of images (noise:0.06, blur:0.6/noise:0.04): in each step an image is shown as one of these or as it is,
+    # drawn anew in every epoch. A network that is trained so is robust against shifts of these kinds.
+    variants: list[str] = []
     batch_norm: Literal["train", "frozen"] = "train"  # frozen: running statistics stay those of the start
 
 

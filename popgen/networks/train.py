@@ -15,12 +15,14 @@ from popgen.archs import ArchConfig, ArchSpec, build
 from popgen.configs.spec import Recipe
 from popgen.data import DataSet, Part
 from popgen.data.images.augment import flip_and_crop
+from popgen.data.images.variants import apply_variants
 from popgen.errors import BadInput
 from popgen.networks.threads import threads
 from popgen.tasks import get_task, score_key
-from popgen.types import StateDict
+from popgen.types import Images, StateDict
 
 _EVAL_BATCH = 1000  # examples in each forward pass: few enough to bound memory, enough to keep a core busy
+_TOGETHER = 8  # images of a batch that are shown as the same variant
 
 
 def train_network(
@@ -187,12 +189,26 @@ def _batches(
 
     An incomplete last batch is dropped from its epoch: batch norm needs batches of one size.
     """
-    prepared = config.inputs.prepare(part.inputs) if recipe.augment == "none" else None
+    changed = recipe.augment != "none" or recipe.variants
+    prepared = None if changed else config.inputs.prepare(part.inputs)
     for _ in range(recipe.epochs):
         order = torch.randperm(len(part), generator=generator)[: len(part) // size * size]
         for index in order.split(size):
             if prepared is not None:
                 inputs = prepared[index]
             else:
-                inputs = config.inputs.prepare(flip_and_crop(part.inputs[index], generator))
+                images = _as_variants(part.inputs[index], recipe.variants, generator)
+                images = images if recipe.augment == "none" else flip_and_crop(images, generator)
+                inputs = config.inputs.prepare(images)
             yield inputs, part.targets[index]
+
+
+def _as_variants(images: Images, variants: list[str], generator: torch.Generator) -> Images:
+    """Show groups of the images (n, c, h, w) as variants drawn at random, of which one is the images as they are."""
+    if not variants:
+        return images
+    shown = []
+    for group in images.split(_TOGETHER):
+        choice, seed = (int(torch.randint(most, (), generator=generator)) for most in (len(variants) + 1, 2**31))
+        shown.append(apply_variants(group, variants[choice].split("/"), seed) if choice < len(variants) else group)
+    return torch.cat(shown)

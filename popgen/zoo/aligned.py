@@ -73,7 +73,8 @@ def align_zoo(zoo: Zoo, folder: Path | str, inputs: dict[str, Images] | None = N
         copy.add((_with_note(r, a, reference), a.weights) for r, a in zip(records, aligned, strict=True))
         start = zoo.start(arch)
         if start is not None and not any(a.moved for a in aligned):
-            copy.set_starts({arch: torch.as_tensor(start)})
+            base = zoo.base(arch)
+            copy.set_starts({arch: torch.as_tensor(start)}, {} if base is None else {arch: torch.as_tensor(base)})
     copy.finalize()
     return copy
 

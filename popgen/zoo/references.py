@@ -1,7 +1,7 @@
-"""references.safetensors: for each architecture of a zoo its shared start, its reference and its scale.
+"""references.safetensors: for each architecture of a zoo its shared start, its base, its reference and its scale.
 
-The keys are ARCH/start, ARCH/reference and ARCH/scale, each of shape (p,); start is absent if networks share none. The
-metadata hold the sha256 of the zoo that the tensors were fitted to.
+The keys are ARCH/start, ARCH/base, ARCH/reference and ARCH/scale, each of shape (p,); start is absent if networks share
+none, and base if the start is no trained network. The metadata hold the sha256 of the zoo that the tensors were fitted to.
 """
 
 from __future__ import annotations

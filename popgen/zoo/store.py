@@ -221,10 +221,18 @@ class Zoo:
         """The start (p,) that all networks of an architecture share, or None if they do not share one."""
         return self._references[0].get(f"{arch}/start")
 
-    def set_starts(self, starts: dict[str, Tensor]) -> None:
-        """Store the start (p,) that all networks of an architecture share, for each architecture in `starts`."""
-        starts = {f"{arch}/start": flat for arch, flat in starts.items()}
-        self._replace_references({**self._references[0], **starts})
+    def base(self, arch: str) -> Tensor | None:
+        """The trained network (p,) that the shared start goes back to, or None if the start is no trained network.
+
+        It is the start itself, or the network that the start was fine-tuned from.
+        """
+        return self._references[0].get(f"{arch}/base")
+
+    def set_starts(self, starts: dict[str, Tensor], bases: dict[str, Tensor] | None = None) -> None:
+        """Store the start (p,) that all networks of an architecture share, and its base, for each architecture in `starts`."""
+        given = {f"{arch}/start": flat for arch, flat in starts.items()}
+        given |= {f"{arch}/base": flat for arch, flat in (bases or {}).items()}
+        self._replace_references({**self._references[0], **given})
 
     def add(self, networks: Iterable[tuple[Checkpoint, Tensor | StateDict]]) -> None:
         """Add checkpoints, each a record and its weights: a flat vector (p,) or a state dict.
@@ -293,6 +301,8 @@ class Zoo:
             records = self.select(arch, held_out=False) or self.select(arch)
             fitted = fit_reference(self.spec(arch), partial(self._chunks, records), self.start(arch))
             references |= {f"{arch}/{kind}": flat for kind, flat in fitted.items()}
+            base = self.base(arch)
+            references |= {} if base is None else {f"{arch}/base": base}
         self._replace_references(references, self.sha256)
 
     def verify(self) -> list[str]:

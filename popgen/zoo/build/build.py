@@ -82,7 +82,7 @@ def build_zoo(
     if stored:  # The stored starts are used again because another version of torch could draw other values.
         trainer = Trainer(spec, stored, folder)
     elif trainer.starts:
-        zoo.set_starts(trainer.starts)
+        zoo.set_starts(trainer.starts, trainer.bases)
     if runs:
         from popgen.zoo.build.workers import train_on_ray  # noqa: PLC0415 - it imports Ray
 

@@ -10,10 +10,10 @@ from torch import Tensor
 from popgen.archs import ArchConfig, ArchSpec, arch_config, build, check_runs
 from popgen.configs.spec import ZooSpec
 from popgen.data import load_data
+from popgen.data.images.variants import parse_variant
 from popgen.data.load import check_data_name, split_name
 from popgen.errors import BadInput
 from popgen.networks.train import train_network
-from popgen.types import StateDict
 from popgen.zoo.record import Checkpoint
 from popgen.zoo.store import Zoo
 
@@ -71,7 +71,8 @@ class Trainer:
         if start is None:
             return {}
         if isinstance(start, str):
-            state = _read_start(start)
+            zoo, record = _find_start(start)
+            state = zoo.state(record)
             for arch_spec in self.arch_specs.values():
                 arch_spec.check(state, start)
             return {name: arch_spec.to_flat(state) for name, arch_spec in self.arch_specs.items()}
@@ -79,6 +80,20 @@ class Trainer:
             name: arch_spec.to_flat(build(arch_spec.config, seed=start).state_dict())
             for name, arch_spec in self.arch_specs.items()
         }
+
+    @cached_property
+    def bases(self) -> dict[str, Tensor]:
+        """The trained network (p,) that each start goes back to; empty if the start is no checkpoint.
+
+        Raises:
+            NotFound, BadInput: as `starts`.
+        """
+        start = self.zoo_spec.start
+        if not isinstance(start, str):
+            return {}
+        zoo, record = _find_start(start)
+        base = zoo.base(record.arch) if record.built else None
+        return self.starts if base is None else dict.fromkeys(self.starts, base)
 
     def runs(self) -> list[TrainingRun]:
         """Every training run, grouped by data set, so that a worker holds few data sets at a time."""
@@ -103,6 +118,9 @@ class Trainer:
             check_data_name(name)
         for arch_spec in self.arch_specs.values():
             check_runs(arch_spec.config)
+        for names in self.zoo_spec.recipe.variants:
+            for name in names.split("/"):
+                parse_variant(name)
         remarks: list[str] = []
         for source in dict.fromkeys(split_name(name)[0] for name in self.zoo_spec.data_names):
             data = load_data(source, self.data_dir)
@@ -144,8 +162,8 @@ class Trainer:
         )
 
 
-def _read_start(start: str) -> StateDict:
-    """The state dict of the checkpoint that `start` names as ZOO#ID."""
+def _find_start(start: str) -> tuple[Zoo, Checkpoint]:
+    """The checkpoint that `start` names as ZOO#ID, and its zoo."""
     folder, mark, checkpoint_id = start.partition("#")
     if not mark or not checkpoint_id:
         raise BadInput(
@@ -154,7 +172,7 @@ def _read_start(start: str) -> StateDict:
             "For example zoos/cifar_resnets#resnet20/cifar10/resnet20_akamaster.",
         )
     zoo = Zoo.open(folder)
-    return zoo.state(zoo.record(checkpoint_id))
+    return zoo, zoo.record(checkpoint_id)
 
 
 def arch_configs(zoo_spec: ZooSpec) -> dict[str, ArchConfig]:

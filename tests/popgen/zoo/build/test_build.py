@@ -151,6 +151,7 @@ def test_a_changed_spec_is_refused(built: Zoo) -> None:
     [
         ({"archs": ["cnn-x"]}, NotFound, "no architecture called 'cnn-x'"),
         ({"data": ["digits/rotat:3"]}, NotFound, "no variant called 'rotat'"),
+        ({"recipe": {"variants": ["invert/rotat:3"]}}, NotFound, "no variant called 'rotat'"),
         (
             {"archs": [{"name": "c", "like": "cnn-s", "classes": 3}]},
             BadInput,
