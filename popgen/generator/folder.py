@@ -23,7 +23,7 @@ from popgen.errors import BadInput, BrokenFile, NotFound, brief
 from popgen.files import write_tensors, write_text
 from popgen.generator.names import generator_folder
 from popgen.generator.records import Code, Provenance
-from popgen.generator.storage import pack, unpack, unpack_scalings
+from popgen.generator.storage import pack, unpack, unpack_bases, unpack_scalings
 from popgen.generator.texts import read_texts, write_texts
 from popgen.json_text import json_text, parse_json
 
@@ -39,7 +39,9 @@ _MISFITS = (KeyError, RuntimeError, TypeError, ValueError, AttributeError, NotFo
 
 def save_generator(generator: Generator, folder: Path) -> None:
     """Write all files of the generator's folder."""
-    tensors = pack(generator.state_dict(), generator.specs, generator.scalings, generator.config.storage)
+    tensors = pack(
+        generator.state_dict(), generator.specs, generator.scalings, generator.config.storage, generator.bases
+    )
     write_tensors(folder / "model.safetensors", tensors)
     lines = ",\n".join(json_text(code.to_json()) for code in generator.records)
     write_text(folder / "codes.json", f"[\n{lines}\n]\n")
@@ -117,7 +119,7 @@ def _assemble(
         Any of _MISFITS: the files do not fit together.
     """
     specs = {arch: ArchSpec.from_config(ArchConfig.from_json(c)) for arch, c in config["archs"].items()}
-    scalings = unpack_scalings(tensors, specs)
+    scalings, bases = unpack_scalings(tensors, specs), unpack_bases(tensors, specs)
     state = unpack(tensors, specs)
     ranks = {arch: len(state[f"residuals.{spec.fingerprint}.basis"]) for arch, spec in specs.items()}
     settings = GeneratorConfig(**config["generator"])
@@ -126,6 +128,7 @@ def _assemble(
         for name in ("codes", "residual_codes", "data_vectors"):
             setattr(generator, name, torch.empty(state[name].shape))
     generator.load_state_dict(state, assign=True)
+    generator.bases = bases
     generator.records = [Code.from_json(record) for record in records]
     generator.provenance = Provenance(**config["provenance"])
     if len(generator.residual_codes) != len(generator.codes):

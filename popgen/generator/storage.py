@@ -19,14 +19,19 @@ from popgen.weights.quantise import Quantised, channel_counts, quantise
 
 # Names of the bases (r, p) of an architecture, whose fingerprint replaces the braces.
 _BASES = ("vae.linear.{}.basis", "residuals.{}.basis", "residuals.{}.read")
+_BASE = "base."  # prefix of the name of an architecture's base, which is stored in full precision
 # Prefixes of names in the state dict, and the prefixes that replace them in files.
 _IN_FILES = {"residuals.": "remainders.", "residual_codes": "remainder_codes"}
 
 
 def pack(
-    state: Mapping[str, Tensor], specs: Mapping[str, ArchSpec], scalings: Mapping[str, Scaling], storage: str
+    state: Mapping[str, Tensor],
+    specs: Mapping[str, ArchSpec],
+    scalings: Mapping[str, Scaling],
+    storage: str,
+    bases: Mapping[str, Tensor],
 ) -> dict[str, Tensor]:
-    """Return the tensors to write, from a generator's state dict, its architectures and their scalings."""
+    """Return the tensors to write, from a generator's state dict, its architectures, their scalings and their bases."""
     tensors = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
     for spec in {spec.fingerprint: spec for spec in specs.values()}.values():
         basis, read = (f"residuals.{spec.fingerprint}.{leaf}" for leaf in ("basis", "read"))
@@ -41,6 +46,7 @@ def pack(
         # All values of a tensor have the same scale, so one number is stored for each tensor.
         first = [values[0] for values in scaling.scale.split([t.size for t in specs[name].tensors])]
         tensors |= {f"scaling.{name}.reference": scaling.reference, f"scaling.{name}.scale": torch.stack(first)}
+    tensors |= {f"{_BASE}{name}": flat for name, flat in bases.items()}
     return {_renamed(name, _IN_FILES): tensor.contiguous() for name, tensor in tensors.items()}
 
 
@@ -62,6 +68,21 @@ def unpack_scalings(tensors: dict[str, Tensor], specs: Mapping[str, ArchSpec]) -
             raise ValueError(f"the scaling of {arch} has {sizes}, the architecture has {spec.size} parameters")
         scalings[arch] = Scaling.stored(spec, reference, scale)
     return scalings
+
+
+def unpack_bases(tensors: dict[str, Tensor], specs: Mapping[str, ArchSpec]) -> dict[str, Tensor]:
+    """Return the bases (p,) by architecture, and remove them from `tensors`.
+
+    Raises:
+        ValueError: a base does not have the architecture's size.
+    """
+    bases = {arch: tensors.pop(f"{_BASE}{arch}") for arch in specs if f"{_BASE}{arch}" in tensors}
+    for arch, flat in bases.items():
+        if flat.shape != (specs[arch].size,):
+            raise ValueError(
+                f"the base of {arch} has {flat.numel()} values, the architecture has {specs[arch].size} parameters"
+            )
+    return bases
 
 
 def unpack(tensors: Mapping[str, Tensor], specs: Mapping[str, ArchSpec]) -> dict[str, Tensor]:

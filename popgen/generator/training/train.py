@@ -72,6 +72,7 @@ def train_generator(
         watch = held_out_watch(generator, data)
         loop = Loop(config.seed, config.accumulate, config.save_every, workers, saved, Log(out / "log"), on_step, watch)
         losses = _run_stages(generator, data, loop)
+        generator.bases = {arch: base for arch in generator.specs if (base := zoo.base(arch)) is not None}
         if not workers.is_first:
             return generator
         _complete(generator, data)
