@@ -72,10 +72,9 @@ def train_generator(
         watch = held_out_watch(generator, data)
         loop = Loop(config.seed, config.accumulate, config.save_every, workers, saved, Log(out / "log"), on_step, watch)
         losses = _run_stages(generator, data, loop)
-        generator.bases = {arch: base for arch in generator.specs if (base := zoo.base(arch)) is not None}
         if not workers.is_first:
             return generator
-        _complete(generator, data)
+        _complete(generator, data, zoo)
         seconds = round(saved.seconds + time.monotonic() - began, 1)
         metrics = {"seconds": seconds, "device": workers.device, "workers": workers.count, "losses": losses}
         generator.provenance = _provenance(zoo, data, metrics | {"retrieval": reconstruction_scores(generator, data)})
@@ -124,14 +123,15 @@ def _run_stages(generator: Generator, data: TrainingData, loop: Loop) -> dict[st
     return losses
 
 
-def _complete(generator: Generator, data: TrainingData) -> None:
-    """Freeze the trained generator, and store what it keeps of the zoo: embeddings of data sets, residual codes, records."""
+def _complete(generator: Generator, data: TrainingData, zoo: Zoo) -> None:
+    """Freeze the trained generator, and store what it keeps of the zoo: embeddings of data sets, residual codes, bases, records."""
     generator.eval().requires_grad_(False)
     torch.manual_seed(generator.config.seed)
     generator.data_vectors = torch.stack([drawn.mean(0) for drawn in draw_embeddings(generator, data).values()])
     store_residual_codes(generator, data)
     vectors = [own.vector[: data.text_dim] for own in data.archs.values()]
     generator.texts = StoredTexts.of(generator.config.encoders.text, generator.specs.values(), vectors)
+    generator.bases = {arch: base for arch in generator.specs if (base := zoo.base(arch)) is not None}
     trained = [record for own in data.archs.values() for record in own.records]
     generator.records = [Code.of(record, row) for row, record in enumerate(trained)]
 
