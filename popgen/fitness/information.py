@@ -1,0 +1,50 @@
+"""The gain in mutual information between image and prediction from one network to another, with its error, without labels.
+
+The mutual information is the mean over the images of the Kullback-Leibler divergence of an image's prediction from the mean
+prediction. The delta method says that these divergences are also the influences of the images (to first order in 1/n the
+mean prediction may be taken as fixed), so that the standard error of a difference is that of a mean of paired differences.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+# The start of a search without labels is given up for a gain above so many standard errors. The chosen network is the best of
+# many by the same images, so that its gain is flattered, and one standard error would be too easy to pass.
+STANDARD_ERRORS = 2.0
+
+
+def information_gain(before: Tensor, after: Tensor) -> tuple[float, float]:
+    """Return the gain in mutual information and its standard error, both in nats.
+
+    The error is infinite for fewer than two images. Neither number is finite where the logits are not.
+
+    Args:
+        before, after: logits (n, classes) of two networks for the same images in the same order.
+
+    >>> certain, guessing = torch.eye(2).repeat(50, 1) * 50, torch.zeros(100, 2)
+    >>> tuple(round(value, 4) for value in information_gain(guessing, certain))
+    (0.6931, 0.0)
+    """
+    paired = _divergences(after) - _divergences(before)
+    error = float(paired.std()) / math.sqrt(len(paired)) if len(paired) > 1 else math.inf
+    return float(paired.mean()), error
+
+
+def is_gain(gain: float, error: float) -> bool:
+    """Whether a gain is above zero beyond its error, by STANDARD_ERRORS; a gain that is not a number is none.
+
+    >>> is_gain(0.3, 0.1), is_gain(0.1, 0.1), is_gain(0.0, 0.0)
+    (True, False, False)
+    """
+    return math.isfinite(gain) and gain > STANDARD_ERRORS * error
+
+
+def _divergences(logits: Tensor) -> Tensor:
+    """Divergences (n,) of the images' predictions from the mean prediction, in nats; their mean is the mutual information."""
+    predictions = logits.double().softmax(1)
+    mean = predictions.mean(0)
+    return (torch.special.xlogy(predictions, predictions) - torch.special.xlogy(predictions, mean)).sum(1)
