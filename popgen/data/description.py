@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from popgen.data.images.variants import VARIANTS, parse_variant
+from popgen.data.images.variants import VARIANTS, is_mixed, parse_mixed, parse_variant
 from popgen.data.load import split_name, split_reading
+from popgen.data.names import CORRUPTIONS
 from popgen.data.subsets import SUBSETS, parse_shots
 
 _PHRASES = {
@@ -24,6 +25,7 @@ _PHRASES = {
     "impulse": "with impulse noise of {:g}",
     "motion": "with motion blur of {:g} pixels",
     "jpeg": "as JPEG of quality {:g}",
+    **{kind: f"with {kind.removesuffix('_c').replace('_', ' ')} of severity {{:g}}" for kind in CORRUPTIONS},
 }
 assert _PHRASES.keys() == VARIANTS.keys()
 
@@ -39,6 +41,8 @@ def describe(name: str) -> str:
     'digits, rotated by 315 degrees, inverted'
     >>> describe("food101/size:32/classes:ramen+sushi/shots:5")
     'food101 at 32 pixels, only ramen and sushi, 5 images a class'
+    >>> describe("cifar10/mixed:snow_c:5+rotate:90")
+    'cifar10, each with snow of severity 5 or rotated by 90 degrees'
     """
     source, variants = split_name(name)
     base, reading = split_reading(source)
@@ -46,10 +50,16 @@ def describe(name: str) -> str:
     for text in variants:
         if text.partition(":")[0] in SUBSETS:
             parts.append(_describe_subset(text))
-            continue
-        kind, value = parse_variant(text)
-        parts.append(_PHRASES[kind].format(value % 360 if kind == "rotate" else value))
+        elif is_mixed(text):
+            parts.append(f"each {' or '.join(map(_describe_variant, parse_mixed(text)))}")
+        else:
+            parts.append(_describe_variant(text))
     return ", ".join(parts)
+
+
+def _describe_variant(text: str) -> str:
+    kind, value = parse_variant(text)
+    return _PHRASES[kind].format(value % 360 if kind == "rotate" else value)
 
 
 def _describe_subset(text: str) -> str:

@@ -22,7 +22,7 @@ from popgen.data.check import check_made
 from popgen.data.dataset import SPLITS, DataSet, Part, from_arrays
 from popgen.data.folder import data_folder, is_there, local_path
 from popgen.data.images.reader import ALPHAS
-from popgen.data.images.variants import apply_variants, parse_variant
+from popgen.data.images.variants import apply_variants, check_variant
 from popgen.data.names import BUILT_IN, MODIFIERS, READING, unknown_source
 from popgen.data.remarks import source_remarks
 from popgen.data.sources.arrays import load_npz
@@ -113,7 +113,7 @@ def check_data_name(name: str) -> None:
                 f"Put it first: {'/'.join([source, variant, *(v for v in variants if v != variant)])}.",
             )
         else:
-            parse_variant(variant)
+            check_variant(variant)
     base, reading = split_reading(source)
     prefix, _, path = base.partition(":")
     if reading.alpha is not None and prefix not in _OWN_FILES:

@@ -12,6 +12,26 @@ from popgen.refs import is_module_attr
 BUILT_IN = ("digits",)
 FORMS = ("npz:FILE", "folder:FOLDER", "hf:OWNER/NAME", "module:function")  # names of data sets from outside
 SUBSETS = ("classes", "shots")
+# The corruptions of CIFAR-10-C in their published order; the argument is the severity, a whole number.
+CORRUPTIONS = (
+    "gaussian_noise_c",
+    "shot_noise_c",
+    "impulse_noise_c",
+    "defocus_blur_c",
+    "glass_blur_c",
+    "motion_blur_c",
+    "zoom_blur_c",
+    "snow_c",
+    "frost_c",
+    "fog_c",
+    "brightness_c",
+    "contrast_c",
+    "elastic_transform_c",
+    "pixelate_c",
+    "jpeg_compression_c",
+)
+MIXED = "mixed"  # mixed:A+B+C gives each image one of the variants A, B and C
+ALL_CORRUPTIONS = "all_c"  # inside of mixed, all_c:5 stands for all corruptions at severity 5
 # For each variant: the default of its argument (None if the argument must be given), and the lowest and highest value.
 VARIANT_RANGES: dict[str, tuple[float | None, float, float]] = {
     "rotate": (None, -360, 360),
@@ -31,9 +51,10 @@ VARIANT_RANGES: dict[str, tuple[float | None, float, float]] = {
     "impulse": (0.03, 0, 1),
     "motion": (4, 1, 32),
     "jpeg": (50, 1, 100),
+    **dict.fromkeys(CORRUPTIONS, (None, 1, 5)),
 }
 READING = ("size", "alpha")  # modifiers that say how images are read
-MODIFIERS = (*VARIANT_RANGES, *SUBSETS, *READING)  # everything that may follow a source's name
+MODIFIERS = (*VARIANT_RANGES, MIXED, *SUBSETS, *READING)  # everything that may follow a source's name
 
 
 def unknown_source(base: str) -> NotFound:
@@ -41,7 +62,8 @@ def unknown_source(base: str) -> NotFound:
     first, _, rest = base.partition("/")
     if first in (*BUILT_IN, *CATALOGUE) and rest:
         unknown = next(p for p in (part.partition(":")[0] for part in rest.split("/")) if p not in MODIFIERS)
-        return unknown_name("variant", unknown, MODIFIERS, f"Variants stand behind the data set: {first}/rotate:45.")
+        example = f"{MIXED}:{ALL_CORRUPTIONS}:5" if unknown == ALL_CORRUPTIONS else "rotate:45"
+        return unknown_name("variant", unknown, MODIFIERS, f"Variants stand behind the data set: {first}/{example}.")
     return unknown_name("data set", base, [*BUILT_IN, *CATALOGUE, *FORMS])
 
 

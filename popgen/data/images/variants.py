@@ -1,8 +1,8 @@
 """Variants of a data set, appended to its name: `digits/rotate:45`, `cifar10/noise:0.06`, `digits/rotate:30/invert`.
 
 Each variant maps images in [0, 1] to images in [0, 1] of the same shape. Random numbers come from a fixed seed, so that
-a name means the same pixels everywhere. The corruptions are families of Hendrycks and Dietterich (arXiv 1903.12261),
-with their severity as a number.
+a name means the same pixels everywhere. Several are families of corruptions of Hendrycks and Dietterich (arXiv
+1903.12261), with a strength of one's own choice. Those whose names end with `_c` are the published ones of CIFAR-10-C.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from popgen.data.names import VARIANT_RANGES
+from popgen.data.images.corruptions.kinds import corrupt
+from popgen.data.images.corruptions.pixels import draws
+from popgen.data.names import ALL_CORRUPTIONS, CORRUPTIONS, MIXED, VARIANT_RANGES
 from popgen.errors import BadInput, unknown_name
 from popgen.types import Images
 
@@ -172,59 +174,132 @@ _FUNCTIONS: tuple[Callable[..., Tensor], ...] = (
     jpeg,
 )
 _RANDOM = (noise, impulse)  # the functions that also take the seed of their random numbers
+
+
+def _corruption(kind: str) -> Callable[..., Tensor]:
+    """The variant of one corruption of CIFAR-10-C."""
+    return lambda images, severity, seed=NOISE_SEED: corrupt(images, kind, int(severity), seed)
+
+
 # For each name: the function, the default of its argument (None if the argument must be given), and the argument's
 # lowest and highest value.
 VARIANTS: dict[str, tuple[Callable[..., Tensor], float | None, float, float]] = {
-    name: (function, *VARIANT_RANGES[name]) for name, function in zip(VARIANT_RANGES, _FUNCTIONS, strict=True)
+    name: (function, *VARIANT_RANGES[name])
+    for name, function in zip(VARIANT_RANGES, (*_FUNCTIONS, *map(_corruption, CORRUPTIONS)), strict=True)
 }
 
 
 def parse_variant(text: str) -> tuple[str, float]:
-    """Parse one variant into its name and its argument.
+    """Parse one variant other than `mixed` into its name and its argument.
 
     Raises:
         NotFound: there is no such variant.
         BadInput: the argument is missing, is not a number, or is out of its range.
 
-    >>> parse_variant("rotate:45")
-    ('rotate', 45.0)
+    >>> parse_variant("rotate:45"), parse_variant("snow_c:5")
+    (('rotate', 45.0), ('snow_c', 5.0))
     """
     name, colon, argument = text.partition(":")
     if name not in VARIANTS:
         raise unknown_name("variant", name, VARIANTS, "Variants stand behind the data set: digits/rotate:45.")
     _, default, low, high = VARIANTS[name]
+    kind = "whole number" if name in CORRUPTIONS else "number"
     if not colon:
         if default is None:
-            raise BadInput(f"variant {name!r} needs a number", f"from {low:g} to {high:g}", f"For example {name}:45.")
+            example = f"For example {name}:{5 if name in CORRUPTIONS else 45}."
+            raise BadInput(f"variant {name!r} needs a {kind}", f"from {low:g} to {high:g}", example)
         return name, default
     try:
         value = float(argument)
     except ValueError:
         value = float("nan")
-    if not low <= value <= high:
+    if not low <= value <= high or (name in CORRUPTIONS and not value.is_integer()):
         raise BadInput(
-            f"variant {text!r}: {argument!r} is not in its range", f"{name} takes a number from {low:g} to {high:g}", ""
+            f"variant {text!r}: {argument!r} is not in its range", f"{name} takes a {kind} from {low:g} to {high:g}", ""
         )
     return name, value
 
 
-def apply_variants(images: Images, variants: list[str], seed: int = NOISE_SEED) -> Images:
-    """Apply variants one after the other.
+def is_mixed(text: str) -> bool:
+    """Whether a variant is a mixture, `mixed:A+B+C`, which gives each image one of several variants.
 
-    Args:
-        seed: the seed of the random numbers of noisy variants. The default is that of data set names; training may
-            draw noise anew with others.
+    >>> is_mixed("mixed:noise:0.06+jpeg:20"), is_mixed("jpeg:20")
+    (True, False)
+    """
+    return text.partition(":")[0] == MIXED
+
+
+def parse_mixed(text: str) -> list[str]:
+    """Parse a mixture into its variants; `all_c:SEVERITY` stands for the fifteen corruptions of CIFAR-10-C.
 
     Raises:
-        NotFound, BadInput: as `parse_variant`.
+        NotFound: there is no such variant.
+        BadInput: there are fewer than two variants, or the argument of one of them is missing or wrong.
+
+    >>> parse_mixed("mixed:noise:0.06+jpeg:20+snow_c:5"), len(parse_mixed("mixed:all_c:5"))
+    (['noise:0.06', 'jpeg:20', 'snow_c:5'], 15)
+    """
+    found: list[str] = []
+    for one in text.partition(":")[2].split("+"):
+        name, colon, severity = one.partition(":")
+        found += [kind + colon + severity for kind in CORRUPTIONS] if name == ALL_CORRUPTIONS else [one]
+    if len(found) < 2:
+        raise BadInput(
+            f"{text!r} names fewer than two variants",
+            "it gives each image one of several, which are joined by +",
+            f"For example {MIXED}:noise:0.06+jpeg:20, or {MIXED}:{ALL_CORRUPTIONS}:5 for all of CIFAR-10-C.",
+        )
+    if any(map(is_mixed, found)):
+        raise BadInput(f"{text!r} is a mixture of mixtures", "", f"Join all variants behind one {MIXED}: by +.")
+    for one in found:
+        parse_variant(one)
+    return found
+
+
+def check_variant(text: str) -> None:
+    """Refuse a variant or a mixture that cannot be applied.
+
+    Raises:
+        NotFound, BadInput: as `parse_variant` and `parse_mixed`.
+    """
+    if is_mixed(text):
+        parse_mixed(text)
+    else:
+        parse_variant(text)
+
+
+def apply_variants(images: Images, variants: list[str], seed: int = NOISE_SEED) -> Images:
+    """Apply variants, or mixtures of them, one after the other.
+
+    Args:
+        seed: the seed of all random numbers. The default is that of data set names; training may draw noise anew with
+            others.
+
+    Raises:
+        NotFound: there is no such variant.
+        BadInput: an argument is missing or wrong, or a variant is not for images of this shape.
 
     >>> grey = torch.full((1, 1, 8, 8), 0.5)
     >>> torch.equal(apply_variants(grey, ["noise:0.1"]), apply_variants(grey, ["noise:0.1"], seed=1))
     False
     """
     for text in variants:
+        if is_mixed(text):
+            images = _mix(images, parse_mixed(text), seed)
+            continue
         name, value = parse_variant(text)
         function = VARIANTS[name][0]
-        changed = function(images, value, seed) if function in _RANDOM else function(images, value)
+        random = function in _RANDOM or name in CORRUPTIONS
+        changed = function(images, value, seed) if random else function(images, value)
         images = changed.clamp(0, 1)  # Rounding may put sums of pixels just above 1.
     return images
+
+
+def _mix(images: Images, variants: list[str], seed: int) -> Images:
+    """Apply to each image one of the variants, all of which are drawn with equal probability."""
+    chosen = torch.from_numpy(draws((seed,)).randint(len(variants), size=len(images)))
+    mixed = images.clone()
+    for number in chosen.unique().tolist():
+        mine = chosen == number
+        mixed[mine] = apply_variants(images[mine], [variants[number]], seed)
+    return mixed

@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from popgen.data import VARIANTS, DataSet, Part, load_data
-from popgen.data.images.variants import NOISE_SEED, apply_variants, parse_variant, rotate
-from popgen.errors import BadInput
+from popgen.data import VARIANTS, DataSet, Part, describe, load_data
+from popgen.data.images.variants import NOISE_SEED, apply_variants, parse_mixed, parse_variant, rotate
+from popgen.data.names import CORRUPTIONS
+from popgen.errors import BadInput, NotFound, PopgenError
+from popgen.files import safe_name
 
 
 def keys(part: Part) -> set[bytes]:
@@ -20,7 +22,11 @@ def parts(data: DataSet) -> list[Part]:
 
 
 @pytest.mark.parametrize(
-    "variant", [f"{name}:45" if default is None else name for name, (_, default, _, _) in VARIANTS.items()]
+    "variant",
+    [
+        f"{name}:{45 if high > 45 else 2}" if default is None else name
+        for name, (_, default, _, high) in VARIANTS.items()
+    ],
 )
 def test_a_variant_of_an_image_is_in_the_split_of_the_image(variant: str) -> None:
     plain, data = load_data("digits"), load_data(f"digits/{variant}")
@@ -118,7 +124,7 @@ def test_variants_of_colours() -> None:
 def test_variants_have_a_default_or_need_a_number() -> None:
     for name, (_, default, low, high) in VARIANTS.items():
         if default is None:
-            with pytest.raises(BadInput, match=f"variant '{name}' needs a number"):
+            with pytest.raises(BadInput, match=f"variant '{name}' needs a (whole )?number"):
                 parse_variant(name)
         else:
             assert low <= default <= high
@@ -143,3 +149,53 @@ def test_a_seed_changes_random_variants_only() -> None:
         assert not torch.equal(apply_variants(images, [variant]), other)
         assert torch.equal(other, apply_variants(images, [variant], seed=1))
     assert torch.equal(apply_variants(images, ["blur:1"]), apply_variants(images, ["blur:1"], seed=1))
+
+
+def test_a_mixture_gives_each_image_one_of_its_variants() -> None:
+    images = torch.rand(60, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    mixed = apply_variants(images, ["mixed:invert+rotate:90+brightness_c:5"])
+    inverted, turned = apply_variants(images, ["invert"]), apply_variants(images, ["rotate:90"])
+    bright = apply_variants(images, ["brightness_c:5"])
+    kinds = [(mixed == whole).flatten(1).all(1) for whole in (inverted, turned, bright)]
+    assert torch.equal(sum(kind.long() for kind in kinds), torch.ones(60, dtype=torch.long))
+    assert min(int(kind.sum()) for kind in kinds) > 10
+    assert torch.equal(mixed[:7], apply_variants(images[:7], ["mixed:invert+rotate:90+brightness_c:5"]))
+    assert not torch.equal(mixed, apply_variants(images, ["mixed:invert+rotate:90+brightness_c:5"], seed=1))
+
+
+def test_all_corruptions_in_one_stream() -> None:
+    images = torch.rand(100, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    spelt = "+".join(f"{kind}:5" for kind in CORRUPTIONS)
+    mixed = apply_variants(images, ["mixed:all_c:5"])
+    assert torch.equal(mixed, apply_variants(images, [f"mixed:{spelt}"]))
+    assert (mixed != images).flatten(1).any(1).all()
+    assert parse_mixed("mixed:noise:0.1+all_c:1")[:2] == ["noise:0.1", "gaussian_noise_c:1"]
+
+
+def test_a_mixture_is_part_of_a_name() -> None:
+    name = "digits/mixed:jpeg_compression_c:5+noise/invert"
+    plain, data = load_data("digits"), load_data(name)
+    assert torch.equal(data.test.inputs, apply_variants(plain.test.inputs, name.split("/")[1:]))
+    assert describe(name) == "digits, each with jpeg compression of severity 5 or with noise of 0.1, inverted"
+    assert safe_name(name) == "digits-mixed-jpeg_compression_c-5+noise-invert"
+
+
+@pytest.mark.parametrize(
+    ("variant", "error", "said"),
+    [
+        ("mixed", BadInput, "names fewer than two variants"),
+        ("mixed:invert", BadInput, "names fewer than two variants\n.*\nFor example mixed:noise:0.06"),
+        ("mixed:invert+mixed:jpeg", BadInput, "is a mixture of mixtures"),
+        ("mixed:invert+jpeg:200", BadInput, "'200' is not in its range"),
+        (
+            "mixed:all_c",
+            BadInput,
+            "'gaussian_noise_c' needs a whole number\nfrom 1 to 5\nFor example gaussian_noise_c:5",
+        ),
+        ("mixed:invert+gausian_noise_c:5", NotFound, "gaussian_noise_c"),
+        ("all_c:5", NotFound, "digits/mixed:all_c:5"),
+    ],
+)
+def test_mixtures_that_are_refused(variant: str, error: type[PopgenError], said: str) -> None:
+    with pytest.raises(error, match=said):
+        load_data(f"digits/{variant}")
