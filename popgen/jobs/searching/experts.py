@@ -90,7 +90,7 @@ class ExpertSource:
 
     def start(self, population: Population) -> tuple[np.ndarray, str]:
         """The best expert."""
-        return population.vectors[0], population.origins[0]
+        return population.vectors[0].copy(), population.origins[0]
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -39,7 +39,7 @@ def fitness() -> Fitness:
 
 
 @pytest.fixture(scope="module")
-def good(fitness: Fitness) -> Tensor:
+def good() -> Tensor:
     """A network that was trained on the data set."""
     shipped = asset("zoos", "digits")
     assert shipped is not None
