@@ -202,7 +202,10 @@ def over_start(
 ) -> tuple[Scored, SearchResult, dict[str, Any] | None]:
     """The network that a search without labels gives back: the best or its start; the result and the gain are for result.json."""
     vector, name = ready.source.start(ready.population)
-    given, gain = gain_over_start(ready.fitness, ready.source.decoder.weights(vector), name, best)
+    data, fitness = ready.one.data, ready.fitness
+    part = data.val if run.config.split == "train" else data.train  # not the images that chose the best
+    start, images = ready.source.decoder.weights(vector), fitness.spec.config.inputs.prepare(part.inputs)
+    given, gain = gain_over_start(fitness, start, name, best, images)
     if gain is None:
         run.say(f"{ready.one.arch}: the start cannot be scored, so the gain over it is not known")
         return best, result, None

@@ -1,7 +1,7 @@
 """The gain of a search without labels over the network that it started from; the start is given back where there is none.
 
-Candidates are compared by the same images that the gain is measured on, so that the gain of the best of many is flattered. This is
-why it has to be above zero by two standard errors, see popgen/fitness/information.py.
+The gain is measured on images by which no candidate was chosen: on those that chose, the best of many is flattered. A search around a
+ResNet20 for images with noise gained 0.015 nats there, 0.007 on other images, and no accuracy.
 """
 
 from __future__ import annotations
@@ -9,10 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from popgen.fitness import Fitness, Scored, scores_of
 from popgen.fitness.information import STANDARD_ERRORS, information_gain, is_gain
+from popgen.networks.forward import network_outputs
+from popgen.types import Images
+
+_IMAGES = 2000  # they resolve a hundredth of a nat, and cost two evaluations or so
 
 
 @dataclass(frozen=True)
@@ -46,16 +51,21 @@ class GainOverStart:
         return {"start": self.start, "gain": self.gain, "standard_error": self.error, "start_is_kept": self.is_kept}
 
 
-def gain_over_start(fitness: Fitness, start: Tensor, name: str, best: Scored) -> tuple[Scored, GainOverStart | None]:
+def gain_over_start(
+    fitness: Fitness, start: Tensor, name: str, best: Scored, images: Images
+) -> tuple[Scored, GainOverStart | None]:
     """Return the network to give back, and its gain; no gain where the start cannot be scored.
 
     Args:
         start: weights (p,) before they are finished; they are finished as the candidates were.
         name: the start's name.
         best: the best candidate.
+        images: prepared images that chose no candidate, of which at most 2,000 are used.
     """
     scored = [one for one in scores_of(fitness, [start]) if one.outputs.isfinite().all()]
     if not scored:
         return best, None
-    gain = GainOverStart(name, *information_gain(scored[0].outputs, best.outputs))
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:_IMAGES]
+    before, after = (network_outputs(one.spec, one.flat, images[order]) for one in (scored[0], best))
+    gain = GainOverStart(name, *information_gain(before, after))
     return (scored[0] if gain.is_kept else best), gain

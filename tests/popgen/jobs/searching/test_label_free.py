@@ -94,9 +94,9 @@ def test_a_start_that_cannot_be_scored_is_not_given_back() -> None:
     spec = ArchSpec.from_config("mlp-s")
     data = load_data("digits")
     fitness = replace(make_fitness(spec, data, data.classes), label_free=True)
-    best = fitness.score(random_weights(spec, 0))
-    assert gain_over_start(fitness, torch.full((spec.size,), torch.nan), "mean", best) == (best, None)
-    given, gain = gain_over_start(fitness, 8 * random_weights(spec, 0), "mean", best)
+    best, images = fitness.score(random_weights(spec, 0)), fitness.train[0]
+    assert gain_over_start(fitness, torch.full((spec.size,), torch.nan), "mean", best, images) == (best, None)
+    given, gain = gain_over_start(fitness, 8 * random_weights(spec, 0), "mean", best, images)
     assert gain is not None and gain.is_kept and gain.gain < 0 and given is not best
 
 
@@ -133,3 +133,18 @@ def test_the_search_is_resumed(popgen: Any) -> None:
     [went_on] = popgen("search", "--resume", "part", "--evaluations", 20, "--json").results
     assert went_on["rows"] == whole["rows"]
     assert went_on["details"]["information_gain"] == whole["details"]["information_gain"]
+
+
+def test_the_gain_is_that_on_images_that_chose_nothing() -> None:
+    spec, data = ArchSpec.from_config("mlp-s"), load_data("digits")
+    fitness = replace(make_fitness(spec, data, data.classes), label_free=True)
+    start, best = random_weights(spec, 0), fitness.score(4 * random_weights(spec, 1))
+    given, gain = gain_over_start(fitness, start, "mean", best, fitness.train[0])
+    on_train, on_val = (
+        information_gain(*(network_outputs(spec, flat, inputs) for flat in (start, best.flat)))
+        for inputs in (fitness.train[0], fitness.val[0])
+    )
+    assert gain is not None and given is best
+    assert (gain.gain, gain.error) == pytest.approx(on_train, rel=1e-4) and gain.gain != pytest.approx(
+        on_val[0], rel=1e-3
+    )
