@@ -17,7 +17,8 @@ from torch import Tensor
 from popgen.archs import ArchSpec, build
 from popgen.baselines.row import Row
 from popgen.data import DataSet
-from popgen.fitness import Fitness, Scored, scores_of
+from popgen.fitness import Fitness, Scored, scores_under
+from popgen.fitness.batch_norm import BatchNorm
 from popgen.generator import Generator
 from popgen.generator.unseen import Target
 from popgen.types import Flat
@@ -104,22 +105,21 @@ def rival(name: str, *, row: str = "", cost: Cost = one_evaluation_each) -> Call
 
 
 def rival_row(
-    name: str, given: RivalInputs, treatments: Sequence[Fitness] = (), say: Callable[[str], None] = print
+    name: str, given: RivalInputs, batch_norms: Sequence[BatchNorm] = (), say: Callable[[str], None] = print
 ) -> Row | None:
     """The row of a rival's best candidate by validation loss; None where it has no candidates that can be scored.
 
     Args:
-        treatments: ways to finish each candidate; () is the given fitness alone.
+        batch_norms: treatments of batch norm, under each of which a candidate is scored; () is that of the given fitness.
         say: called with a line if candidates cannot be scored.
     """
     one, count, failed = RIVALS[name], 0, 0
     best: Scored | None = None
     for flat in one.candidates(given):
-        for fitness in treatments or (given.fitness,):
-            count += 1
-            scored = scores_of(fitness, [flat])
-            failed += not scored
-            best = min(filter(None, [best, *scored]), key=lambda network: network.finite_loss, default=None)
+        treatments = batch_norms or (given.fitness.batch_norm,)
+        scored = scores_under(given.fitness, flat, treatments)
+        count, failed = count + len(treatments), failed + len(treatments) - len(scored)
+        best = min(filter(None, [best, *scored.values()]), key=lambda network: network.finite_loss, default=None)
     if failed:
         say(f"{given.spec.name}: {failed} of the {count} networks of {one.row} cannot be scored")
     return None if best is None else Row.of(one.row, one.cost(given, count), best, given.data)
@@ -128,12 +128,12 @@ def rival_row(
 def rival_rows(
     names: Iterable[str],
     given: RivalInputs,
-    treatments: Sequence[Fitness] = (),
+    batch_norms: Sequence[BatchNorm] = (),
     say: Callable[[str], None] = print,
 ) -> Iterator[Row]:
     """The rows of those rivals that have candidates; the arguments are those of `rival_row`."""
     for name in names:
-        row = rival_row(name, given, treatments, say)
+        row = rival_row(name, given, batch_norms, say)
         if row is not None:
             yield row
 

@@ -6,7 +6,17 @@ from typing import Any
 
 import click
 
-from popgen.cli.options import BASE_HELP, DATA_DIR, GENERATOR, JSON, PARTS_HELP, Names, sampling_options
+from popgen.cli.options import (
+    BASE_HELP,
+    BATCH_NORMS,
+    DATA_DIR,
+    GENERATOR,
+    JSON,
+    PARTS_HELP,
+    BatchNorm,
+    Names,
+    sampling_options,
+)
 from popgen.cli.say import remark, start
 from popgen.json_text import json_text
 
@@ -19,6 +29,13 @@ from popgen.json_text import json_text
 @click.option("-n", "n", type=int, help="Networks of each architecture.  [default: 16]")
 @GENERATOR
 @sampling_options
+@click.option(
+    "--batch-norm",
+    type=BatchNorm(),
+    metavar=BATCH_NORMS,
+    help="Batch-norm statistics: the networks' own, those of the training images, or a share of the way; auto chooses without "
+    "labels.  [default: keep]",
+)
 @click.option("--parts", type=Names(), help=PARTS_HELP)
 @click.option("--base", type=click.Path(), help=BASE_HELP)
 @click.option("--seed", type=int, help="[default: 0]")

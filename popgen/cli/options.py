@@ -36,6 +36,27 @@ class Names(click.ParamType):
         return value if isinstance(value, list) else [part.strip() for part in value.split(",") if part.strip()]
 
 
+class BatchNorm(click.ParamType):
+    """keep, reestimate, auto, or a share from 0 to 1."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | float:
+        """The name as it is, or the share."""
+        if value in ("keep", "reestimate", "auto"):
+            return str(value)
+        try:
+            share = float(value)
+        except ValueError:
+            share = -1.0
+        if not 0 <= share <= 1:
+            self.fail(f"{value!r} is neither keep, reestimate or auto nor a number from 0 to 1", param, ctx)
+        return share
+
+
+BATCH_NORMS = "auto|keep|reestimate|SHARE"
+
+
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 GENERATOR = click.option(
     "--generator",

@@ -9,9 +9,11 @@ import click
 
 from popgen.cli.options import (
     BASE_HELP,
+    BATCH_NORMS,
     DATA_DIR,
     JSON,
     PARTS_HELP,
+    BatchNorm,
     Names,
     Numbers,
     sampling_options,
@@ -39,7 +41,7 @@ _OPTIONS = [
         type=Names(),
         metavar="NAMES",
         help="loss, error, cross_entropy, balanced_error, f1_error (1 - macro F1), calibration_error, worst_class_error, "
-        "worst_group_error, or module:function of logits and labels; several give a Pareto front.  [default: loss]",
+        "worst_group_error, mutual_information (needs no labels), or module:function of logits and labels; several give a Pareto front.  [default: loss]",
     ),
     click.option(
         "--groups",
@@ -90,7 +92,10 @@ def worth_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="The last layer: as generated, rows by class name, or refitted in closed form.  [default: auto]",
 )
 @click.option(
-    "--batch-norm", type=click.Choice(["auto", "keep", "reestimate"]), help="Batch-norm statistics.  [default: auto]"
+    "--batch-norm",
+    type=BatchNorm(),
+    metavar=BATCH_NORMS,
+    help="Batch-norm statistics: the network's own, those of the training images, or a share of the way.  [default: auto]",
 )
 @click.option("--split", help="Split that candidates are scored on.  [default: val]")
 @worth_options

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from popgen.configs.load import Strict
-from popgen.configs.sampling import Sampling
+from popgen.configs.sampling import BatchNorm, Sampling
 
 
 class GenerateConfig(Strict):
@@ -18,6 +18,7 @@ class GenerateConfig(Strict):
     n: int = Field(16, ge=1)  # networks of each architecture
     generator: str = "digits"  # a built-in generator, or the folder that `popgen train` wrote
     sampling: Sampling = Sampling()
+    batch_norm: BatchNorm = "keep"  # auto chooses without labels
     parts: list[str] = []  # `head` or globs of tensors' names: only these are generated
     base: str | None = None  # a .safetensors file, whose tensors all others are
     seed: int = Field(0, ge=0, lt=2**31)

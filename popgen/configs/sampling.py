@@ -10,6 +10,8 @@ from popgen.configs.load import Strict
 
 PriorName = Literal["network", "ridge", "kde"]
 Sampler = Literal["euler", "heun", "ddim", "ddpm"]
+# Statistics of batch norm: the network's own, those of the training images, or a share of the way; auto chooses.
+BatchNorm = Literal["auto", "keep", "reestimate"] | Annotated[float, Field(ge=0, le=1)]
 
 
 class Sampling(Strict):

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from popgen.configs.load import Settings, Strict, parse
-from popgen.configs.sampling import Sampling
+from popgen.configs.sampling import BatchNorm, Sampling
 
 Baselines = Literal["none", "standard", "all"]
 Epochs = Annotated[int, Field(ge=0, le=10_000)]
@@ -71,7 +71,7 @@ class SearchConfig(Settings):
     parts: list[str] = []  # `head` or globs of tensors' names: only these tensors are generated
     base: str | None = None  # the .safetensors file that all other tensors are taken from
     head: Literal["auto", "keep", "remap", "refit"] = "auto"
-    batch_norm: Literal["auto", "keep", "reestimate"] = "auto"
+    batch_norm: BatchNorm = "auto"
     split: str = "val"  # the split that candidates are scored on; `test` is refused
     sgd: Sgd = Sgd()
     # Budget of each architecture, seeds included, in passes over the validation images.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from popgen.lazy import lazy
 
 if TYPE_CHECKING:
-    from popgen.fitness.candidate import Fitness, Scored, scores_of
+    from popgen.fitness.candidate import Fitness, Scored, scores_of, scores_under
     from popgen.fitness.heads import fit_ridge_head
     from popgen.fitness.make import make_fitness
     from popgen.fitness.objective import LatentObjective
@@ -23,12 +23,13 @@ __all__ = [
     "fit_ridge_head",
     "make_fitness",
     "scores_of",
+    "scores_under",
 ]
 
 __getattr__ = lazy(
     __name__,
     {
-        "popgen.fitness.candidate": ["Fitness", "Scored", "scores_of"],
+        "popgen.fitness.candidate": ["Fitness", "Scored", "scores_of", "scores_under"],
         "popgen.fitness.heads": ["fit_ridge_head"],
         "popgen.fitness.make": ["make_fitness"],
         "popgen.fitness.objective": ["LatentObjective"],

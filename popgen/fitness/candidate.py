@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from popgen.archs import ArchSpec
+from popgen.fitness.batch_norm import CHOICES, BatchNorm, mixed, most_informative
 from popgen.fitness.finish import (
     Examples,
     Finish,
@@ -26,8 +27,9 @@ from popgen.fitness.finish import (
     remapped_head,
     steps_of_sgd,
 )
-from popgen.fitness.loss import search_loss
+from popgen.fitness.loss import information_loss, search_loss
 from popgen.fitness.sgd import SgdSteps
+from popgen.networks.batchnorm import reestimate
 from popgen.networks.passes import Passes
 from popgen.tasks import Task, get_task
 from popgen.types import Flat, Labels, StateDict
@@ -66,13 +68,14 @@ class Fitness:
     spec: ArchSpec  # architecture of the candidates
     finished: ArchSpec  # architecture of the finished networks; it has another head where the number of classes differs
     head: str  # keep, remap or refit
-    batch_norm: str  # keep or reestimate
+    batch_norm: BatchNorm  # keep, reestimate, or a share between 0 and 1
     head_rows: tuple[int, ...]  # remap: the head's row for each class of the data set
     train: Examples
     val: Examples
     sgd: SgdSteps | None = None  # steps before a candidate is scored
     groups: Labels | None = None  # the group of each validation example
     mask: Mask | None = None  # the tensors that candidates share; layers before the first other tensor then run once
+    label_free: bool = False  # the loss is that of `information_loss`; labels then count in the score alone
 
     def __getstate__(self) -> dict[str, Any]:
         """The fields, without what was computed from them; examples as numpy arrays, which Ray's workers read in place."""
@@ -104,8 +107,13 @@ class Fitness:
 
     @cached_property
     def racing_order(self) -> Tensor:
-        """Indices of the validation examples in an order such that any first part has the classes in their proportions."""
+        """Indices of the validation examples in an order such that any first part has the classes in their proportions.
+
+        Without labels the order is drawn.
+        """
         targets = self.val[1]
+        if self.label_free:
+            return torch.randperm(len(targets), generator=torch.Generator().manual_seed(0)).to(targets.device)
         if targets.dim() > 1:  # An example has many targets, and so no class.
             return torch.arange(len(targets))
         rank = torch.empty(len(targets), dtype=torch.float64)
@@ -118,7 +126,7 @@ class Fitness:
     def score(self, flat: Tensor) -> Scored:
         """Finish the network with weights `flat` (p,) and score it.
 
-        The loss is that of `search_loss`. With a refitted head it is taken over validation examples and, left out
+        The loss is that of `search_loss`, or of `information_loss` without labels. With a refitted head it is taken over validation examples and, left out
         one by one, training examples. After steps of SGD validation examples alone count.
         """
         done = self._finish(flat)
@@ -132,7 +140,7 @@ class Fitness:
     @torch.no_grad()
     def score_many(self, weights: Flat) -> list[Scored]:
         """`score` of each of the weights (n, p); in one pass where the networks need no finishing of their own."""
-        if self.head == "refit" or self.batch_norm == "reestimate" or self.sgd is not None:
+        if self.head == "refit" or self.batch_norm != "keep" or self.sgd is not None:
             return [self.score(flat) for flat in weights]
         finished = [self._finish(flat) for flat in weights]
         outputs = self._on_val.outputs_of_many(torch.stack([one.flat for one in finished]))
@@ -163,12 +171,18 @@ class Fitness:
                 seen = end
         return self._scored(done, torch.cat(pieces), order[:seen])
 
-    def prefer_batch_norm(self, flat: Tensor) -> Fitness:
-        """The Fitness with the batch-norm treatment that gives these weights the lower loss; keep where there is none."""
-        options = [replace(self, batch_norm=name) for name in ("keep", "reestimate")]
-        if not self.spec.has_batch_norm:
-            return options[0]
-        return min(options, key=lambda option: option.loss_of(flat))
+    def prefer_batch_norm(self, flat: Tensor, options: Sequence[BatchNorm] = CHOICES) -> Fitness:
+        """The Fitness with the batch-norm treatment that gives these weights the lowest loss; keep where there is none.
+
+        Without labels keep is given up only for a gain beyond its error (see `most_informative`).
+        """
+        scored = scores_under(self, flat, options) if self.spec.has_batch_norm else {}
+        if self.label_free:
+            return replace(
+                self, batch_norm=most_informative({name: one.outputs for name, one in scored.items()}).treatment
+            )
+        losses = {name: scored[name].finite_loss if name in scored else math.inf for name in options}
+        return replace(self, batch_norm=min(losses, key=losses.__getitem__) if scored else "keep")
 
     @property
     def evaluation(self) -> str:
@@ -179,8 +193,8 @@ class Fitness:
     def finishing(self) -> list[Finish]:
         """The functions that finish a candidate, in their order."""
         chosen: list[Finish] = []
-        if self.batch_norm == "reestimate":
-            chosen.append(batch_norm_of(self.spec, self.train[0]))
+        if self.batch_norm != "keep":
+            chosen.append(batch_norm_of(self.spec, self.train[0], self.batch_norm))
         if self.head == "refit":
             chosen.append(refitted_head(self.spec, self.finished, self.train[1], self._on_train.features))
         if self.head == "remap":
@@ -214,7 +228,7 @@ class Fitness:
     def _scored(self, done: Unfinished, outputs: Tensor, index: Tensor) -> Scored:
         """`index` says which validation examples the outputs belong to."""
         targets = self.val[1][index]
-        loss = search_loss(self.task, outputs, targets)
+        loss = information_loss(outputs) if self.label_free else search_loss(self.task, outputs, targets)
         if done.loo_loss is not None:
             n_val, n_train = len(targets), len(self.train[1])
             loss = (n_val * loss + n_train * done.loo_loss) / (n_val + n_train)
@@ -230,6 +244,24 @@ def scores_of(fitness: Fitness, weights: Iterable[Tensor]) -> list[Scored]:
         try:
             found.append(fitness.score(flat))
         except Exception:  # A network of the user's own may raise anything, which the engine would record as a failure.
+            continue
+    return found
+
+
+def scores_under(fitness: Fitness, flat: Tensor, options: Sequence[BatchNorm]) -> dict[BatchNorm, Scored]:
+    """The scores of a network (p,) under each treatment of batch norm that can be scored.
+
+    The statistics are measured once for all of them; the scores are those of a Fitness with that treatment.
+    """
+    kept, found = replace(fitness, batch_norm="keep"), {}
+    reestimated: Tensor | None = None
+    for name in options:
+        try:
+            if name != "keep" and reestimated is None:
+                reestimated = reestimate(fitness.spec, flat, fitness.train[0])
+            weights = flat if reestimated is None else mixed(fitness.spec, flat, reestimated, name)
+            found[name] = kept.score(weights)
+        except Exception:  # as in `scores_of`
             continue
     return found
 

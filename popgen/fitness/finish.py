@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from popgen.archs import ArchSpec
+from popgen.fitness.batch_norm import BatchNorm, treated
 from popgen.fitness.heads import fit_ridge_head
 from popgen.fitness.sgd import SgdSteps, take_steps
-from popgen.networks.batchnorm import reestimate
 
 Examples = tuple[Tensor, Tensor]  # prepared inputs and targets
 
@@ -31,9 +31,9 @@ class Unfinished:
 Finish = Callable[[Unfinished], Unfinished]
 
 
-def batch_norm_of(spec: ArchSpec, inputs: Tensor) -> Finish:
-    """Measure the running statistics of batch norm anew on training inputs."""
-    return lambda weights: Unfinished(reestimate(spec, weights.flat, inputs), weights.loo_loss)
+def batch_norm_of(spec: ArchSpec, inputs: Tensor, treatment: BatchNorm) -> Finish:
+    """Measure the running statistics of batch norm anew on training inputs, wholly or by a share."""
+    return lambda weights: Unfinished(treated(spec, weights.flat, inputs, treatment), weights.loo_loss)
 
 
 def remapped_head(spec: ArchSpec, finished: ArchSpec, rows: tuple[int, ...]) -> Finish:

@@ -12,8 +12,8 @@ import math
 import torch
 from torch import Tensor
 
-# The start of a search without labels is given up for a gain above so many standard errors. The chosen network is the best of
-# many by the same images, so that its gain is flattered, and one standard error would be too easy to pass.
+# A network is given up for another one only for a gain above so many standard errors: chance alone passes one of them in a
+# sixth of all cases, and two of them in a fortieth.
 STANDARD_ERRORS = 2.0
 
 

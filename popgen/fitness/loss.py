@@ -1,11 +1,17 @@
-"""The loss that a search minimises: cross-entropy at the best temperature plus errors for classifiers, else the task's loss."""
+"""The loss that a search minimises: cross-entropy at the best temperature plus errors for classifiers, else the task's loss.
+
+Without labels it is the logarithm of the number of classes less the mutual information, as high as that of a network that guesses.
+"""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from popgen.generator.strength import mutual_information
 from popgen.tasks import CLASSIFICATION, Task
 from popgen.types import Labels
 
@@ -31,3 +37,14 @@ def classification_loss(logits: Tensor, labels: Labels) -> float:
     """
     cross_entropy = min(float(F.cross_entropy(logits * factor, labels)) for factor in _TEMPERATURES)
     return cross_entropy + float((logits.argmax(1) != labels).float().mean())
+
+
+def information_loss(logits: Tensor) -> float:
+    """The logarithm of the number of classes less the mutual information, in nats; needs no labels, lower is better.
+
+    It is 0 where each class is predicted with certainty for as many images, and the highest where all predictions are the same.
+
+    >>> round(information_loss(torch.zeros(3, 2)), 4)
+    0.6931
+    """
+    return math.log(logits.shape[1]) - mutual_information(logits)

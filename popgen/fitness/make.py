@@ -9,6 +9,7 @@ from popgen.archs import ArchSpec, build, with_classes
 from popgen.data import DataSet, Part
 from popgen.data.classes import match_classes
 from popgen.errors import BadInput, near_matches, unknown_name
+from popgen.fitness.batch_norm import BatchNorm, checked
 from popgen.fitness.candidate import Fitness
 from popgen.fitness.sgd import SgdSteps
 from popgen.networks.forward import network_features, network_outputs
@@ -17,7 +18,6 @@ from popgen.tasks import CLASSIFICATION
 from popgen.types import Labels
 
 HEADS = ("auto", "keep", "remap", "refit")
-BATCH_NORMS = ("auto", "keep", "reestimate")
 
 
 def make_fitness(
@@ -25,7 +25,7 @@ def make_fitness(
     data: DataSet,
     classes: tuple[str, ...],
     head: str = "auto",
-    batch_norm: str = "keep",
+    batch_norm: BatchNorm = "keep",
     split: str = "val",
     sgd: SgdSteps | None = None,
     groups: Labels | None = None,
@@ -36,7 +36,7 @@ def make_fitness(
         classes: names of the network's outputs, () when unknown.
         head: `keep`; `remap` rows by class name; `refit` in closed form on the training split; `auto`: keep where the
             names are the same, remap where the network knows them all, refit otherwise.
-        batch_norm: `keep` or `reestimate` (see `Fitness.prefer_batch_norm` for `auto`).
+        batch_norm: `keep`, `reestimate` or a share from 0 to 1 (see `Fitness.prefer_batch_norm` for `auto`).
         split: the split that candidates are scored on, `val` or `train`.
         sgd: steps of SGD before a candidate is scored; its weights are those after them.
         groups: the group, from 0, of each example of the split, for `worst_group_error`.
@@ -45,7 +45,8 @@ def make_fitness(
         BadInput: the test split, another task, more classes than outputs, class names that the network does not know, no head to
             refit.
     """
-    _check_choices(head, batch_norm, split)
+    batch_norm = checked(batch_norm)
+    _check_choices(head, split)
     check_task(spec, data)
     head = _choose_head(data, classes) if head == "auto" else head
     _check_head(spec, data, head)
@@ -58,10 +59,9 @@ def make_fitness(
     return Fitness(spec, finished, head, kept, rows, train, val, sgd, groups)
 
 
-def _check_choices(head: str, batch_norm: str, split: str) -> None:
-    for option, value, known in (("head", head, HEADS), ("batch_norm", batch_norm, BATCH_NORMS)):
-        if value not in known:
-            raise unknown_name(option.replace("_", "-"), value, known)
+def _check_choices(head: str, split: str) -> None:
+    if head not in HEADS:
+        raise unknown_name("head", head, HEADS)
     if split not in ("val", "train", "test"):
         raise unknown_name("split", split, ("val", "train"))
     if split == "test":

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from popgen.errors import BadInput, brief
+from popgen.fitness.loss import information_loss
 from popgen.fitness.names import MEASURE_NAMES, OF_GROUPS, check_measure_name
 from popgen.refs import load_attr
 from popgen.types import Labels
@@ -75,6 +76,15 @@ def f1_error(logits: Tensor, labels: Labels) -> float:
     return float(1 - (2 * right / counted)[counted > 0].mean())
 
 
+def mutual_information(logits: Tensor, _labels: Labels) -> float:
+    """The logarithm of the number of classes less the mutual information, in nats; the labels are not looked at.
+
+    >>> round(mutual_information(torch.zeros(2, 2), torch.tensor([1, 0])), 4)
+    0.6931
+    """
+    return information_loss(logits)
+
+
 def worst_group_error(logits: Tensor, labels: Labels, groups: Labels) -> float:
     """Share of wrong answers in the group (n,) that is worst off, 0 to 1 (Sagawa et al., arXiv 1911.08731).
 
@@ -93,7 +103,15 @@ def _errors_of(logits: Tensor, labels: Labels, parts: Labels) -> Tensor:
 
 MEASURES: dict[str, Callable[[Tensor, Labels], float]] = {
     function.__name__: function
-    for function in (error, cross_entropy, calibration_error, worst_class_error, balanced_error, f1_error)
+    for function in (
+        error,
+        cross_entropy,
+        calibration_error,
+        worst_class_error,
+        balanced_error,
+        f1_error,
+        mutual_information,
+    )
 }
 assert tuple(MEASURES) == MEASURE_NAMES
 

@@ -8,7 +8,16 @@ from __future__ import annotations
 from popgen.errors import unknown_name
 from popgen.refs import is_module_attr
 
-MEASURE_NAMES = ("error", "cross_entropy", "calibration_error", "worst_class_error", "balanced_error", "f1_error")
+LABEL_FREE = "mutual_information"  # the measure that needs no labels
+MEASURE_NAMES = (
+    "error",
+    "cross_entropy",
+    "calibration_error",
+    "worst_class_error",
+    "balanced_error",
+    "f1_error",
+    LABEL_FREE,
+)
 OF_GROUPS = "worst_group_error"
 
 

@@ -19,13 +19,14 @@ from popgen.configs.sampling import Sampling
 from popgen.data import DataSet, load_data
 from popgen.errors import BadInput
 from popgen.files import check_empty, safe_name, write_tensors
+from popgen.fitness.batch_norm import BatchNorm, Chosen, checked, choose_batch_norm, treated
 from popgen.generator import Generator
 from popgen.generator.model.conditions import Description
 from popgen.generator.unseen import Target, find_target
 from popgen.jobs.searching.origin import open_zoo
 from popgen.networks.forward import task_score
 from popgen.networks.threads import threads
-from popgen.tasks import get_task, keyed_scores
+from popgen.tasks import CLASSIFICATION, get_task, keyed_scores
 from popgen.types import Flat
 from popgen.weights.mask import Mask, check_mask, read_mask
 
@@ -41,12 +42,16 @@ class Generated:
     val_score: float | None
     untrained: Untrained | None = None  # the comparison for an architecture that the generator was not trained on
     unit: str = "accuracy"
+    batch_norm: BatchNorm = "keep"  # none where the architecture has no batch norm
+    chosen: Chosen | None = None  # the measurements by which the treatment of batch norm was chosen
 
     def to_json(self) -> dict[str, Any]:
         """The keys of --json; they are stable."""
         plain = {"arch": self.arch, "data": self.data, "index": self.index, "weights": self.weights}
         untrained = None if self.untrained is None else self.untrained.to_json()
-        return {**plain, **keyed_scores(self.unit, val=self.val_score), "untrained": untrained}
+        content = {**plain, **keyed_scores(self.unit, val=self.val_score), "untrained": untrained}
+        chosen = {} if self.chosen is None else {"batch_norm_choice": self.chosen.to_json()}
+        return {**content, "batch_norm": self.batch_norm, **chosen}
 
 
 def generate(config: GenerateConfig, out: str, say: Callable[[str], None] = lambda _: None) -> list[Generated]:
@@ -65,8 +70,8 @@ def generate(config: GenerateConfig, out: str, say: Callable[[str], None] = lamb
         say(f"{config.data}: {text}")
     made = []
     for arch, sampled in zip(config.archs, _sample_all(sampler, config), strict=True):
-        if sampled.remark:
-            say(sampled.remark)
+        for remark in sampled.remarks:
+            say(remark)
         evidence = None if targets[arch].is_trained else _evidence(sampler, targets[arch], sampled, config.seed)
         if not targets[arch].is_trained:
             say(_unscored(targets[arch]) if evidence is None else evidence.text())
@@ -86,6 +91,19 @@ def _checked(config: GenerateConfig, folder: Path) -> tuple[_Sampler, dict[str, 
     generator.prior_name(config.sampling.prior)
     check_mask(config.archs, config.parts, config.base)
     mask = None if config.base is None else read_mask(targets[config.archs[0]].spec, config.parts, config.base)
+    if config.data is None and checked(config.batch_norm) != "keep":
+        raise BadInput(
+            f"--batch-norm {config.batch_norm} is given without --data",
+            "statistics are measured on images, and a description has none",
+            "Add --data, or leave --batch-norm out.",
+        )
+    for arch, target in targets.items():
+        if config.batch_norm == "auto" and target.spec.config.task != CLASSIFICATION:
+            raise BadInput(
+                f"--batch-norm auto is for classification, {arch!r} does {target.spec.config.task}",
+                "it compares the predictions of classes",
+                "Give keep, reestimate or a share.",
+            )
     check_empty(folder, "a population")
     data = None if config.data is None else load_data(config.data, config.data_dir)
     if data is not None:
@@ -105,8 +123,10 @@ def _write(
     card = {"format": "pt", "popgen": __version__, "data": data, "describe": config.describe or ""}
     card["arch"] = sampled.arch
     for i, (flat, score) in enumerate(zip(sampled.networks, sampled.val_scores, strict=True)):
-        file = write_tensors(folder / f"{i:02d}.safetensors", spec.to_state(flat), card)
-        made.append(Generated(sampled.arch, data, i, str(file), score, evidence, unit))
+        batch_norm = sampled.batch_norms[i]
+        state, own = spec.to_state(flat), {**card, "batch_norm": str(batch_norm)}
+        file = write_tensors(folder / f"{i:02d}.safetensors", state, own)
+        made.append(Generated(sampled.arch, data, i, str(file), score, evidence, unit, batch_norm, sampled.chosen))
     write_tensors(folder / "latents.safetensors", {"latents": sampled.latents})
     return made
 
@@ -136,7 +156,9 @@ class _Sampled:
     latents: Tensor
     networks: Tensor
     val_scores: list[float | None]
-    remark: str = ""
+    batch_norms: list[BatchNorm]
+    chosen: Chosen | None
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -156,12 +178,34 @@ class _Sampler:
             sampling = Sampling(strength=strength.value).over(self.config.sampling)
             latents = self.generator.sample(target.source, self.condition, n, seed=seed, sampling=sampling)
             networks = target.decoder(self.generator).weights_of_many(latents.flatten(1))
-            if not target.is_trained and isinstance(self.condition, DataSet):
-                networks = repaired(target.spec, networks, self.condition)
-            networks = networks if self.mask is None else self.mask.compose(networks)
+            networks, batch_norms, chosen = self._finished(target, networks)
             scores = self._scores(target.spec, networks)
-        remark = f"{arch}: {strength.text()}" if strength.information else ""
-        return _Sampled(arch, torch.as_tensor(latents).contiguous(), torch.as_tensor(networks), scores, remark)
+        texts = (strength.text() if strength.information else "", "" if chosen is None else chosen.text())
+        remarks = tuple(f"{arch}: {text}" for text in texts if text)
+        latents, networks = torch.as_tensor(latents).contiguous(), torch.as_tensor(networks)
+        return _Sampled(arch, latents, networks, scores, batch_norms, chosen, remarks)
+
+    def _finished(self, target: Target, networks: Flat) -> tuple[Flat, list[BatchNorm], Chosen | None]:
+        """The networks (n, p) with a base's parts and batch norm treated, the treatments, and the measurements that chose.
+
+        `auto` chooses by the first network, so that the choice does not depend on how many are generated. It keeps a base's
+        statistics, as a search does. Networks of an untrained architecture are repaired where statistics are kept.
+        """
+        spec, n, generated = target.spec, len(networks), networks
+        treatment, chosen = checked(self.config.batch_norm), None
+        if treatment == "keep" and not target.is_trained and isinstance(self.condition, DataSet):
+            networks = repaired(spec, networks, self.condition)
+        is_kept = [new.equal(old) for new, old in zip(networks, generated, strict=True)]
+        networks = networks if self.mask is None else self.mask.compose(networks)
+        if not spec.has_batch_norm:
+            return networks, ["none"] * n, None
+        if self.data is None or treatment == "keep" or (treatment == "auto" and self.mask is not None):
+            return networks, ["keep" if kept else "reestimate" for kept in is_kept], None
+        train, val = (spec.config.inputs.prepare(part.inputs) for part in (self.data.train, self.data.val))
+        if treatment == "auto":
+            chosen = choose_batch_norm(spec, networks[0], train, val)
+            treatment = chosen.treatment
+        return torch.stack([treated(spec, flat, train, treatment) for flat in networks]), [treatment] * n, chosen
 
     def _scores(self, spec: ArchSpec, networks: Flat) -> list[float | None]:
         """Validation scores; None where the networks' classes are not the data set's."""

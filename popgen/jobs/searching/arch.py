@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from popgen import __version__
@@ -14,11 +14,13 @@ from popgen.configs.search import SearchConfig
 from popgen.data.classes import renamed_classes
 from popgen.errors import BadInput, unknown_name
 from popgen.fitness import Fitness, LatentObjective, Scored
+from popgen.fitness.batch_norm import in_words
 from popgen.jobs.searching.checks import ArchSearch, Prepared, engine_settings
 from popgen.jobs.searching.details import FrontPoint, SearchDetails
 from popgen.jobs.searching.experts import ExpertSource
 from popgen.jobs.searching.finetune import FinetuneRun, finetune
 from popgen.jobs.searching.folder import RunFolder
+from popgen.jobs.searching.gain import gain_over_start
 from popgen.jobs.searching.source import GeneratorSource, Source
 from popgen.json_text import json_text, known_numbers
 from popgen.tasks import score_key
@@ -102,6 +104,9 @@ def search_arch(run: Run, one: ArchSearch) -> Found:
             f"every candidate for {one.arch} failed", f"see {run.folder.history}", "Check the data set and the head."
         )
     best = ready.fitness.score(ready.source.decoder.weights(result.best_vector))
+    gain = None
+    if ready.fitness.label_free:
+        best, result, gain = over_start(run, ready, best, result)
     card = make_card(one, ready.fitness)
     weights = run.folder.write_best(one.arch, best.state(), card)
     front = write_front(run, ready, result, card)
@@ -116,6 +121,7 @@ def search_arch(run: Run, one: ArchSearch) -> Found:
         front=front,
         score_key=score_key(ready.fitness.task.unit, "val"),
         finetune=finetuned,
+        information_gain=gain,
         **remarks,
     )
     return Found(one.arch, one.data.name, str(run.folder.path), str(weights), rows, details)
@@ -126,12 +132,10 @@ def make_ready(run: Run, one: ArchSearch) -> ReadySearch:
     config = run.config
     source = make_source(run, one)
     file = run.folder.population(one.arch)
-    if file.exists():
-        population = Population.load(file)
-    else:
-        population = source.population()
-        population.save(file)
+    population = Population.load(file) if file.exists() else source.population()
     decoder, fitness, centre = source.decoder, source.fitness(population), source.centre(population)
+    if not file.exists():  # behind the choice of batch norm, so that a run with a population has made it
+        population.save(file)
     objective = LatentObjective(
         decoder,
         fitness,
@@ -148,7 +152,7 @@ def make_source(run: Run, one: ArchSearch) -> Source:
     """A generator's latents where there is one, else the experts of the zoo."""
     generator, zoo = run.prepared.generator, run.prepared.zoo
     if generator is not None:
-        return GeneratorSource(generator, zoo, one, run.config, run.say)
+        return GeneratorSource(generator, zoo, one, run.config, run.folder, run.say)
     assert zoo is not None
     return ExpertSource(zoo, one, run.config, run.folder, run.say)
 
@@ -163,7 +167,7 @@ def announce(run: Run, ready: ReadySearch) -> dict[str, Any]:
     if renamed:
         say(f"{one.arch}: classes taken as the same: {', '.join(f'{a} = {b}' for a, b in renamed.items())}")
     steps = "" if fitness.sgd is None else f", {fitness.sgd.steps} steps of SGD: an evaluation costs {fitness.cost:.2f}"
-    batch_norm = fitness.batch_norm if fitness.spec.has_batch_norm else "none"
+    batch_norm = in_words(fitness.batch_norm) if fitness.spec.has_batch_norm else "none"
     say(f"{one.arch}: head {fitness.head}, batch norm {batch_norm}{steps}")
     run_with = ready.objective.evaluation
     say(f"{one.arch}: candidates are run with {run_with}")
@@ -191,6 +195,24 @@ def evaluate(run: Run, ready: ReadySearch) -> SearchResult:
         )
     finally:
         pool.close()
+
+
+def over_start(
+    run: Run, ready: ReadySearch, best: Scored, result: SearchResult
+) -> tuple[Scored, SearchResult, dict[str, Any] | None]:
+    """The network that a search without labels gives back: the best or its start; the result and the gain are for result.json."""
+    vector, name = ready.source.start(ready.population)
+    data, fitness = ready.one.data, ready.fitness
+    part = data.val if run.config.split == "train" else data.train  # not the images that chose the best
+    start, images = ready.source.decoder.weights(vector), fitness.spec.config.inputs.prepare(part.inputs)
+    given, gain = gain_over_start(fitness, start, name, best, images)
+    if gain is None:
+        run.say(f"{ready.one.arch}: the start cannot be scored, so the gain over it is not known")
+        return best, result, None
+    run.say(f"{ready.one.arch}: {gain.text()}")
+    if gain.is_kept:
+        result = replace(result, best_index=None, best_origin=name)
+    return given, result, gain.to_json()
 
 
 def make_pool(run: Run, ready: ReadySearch) -> Pool:
@@ -249,7 +271,7 @@ def make_card(one: ArchSearch, fitness: Fitness) -> dict[str, str]:
         "arch_config": json_text(fitness.finished.config.to_json()),
         "classes": json_text(one.data.classes),
         "head": fitness.head,
-        "batch_norm": fitness.batch_norm if fitness.spec.has_batch_norm else "none",
+        "batch_norm": str(fitness.batch_norm) if fitness.spec.has_batch_norm else "none",
         **steps,
     }
 

@@ -17,6 +17,7 @@ from popgen.data.remarks import thin_remarks
 from popgen.errors import BadInput
 from popgen.fitness import Fitness, SgdSteps, make_fitness
 from popgen.fitness.measures import OF_GROUPS, check_measure, check_on_outputs, sign_remark
+from popgen.fitness.names import LABEL_FREE
 from popgen.generator import Generator
 from popgen.generator.unseen import Target
 from popgen.jobs.names import check_space
@@ -87,7 +88,9 @@ def prepare(config: SearchConfig, say: Callable[[str], None] = lambda _: None) -
     searches = []
     for arch, target in targets.items():
         fitness = make_fitness(target.spec, data, _classes(origin, arch), **finishing)
+        fitness = replace(fitness, label_free=config.objectives == [LABEL_FREE])
         searches.append(ArchSearch(arch, data, fitness, target, mask, groups))
+    _check_label_free(searches)
     _check_cost(config, searches)
     measured = _check_measures(config, searches)
     if mask is not None:
@@ -163,6 +166,23 @@ def _check_objectives(config: SearchConfig) -> None:
         raise BadInput(
             f"{OF_GROUPS} is that of the validation split, candidates are scored on {config.split!r}", "", "Use val."
         )
+
+
+def _check_label_free(searches: list[ArchSearch]) -> None:
+    """Refuse a search without labels whose candidates are fitted to labels.
+
+    Raises:
+        BadInput: they are.
+    """
+    fitness, data = searches[0].fitness, searches[0].data
+    if not fitness.label_free or fitness.sgd is None and fitness.head != "refit":
+        return
+    head = fitness.sgd is None
+    raise BadInput(
+        f"the objective {LABEL_FREE} needs no labels, and {'the head is refitted to' if head else '--sgd-steps train on'} them",
+        f"the classes of {data.name!r} are not those of the networks, or this was asked for" if head else "",
+        "Use --head keep, and data with the networks' classes; or another objective." if head else "Leave them out.",
+    )
 
 
 def _sgd_steps(config: SearchConfig) -> SgdSteps | None:
@@ -254,6 +274,8 @@ def engine_settings(
         spent: what is gone of the budget already; one more evaluation is always made.
         cost: what an evaluation takes of the budget.
     """
+    # The candidates' loss is then the mutual information, with the penalty.
+    objectives = ["loss"] if config.objectives == [LABEL_FREE] else config.objectives
     budget = Budget(
         evaluations=max(config.evaluations - spent, math.ceil(cost)),
         seconds=config.seconds,
@@ -269,7 +291,7 @@ def engine_settings(
         budget=budget,
         mode=config.mode,
         rungs=tuple(config.rungs),
-        objectives=tuple(config.objectives),
+        objectives=tuple(objectives),
         weights=None if config.weights is None else tuple(config.weights),
         cost=cost,
     )

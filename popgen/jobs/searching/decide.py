@@ -1,13 +1,14 @@
 """Decides how a search around a zoo's experts moves: mixtures of those that mix with the best, else low-rank steps from it.
 
 Two networks mix where the loss at their midpoint, batch norm re-estimated, is hardly above that at the ends. All of this is evaluations,
-which count in the budget.
+which count in the budget, but for the shares of batch norm between keep and re-estimate: at most six, which a budget does not notice.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from popgen.configs.load import parse
 from popgen.configs.search import SearchConfig
 from popgen.errors import BadInput, BrokenFile, brief
-from popgen.fitness import Fitness
+from popgen.fitness import Fitness, scores_under
+from popgen.fitness.batch_norm import BatchNorm, most_informative
 from popgen.jobs.searching.checks import ArchSearch
 from popgen.json_text import known_numbers, parse_json
 from popgen.types import Flat
@@ -36,7 +38,7 @@ class SpaceDecision(BaseModel):
     space: Literal["mix", "low-rank"]
     reason: str
     experts: list[str] = Field(min_length=1)  # ids, the base first
-    batch_norm: str
+    batch_norm: BatchNorm
     spent: int  # evaluations
     # The validation loss of every checkpoint alone, by id; None where it is not finite.
     losses: dict[str, float | None]
@@ -48,18 +50,18 @@ def decide_space(
     records: Sequence[Checkpoint],
     one: ArchSearch,
     config: SearchConfig,
-    treatments: list[Fitness],
+    batch_norms: Sequence[BatchNorm],
     align: Align,
 ) -> SpaceDecision:
     """Rank the checkpoints, measure which mix with the best, and choose the space and the treatment of batch norm.
 
     Args:
-        treatments: the fitness under each treatment of batch norm that is open, the kept one first.
+        batch_norms: the treatments of batch norm that are open: that of the fitness, and behind it re-estimation and its shares.
 
     Raises:
         BadInput: `--space mix` with one expert, or no checkpoint has a finite loss.
     """
-    keep, *again = treatments
+    keep = one.fitness
     networks = zip(records, zoo.matrix(list(records)), strict=True)
     losses = {record.id: keep.loss_of(flat) for record, flat in networks}
     ranked = rank(losses)[: max(config.experts, 1)]
@@ -77,12 +79,12 @@ def decide_space(
         )
     barriers: dict[str, float] = {}
     if config.space != "low-rank":
-        classes, mixed = len(one.data.classes), (again or [keep])[0]
+        classes, mixed = len(one.data.classes), replace(keep, batch_norm=batch_norms[:2][-1])
         barriers = {i: barrier(ranked[0], i, losses, mixed, align, classes) for i in ranked[1:]}
     space, reason, experts = _choose(config.space, ranked, barriers)
     batch_norm, tried = keep.batch_norm, 0
-    if again:
-        batch_norm, tried = _choose_batch_norm(losses[ranked[0]], experts, keep, again, align)
+    if len(batch_norms) > 1:
+        batch_norm, tried = _choose_batch_norm(experts, keep, batch_norms, align)
     return SpaceDecision(
         space=space,
         reason=reason,
@@ -108,6 +110,8 @@ def barrier(base: str, other: str, losses: dict[str, float], fitness: Fitness, a
     """Loss of the midpoint on a scale where 0 is the mean loss of both ends, and 1 that of guessing."""
     ends = (losses[base] + losses[other]) / 2
     guessing = math.log(classes) + 1 - 1 / classes  # the loss of a uniform answer in `classification_loss`
+    if fitness.label_free:
+        guessing = math.log(fitness.finished.config.classes)  # the same in `information_loss`
     middle = fitness.loss_of(align([base, other]).mean(0))
     if not math.isfinite(middle) or not ends < guessing:
         return 0.0 if middle <= ends else 1.0
@@ -146,12 +150,16 @@ def _choose(
 
 
 def _choose_batch_norm(
-    best_loss: float, experts: list[str], keep: Fitness, again: list[Fitness], align: Align
-) -> tuple[str, int]:
-    """The treatment of batch norm with the lowest loss of the base or of the experts' mean, and the evaluations that took."""
-    mean, base = align(experts).mean(0), align(experts[:1])[0]
-    tried = [(best_loss, keep.batch_norm)]
-    tried += [(fitness.loss_of(base), fitness.batch_norm) for fitness in again]
+    experts: list[str], fitness: Fitness, batch_norms: Sequence[BatchNorm], align: Align
+) -> tuple[BatchNorm, int]:
+    """The treatment of batch norm with the lowest loss of the base or of the experts' mean, and the evaluations that count."""
+    networks = [align(experts[:1])[0]]
     if len(experts) > 1:
-        tried += [(fitness.loss_of(mean), fitness.batch_norm) for fitness in (keep, *again)]
-    return min(tried, key=lambda pair: pair[0])[1], len(tried) - 1
+        networks.append(align(experts).mean(0))
+    tried = [scores_under(fitness, flat, batch_norms) for flat in networks]
+    losses = [(one.finite_loss, i, name) for i, scored in enumerate(tried) for name, one in scored.items()]
+    counted = 2 * len(networks) - 1  # kept and re-estimated; the base was ranked as it is
+    _, best, name = min(losses, key=lambda one: one[0])
+    if fitness.label_free:
+        name = most_informative({option: one.outputs for option, one in tried[best].items()}).treatment
+    return name, counted

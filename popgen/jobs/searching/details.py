@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from popgen.fitness import Fitness
+from popgen.fitness.batch_norm import BatchNorm
 from search import Population, SearchResult
 
 
@@ -46,7 +47,7 @@ class SearchDetails:
     """Details of the search of one architecture."""
 
     head: str
-    batch_norm: str
+    batch_norm: BatchNorm  # keep, reestimate, or a share
     space: str | None
     space_reason: str | None
     space_dim: int | None
@@ -67,6 +68,7 @@ class SearchDetails:
     run_with: str
     front: list[FrontPoint] = field(default_factory=list)
     score_key: str = "val_accuracy"  # the key of a front's scores
+    information_gain: dict[str, Any] | None = None  # the gain over the start, in a search without labels
     finetune: dict[str, Any] | None = None
     contamination: dict[str, Any] | None = None
 
@@ -104,6 +106,6 @@ class SearchDetails:
             {"index": p.index, "values": p.values, self.score_key: p.val_score, "weights": p.weights}
             for p in self.front
         ]
-        optional = ("sgd", "groups", "finetune", "contamination")
+        optional = ("sgd", "groups", "information_gain", "finetune", "contamination")
         left_out = {name for name in optional if content[name] is None} | ({"front"} if not self.front else set())
         return {name: value for name, value in content.items() if name not in left_out}

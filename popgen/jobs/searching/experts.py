@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -16,6 +16,7 @@ from popgen.configs.search import SearchConfig
 from popgen.errors import BadInput
 from popgen.files import safe_name, write_text
 from popgen.fitness import Fitness
+from popgen.fitness.batch_norm import CHOICES, BatchNorm
 from popgen.jobs.searching.checks import ArchSearch
 from popgen.jobs.searching.decide import decide_space, rank, read_decision
 from popgen.jobs.searching.details import SourceDetails
@@ -47,7 +48,7 @@ class ExpertSource:
         if file.exists():
             self.decision = read_decision(file)
         else:
-            self.decision = decide_space(zoo, self.records, one, config, self._treatments(), self._align)
+            self.decision = decide_space(zoo, self.records, one, config, self._batch_norms(), self._align)
             write_text(file, self.decision.model_dump_json(indent=1) + "\n")
         self.experts = self._align(self.decision.experts)
         base, reason = self.decision.experts[0], self.decision.reason
@@ -87,13 +88,17 @@ class ExpertSource:
         """The expert, or the mean of the mixtures."""
         return population.vectors[0] if self.decision.space == "low-rank" else population.mean()
 
+    def start(self, population: Population) -> tuple[np.ndarray, str]:
+        """The best expert."""
+        return population.vectors[0].copy(), population.origins[0]
+
     @property
     def classes(self) -> tuple[str, ...]:
         """The experts' class names."""
         return self.records[0].classes
 
     def rows(self, folder: RunFolder, population: Population, fitness: Fitness, evaluations: int) -> list[Row]:
-        """The rivals that need no generator. Each candidate's batch norm is kept or re-estimated, whichever is better."""
+        """The rivals that need no generator. Each candidate has the treatment of batch norm that is best for it."""
         if self.config.baselines == "none":
             return []
         self.say(f"{self.one.arch}: rows that need a generator are left out (ridge, shuffled, empty, generated)")
@@ -109,7 +114,7 @@ class ExpertSource:
             order=[index[i] for i in rank(self.decision.losses)],
             align=self._align,
         )
-        rows = list(rival_rows(WITH_EXPERTS, given, self._treatments(), self.say))
+        rows = list(rival_rows(WITH_EXPERTS, given, self._batch_norms(), self.say))
         if self.config.baselines == "all":  # noise has as many tries as the search, and its treatment of batch norm
             rows += rival_rows(["noise"], replace(given, fitness=fitness), say=self.say)
         return rows
@@ -128,11 +133,11 @@ class ExpertSource:
             evaluations_before=decided.spent,
         )
 
-    def _treatments(self) -> list[Fitness]:
-        """The fitness under each treatment of batch norm that the user leaves open."""
+    def _batch_norms(self) -> Sequence[BatchNorm]:
+        """The treatments of batch norm that the user leaves open."""
         if self.config.batch_norm != "auto" or self.one.mask is not None or not self.spec.has_batch_norm:
-            return [self.one.fitness]
-        return [replace(self.one.fitness, batch_norm=name) for name in ("keep", "reestimate")]
+            return [self.one.fitness.batch_norm]
+        return CHOICES
 
     def _align(self, ids: list[str]) -> Flat:
         """Weights (n, p) of checkpoints, aligned with the first that was ever asked for: the best."""

@@ -2,6 +2,8 @@
 
 config.yaml                            the settings, and hashes of what they were applied to
 population-ARCH.safetensors            the vectors that the search started from
+batch-norm-ARCH.json                   the treatment of batch norm that was chosen for a generator's networks
+experts-ARCH.json                      the decisions before a search around experts
 history.jsonl                          every evaluation of all architectures
 best-ARCH.safetensors                  the best weights
 front-ARCH/INDEX.safetensors           the points of a Pareto front
@@ -21,7 +23,8 @@ from popgen.configs.load import parse, read_yaml
 from popgen.configs.search import SearchConfig, nested
 from popgen.errors import BrokenFile, CannotResume, NotFound, PopgenError, brief
 from popgen.files import new_folder, safe_name, write_tensors, write_text
-from popgen.json_text import json_text
+from popgen.fitness.batch_norm import BatchNorm, checked
+from popgen.json_text import json_text, parse_json
 from popgen.types import StateDict
 
 
@@ -39,6 +42,10 @@ class RunFolder:
     def population(self, arch: str) -> Path:
         """The vectors that the search of an architecture started from."""
         return self.path / f"population-{safe_name(arch)}.safetensors"
+
+    def batch_norm(self, arch: str) -> Path:
+        """The treatment of batch norm that was chosen before the search of an architecture."""
+        return self.path / f"batch-norm-{safe_name(arch)}.json"
 
     def best(self, arch: str) -> Path:
         """The best weights of an architecture."""
@@ -126,3 +133,16 @@ class RunFolder:
     def write_result(self, result: dict[str, Any]) -> None:
         """Write result.json."""
         write_text(self.path / "result.json", json_text(result, indent=1) + "\n")
+
+
+def read_batch_norm(file: Path) -> BatchNorm:
+    """The treatment of batch norm that an earlier session of a run chose.
+
+    Raises:
+        BrokenFile: it is not what popgen wrote.
+    """
+    try:
+        value = parse_json(file.read_text())["batch_norm"]
+        return checked(value if isinstance(value, str) else float(value))
+    except (OSError, ValueError, KeyError, TypeError, PopgenError) as error:
+        raise BrokenFile(f"{file} cannot be read", brief(error), "Start a new run.") from error

@@ -13,15 +13,18 @@ from popgen.baselines.rivals import STANDARD, RivalInputs, rival_rows
 from popgen.baselines.row import Row
 from popgen.baselines.starts import UNTRAINED
 from popgen.configs.search import SearchConfig
+from popgen.files import write_text
 from popgen.fitness import Fitness
+from popgen.fitness.batch_norm import CHOICES, KEPT_OR_NOT
 from popgen.generator import Generator
 from popgen.generator.decoder import WeightDecoder
 from popgen.generator.strength import Strength
 from popgen.jobs.searching.checks import ArchSearch
 from popgen.jobs.searching.details import SourceDetails
-from popgen.jobs.searching.folder import RunFolder
+from popgen.jobs.searching.folder import RunFolder, read_batch_norm
 from popgen.jobs.searching.population import condition_of, make_population
 from popgen.jobs.searching.table import control_rows, generated_rows
+from popgen.json_text import json_text
 from popgen.zoo import Zoo
 from search import Population
 
@@ -63,6 +66,10 @@ class Source(Protocol):
         """The centre of the prior over vectors, as it is believed before any evaluation."""
         ...
 
+    def start(self, population: Population) -> tuple[np.ndarray, str]:
+        """The vector that a search without labels gives back where it gains nothing over it, and its name."""
+        ...
+
     def rows(self, folder: RunFolder, population: Population, fitness: Fitness, evaluations: int) -> list[Row]:
         """The rows that stand beside the search in its table."""
         ...
@@ -77,8 +84,17 @@ class GeneratorSource:
 
     spent = 0
 
-    def __init__(self, generator: Generator, zoo: Zoo | None, one: ArchSearch, config: SearchConfig, say: Say) -> None:
-        self.generator, self.zoo, self.one, self.config, self.say = generator, zoo, one, config, say
+    def __init__(
+        self, generator: Generator, zoo: Zoo | None, one: ArchSearch, config: SearchConfig, folder: RunFolder, say: Say
+    ) -> None:
+        self.generator, self.zoo, self.one, self.config, self.folder, self.say = (
+            generator,
+            zoo,
+            one,
+            config,
+            folder,
+            say,
+        )
         self.target = one.target
         if self.target.transplant is not None:
             say(
@@ -128,10 +144,24 @@ class GeneratorSource:
         )
 
     def fitness(self, population: Population) -> Fitness:
-        """Batch norm is treated as is better for the population's mean. A base's statistics are kept with its other tensors."""
-        if self.config.batch_norm != "auto" or self.one.mask is not None:
-            return self.one.fitness
-        return self.one.fitness.prefer_batch_norm(self.decoder.weights(population.mean()))
+        """Batch norm is treated as is better for the population's mean. A base's statistics are kept with its other tensors.
+
+        What was chosen is kept in the run's folder.
+        """
+        fitness, file = self.one.fitness, self.folder.batch_norm(self.one.arch)
+        if self.config.batch_norm != "auto" or self.one.mask is not None or not fitness.spec.has_batch_norm:
+            return fitness
+        if file.exists():
+            return replace(fitness, batch_norm=read_batch_norm(file))
+        # A run with a population and without this file was begun by an earlier version, and goes on as it began.
+        begun = self.folder.population(self.one.arch).exists()
+        chosen = fitness.prefer_batch_norm(self.decoder.weights(population.mean()), KEPT_OR_NOT if begun else CHOICES)
+        write_text(file, json_text({"batch_norm": chosen.batch_norm}) + "\n")
+        return chosen
+
+    def start(self, population: Population) -> tuple[np.ndarray, str]:
+        """The population's mean."""
+        return population.mean(), "mean"
 
     def centre(self, population: Population) -> np.ndarray:
         """The mean of what was sampled."""

@@ -189,7 +189,7 @@ def test_a_rival_brings_its_name_and_its_cost(given: RivalInputs, own_rival: str
 def test_a_candidate_is_finished_in_every_treatment(given: RivalInputs) -> None:
     given = inputs_of("resnet-s")
     both = [replace(given.fitness, batch_norm=name) for name in ("keep", "reestimate")]
-    row = rival_row("random", given, both)
+    row = rival_row("random", given, ("keep", "reestimate"))
     assert row is not None and row.evaluations == 2
     flat = random_weights(given.spec, 0)
     assert row.val_loss == min(fitness.score(flat).loss for fitness in both)

@@ -171,3 +171,40 @@ def test_no_zoo_is_needed(
 def test_the_function_gives_what_the_command_gives(popgen: Any) -> None:
     printed = popgen("retrieve", "--arch", "mlp-s", "--data", "digits/rotate:15", "--json").json
     assert retrieve_function("mlp-s", "digits/rotate:15").to_json() == printed
+
+
+@pytest.mark.usefixtures("here")
+def test_batch_norm_of_generated_networks_is_treated(popgen: Any) -> None:
+    found, weights = {}, {}
+    for value in ("keep", "0", "0.5", "auto"):
+        command = ("generate", "--arch", "resnet-s,mlp-s", "--data", "digits/mirror", "-n", 1, "--batch-norm", value)
+        found[value] = popgen(*command, "--out", value, "--json")
+        weights[value] = load_file(f"{value}/resnet-s/00.safetensors")
+    plain = popgen("generate", "--arch", "resnet-s", "--data", "digits/mirror", "-n", 1, "--out", "plain", "--json")
+    assert plain.json["networks"][0]["batch_norm"] == "keep"
+    kept = load_file("plain/resnet-s/00.safetensors")
+    assert all(torch.equal(kept[name], weights[value][name]) for value in ("keep", "0") for name in kept)
+    changed = {name for name in kept if not torch.equal(kept[name], weights["0.5"][name])}
+    assert changed == {name for name in kept if name.endswith(("running_mean", "running_var"))}
+    treated = {value: [one["batch_norm"] for one in called.json["networks"]] for value, called in found.items()}
+    assert treated["0.5"] == [0.5, "none"] and treated["0"] == ["keep", "none"]
+    chosen, without = found["auto"].json["networks"]
+    information = chosen["batch_norm_choice"]["mutual_information"]
+    assert set(information) == {"keep", "reestimate", "0.25", "0.5", "0.75"} and "batch_norm_choice" not in without
+    assert str(chosen["batch_norm"]) == max(information, key=lambda name: information[name]) == "keep"
+    assert "resnet-s: batch norm keep, by mutual information on unlabelled images (keep: " in found["auto"].err
+
+
+@pytest.mark.usefixtures("here")
+def test_statistics_need_images(popgen: Any) -> None:
+    command = ("generate", "--arch", "resnet-s", "--describe", "digits, rotated by 45 degrees", "--batch-norm", "0.5")
+    called = popgen(*command, code=None)
+    assert called.code != 0 and "--batch-norm 0.5 is given without --data" in called.err
+
+
+@pytest.mark.usefixtures("here")
+def test_an_untrained_architecture_says_how_its_batch_norm_was_treated(popgen: Any) -> None:
+    command = ("generate", "--arch", "resnet-s/widths:6-12", *DATA, "-n", 1, "--json")
+    repaired = popgen(*command, "--out", "repaired").json["networks"][0]
+    shared = popgen(*command, "--batch-norm", "0.5", "--out", "shared").json["networks"][0]
+    assert repaired["batch_norm"] in ("keep", "reestimate") and shared["batch_norm"] == 0.5
