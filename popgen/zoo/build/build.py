@@ -29,6 +29,7 @@ from popgen.zoo.imports.checkpoint import ForeignCheckpoint
 from popgen.zoo.imports.spec import list_imports
 from popgen.zoo.record import Checkpoint
 from popgen.zoo.store import Zoo
+from popgen.zoo.unfinished import is_empty, remove_empty, removed_if_empty
 from popgen.zoo.verify import find_damaged
 
 # Trained networks are written when this many wait or this much time has passed, so a killed build loses no more.
@@ -67,31 +68,14 @@ def build_zoo(
     2
     """
     planned = plan(spec, out, data_dir)
-    if spec.checkpoints:
-        return _import(spec, out, planned.to_import, progress)
-    if progress:
-        for text in planned.remarks:
-            Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
-    runs = planned.to_train
-    workers = min(_worker_count(spec, workers), len(runs))
-    zoo = _open_or_create(spec, out)
-    zoo.drop(find_damaged(zoo))
-    folder = str(data_folder(data_dir))
-    trainer = Trainer(spec, data_dir=folder)
-    stored = {name: flat for name in trainer.arch_specs if (flat := zoo.start(name)) is not None}
-    if stored:  # The stored starts are used again because another version of torch could draw other values.
-        trainer = Trainer(spec, stored, folder)
-    elif trainer.starts:
-        zoo.set_starts(trainer.starts)
-    if runs:
-        from popgen.zoo.build.workers import train_on_ray  # noqa: PLC0415 - it imports Ray
-
-        trained = train_on_ray(spec, trainer.starts, runs, workers, folder) if workers else _train_here(trainer, runs)
-        with closing(trained):
-            _collect(zoo, trainer, trained, len(runs), progress)
-    if not zoo.is_final:
-        zoo.finalize()
-    return zoo
+    with removed_if_empty(out):
+        if spec.checkpoints:
+            return _import(spec, out, planned.to_import, progress)
+        if progress:
+            for text in planned.remarks:
+                Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
+        count = min(_worker_count(spec, workers), len(planned.to_train))
+        return _train(spec, out, planned.to_train, count, progress, data_dir)
 
 
 def plan(spec: ZooSpec, out: Path, data_dir: str | None = None) -> Plan:
@@ -112,7 +96,7 @@ def plan(spec: ZooSpec, out: Path, data_dir: str | None = None) -> Plan:
         remarks = trainer.check()
         runs, arch_specs = trainer.runs(), trainer.arch_specs
     sound_ids: set[str] = set()
-    if (out / "zoo.json").exists():
+    if (out / "zoo.json").exists() and not is_empty(out):
         zoo = _open_or_create(spec, out)
         sound_ids = {r.id for r in zoo.records} - set(find_damaged(zoo))
     return Plan(
@@ -122,6 +106,30 @@ def plan(spec: ZooSpec, out: Path, data_dir: str | None = None) -> Plan:
         sizes={name: arch_spec.size for name, arch_spec in arch_specs.items()},
         remarks=remarks,
     )
+
+
+def _train(
+    spec: ZooSpec, out: Path, runs: list[TrainingRun], workers: int, progress: bool, data_dir: str | None
+) -> Zoo:
+    """Train the networks of `runs` into the zoo in `out` and finalise it."""
+    zoo = _open_or_create(spec, out)
+    zoo.drop(find_damaged(zoo))
+    folder = str(data_folder(data_dir))
+    trainer = Trainer(spec, data_dir=folder)
+    stored = {name: flat for name in trainer.arch_specs if (flat := zoo.start(name)) is not None}
+    if stored:  # The stored starts are used again because another version of torch could draw other values.
+        trainer = Trainer(spec, stored, folder)
+    elif trainer.starts:
+        zoo.set_starts(trainer.starts)
+    if runs:
+        from popgen.zoo.build.workers import train_on_ray  # noqa: PLC0415 - it imports Ray
+
+        trained = train_on_ray(spec, trainer.starts, runs, workers, folder) if workers else _train_here(trainer, runs)
+        with closing(trained):
+            _collect(zoo, trainer, trained, len(runs), progress)
+    if not zoo.is_final:
+        zoo.finalize()
+    return zoo
 
 
 def _import(spec: ZooSpec, out: Path, to_import: list[ForeignCheckpoint], progress: bool) -> Zoo:
@@ -147,12 +155,16 @@ def _import(spec: ZooSpec, out: Path, to_import: list[ForeignCheckpoint], progre
 
 
 def _open_or_create(spec: ZooSpec, out: Path) -> Zoo:
-    """Open the zoo in `out`, or create it; a zoo of another spec is refused."""
+    """Open the zoo in `out`, or create it; a zoo of another spec is refused if it has checkpoints."""
     content = spec.content()
+    create = partial(Zoo.create, out, spec.name, licence=spec.licence, spec=content)
     if not (out / "zoo.json").exists():
-        return Zoo.create(out, spec.name, licence=spec.licence, spec=content)
+        return create()
     zoo = Zoo.open(out)
     changes = _changes(_recorded_spec(zoo), content)
+    if changes and is_empty(out):  # as a build leaves it that is killed before its first network
+        remove_empty(out)
+        return create()
     if changes:
         raise CannotResume(
             f"{out} holds a zoo of another spec ({len(zoo)} networks)",

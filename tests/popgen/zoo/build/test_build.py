@@ -123,6 +123,26 @@ def test_ctrl_c_keeps_finished_networks(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(Zoo.open(tmp_path / "zoo")) == 4
 
 
+def test_a_build_that_fails_before_its_first_network_leaves_no_zoo(tmp_path: Path) -> None:
+    recipe = Recipe(epochs=2, optimizer="sgd", lr=1e12, schedule="constant")
+    diverging = SPEC.model_copy(update={"recipe": recipe})
+    with pytest.raises(BadInput, match="holds NaN or infinity"):
+        build_zoo(diverging, tmp_path / "new", progress=False)
+    assert not (tmp_path / "new").exists()
+    assert len(build_zoo(_one_network(0), tmp_path / "new", progress=False)) == 1
+
+
+def test_an_empty_zoo_takes_another_spec(tmp_path: Path) -> None:
+    """A build that is killed before its first network cannot tidy up."""
+    Zoo.create(tmp_path, "tiny", spec=SPEC.content())
+    assert len(plan(_one_network(7), tmp_path).to_train) == 1
+    assert [r.seed for r in build_zoo(_one_network(7), tmp_path, progress=False).records] == [7]
+
+
+def _one_network(seed: int) -> ZooSpec:
+    return ZooSpec(name="one", archs=["mlp-s"], data=["digits"], seeds=[seed], recipe={"epochs": 1})
+
+
 def test_damaged_networks_are_trained_anew(built: Zoo, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     for path in built.folder.rglob("*"):
