@@ -24,7 +24,7 @@ LAYERS = [
     {"networks"},
     {"archs", "data"},
     {"configs", "__init__"},  # __init__ runs before all others, and itself imports next to nothing
-    {"files", "first_bytes", "json_text", "refs", "shadow", "tables", "tasks"},
+    {"files", "first_bytes", "json_text", "progress", "refs", "shadow", "tables", "tasks"},
     {"errors", "lazy", "types"},
 ]
 SEARCH_ROOMS = ["sweep", "loop", "optimizers", "pools"]  # the same within `search`; all import its errors

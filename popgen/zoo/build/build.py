@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from popgen.configs.spec import ZooSpec
 from popgen.data.folder import data_folder
 from popgen.errors import BadInput, CannotResume
+from popgen.progress import Bars
 from popgen.zoo.build.trainer import TrainedNetwork, Trainer, TrainingRun
 from popgen.zoo.imports.add import import_checkpoints
 from popgen.zoo.imports.checkpoint import ForeignCheckpoint
@@ -71,9 +70,8 @@ def build_zoo(
     with removed_if_empty(out):
         if spec.checkpoints:
             return _import(spec, out, planned.to_import, progress)
-        if progress:
-            for text in planned.remarks:
-                Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
+        for text in planned.remarks:
+            Bars(progress).print(text)
         count = min(_worker_count(spec, workers), len(planned.to_train))
         return _train(spec, out, planned.to_train, count, progress, data_dir)
 
@@ -135,22 +133,21 @@ def _train(
 def _import(spec: ZooSpec, out: Path, to_import: list[ForeignCheckpoint], progress: bool) -> Zoo:
     zoo = _open_or_create(spec, out)
     zoo.drop(find_damaged(zoo))
-    with _progress_bar(progress) as bar:
-        task = bar.add_task("importing", total=len(to_import))
-        print_line = partial(bar.console.print, markup=False, highlight=False, soft_wrap=True)
+    done = 0
+
+    with Bars(progress) as bars:
 
         def show(record: Checkpoint, is_new: bool) -> None:
             if is_new and "matched by order" in record.note:
-                print_line(f"{record.id}: {record.note}")
+                bars.print(f"{record.id}: {record.note}")
 
-        import_checkpoints(
-            zoo,
-            to_import,
-            keep_twins=True,  # a spec names each of its checkpoints
-            on_import=show if progress else lambda _record, _is_new: None,
-            on_remark=print_line if progress else lambda _: None,
-            on_done=lambda: bar.advance(task),
-        )
+        def advance() -> None:
+            nonlocal done
+            done += 1
+            bars.update("importing", done, len(to_import))
+
+        # A spec names each of its checkpoints, so twins are kept.
+        import_checkpoints(zoo, to_import, keep_twins=True, on_import=show, on_remark=bars.print, on_done=advance)
     return zoo
 
 
@@ -198,24 +195,18 @@ def _collect(zoo: Zoo, trainer: Trainer, trained: Iterator[TrainedNetwork], tota
         waiting.clear()  # Cleared before the write, so that a batch whose write is interrupted is not written twice.
         zoo.add([(trainer.record(network), network.weights) for network in batch])
 
-    with _progress_bar(progress) as bar:
-        task = bar.add_task("training", total=total)
+    with Bars(progress) as bars:
+        bars.update("training", 0, total)
         try:
-            for network in trained:
+            for done, network in enumerate(trained, start=1):
                 waiting.append(network)
-                bar.advance(task)
+                bars.update("training", done, total)
                 if len(waiting) >= _WRITE_NETWORKS or time.monotonic() - last_write > _WRITE_SECONDS:
                     write()
                     last_write = time.monotonic()
         finally:
             if waiting:
                 write()
-
-
-def _progress_bar(visible: bool) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    remaining = (TextColumn("left"), TimeRemainingColumn())
-    return Progress(*columns, *remaining, console=Console(stderr=True), disable=not visible)
 
 
 def _worker_count(spec: ZooSpec, workers: int | None) -> int:

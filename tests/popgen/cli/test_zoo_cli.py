@@ -33,7 +33,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = call("build", base / "tiny.yaml", "--out", base / "zoo", "--workers", 0, "--json")
     facts = json.loads(done.stdout)
     assert (facts["networks"], facts["archs"]) == (4, ["mlp-s"])
-    assert "training" in done.stderr
+    lines = done.stderr.splitlines()
+    assert lines[0] == f"building the zoo {base / 'zoo'} ..."
+    assert (lines[1], lines[-1]) == ("training: 0 of 4", "training: 4 of 4")
     return base / "zoo"
 
 
