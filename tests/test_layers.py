@@ -31,7 +31,7 @@ SEARCH_ROOMS = ["sweep", "loop", "optimizers", "pools"]  # the same within `sear
 LEVEL = {part: -row for row, parts in enumerate(LAYERS) for part in parts}
 # Packages that only these files or folders import.
 ONLY_IN = {
-    "search": ("popgen/jobs/", "popgen/cli/output.py"),
+    "search": ("popgen/jobs/", "popgen/cli/output.py", "popgen/zoo/build/workers.py"),
     "ray": ("search/", "popgen/zoo/build/workers.py", "popgen/jobs/ray_train.py"),
     "nevergrad": ("search/",),
     "cma": ("search/",),

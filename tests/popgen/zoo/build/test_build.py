@@ -86,6 +86,14 @@ def test_workers_do_not_change_the_weights(built: Zoo, tmp_path: Path) -> None:
     assert all((built.folder / p).read_bytes() == (other.folder / p).read_bytes() for p in files)
 
 
+@pytest.mark.slow
+def test_workers_get_large_starts_without_an_error_of_ray(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Ray says on stderr that a worker could not be restarted if its constructor takes more than 100 kB."""
+    spec = ZooSpec(name="large", archs=["mlp-s/hidden:512"], data=["digits"], seeds=[0, 1], recipe={"epochs": 1})
+    assert len(build_zoo(spec, tmp_path / "zoo", workers=2, progress=False)) == 2
+    assert "constructor arguments" not in capfd.readouterr().err
+
+
 def test_a_killed_build_goes_on_to_the_same_zoo(built: Zoo, tmp_path: Path) -> None:
     folder = tmp_path / "killed"
     code = (
