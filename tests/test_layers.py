@@ -25,6 +25,7 @@ LAYERS = [
     {"archs", "data"},
     {"configs", "__init__"},  # __init__ runs before all others, and itself imports next to nothing
     {"files", "first_bytes", "json_text", "progress", "refs", "shadow", "tables", "tasks"},
+    {"trust"},
     {"errors", "lazy", "types"},
 ]
 SEARCH_ROOMS = ["sweep", "loop", "optimizers", "pools"]  # the same within `search`; all import its errors

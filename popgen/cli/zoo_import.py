@@ -94,6 +94,7 @@ def import_command(
     changes = _changes(new_name or arch or "?", inputs | {"classes": len(names) or None})
     _begin_import(path, folder, arch, check)
     from popgen.data import load_data
+    from popgen.data.names import trust_sources
     from popgen.zoo.imports.checkpoint import ForeignCheckpoint
     from popgen.zoo.imports.listing import list_checkpoints
 
@@ -101,6 +102,7 @@ def import_command(
     default = ForeignCheckpoint(path, arch, data, class_names=names, **stated)
     listed = list_checkpoints(path, default, remark)
     _check_named(described["name"], path, len(listed))
+    trust_sources([check] if check else [])
     files = [replace(f, changes=changes.model_copy(update={"name": new_name or f.arch})) for f in listed]
     added, total, failed = _import_into(folder, files, load_data(check, data_dir) if check else None)
     if added or failed is None:
@@ -160,6 +162,7 @@ def _import_into(
     folder: Path, files: Sequence[ForeignCheckpoint], evaluate_on: DataSet | None
 ) -> tuple[list[Checkpoint], int, PopgenError | None]:
     """Import into the zoo of a folder; returns the new records, the zoo's size, and the error if files were left out."""
+    from popgen.archs import remember_builders
     from popgen.zoo import Zoo
     from popgen.zoo.imports.add import import_checkpoints
     from popgen.zoo.imports.causes import write_cause
@@ -180,6 +183,8 @@ def _import_into(
             import_checkpoints(target, files, evaluate_on=evaluate_on, on_import=show, on_remark=remark)
         except PopgenError as error:
             return added, len(target), error
+        finally:
+            remember_builders(record.arch_config for record in added)
     return added, len(target), None
 
 

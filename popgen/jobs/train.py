@@ -9,6 +9,7 @@ from typing import Any
 from popgen.archs import trust_named
 from popgen.audit.compression import measure_compression
 from popgen.configs.generator import GeneratorConfig, read_spec
+from popgen.data.names import trust_sources
 from popgen.errors import BadInput
 from popgen.generator import Generator
 from popgen.generator.folder import save_config
@@ -67,6 +68,7 @@ def train(
     check_workers(config, compute.workers)
     entries = [*content.zoo.archs, *(entry.arch for entry in content.zoo.checkpoints if entry.arch)]
     trust_named(entry.like or entry.name for entry in entries)
+    trust_sources([*content.zoo.data_names, *(name for grid in config.tune.tasks for name in grid.names)])
     found = (
         Zoo.open(zoo)
         if zoo

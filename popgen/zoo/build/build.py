@@ -18,8 +18,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from popgen.archs import remember_builders
 from popgen.configs.spec import ZooSpec
 from popgen.data.folder import data_folder
+from popgen.data.names import trust_sources
 from popgen.errors import BadInput, CannotResume
 from popgen.progress import Bars
 from popgen.zoo.build.trainer import TrainedNetwork, Trainer, TrainingRun
@@ -51,6 +53,8 @@ def build_zoo(
 ) -> Zoo:
     """Train or import the networks of a spec that the zoo in `out` lacks, finalise the zoo and return it.
 
+    Code from outside that the spec names is trusted on this machine from then on.
+
     Args:
         workers: number of worker processes; 0 trains in this process; None takes the spec's number, or if that is null
             one worker for each CPU core.
@@ -68,12 +72,15 @@ def build_zoo(
     """
     planned = plan(spec, out, data_dir)
     with removed_if_empty(out):
-        if spec.checkpoints:
-            return _import(spec, out, planned.to_import, progress)
         for text in planned.remarks:
             Bars(progress).print(text)
-        count = min(_worker_count(spec, workers), len(planned.to_train))
-        return _train(spec, out, planned.to_train, count, progress, data_dir)
+        if spec.checkpoints:
+            zoo = _import(spec, out, planned.to_import, progress)
+        else:
+            count = min(_worker_count(spec, workers), len(planned.to_train))
+            zoo = _train(spec, out, planned.to_train, count, progress, data_dir)
+    remember_builders(zoo.spec(arch).config for arch in zoo.archs)
+    return zoo
 
 
 def plan(spec: ZooSpec, out: Path, data_dir: str | None = None) -> Plan:
@@ -83,6 +90,7 @@ def plan(spec: ZooSpec, out: Path, data_dir: str | None = None) -> Plan:
         NotFound, BadInput: the spec names something that does not exist or fit.
         CannotResume: the folder holds a zoo of another spec.
     """
+    trust_sources(spec.data_names)
     runs: list[TrainingRun] = []
     imports: list[ForeignCheckpoint] = []
     remarks: tuple[str, ...] = ()

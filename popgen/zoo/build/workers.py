@@ -14,6 +14,7 @@ from torch import Tensor
 
 from popgen.configs.spec import ZooSpec
 from popgen.errors import BadInput, CannotResume, PopgenError
+from popgen.trust import own_code, take_own_code
 from popgen.zoo.build.trainer import TrainedNetwork, Trainer, TrainingRun
 from search.errors import SearchError
 from search.pools.ray_session import RaySession
@@ -38,7 +39,7 @@ def train_on_ray(
         actors = [remote.remote() for _ in range(workers)]
         # Stored once for all actors, and passed with each run rather than to the constructor: Ray does not keep what a
         # constructor needs, so that an actor could not be restarted.
-        settings = [ray.put((zoo_spec, starts, data_dir))]
+        settings = [ray.put((own_code(), zoo_spec, starts, data_dir))]
         waiting = list(reversed(runs))
         running = {}
         for actor in actors * _QUEUED_RUNS:
@@ -71,7 +72,9 @@ class _Worker:
 
     def train(self, settings: list[Any], run: TrainingRun) -> TrainedNetwork:
         if self._trainer is None:
-            self._trainer = Trainer(*ray.get(settings[0]))
+            code, zoo_spec, starts, data_dir = ray.get(settings[0])
+            take_own_code(code)
+            self._trainer = Trainer(zoo_spec, starts, data_dir)
         return self._trainer.train(run)
 
 
