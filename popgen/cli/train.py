@@ -8,7 +8,7 @@ import click
 
 from popgen.cli.compression import print_compression
 from popgen.cli.options import DATA_DIR, JSON
-from popgen.cli.say import start
+from popgen.cli.say import remark, start
 from popgen.cli.zoo import parse_set
 from popgen.json_text import json_text
 
@@ -78,6 +78,8 @@ def train_command(
         click.echo(json_text({"generator": folder, **metrics}, indent=1))
     else:
         _print_metrics(folder, metrics)
+    for text in metrics["remarks"]:
+        remark(f"note: {text}")
 
 
 def _print_metrics(folder: str, metrics: dict[str, Any]) -> None:

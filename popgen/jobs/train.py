@@ -8,6 +8,7 @@ from typing import Any
 
 from popgen.archs import trust_named
 from popgen.audit.compression import measure_compression
+from popgen.audit.keeping import keeping_remarks
 from popgen.configs.generator import GeneratorConfig, read_spec
 from popgen.data.names import trust_sources
 from popgen.errors import BadInput
@@ -48,13 +49,16 @@ def train(
 ) -> Generator:
     """Train the generator of a spec and save it.
 
+    Its `provenance.metrics["remarks"]` say where it gives back its zoo's checkpoints with a loss, or is larger than the zoo.
+
     Args:
         out: the folder to write; None: generators/NAME.
         zoo: a zoo's folder; None: zoos/NAME, which is built or completed first.
         compute: the processes that work.
         overrides: values that replace those of the spec, by dotted key.
         data_dir: the folder of named data sets; None: POPGEN_DATA, else ./data.
-        on_step: called after every step with the stage, the step, the number of steps and the smoothed losses.
+        on_step: called after every step with the stage, the step, the number of steps and the smoothed losses; first for
+            the data sets that are read.
 
     Raises:
         PopgenError: the spec or the zoo does not fit, or reconstruction fails the gate.
@@ -75,7 +79,9 @@ def train(
         else build_zoo(content.zoo, Path("zoos") / content.zoo.name, workers=compute.build_workers, data_dir=data_dir)
     )
     made = _train(found, config, folder, on_step or (lambda *_: None), compute, data_dir)
-    made.provenance.metrics["compression"] = measure_compression(made, found, data_dir=data_dir).to_json()
+    measured = measure_compression(made, found, data_dir=data_dir)
+    made.provenance.metrics["compression"] = measured.to_json()
+    made.provenance.metrics["remarks"] = keeping_remarks(made, found, measured)
     save_config(made, folder)
     return made
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +51,7 @@ def train_generator(
 
     Args:
         on_step: called after every step with the stage, the step, the number of steps, and the smoothed losses, among
-            them the accuracy of some held-out checkpoints after reconstruction.
+            them the accuracy of some held-out checkpoints after reconstruction; first for the "data sets" that are read.
         device: None: as `config.device` says.
         data_dir: the folder of named data sets; None: POPGEN_DATA, else ./data.
 
@@ -65,7 +67,7 @@ def train_generator(
     with torch.random.fork_rng(), threads(config.threads), torch.device(workers.device):
         began = time.monotonic()
         torch.manual_seed(config.seed)
-        data = load_training_data(zoo, config, workers.device, data_dir)
+        data = load_training_data(zoo, config, workers.device, data_dir, partial(_show_data, on_step))
         generator = _untrained(config, data)
         settings = {"config": config.model_dump(exclude=_NOT_SETTINGS), "zoo_sha256": zoo.sha256}
         saved = SavedProgress(generator, out, settings, workers.device)
@@ -87,13 +89,21 @@ def train_generator(
 
 
 def load_training_data(
-    zoo: Zoo, config: GeneratorConfig, device: str = "cpu", data_dir: str | None = None
+    zoo: Zoo,
+    config: GeneratorConfig,
+    device: str = "cpu",
+    data_dir: str | None = None,
+    on_data: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> TrainingData:
     """Read the zoo, and the data sets without checkpoints that `config.tune.tasks` names."""
     extra = [name for grid in config.tune.tasks for name in grid.names]
     known = {record.data for record in zoo.select(held_out=False)}
     more = [name for name in dict.fromkeys(extra) if name not in known]
-    return TrainingData.load(zoo, config.encoders, more, config.memory, device, config.augment, data_dir)
+    return TrainingData.load(zoo, config.encoders, more, config.memory, device, config.augment, data_dir, on_data)
+
+
+def _show_data(on_step: OnStep, done: int, total: int) -> None:
+    on_step("data sets", done, total, {})
 
 
 def _untrained(config: GeneratorConfig, data: TrainingData) -> Generator:

@@ -90,6 +90,23 @@ def test_a_generator_is_written_and_reported(trained: tuple[Path, dict[str, Any]
     assert sorted(code.id for code in made.records) == sorted(r.id for r in zoo.select(held_out=False))
     assert made.codes.shape == (8, 4, 8)
     assert json.loads((folder / "config.json").read_text())["generator"]["vae"]["steps"] == 150
+    assert made.provenance.metrics["remarks"] == printed["remarks"]
+    assert (
+        "The generator's folder has" in printed["remarks"][-1]
+    )  # eight networks are far fewer than its own parameters
+
+
+def test_what_is_done_is_said_from_the_first_data_set_on(zoo: Zoo, tmp_path: Path) -> None:
+    said: list[tuple[str, int, int]] = []
+
+    def on_step(name: str, step: int, steps: int, _: dict[str, float]) -> None:
+        said.append((name, step, steps))
+        if name == "vae":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_generator(zoo, settings(), tmp_path, on_step)
+    assert said == [*(("data sets", done, 2) for done in range(3)), ("vae", 1, 150)]
 
 
 def test_its_decoder_has_learned_the_zoo(trained: tuple[Path, dict[str, Any]], zoo: Zoo) -> None:
