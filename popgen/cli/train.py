@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import click
@@ -71,14 +72,25 @@ def train_command(
     compute = TrainingCompute(workers, train_workers, address if train_workers > 1 else None)
     with TrainBars() as bars:
         made = run_train(
-            spec, out, zoo=zoo_name, compute=compute, overrides=overrides, data_dir=data_dir, on_step=bars.show
+            spec,
+            out,
+            zoo=zoo_name,
+            compute=compute,
+            overrides=overrides,
+            data_dir=data_dir,
+            on_step=bars.show,
+            on_data=partial(bars.update, "data sets"),
         )
     folder, metrics = out or f"generators/{content.zoo.name}", made.provenance.metrics
     if as_json:
         click.echo(json_text({"generator": folder, **metrics}, indent=1))
     else:
         _print_metrics(folder, metrics)
-    for text in metrics["remarks"]:
+    _print_remarks(metrics["remarks"])
+
+
+def _print_remarks(texts: list[str]) -> None:
+    for text in texts:
         remark(f"note: {text}")
 
 

@@ -15,6 +15,7 @@ from popgen.errors import BadInput
 from popgen.generator import Generator
 from popgen.generator.folder import save_config
 from popgen.generator.training import train_generator
+from popgen.generator.training.data import OnData
 from popgen.generator.training.loop import OnStep
 from popgen.generator.training.workers import check_workers
 from popgen.zoo import Zoo, build_zoo
@@ -46,6 +47,7 @@ def train(
     overrides: dict[str, Any] | None = None,
     data_dir: str | None = None,
     on_step: OnStep | None = None,
+    on_data: OnData = lambda _done, _total: None,
 ) -> Generator:
     """Train the generator of a spec and save it.
 
@@ -57,8 +59,8 @@ def train(
         compute: the processes that work.
         overrides: values that replace those of the spec, by dotted key.
         data_dir: the folder of named data sets; None: POPGEN_DATA, else ./data.
-        on_step: called after every step with the stage, the step, the number of steps and the smoothed losses; first for
-            the data sets that are read.
+        on_step: called after every step with the stage, the step, the number of steps and the smoothed losses.
+        on_data: called with the number of data sets that are read, and that of all, by a training in this process.
 
     Raises:
         PopgenError: the spec or the zoo does not fit, or reconstruction fails the gate.
@@ -78,7 +80,7 @@ def train(
         if zoo
         else build_zoo(content.zoo, Path("zoos") / content.zoo.name, workers=compute.build_workers, data_dir=data_dir)
     )
-    made = _train(found, config, folder, on_step or (lambda *_: None), compute, data_dir)
+    made = _train(found, config, folder, on_step or (lambda *_: None), compute, data_dir, on_data)
     measured = measure_compression(made, found, data_dir=data_dir)
     made.provenance.metrics["compression"] = measured.to_json()
     made.provenance.metrics["remarks"] = keeping_remarks(made, found, measured)
@@ -93,9 +95,10 @@ def _train(
     on_step: OnStep,
     compute: TrainingCompute,
     data_dir: str | None,
+    on_data: OnData,
 ) -> Generator:
     if compute.workers > 1 or compute.address:
         from popgen.jobs.ray_train import train_on_ray  # noqa: PLC0415 - Ray takes a second
 
         return train_on_ray(zoo, config, folder, on_step, compute.workers, compute.address, data_dir)
-    return train_generator(zoo, config, folder, on_step, data_dir=data_dir)
+    return train_generator(zoo, config, folder, on_step, data_dir=data_dir, on_data=on_data)

@@ -25,6 +25,9 @@ from popgen.weights import Scaling
 from popgen.zoo import Checkpoint, Zoo
 from popgen.zoo.weight_rows import WeightRows
 
+# Called with the number of data sets whose features are computed, and that of all.
+OnData = Callable[[int, int], None]
+
 
 @dataclass(frozen=True)
 class ArchCheckpoints:
@@ -94,7 +97,7 @@ class TrainingData:
         device: str = "cpu",
         augment: str = "none",
         data_dir: str | None = None,
-        on_data: Callable[[int, int], None] = lambda _done, _total: None,
+        on_data: OnData = lambda _done, _total: None,
     ) -> TrainingData:
         """Read the zoo, its data sets, and their features.
 
@@ -169,7 +172,7 @@ def _check_extra(
 
 
 def _read_all(
-    data_sets: dict[str, DataSet], encoder: ExampleEncoder, config: EncoderConfig, on_data: Callable[[int, int], None]
+    data_sets: dict[str, DataSet], encoder: ExampleEncoder, config: EncoderConfig, on_data: OnData
 ) -> dict[str, list[Tensor]]:
     """Return the features of all data sets, by name."""
     features: dict[str, list[Tensor]] = {}

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from popgen.generator.records import Code, Provenance
 from popgen.generator.texts import StoredTexts
 from popgen.generator.training.choose_prior import CLOSED_FORM, choose_prior
 from popgen.generator.training.codes import store_codes, store_residual_codes
-from popgen.generator.training.data import TrainingData
+from popgen.generator.training.data import OnData, TrainingData
 from popgen.generator.training.log import Log
 from popgen.generator.training.loop import Loop, OnStep
 from popgen.generator.training.reconstruction import check_gate, held_out_watch, reconstruction_scores
@@ -43,6 +41,7 @@ def train_generator(
     on_step: OnStep,
     device: str | None = None,
     data_dir: str | None = None,
+    on_data: OnData = lambda _done, _total: None,
 ) -> Generator:
     """Train and save a generator. Steps that an interrupted training in `out` has saved are not done again.
 
@@ -51,9 +50,9 @@ def train_generator(
 
     Args:
         on_step: called after every step with the stage, the step, the number of steps, and the smoothed losses, among
-            them the accuracy of some held-out checkpoints after reconstruction; first for the "data sets" that are read.
+            them the accuracy of some held-out checkpoints after reconstruction.
         device: None: as `config.device` says.
-        data_dir: the folder of named data sets; None: POPGEN_DATA, else ./data.
+        data_dir, on_data: as in `TrainingData.load`.
 
     Returns:
         The generator on the CPU. In a process that is not the first of its group it has no codes and is not saved.
@@ -67,7 +66,7 @@ def train_generator(
     with torch.random.fork_rng(), threads(config.threads), torch.device(workers.device):
         began = time.monotonic()
         torch.manual_seed(config.seed)
-        data = load_training_data(zoo, config, workers.device, data_dir, partial(_show_data, on_step))
+        data = load_training_data(zoo, config, workers.device, data_dir, on_data)
         generator = _untrained(config, data)
         settings = {"config": config.model_dump(exclude=_NOT_SETTINGS), "zoo_sha256": zoo.sha256}
         saved = SavedProgress(generator, out, settings, workers.device)
@@ -79,11 +78,7 @@ def train_generator(
         _complete(generator, data)
         seconds = round(saved.seconds + time.monotonic() - began, 1)
         metrics = {"seconds": seconds, "device": workers.device, "workers": workers.count, "losses": losses}
-        generator.provenance = _provenance(zoo, data, metrics | {"retrieval": reconstruction_scores(generator, data)})
-        with torch.device("cpu"):
-            generator.to_cpu()
-            generator.provenance.metrics["priors"] = choose_prior(generator, data)
-            generator.save_pretrained(out)
+        _save(generator, zoo, data, metrics, out)
         saved.remove()
         return generator
 
@@ -93,17 +88,13 @@ def load_training_data(
     config: GeneratorConfig,
     device: str = "cpu",
     data_dir: str | None = None,
-    on_data: Callable[[int, int], None] = lambda _done, _total: None,
+    on_data: OnData = lambda _done, _total: None,
 ) -> TrainingData:
     """Read the zoo, and the data sets without checkpoints that `config.tune.tasks` names."""
     extra = [name for grid in config.tune.tasks for name in grid.names]
     known = {record.data for record in zoo.select(held_out=False)}
     more = [name for name in dict.fromkeys(extra) if name not in known]
     return TrainingData.load(zoo, config.encoders, more, config.memory, device, config.augment, data_dir, on_data)
-
-
-def _show_data(on_step: OnStep, done: int, total: int) -> None:
-    on_step("data sets", done, total, {})
 
 
 def _untrained(config: GeneratorConfig, data: TrainingData) -> Generator:
@@ -143,6 +134,15 @@ def _complete(generator: Generator, data: TrainingData) -> None:
     generator.texts = StoredTexts.of(generator.config.encoders.text, generator.specs.values(), vectors)
     trained = [record for own in data.archs.values() for record in own.records]
     generator.records = [Code.of(record, row) for row, record in enumerate(trained)]
+
+
+def _save(generator: Generator, zoo: Zoo, data: TrainingData, metrics: dict[str, Any], out: Path) -> None:
+    """Measure a complete generator, choose its prior, and save it; it is on the CPU afterwards."""
+    generator.provenance = _provenance(zoo, data, metrics | {"retrieval": reconstruction_scores(generator, data)})
+    with torch.device("cpu"):
+        generator.to_cpu()
+        generator.provenance.metrics["priors"] = choose_prior(generator, data)
+        generator.save_pretrained(out)
 
 
 def _provenance(zoo: Zoo, data: TrainingData, metrics: dict[str, Any]) -> Provenance:

@@ -97,16 +97,14 @@ def test_a_generator_is_written_and_reported(trained: tuple[Path, dict[str, Any]
 
 
 def test_what_is_done_is_said_from_the_first_data_set_on(zoo: Zoo, tmp_path: Path) -> None:
-    said: list[tuple[str, int, int]] = []
+    said: list[tuple[int, int]] = []
 
-    def on_step(name: str, step: int, steps: int, _: dict[str, float]) -> None:
-        said.append((name, step, steps))
-        if name == "vae":
-            raise KeyboardInterrupt
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_generator(zoo, settings(), tmp_path, on_step)
-    assert said == [*(("data sets", done, 2) for done in range(3)), ("vae", 1, 150)]
+        train_generator(zoo, settings(), tmp_path, stop, on_data=lambda *done: said.append(done))
+    assert said == [(0, 2), (1, 2), (2, 2)]
 
 
 def test_its_decoder_has_learned_the_zoo(trained: tuple[Path, dict[str, Any]], zoo: Zoo) -> None:
