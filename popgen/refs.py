@@ -1,22 +1,18 @@
-"""Resolution of names given by users or files: `module:attr`, a path inside a folder, a packaged folder.
-
-It also records which code from outside the user has named, because only that code may run.
-"""
+"""Resolution of names given by users or files: `module:attr`, a path inside a folder, a packaged folder."""
 
 from __future__ import annotations
 
 import importlib
-import os
 import re
 from pathlib import Path
 from typing import Any
 
-from popgen.errors import BadInput, NotFound, NotTrusted
+from popgen.errors import BadInput, NotFound
+from popgen.trust import make_importable
 
 ASSETS = Path(__file__).parent / "assets"
 _MODULE_ATTR = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _SOURCES = ("npz:", "folder:", "local-dir:", "hub:", "timm:", "hf:")  # prefixes of references that are not modules
-_trusted: set[str] = set()  # references that the user of this process has named
 
 
 def is_module_attr(ref: str) -> bool:
@@ -28,55 +24,27 @@ def is_module_attr(ref: str) -> bool:
     return _MODULE_ATTR.fullmatch(ref) is not None and not ref.startswith(_SOURCES)
 
 
-def trust(ref: str) -> None:
-    """Remember that the user has named `ref`, so that the code behind it may run in this process."""
-    _trusted.add(ref)
-
-
-def is_trusted(ref: str) -> bool:
-    """Whether the user has named `ref`: as an argument, in a spec, or in the environment variable POPGEN_TRUST.
-
-    The variable holds references separated by spaces.
-    """
-    return ref in _trusted or ref in os.environ.get("POPGEN_TRUST", "").split()
-
-
-def check_trusted(ref: str) -> None:
-    """Refuse code that the user has not named.
-
-    A file of a zoo or generator made elsewhere must not decide which code runs here.
-
-    Raises:
-        NotTrusted: the user has not named `ref`.
-
-    >>> trust("hub:me/nets:small")
-    >>> check_trusted("hub:me/nets:small")
-    """
-    if not is_trusted(ref):
-        raise NotTrusted(
-            f"{ref} is code from outside that a zoo or a generator names, and you have not",
-            "it would be fetched and run",
-            f"If you trust it, set POPGEN_TRUST={ref!r}, or name it yourself as the architecture.",
-        )
-
-
 def load_attr(ref: str) -> Any:
     """Import the object that `package.module:name` refers to.
 
+    A module that is only in the current folder or beside the spec is imported if the user has named `ref`.
+
     Raises:
         NotFound: the module cannot be imported, or has no such attribute.
+        NotTrusted: the module is such a one, and the user has not named `ref`.
 
     >>> load_attr("math:pi") > 3
     True
     """
     module_name, _, attr = ref.partition(":")
+    make_importable(ref)
     try:
         found: Any = importlib.import_module(module_name)
     except ImportError as error:
         raise NotFound(
             f"module {module_name!r} of {ref!r} cannot be imported",
             f"{type(error).__name__}: {error}",
-            "Install it, or run from the folder that holds it (PYTHONPATH=.).",
+            "Install it, put it beside the spec, or run from the folder that holds it.",
         ) from error
     for part in attr.split("."):
         if not hasattr(found, part):

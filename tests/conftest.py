@@ -2,6 +2,7 @@
 
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +15,10 @@ if (
     signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 ):  # as a shell starts what runs in the background: tests send Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# What tests trust is not written to the user's own folder of configuration.
+os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="popgen-config-")
 
 
 def start_ray() -> None:

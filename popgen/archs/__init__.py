@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from popgen.archs.construction import build, check_runs
     from popgen.archs.inputs import ImageInputs, Inputs
     from popgen.archs.named import ARCHITECTURES, arch_config
-    from popgen.archs.outside import class_names, trust_named
+    from popgen.archs.outside import class_names, remember_builders, trust_named
     from popgen.archs.spec import ArchSpec, TensorSpec
 
 
@@ -27,6 +27,7 @@ __all__ = [
     "build",
     "check_runs",
     "class_names",
+    "remember_builders",
     "trust_named",
     "with_classes",
 ]
@@ -38,7 +39,7 @@ __getattr__ = lazy(
         "popgen.archs.construction": ["build", "check_runs"],
         "popgen.archs.inputs": ["ImageInputs", "Inputs"],
         "popgen.archs.named": ["ARCHITECTURES", "arch_config"],
-        "popgen.archs.outside": ["class_names", "trust_named"],
+        "popgen.archs.outside": ["class_names", "remember_builders", "trust_named"],
         "popgen.archs.spec": ["ArchSpec", "TensorSpec"],
     },
 )

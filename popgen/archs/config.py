@@ -9,8 +9,8 @@ from popgen.archs import outside
 from popgen.archs.inputs import INPUTS, ImageInputs, Inputs
 from popgen.archs.names import is_outside
 from popgen.errors import BrokenFile, near_matches
-from popgen.refs import is_trusted, trust
 from popgen.tasks import CLASSIFICATION
+from popgen.trust import add_spec_folder, is_trusted, own_code, trust
 
 _REDUNDANT = ("num_classes", "in_chans", "img_size")  # options of networks from outside that repeat classes and inputs
 _TYPES = {"name": str, "builder": str, "options": dict, "classes": int, "task": str}  # types in JSON
@@ -86,7 +86,8 @@ class ArchConfig:
         return hash(repr(self))  # options may hold lists, which cannot be hashed
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unpickle, (self.to_json(), is_trusted(self.builder))
+        folders = own_code()["folders"] if ":" in self.builder else []
+        return _unpickle, (self.to_json(), is_trusted(self.builder), folders)
 
 
 def with_classes(config: ArchConfig, classes: int) -> ArchConfig:
@@ -99,10 +100,12 @@ def with_classes(config: ArchConfig, classes: int) -> ArchConfig:
     return replace(config, classes=classes, options=options)
 
 
-def _unpickle(data: dict[str, Any], trusted: bool) -> ArchConfig:
-    """Restore a pickled configuration, for example in a worker, and trust its builder where the sender did."""
+def _unpickle(data: dict[str, Any], trusted: bool, folders: list[str]) -> ArchConfig:
+    """Restore a pickled configuration, for example in a worker; its builder is trusted and found as by the sender."""
     if trusted:
         trust(data["builder"])
+    for folder in folders:
+        add_spec_folder(folder)
     return ArchConfig.from_json(data)
 
 

@@ -8,7 +8,7 @@ carries no such record, so the user has to give them: a wrong normalisation woul
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from torch import nn
 
@@ -16,7 +16,11 @@ from popgen.archs.hub import hub_network, parse_hub
 from popgen.archs.names import is_outside
 from popgen.archs.variants import free_options, split_options
 from popgen.errors import BadInput
-from popgen.refs import check_trusted, is_module_attr, load_attr, trust
+from popgen.refs import is_module_attr, load_attr
+from popgen.trust import check_trusted, remember, trust
+
+if TYPE_CHECKING:
+    from popgen.archs.config import ArchConfig
 
 _INPUTS = ("input_shape", "mean", "std")
 _ATTRIBUTES = (*_INPUTS, "classes", "task")
@@ -73,6 +77,11 @@ def trust_named(names: Iterable[str]) -> None:
             trust(parse_hub(name)[0].name)
         elif is_outside(name):
             trust(split_options(name)[0])
+
+
+def remember_builders(configs: Iterable[ArchConfig]) -> None:
+    """Trust the code of these architectures on this machine from now on: the user has made checkpoints of them here."""
+    remember(c.builder for c in configs if is_outside(c.builder) and not c.builder.startswith("timm:"))
 
 
 def network(builder: str, options: dict[str, Any]) -> nn.Module:

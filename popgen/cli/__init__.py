@@ -11,6 +11,7 @@ from popgen import __version__
 from popgen.cli.compression import compression_command
 from popgen.cli.encode import encode_command
 from popgen.cli.generate import generate_command, retrieve_command
+from popgen.cli.options import TRUST
 from popgen.cli.search import search_command
 from popgen.cli.sweep import sweep_command
 from popgen.cli.train import train_command
@@ -29,7 +30,7 @@ def cli() -> None:
     """
 
 
-for command in (
+_COMMANDS = (
     search_command,
     sweep_command,
     generate_command,
@@ -38,5 +39,8 @@ for command in (
     encode_command,
     compression_command,
     zoo,
-):
+)
+for command in _COMMANDS:
     cli.add_command(command)
+for command in (*_COMMANDS[:-1], *zoo.commands.values()):  # each may read a zoo or a generator that names code
+    command.params.append(TRUST)

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from popgen.trust import remember
+
 _HELP = "Folder of named data sets such as cifar10.  [default: $POPGEN_DATA, else data]"
 
 
@@ -63,6 +65,15 @@ GENERATOR = click.option(
     default="digits",
     show_default=True,
     help="A built-in generator, or the folder that `popgen train` wrote.",
+)
+
+TRUST = click.Option(
+    ["--trust"],
+    multiple=True,
+    metavar="NAME",
+    expose_value=False,
+    callback=lambda _context, _option, names: remember(names),
+    help="Code from outside that may run, here and from now on, such as my_nets:make; may be given several times.",
 )
 
 PARTS_HELP = "Generate only these tensors: head, or globs of names such as 'conv*'; the others are those of --base."

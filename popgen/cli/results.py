@@ -1,8 +1,8 @@
-"""The tables of a search's results."""
+"""Results of commands on stdout: JSON or text, and the tables of a search."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -43,6 +43,11 @@ def print_found(found: list[Found], as_json: bool) -> None:
             title = f"{one.arch} after epochs of fine-tuning: val / test {unit}"
             table(title, ["", *map(str, [0, *epochs])], [_cells(r) for r in one.rows if r.finetuned], last_bold=True)
             click.echo(f"weights after {epochs[-1]} epochs: {file}")
+
+
+def print_result(data: dict[str, Any], text: str, as_json: bool) -> None:
+    """The result of a command, on stdout: JSON or text."""
+    click.echo(json_text(data) if as_json else text)
 
 
 def _scores(row: Row) -> list[str]:

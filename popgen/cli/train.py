@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import click
 
 from popgen.cli.compression import print_compression
 from popgen.cli.options import DATA_DIR, JSON
-from popgen.cli.say import start
+from popgen.cli.say import remark, start
 from popgen.cli.zoo import parse_set
 from popgen.json_text import json_text
 
@@ -71,13 +72,26 @@ def train_command(
     compute = TrainingCompute(workers, train_workers, address if train_workers > 1 else None)
     with TrainBars() as bars:
         made = run_train(
-            spec, out, zoo=zoo_name, compute=compute, overrides=overrides, data_dir=data_dir, on_step=bars.show
+            spec,
+            out,
+            zoo=zoo_name,
+            compute=compute,
+            overrides=overrides,
+            data_dir=data_dir,
+            on_step=bars.show,
+            on_data=partial(bars.update, "data sets"),
         )
     folder, metrics = out or f"generators/{content.zoo.name}", made.provenance.metrics
     if as_json:
         click.echo(json_text({"generator": folder, **metrics}, indent=1))
     else:
         _print_metrics(folder, metrics)
+    _print_remarks(metrics["remarks"])
+
+
+def _print_remarks(texts: list[str]) -> None:
+    for text in texts:
+        remark(f"note: {text}")
 
 
 def _print_metrics(folder: str, metrics: dict[str, Any]) -> None:

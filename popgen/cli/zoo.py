@@ -7,29 +7,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from popgen.cli.options import DATA_DIR, JSON
+from popgen.cli.results import print_result
 from popgen.cli.say import remark, start
-from popgen.configs.load import load, parse
-from popgen.configs.spec import ArchEntry, SpecFile, ZooSpec
-from popgen.errors import BrokenFile, PopgenError
+from popgen.cli.zoo_import import import_command, row_of
+from popgen.configs.load import load
+from popgen.configs.spec import SpecFile, ZooSpec
+from popgen.errors import BrokenFile
 from popgen.json_text import json_text, parse_json
 
 if TYPE_CHECKING:
-    from popgen.data import DataSet
     from popgen.zoo import Checkpoint, Zoo
     from popgen.zoo.build.build import Plan
-    from popgen.zoo.imports.checkpoint import ForeignCheckpoint
 
 
 @click.group()
 def zoo() -> None:
     """Folders of checkpoints: build, import, list, show, verify."""
+
+
+zoo.add_command(import_command)
 
 
 @zoo.command("build")
@@ -78,7 +80,7 @@ def build_command(
         _print_plan(zoo_spec, plan(zoo_spec, out, data_dir), out, as_json)
         return
     built = build_zoo(zoo_spec, out, workers=workers, data_dir=data_dir)
-    _print(_summary(built), f"{out}: {len(built)} networks, sha256 {built.sha256[:16]}", as_json)
+    print_result(_summary(built), f"{out}: {len(built)} networks, sha256 {built.sha256[:16]}", as_json)
 
 
 def _print_plan(zoo_spec: ZooSpec, todo: Plan, out: Path, as_json: bool) -> None:
@@ -100,95 +102,7 @@ def _print_plan(zoo_spec: ZooSpec, todo: Plan, out: Path, as_json: bool) -> None
         text = f"{out}: {todo.total} networks ({grid}), {len(todo.to_train)} to train"
     for line in todo.remarks:
         remark(line)
-    _print(facts, text, as_json)
-
-
-@zoo.command("import")
-@click.argument("path", type=click.Path(exists=True, path_type=Path))
-@click.option(
-    "--zoo",
-    "folder",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="Folder of the zoo; made where there is none.",
-)
-@click.option(
-    "--arch",
-    default="",
-    help="Architecture: a built-in name, timm:NAME, hub:OWNER/REPO:ENTRY (runs its code) or module:function.",
-)
-@click.option("--data", default="", help="Name of the data set that it was trained on.")
-@click.option("--lineage", default="", help="The run or base that it comes from.  [default: the file's name]")
-@click.option("--source", default="", help="Where the file is from.")
-@click.option("--licence", default="unknown", show_default=True, help="Licence of the weights.")
-@click.option("--key", default="", help="Where the state dict lies in the file, such as ema or state_dict.1.")
-@click.option("--use", type=click.Choice(["ema"]), help="Take the moving average of the weights, where a file has one.")
-@click.option(
-    "--ignore",
-    multiple=True,
-    metavar="GLOB",
-    help="Leave out tensors of such names, such as 'total_*'; may be given several times.",
-)
-@click.option(
-    "--as", "new_name", help="Name of the architecture in the zoo, needed where it differs from the named one."
-)
-@click.option("--mean", help="Mean of each channel that images in [0, 1] are normalised with: 0.49,0.48,0.45.")
-@click.option("--std", help="Standard deviation of each channel.")
-@click.option("--input-shape", help="Channels, height and width: 3,32,32.")
-@click.option("--classes", help="Names of the outputs, in order: cat,dog.")
-@click.option("--check", help="Data set on whose test split each network is evaluated.")
-@DATA_DIR
-@JSON
-def import_command(
-    path: Path,
-    folder: Path,
-    arch: str,
-    data: str,
-    new_name: str | None,
-    mean: str | None,
-    std: str | None,
-    input_shape: str | None,
-    classes: str | None,
-    check: str | None,
-    data_dir: str | None,
-    as_json: bool,
-    **described: Any,
-) -> None:
-    """Add foreign checkpoints: PATH is a file, a folder, or an index CSV (file,architecture,dataset,lineage,...).
-
-    Reads .pt, .pth, .pth.tar, .th, .model, .ckpt, .bin (tensors only, no code is run), .safetensors, and sharded ones by their .index.json.
-    What cannot be read or does not fit is named, the rest comes in; the exit code is that of the first such error.
-
-    \b
-    Examples:
-      popgen zoo import net.pth --zoo zoos/mine --arch resnet20 --data cifar10
-      popgen zoo import index.csv --zoo zoos/mine --check npz:cifar10.npz
-      popgen zoo import net.pt --zoo zoos/mine --arch my.nets:lenet --data cifar10 --input-shape 3,32,32
-    """
-    names = tuple(name.strip() for name in classes.split(",")) if classes else ()
-    fields = {
-        "mean": _numbers(mean),
-        "std": _numbers(std),
-        "input_shape": _numbers(input_shape),
-        "classes": len(names) or None,
-    }
-    given = {name: value for name, value in fields.items() if value is not None}
-    changes = parse({"name": new_name or arch or "?", **given}, ArchEntry, "popgen zoo import")
-    _begin_import(path, folder, arch, check)
-    from popgen.data import load_data
-    from popgen.zoo.imports.checkpoint import ForeignCheckpoint
-    from popgen.zoo.imports.listing import list_checkpoints
-
-    stated = {name: value for name, value in described.items() if value is not None}
-    default = ForeignCheckpoint(path, arch, data, class_names=names, **stated)
-    listed = list_checkpoints(path, default, remark)
-    files = [replace(f, changes=changes.model_copy(update={"name": new_name or f.arch})) for f in listed]
-    added, total, failed = _import_into(folder, files, load_data(check, data_dir) if check else None)
-    if added or failed is None:
-        rows = [_row(record) for record in added]
-        _print({"zoo": str(folder), "added": rows}, f"{folder}: {len(added)} added, {total} networks", as_json)
-    if failed is not None:
-        raise failed
+    print_result(facts, text, as_json)
 
 
 @zoo.command("list")
@@ -211,7 +125,7 @@ def list_command(folder: str, arch: str | None, data: str | None, each: bool, as
     found = Zoo.open(folder)
     records = sorted(found.select(arch=arch, data=data), key=_natural)
     if as_json:
-        click.echo(json_text({**_summary(found), "checkpoints": [_row(r) for r in records]}))
+        click.echo(json_text({**_summary(found), "checkpoints": [row_of(r) for r in records]}))
     elif each:
         _table(
             ["id", "lineage", "held out", "test score"],
@@ -240,7 +154,7 @@ def show_command(folder: str, checkpoint_id: str, as_json: bool) -> None:
 
     record = Zoo.open(folder).record(checkpoint_id).model_dump(mode="json")
     lines = [f"{name:13} {_plain(value)}" for name, value in record.items() if value not in ("", None)]
-    _print(record, "\n".join(lines), as_json)
+    print_result(record, "\n".join(lines), as_json)
 
 
 @zoo.command("verify")
@@ -257,7 +171,7 @@ def verify_command(folder: str, as_json: bool) -> None:
 
     found = Zoo.open(folder)
     problems = found.verify()
-    _print(
+    print_result(
         {**_summary(found), "problems": problems},
         "\n".join(problems) or f"{folder}: {len(found)} networks, nothing damaged",
         as_json,
@@ -289,62 +203,6 @@ def _begin_build(spec: ZooSpec, out: Path) -> None:
     start(f"building the zoo {out}")
 
 
-def _begin_import(path: Path, zoo: Path, arch: str, evaluated_on: str | None) -> None:
-    """Refuse unknown names, then say what is begun."""
-    from popgen.jobs.names import check_import_names
-
-    check_import_names(arch, zoo, evaluated_on)
-    start(f"importing {path} into the zoo {zoo}")
-
-
-def _numbers(text: str | None) -> list[float] | None:
-    if text is None:
-        return None
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError as error:
-        raise click.BadParameter(f"{text!r} is not a list of numbers such as 0.5,0.5,0.5") from error
-
-
-def _import_into(
-    folder: Path, files: Sequence[ForeignCheckpoint], evaluate_on: DataSet | None
-) -> tuple[list[Checkpoint], int, PopgenError | None]:
-    """Import into the zoo of a folder; returns the new records, the zoo's size, and the error if files were left out."""
-    from popgen.zoo import Zoo
-    from popgen.zoo.imports.add import import_checkpoints
-    from popgen.zoo.imports.causes import write_cause
-
-    try:
-        target = Zoo.open(folder) if (folder / "zoo.json").exists() else Zoo.create(folder, folder.resolve().name)
-    except OSError as error:
-        raise write_cause(f"the zoo {folder}", error) from error
-    added: list[Checkpoint] = []
-
-    def show(record: Checkpoint, is_new: bool) -> None:
-        _show_import(record, is_new)
-        added.extend([record] if is_new else [])
-
-    try:
-        import_checkpoints(target, files, evaluate_on=evaluate_on, on_import=show, on_remark=remark)
-    except PopgenError as error:
-        return added, len(target), error
-    return added, len(target), None
-
-
-def _show_import(record: Checkpoint, new: bool) -> None:
-    accuracy = record.metrics.get("test_accuracy")
-    remarks = [
-        f"test accuracy {accuracy:.3f}" if accuracy is not None else "",
-        record.note,
-        "" if new else "already there",
-    ]
-    click.echo("; ".join([record.id, *filter(None, remarks)]), err=True)
-    if accuracy is not None and accuracy < 1.5 / record.arch_config.classes:
-        click.echo(
-            "  as good as guessing: check --mean and --std, the order of the classes, and the architecture", err=True
-        )
-
-
 def _summary(found: Zoo) -> dict[str, Any]:
     return {
         "zoo": str(found.folder),
@@ -354,12 +212,6 @@ def _summary(found: Zoo) -> dict[str, Any]:
         "data": found.data,
         "sha256": found.sha256,
     }
-
-
-def _row(record: Checkpoint) -> dict[str, Any]:
-    return record.model_dump(
-        mode="json", include={"id", "arch", "data", "lineage", "seed", "held_out", "metrics", "note", "sha256"}
-    )
 
 
 def _seeds(group: list[Checkpoint]) -> str:
@@ -385,7 +237,3 @@ def _table(head: list[str], rows: list[list[str]]) -> None:
 
 def _plain(value: Any) -> str:
     return value if isinstance(value, str) else json_text(value)
-
-
-def _print(data: dict[str, Any], text: str, as_json: bool) -> None:
-    click.echo(json_text(data) if as_json else text)

@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 
 from popgen.errors import BadInput, BrokenFile, NotFound, near_matches
 from popgen.refs import asset, asset_names
+from popgen.trust import add_spec_folder
 
 if TYPE_CHECKING:
     from pydantic._internal._model_construction import ModelMetaclass
@@ -70,6 +71,8 @@ def find_spec(path_or_name: str | Path) -> Path:
 def load(path_or_name: str | Path, model: type[Model], overrides: Mapping[str, Any] | None = None) -> Model:
     """Read and check a YAML file; `overrides` are dotted keys that replace its values.
 
+    Modules that the user names are found in its folder, too.
+
     Raises:
         NotFound: no such file or name.
         BrokenFile: not YAML.
@@ -89,6 +92,7 @@ def load(path_or_name: str | Path, model: type[Model], overrides: Mapping[str, A
         )
     for key, value in (overrides or {}).items():
         _put(content, key, value, path)
+    add_spec_folder(path.parent)
     return parse(content, model, str(path), path.parent)
 
 

@@ -5,9 +5,12 @@ Nothing here imports torch, so that an unknown name is refused at once. The rest
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from popgen.data.sources.catalogue import CATALOGUE
 from popgen.errors import NotFound, unknown_name
 from popgen.refs import is_module_attr
+from popgen.trust import trust
 
 BUILT_IN = ("digits",)
 FORMS = ("npz:FILE", "folder:FOLDER", "hf:OWNER/NAME", "module:function")  # names of data sets from outside
@@ -67,6 +70,25 @@ def unknown_source(base: str) -> NotFound:
     return unknown_name("data set", base, [*BUILT_IN, *CATALOGUE, *FORMS])
 
 
+def source_of(name: str) -> str:
+    """The source of a data set's name, without what follows it: variants, subsets, and how images are read.
+
+    >>> source_of("my.sets:letters/rotate:45/shots:5")
+    'my.sets:letters'
+    """
+    parts = name.split("/")
+    while len(parts) > 1 and parts[-1].partition(":")[0] in MODIFIERS:
+        parts.pop()
+    return "/".join(parts)
+
+
+def trust_sources(names: Iterable[str]) -> None:
+    """Trust the functions among the sources of data sets that the user has named."""
+    for name in names:
+        if is_module_attr(source_of(name)):
+            trust(source_of(name))
+
+
 def check_source(name: str) -> None:
     """Refuse a data set whose source, or one of whose modifiers, has an unknown name; other mistakes pass here.
 
@@ -78,9 +100,6 @@ def check_source(name: str) -> None:
     """
     if name.startswith(("npz:", "folder:", "hf:")) or name.endswith("/"):
         return  # a path may contain anything, and a slash at the end is another mistake
-    parts = name.split("/")
-    while len(parts) > 1 and parts[-1].partition(":")[0] in MODIFIERS:
-        parts.pop()
-    base = "/".join(parts)
+    base = source_of(name)
     if base not in (*BUILT_IN, *CATALOGUE) and not is_module_attr(base):
         raise unknown_source(base)

@@ -17,6 +17,7 @@ from popgen.baselines.unseen import Untrained, untrained
 from popgen.configs.generate import GenerateConfig
 from popgen.configs.sampling import Sampling
 from popgen.data import DataSet, load_data
+from popgen.data.names import trust_sources
 from popgen.errors import BadInput
 from popgen.files import check_empty, safe_name, write_tensors
 from popgen.fitness.batch_norm import BatchNorm, Chosen, checked, choose_batch_norm, treated
@@ -82,6 +83,7 @@ def generate(config: GenerateConfig, out: str, say: Callable[[str], None] = lamb
 def _checked(config: GenerateConfig, folder: Path) -> tuple[_Sampler, dict[str, Target]]:
     """Refuse settings that do not fit, and load what sampling needs."""
     trust_named(config.archs)
+    trust_sources([config.data] if config.data else [])
     generator = Generator.from_pretrained(config.generator)
     targets = {arch: find_target(generator, arch) for arch in config.archs}
     if len(set(config.archs)) < len(config.archs):

@@ -27,6 +27,7 @@ from popgen.generator.training.loop import OnStep
 from popgen.generator.training.train import train_generator
 from popgen.generator.training.workers import check_workers
 from popgen.json_text import json_text, parse_json
+from popgen.trust import own_code, take_own_code
 from popgen.zoo import Zoo
 from search.errors import SearchError
 from search.pools.ray_session import RaySession
@@ -70,6 +71,7 @@ def train_on_ray(
             "config": config.model_dump(),
             "out": str(out),
             "data_dir": str(data_folder(data_dir)),
+            "code": own_code(),
             "paths": list(sys.path),  # modules of the user's own lie beside the command, not beside Ray's workers
         }
         scaling = ScalingConfig(num_workers=workers, use_gpu=_use_gpus(config, workers))
@@ -129,6 +131,7 @@ def _worker(settings: dict[str, Any]) -> None:
     for this one, and only a failure makes Ray stop them. Ray then starts all workers again, and these end at once.
     """
     sys.path.extend(path for path in settings["paths"] if path not in sys.path)
+    take_own_code(settings["code"])
     out, config = Path(settings["out"]), GeneratorConfig(**settings["config"])
     if (out / "unfinished" / _REFUSED).exists():
         return

@@ -27,6 +27,7 @@ from popgen.jobs.search import prepare, search
 from popgen.jobs.searching.checks import with_data_folder
 from popgen.jobs.searching.folder import RunFolder
 from popgen.json_text import json_text, parse_json
+from popgen.trust import own_code, take_own_code
 from search.sweep.sweep import SweepProgress, TrialResources, TrialResult, run_trials
 
 OnProgress = Callable[[SweepProgress], None]
@@ -94,7 +95,7 @@ def sweep(
     first = trials[0]
     try:
         results = run_trials(
-            partial(_run_search, str((folder / "runs").absolute())),
+            partial(_run_search, str((folder / "runs").absolute()), own_code()),
             {_name(one): one.model_dump(mode="json") for one in trials},
             folder,
             resources=TrialResources(int(first.compute.workers), first.compute.gpus),
@@ -183,9 +184,10 @@ def resumed(folder: str, evaluations: int | None = None) -> SweepConfig:
     return parse({**config.model_dump(), "search": {**config.search, "evaluations": evaluations}}, SweepConfig, folder)
 
 
-def _run_search(runs: str, settings: dict[str, Any]) -> dict[str, Any]:
+def _run_search(runs: str, code: dict[str, list[str]], settings: dict[str, Any]) -> dict[str, Any]:
     """One trial, in a process of Ray's: begins its run, goes on with it, or gives back its result."""
     torch.set_num_threads(1)  # it has one CPU; and sums over several threads differ in their last bits
+    take_own_code(code)
     config = parse(settings, SearchConfig, "a search of the sweep")
     path = Path(runs) / _name(config)
     result = path / "result.json"

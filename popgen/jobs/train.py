@@ -8,11 +8,14 @@ from typing import Any
 
 from popgen.archs import trust_named
 from popgen.audit.compression import measure_compression
+from popgen.audit.keeping import keeping_remarks
 from popgen.configs.generator import GeneratorConfig, read_spec
+from popgen.data.names import trust_sources
 from popgen.errors import BadInput
 from popgen.generator import Generator
 from popgen.generator.folder import save_config
 from popgen.generator.training import train_generator
+from popgen.generator.training.data import OnData
 from popgen.generator.training.loop import OnStep
 from popgen.generator.training.workers import check_workers
 from popgen.zoo import Zoo, build_zoo
@@ -44,8 +47,11 @@ def train(
     overrides: dict[str, Any] | None = None,
     data_dir: str | None = None,
     on_step: OnStep | None = None,
+    on_data: OnData = lambda _done, _total: None,
 ) -> Generator:
     """Train the generator of a spec and save it.
+
+    Its `provenance.metrics["remarks"]` say where it gives back its zoo's checkpoints with a loss, or is larger than the zoo.
 
     Args:
         out: the folder to write; None: generators/NAME.
@@ -54,6 +60,7 @@ def train(
         overrides: values that replace those of the spec, by dotted key.
         data_dir: the folder of named data sets; None: POPGEN_DATA, else ./data.
         on_step: called after every step with the stage, the step, the number of steps and the smoothed losses.
+        on_data: called with the number of data sets that are read, and that of all, by a training in this process.
 
     Raises:
         PopgenError: the spec or the zoo does not fit, or reconstruction fails the gate.
@@ -67,13 +74,16 @@ def train(
     check_workers(config, compute.workers)
     entries = [*content.zoo.archs, *(entry.arch for entry in content.zoo.checkpoints if entry.arch)]
     trust_named(entry.like or entry.name for entry in entries)
+    trust_sources([*content.zoo.data_names, *(name for grid in config.tune.tasks for name in grid.names)])
     found = (
         Zoo.open(zoo)
         if zoo
         else build_zoo(content.zoo, Path("zoos") / content.zoo.name, workers=compute.build_workers, data_dir=data_dir)
     )
-    made = _train(found, config, folder, on_step or (lambda *_: None), compute, data_dir)
-    made.provenance.metrics["compression"] = measure_compression(made, found, data_dir=data_dir).to_json()
+    made = _train(found, config, folder, on_step or (lambda *_: None), compute, data_dir, on_data)
+    measured = measure_compression(made, found, data_dir=data_dir)
+    made.provenance.metrics["compression"] = measured.to_json()
+    made.provenance.metrics["remarks"] = keeping_remarks(made, found, measured)
     save_config(made, folder)
     return made
 
@@ -85,9 +95,10 @@ def _train(
     on_step: OnStep,
     compute: TrainingCompute,
     data_dir: str | None,
+    on_data: OnData,
 ) -> Generator:
     if compute.workers > 1 or compute.address:
         from popgen.jobs.ray_train import train_on_ray  # noqa: PLC0415 - Ray takes a second
 
         return train_on_ray(zoo, config, folder, on_step, compute.workers, compute.address, data_dir)
-    return train_generator(zoo, config, folder, on_step, data_dir=data_dir)
+    return train_generator(zoo, config, folder, on_step, data_dir=data_dir, on_data=on_data)

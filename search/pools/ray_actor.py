@@ -7,6 +7,7 @@ just killed is not taken for an answer of the next.
 
 from __future__ import annotations
 
+import sys
 import uuid
 from collections import deque
 from collections.abc import Iterable
@@ -64,7 +65,7 @@ class Worker:
 
     def ping(self) -> None:
         """Ask whether the actor runs and can load the objective."""
-        self.pending_ping = self.actor.load.remote(self._objective_ref)
+        self.pending_ping = self.actor.load.remote(self._objective_ref, list(sys.path))
 
     def on_death(self) -> None:
         """Mark the worker as down until its next incarnation answers a ping."""
@@ -120,9 +121,14 @@ class Actor:
         self._objective: Objective | None = None
         self._incarnation = uuid.uuid4().hex
 
-    def load(self, objective_ref: list[Any]) -> tuple[str, str]:
-        """Fetch the objective if this incarnation has none; return the id of the node and that of the incarnation."""
+    def load(self, objective_ref: list[Any], paths: list[str]) -> tuple[str, str]:
+        """Fetch the objective if this incarnation has none; return the id of the node and that of the incarnation.
+
+        Args:
+            paths: `sys.path` of the calling process, whose modules the objective may need.
+        """
         if self._objective is None:
+            sys.path.extend(path for path in paths if path not in sys.path)
             self._objective = ray.get(objective_ref[0])
         return ray.get_runtime_context().get_node_id(), self._incarnation
 

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from ..errors import SearchError
 
+NICENESS = "worker_niceness"  # the setting of Ray; RAY_worker_niceness in the environment is the user's own choice
 CONNECT_SECONDS = 5.0  # timeout of the connection that shows whether anything listens at an address
 
 
@@ -25,9 +26,12 @@ class RaySession:
         RAY_ADDRESS is set in the environment of a job that was submitted to a cluster. If Ray is running in this
         process already, as in a trial of Ray Tune, nothing is done.
 
+        Workers of a Ray that is started here have the niceness of this process. Ray itself would add 15 to it, so that
+        any other program on the machine would all but stop them.
+
         Args:
             workers: lower bound on the number of CPUs of a Ray that is started on this machine.
-            address: of a running cluster, as HOST:PORT.
+            address: of a running cluster, as HOST:PORT; "local" starts Ray here whatever RAY_ADDRESS says.
 
         Raises:
             SearchError: nothing answers at the address, the cluster refuses this process, or the paths of the sockets of
@@ -42,8 +46,9 @@ class RaySession:
         if not address or address == "local":
             # Without address="local", Ray would join any cluster that was started on this machine.
             cpus = max(workers or 1, os.cpu_count() or 1)
+            settings = {} if f"RAY_{NICENESS}" in os.environ else {NICENESS: 0}  # what Ray adds to this process's
             try:
-                ray.init(address="local", num_cpus=cpus, include_dashboard=False, **quiet)
+                ray.init(address="local", num_cpus=cpus, include_dashboard=False, _system_config=settings, **quiet)
             except OSError as error:
                 if "AF_UNIX path length" not in str(error):
                     raise

@@ -9,6 +9,8 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator
+from itertools import takewhile
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -202,10 +204,14 @@ def _assigned_resources() -> dict[str, float]:
 
 
 def _python_path() -> dict[str, str]:
-    """PYTHONPATH of the workers: they can import whatever this process can import besides installed packages."""
+    """PYTHONPATH of the workers: the folders before those of installed packages, and that of this package.
+
+    Folders behind installed packages stay behind them: a worker appends them when it loads the objective.
+    """
     installed = (sys.prefix, sys.base_prefix)
-    own = [os.path.abspath(entry) for entry in sys.path if not entry.startswith(installed)]
-    return {"PYTHONPATH": os.pathsep.join(own)}
+    first = [os.path.abspath(entry) for entry in takewhile(lambda entry: not entry.startswith(installed), sys.path)]
+    package = str(Path(__file__).parents[2])
+    return {"PYTHONPATH": os.pathsep.join(first if package.startswith(installed) else dict.fromkeys([*first, package]))}
 
 
 def _loading_problem(error: RayError) -> str:

@@ -5,7 +5,7 @@ Held-out lineages are kept apart: they are used by the gate and for figures, and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,6 +24,9 @@ from popgen.types import Images, Labels
 from popgen.weights import Scaling
 from popgen.zoo import Checkpoint, Zoo
 from popgen.zoo.weight_rows import WeightRows
+
+# Called with the number of data sets whose features are computed, and that of all.
+OnData = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ class TrainingData:
         device: str = "cpu",
         augment: str = "none",
         data_dir: str | None = None,
+        on_data: OnData = lambda _done, _total: None,
     ) -> TrainingData:
         """Read the zoo, its data sets, and their features.
 
@@ -101,15 +105,14 @@ class TrainingData:
             extra: names of data sets that no network of the zoo was trained on.
             memory: GB of weights that are kept in memory; the weights of a larger zoo are read when they are needed.
             device, augment, data_dir: see the attributes.
+            on_data: called with the number of data sets whose features are computed, and that of all; first with 0.
 
         Raises:
             BadInput: an architecture with fewer than two training checkpoints, an extra data set that is held out or has
                 other classes, a class without training images where conditions use labels.
         """
-        texts, images = (
-            ArchTextEncoder.load(config.text),
-            load_example_encoder(config.images, device, with_open_clip=True),
-        )
+        texts = ArchTextEncoder.load(config.text)
+        images = load_example_encoder(config.images, device, with_open_clip=True)
         fits = sum(4 * zoo.spec(record.arch).size for record in zoo.records) <= memory * 1e9
         archs = {}
         for name in zoo.archs:
@@ -130,7 +133,7 @@ class TrainingData:
         more = {name: load_data(name, data_dir) for name in extra}
         _check_extra(zoo, archs, data_sets, more)
         data_sets |= more
-        features = {name: _features(data, images, config) for name, data in data_sets.items()}
+        features = _read_all(data_sets, images, config, on_data)
         described = texts.encode([describe(name) for name in data_sets]).to(device)
         sentences = dict(zip(data_sets, described, strict=True))
         return cls(archs, data_sets, features, sentences, images.dim, texts.dim, device, augment, data_dir)
@@ -166,6 +169,18 @@ def _check_extra(
                     f"{arch} has {own.spec.config.classes} outputs",
                     "Name data sets with the classes of the zoo's.",
                 )
+
+
+def _read_all(
+    data_sets: dict[str, DataSet], encoder: ExampleEncoder, config: EncoderConfig, on_data: OnData
+) -> dict[str, list[Tensor]]:
+    """Return the features of all data sets, by name."""
+    features: dict[str, list[Tensor]] = {}
+    for name, data in data_sets.items():
+        on_data(len(features), len(data_sets))
+        features[name] = _features(data, encoder, config)
+    on_data(len(features), len(data_sets))
+    return features
 
 
 def _features(data: DataSet, encoder: ExampleEncoder, config: EncoderConfig) -> list[Tensor]:

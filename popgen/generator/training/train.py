@@ -15,7 +15,7 @@ from popgen.generator.records import Code, Provenance
 from popgen.generator.texts import StoredTexts
 from popgen.generator.training.choose_prior import CLOSED_FORM, choose_prior
 from popgen.generator.training.codes import store_codes, store_residual_codes
-from popgen.generator.training.data import TrainingData
+from popgen.generator.training.data import OnData, TrainingData
 from popgen.generator.training.log import Log
 from popgen.generator.training.loop import Loop, OnStep
 from popgen.generator.training.reconstruction import check_gate, held_out_watch, reconstruction_scores
@@ -41,6 +41,7 @@ def train_generator(
     on_step: OnStep,
     device: str | None = None,
     data_dir: str | None = None,
+    on_data: OnData = lambda _done, _total: None,
 ) -> Generator:
     """Train and save a generator. Steps that an interrupted training in `out` has saved are not done again.
 
@@ -51,7 +52,7 @@ def train_generator(
         on_step: called after every step with the stage, the step, the number of steps, and the smoothed losses, among
             them the accuracy of some held-out checkpoints after reconstruction.
         device: None: as `config.device` says.
-        data_dir: the folder of named data sets; None: POPGEN_DATA, else ./data.
+        data_dir, on_data: as in `TrainingData.load`.
 
     Returns:
         The generator on the CPU. In a process that is not the first of its group it has no codes and is not saved.
@@ -65,7 +66,7 @@ def train_generator(
     with torch.random.fork_rng(), threads(config.threads), torch.device(workers.device):
         began = time.monotonic()
         torch.manual_seed(config.seed)
-        data = load_training_data(zoo, config, workers.device, data_dir)
+        data = load_training_data(zoo, config, workers.device, data_dir, on_data)
         generator = _untrained(config, data)
         settings = {"config": config.model_dump(exclude=_NOT_SETTINGS), "zoo_sha256": zoo.sha256}
         saved = SavedProgress(generator, out, settings, workers.device)
@@ -77,23 +78,23 @@ def train_generator(
         _complete(generator, data, zoo)
         seconds = round(saved.seconds + time.monotonic() - began, 1)
         metrics = {"seconds": seconds, "device": workers.device, "workers": workers.count, "losses": losses}
-        generator.provenance = _provenance(zoo, data, metrics | {"retrieval": reconstruction_scores(generator, data)})
-        with torch.device("cpu"):
-            generator.to_cpu()
-            generator.provenance.metrics["priors"] = choose_prior(generator, data)
-            generator.save_pretrained(out)
+        _save(generator, zoo, data, metrics, out)
         saved.remove()
         return generator
 
 
 def load_training_data(
-    zoo: Zoo, config: GeneratorConfig, device: str = "cpu", data_dir: str | None = None
+    zoo: Zoo,
+    config: GeneratorConfig,
+    device: str = "cpu",
+    data_dir: str | None = None,
+    on_data: OnData = lambda _done, _total: None,
 ) -> TrainingData:
     """Read the zoo, and the data sets without checkpoints that `config.tune.tasks` names."""
     extra = [name for grid in config.tune.tasks for name in grid.names]
     known = {record.data for record in zoo.select(held_out=False)}
     more = [name for name in dict.fromkeys(extra) if name not in known]
-    return TrainingData.load(zoo, config.encoders, more, config.memory, device, config.augment, data_dir)
+    return TrainingData.load(zoo, config.encoders, more, config.memory, device, config.augment, data_dir, on_data)
 
 
 def _untrained(config: GeneratorConfig, data: TrainingData) -> Generator:
@@ -134,6 +135,15 @@ def _complete(generator: Generator, data: TrainingData, zoo: Zoo) -> None:
     generator.bases = {arch: base for arch in generator.specs if (base := zoo.base(arch)) is not None}
     trained = [record for own in data.archs.values() for record in own.records]
     generator.records = [Code.of(record, row) for row, record in enumerate(trained)]
+
+
+def _save(generator: Generator, zoo: Zoo, data: TrainingData, metrics: dict[str, Any], out: Path) -> None:
+    """Measure a complete generator, choose its prior, and save it; it is on the CPU afterwards."""
+    generator.provenance = _provenance(zoo, data, metrics | {"retrieval": reconstruction_scores(generator, data)})
+    with torch.device("cpu"):
+        generator.to_cpu()
+        generator.provenance.metrics["priors"] = choose_prior(generator, data)
+        generator.save_pretrained(out)
 
 
 def _provenance(zoo: Zoo, data: TrainingData, metrics: dict[str, Any]) -> Provenance:

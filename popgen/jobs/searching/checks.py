@@ -13,6 +13,7 @@ from popgen.data import DataSet, load_data
 from popgen.data.folder import data_folder
 from popgen.data.groups import Groups, load_groups
 from popgen.data.load import check_data_name
+from popgen.data.names import trust_sources
 from popgen.data.remarks import thin_remarks
 from popgen.errors import BadInput
 from popgen.fitness import Fitness, SgdSteps, make_fitness
@@ -25,6 +26,7 @@ from popgen.jobs.searching.folder import RunFolder
 from popgen.jobs.searching.origin import Origin, expert_records, find_origin
 from popgen.refs import is_module_attr
 from popgen.tasks import CLASSIFICATION
+from popgen.trust import make_importable, trust
 from popgen.weights.mask import Mask, check_mask, read_mask
 from popgen.zoo import Zoo
 from search import Budget, SearchSettings, check_optimizer
@@ -61,6 +63,16 @@ class Prepared:
         return (*self.data.remarks, *thin_remarks(self.data))
 
 
+def _trust(config: SearchConfig) -> None:
+    """Trust the user's own functions that a search names."""
+    trust_named(config.archs)
+    trust_sources([config.data])
+    for name in (*config.objectives, config.optimizer):
+        if is_module_attr(name):
+            trust(name)
+            make_importable(name)
+
+
 def prepare(config: SearchConfig, say: Callable[[str], None] = lambda _: None) -> Prepared:
     """Check everything that can be refused before anything long starts, and load what the search needs.
 
@@ -68,7 +80,7 @@ def prepare(config: SearchConfig, say: Callable[[str], None] = lambda _: None) -
         PopgenError: a name, shape or combination of settings that does not fit.
     """
     check_data_name(config.data)
-    trust_named(config.archs)
+    _trust(config)
     check_space(config.space)
     origin = find_origin(config)
     generator, targets = origin.generator, origin.targets

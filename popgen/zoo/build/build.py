@@ -17,18 +17,20 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from popgen.archs import remember_builders
 from popgen.configs.spec import ZooSpec
 from popgen.data.folder import data_folder
+from popgen.data.names import trust_sources
 from popgen.errors import BadInput, CannotResume
+from popgen.progress import Bars
 from popgen.zoo.build.trainer import TrainedNetwork, Trainer, TrainingRun
 from popgen.zoo.imports.add import import_checkpoints
 from popgen.zoo.imports.checkpoint import ForeignCheckpoint
 from popgen.zoo.imports.spec import list_imports
 from popgen.zoo.record import Checkpoint
 from popgen.zoo.store import Zoo
+from popgen.zoo.unfinished import is_empty, remove_empty, removed_if_empty
 from popgen.zoo.verify import find_damaged
 
 # Trained networks are written when this many wait or this much time has passed, so a killed build loses no more.
@@ -51,6 +53,8 @@ def build_zoo(
 ) -> Zoo:
     """Train or import the networks of a spec that the zoo in `out` lacks, finalise the zoo and return it.
 
+    Code from outside that the spec names is trusted on this machine from then on.
+
     Args:
         workers: number of worker processes; 0 trains in this process; None takes the spec's number, or if that is null
             one worker for each CPU core.
@@ -67,13 +71,53 @@ def build_zoo(
     2
     """
     planned = plan(spec, out, data_dir)
-    if spec.checkpoints:
-        return _import(spec, out, planned.to_import, progress)
-    if progress:
+    with removed_if_empty(out):
         for text in planned.remarks:
-            Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
-    runs = planned.to_train
-    workers = min(_worker_count(spec, workers), len(runs))
+            Bars(progress).print(text)
+        if spec.checkpoints:
+            zoo = _import(spec, out, planned.to_import, progress)
+        else:
+            count = min(_worker_count(spec, workers), len(planned.to_train))
+            zoo = _train(spec, out, planned.to_train, count, progress, data_dir)
+    remember_builders(zoo.spec(arch).config for arch in zoo.archs)
+    return zoo
+
+
+def plan(spec: ZooSpec, out: Path, data_dir: str | None = None) -> Plan:
+    """Check a spec and the folder of its zoo, and return the networks that are missing; nothing is written.
+
+    Raises:
+        NotFound, BadInput: the spec names something that does not exist or fit.
+        CannotResume: the folder holds a zoo of another spec.
+    """
+    trust_sources(spec.data_names)
+    runs: list[TrainingRun] = []
+    imports: list[ForeignCheckpoint] = []
+    remarks: tuple[str, ...] = ()
+    if spec.checkpoints:
+        imports = list_imports(spec)
+        arch_specs = {foreign.arch_spec.name: foreign.arch_spec for foreign in imports}
+    else:
+        trainer = Trainer(spec, data_dir=data_dir)
+        remarks = trainer.check()
+        runs, arch_specs = trainer.runs(), trainer.arch_specs
+    sound_ids: set[str] = set()
+    if (out / "zoo.json").exists() and not is_empty(out):
+        zoo = _open_or_create(spec, out)
+        sound_ids = {r.id for r in zoo.records} - set(find_damaged(zoo))
+    return Plan(
+        total=len(runs) + len(imports),
+        to_train=[run for run in runs if run.id not in sound_ids],
+        to_import=[foreign for foreign in imports if foreign.id not in sound_ids],
+        sizes={name: arch_spec.size for name, arch_spec in arch_specs.items()},
+        remarks=remarks,
+    )
+
+
+def _train(
+    spec: ZooSpec, out: Path, runs: list[TrainingRun], workers: int, progress: bool, data_dir: str | None
+) -> Zoo:
+    """Train the networks of `runs` into the zoo in `out` and finalise it."""
     zoo = _open_or_create(spec, out)
     zoo.drop(find_damaged(zoo))
     folder = str(data_folder(data_dir))
@@ -94,65 +138,38 @@ def build_zoo(
     return zoo
 
 
-def plan(spec: ZooSpec, out: Path, data_dir: str | None = None) -> Plan:
-    """Check a spec and the folder of its zoo, and return the networks that are missing; nothing is written.
-
-    Raises:
-        NotFound, BadInput: the spec names something that does not exist or fit.
-        CannotResume: the folder holds a zoo of another spec.
-    """
-    runs: list[TrainingRun] = []
-    imports: list[ForeignCheckpoint] = []
-    remarks: tuple[str, ...] = ()
-    if spec.checkpoints:
-        imports = list_imports(spec)
-        arch_specs = {foreign.arch_spec.name: foreign.arch_spec for foreign in imports}
-    else:
-        trainer = Trainer(spec, data_dir=data_dir)
-        remarks = trainer.check()
-        runs, arch_specs = trainer.runs(), trainer.arch_specs
-    sound_ids: set[str] = set()
-    if (out / "zoo.json").exists():
-        zoo = _open_or_create(spec, out)
-        sound_ids = {r.id for r in zoo.records} - set(find_damaged(zoo))
-    return Plan(
-        total=len(runs) + len(imports),
-        to_train=[run for run in runs if run.id not in sound_ids],
-        to_import=[foreign for foreign in imports if foreign.id not in sound_ids],
-        sizes={name: arch_spec.size for name, arch_spec in arch_specs.items()},
-        remarks=remarks,
-    )
-
-
 def _import(spec: ZooSpec, out: Path, to_import: list[ForeignCheckpoint], progress: bool) -> Zoo:
     zoo = _open_or_create(spec, out)
     zoo.drop(find_damaged(zoo))
-    with _progress_bar(progress) as bar:
-        task = bar.add_task("importing", total=len(to_import))
-        print_line = partial(bar.console.print, markup=False, highlight=False, soft_wrap=True)
+    done = 0
+
+    with Bars(progress) as bars:
 
         def show(record: Checkpoint, is_new: bool) -> None:
             if is_new and "matched by order" in record.note:
-                print_line(f"{record.id}: {record.note}")
+                bars.print(f"{record.id}: {record.note}")
 
-        import_checkpoints(
-            zoo,
-            to_import,
-            keep_twins=True,  # a spec names each of its checkpoints
-            on_import=show if progress else lambda _record, _is_new: None,
-            on_remark=print_line if progress else lambda _: None,
-            on_done=lambda: bar.advance(task),
-        )
+        def advance() -> None:
+            nonlocal done
+            done += 1
+            bars.update("importing", done, len(to_import))
+
+        # A spec names each of its checkpoints, so twins are kept.
+        import_checkpoints(zoo, to_import, keep_twins=True, on_import=show, on_remark=bars.print, on_done=advance)
     return zoo
 
 
 def _open_or_create(spec: ZooSpec, out: Path) -> Zoo:
-    """Open the zoo in `out`, or create it; a zoo of another spec is refused."""
+    """Open the zoo in `out`, or create it; a zoo of another spec is refused if it has checkpoints."""
     content = spec.content()
+    create = partial(Zoo.create, out, spec.name, licence=spec.licence, spec=content)
     if not (out / "zoo.json").exists():
-        return Zoo.create(out, spec.name, licence=spec.licence, spec=content)
+        return create()
     zoo = Zoo.open(out)
     changes = _changes(_recorded_spec(zoo), content)
+    if changes and is_empty(out):  # as a build leaves it that is killed before its first network
+        remove_empty(out)
+        return create()
     if changes:
         raise CannotResume(
             f"{out} holds a zoo of another spec ({len(zoo)} networks)",
@@ -186,24 +203,18 @@ def _collect(zoo: Zoo, trainer: Trainer, trained: Iterator[TrainedNetwork], tota
         waiting.clear()  # Cleared before the write, so that a batch whose write is interrupted is not written twice.
         zoo.add([(trainer.record(network), network.weights) for network in batch])
 
-    with _progress_bar(progress) as bar:
-        task = bar.add_task("training", total=total)
+    with Bars(progress) as bars:
+        bars.update("training", 0, total)
         try:
-            for network in trained:
+            for done, network in enumerate(trained, start=1):
                 waiting.append(network)
-                bar.advance(task)
+                bars.update("training", done, total)
                 if len(waiting) >= _WRITE_NETWORKS or time.monotonic() - last_write > _WRITE_SECONDS:
                     write()
                     last_write = time.monotonic()
         finally:
             if waiting:
                 write()
-
-
-def _progress_bar(visible: bool) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    remaining = (TextColumn("left"), TimeRemainingColumn())
-    return Progress(*columns, *remaining, console=Console(stderr=True), disable=not visible)
 
 
 def _worker_count(spec: ZooSpec, workers: int | None) -> int:

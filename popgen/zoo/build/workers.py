@@ -5,11 +5,7 @@ Actors end when the last reference to them is dropped. Killing them would make R
 
 from __future__ import annotations
 
-import logging
-import os
-import tempfile
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator
 from typing import Any
 
 import ray
@@ -18,7 +14,10 @@ from torch import Tensor
 
 from popgen.configs.spec import ZooSpec
 from popgen.errors import BadInput, CannotResume, PopgenError
+from popgen.trust import own_code, take_own_code
 from popgen.zoo.build.trainer import TrainedNetwork, Trainer, TrainingRun
+from search.errors import SearchError
+from search.pools.ray_session import RaySession
 
 # Training runs queued on each worker. With two, a worker never waits for this process; more would delay the end of an
 # interrupted build.
@@ -34,15 +33,19 @@ def train_on_ray(
         CannotResume: a worker died twice.
         BadInput: the paths of Ray's sockets would be too long.
     """
-    with _ray_session(workers):
+    with RaySession() as session:
+        _start(session, workers)
         remote: Any = ray.remote(num_cpus=1, max_restarts=1, max_task_retries=1)(_Worker)
-        actors = [remote.remote(zoo_spec, starts, data_dir) for _ in range(workers)]
+        actors = [remote.remote() for _ in range(workers)]
+        # Stored once for all actors, and passed with each run rather than to the constructor: Ray does not keep what a
+        # constructor needs, so that an actor could not be restarted.
+        settings = [ray.put((own_code(), zoo_spec, starts, data_dir))]
         waiting = list(reversed(runs))
         running = {}
         for actor in actors * _QUEUED_RUNS:
             if waiting:
                 run = waiting.pop()
-                running[actor.train.remote(run)] = actor, run
+                running[actor.train.remote(settings, run)] = actor, run
         try:
             while running:
                 for ref in ray.wait(list(running))[0]:
@@ -50,7 +53,7 @@ def train_on_ray(
                     yield ray.get(ref)
                     if waiting:
                         next_run = waiting.pop()
-                        running[actor.train.remote(next_run)] = actor, next_run
+                        running[actor.train.remote(settings, next_run)] = actor, next_run
         except RayError as error:
             if isinstance(error, RayTaskError) and isinstance(error.cause, PopgenError):
                 raise error.cause from None
@@ -62,32 +65,27 @@ def train_on_ray(
 
 
 class _Worker:
-    """A Ray actor around one Trainer."""
+    """A Ray actor around one Trainer, which it makes for its first run, also after a restart."""
 
-    def __init__(self, zoo_spec: ZooSpec, starts: dict[str, Tensor], data_dir: str) -> None:
-        self.trainer = Trainer(zoo_spec, starts, data_dir)
+    def __init__(self) -> None:
+        self._trainer: Trainer | None = None
 
-    def train(self, run: TrainingRun) -> TrainedNetwork:
-        return self.trainer.train(run)
+    def train(self, settings: list[Any], run: TrainingRun) -> TrainedNetwork:
+        if self._trainer is None:
+            code, zoo_spec, starts, data_dir = ray.get(settings[0])
+            take_own_code(code)
+            self._trainer = Trainer(zoo_spec, starts, data_dir)
+        return self._trainer.train(run)
 
 
-@contextmanager
-def _ray_session(workers: int) -> Iterator[None]:
-    """Use the Ray session that is already running, or start one of `workers` CPU cores and shut it down afterwards."""
-    started = not ray.is_initialized()
-    if started:
-        try:
-            ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-        except OSError as error:
-            if "AF_UNIX path length" not in str(error):
-                raise
-            raise BadInput(
-                f"Ray cannot work in {os.environ.get('RAY_TMPDIR') or tempfile.gettempdir()}",
-                "the paths of its sockets there are longer than the 107 bytes that the system allows",
-                "Set RAY_TMPDIR to a short folder on this machine, for example RAY_TMPDIR=/tmp, or give --workers 0.",
-            ) from error
+def _start(session: RaySession, workers: int) -> None:
+    """Start Ray on this machine, unless it runs in this process already.
+
+    Raises:
+        BadInput: the paths of its sockets would be too long.
+    """
     try:
-        yield
-    finally:
-        if started:
-            ray.shutdown()
+        session.start(workers, "local")
+    except SearchError as error:
+        what, why, todo = str(error).split("\n", 2)
+        raise BadInput(what, why, f"{todo}, or give --workers 0.") from error

@@ -124,7 +124,9 @@ def _add(
     if record.id in zoo:
         if zoo.record(record.id).sha256 != sha256:
             raise BadInput(
-                f"{foreign.where}: the zoo has {record.id!r} with other weights", "ids are unique", "Rename the file."
+                f"{foreign.where}: the zoo has {record.id!r} with other weights",
+                "ids are unique",
+                "Give it another name: popgen zoo import --name, or `name` in the spec or the index.",
             )
         return zoo.record(record.id)
     twin = next((r for r in zoo.records if r.sha256 == sha256 and r.arch_config == record.arch_config), None)

@@ -20,7 +20,7 @@ from popgen.archs.hub import parse_hub
 from popgen.archs.variants import free_options
 from popgen.errors import BadInput, NotFound, NotTrusted, Offline, PopgenError
 from popgen.generator import Generator
-from popgen.refs import is_trusted
+from popgen.trust import is_trusted
 from popgen.zoo import Checkpoint, Zoo
 
 ROOT = Path(__file__).parents[3]
@@ -252,7 +252,7 @@ print(zoo.spec("theirs").size)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.splitlines() == [
-        f"If you trust it, set POPGEN_TRUST={config.builder!r}, or name it yourself as the architecture.",
+        f"If you trust it, give --trust {config.builder} once, set POPGEN_TRUST={config.builder!r}, or name it yourself as the architecture.",
         "False",
         "162",
     ], done.stderr
@@ -292,7 +292,7 @@ def test_what_is_named_here_is_named_in_workers() -> None:
     trust_named(["hub:a/b:two"])
     sent = pickle.dumps((unnamed, ArchSpec(named, (), (), "")))
     code = (
-        "import pickle, sys; from popgen.refs import is_trusted; a, b = pickle.loads(bytes.fromhex(sys.stdin.read())); "
+        "import pickle, sys; from popgen.trust import is_trusted; a, b = pickle.loads(bytes.fromhex(sys.stdin.read())); "
         "print(is_trusted(a.builder), is_trusted(b.config.builder), b.config.name)"
     )
     done = subprocess.run([sys.executable, "-c", code], input=sent.hex(), capture_output=True, text=True, cwd=ROOT)

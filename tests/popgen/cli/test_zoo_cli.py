@@ -33,7 +33,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = call("build", base / "tiny.yaml", "--out", base / "zoo", "--workers", 0, "--json")
     facts = json.loads(done.stdout)
     assert (facts["networks"], facts["archs"]) == (4, ["mlp-s"])
-    assert "training" in done.stderr
+    lines = done.stderr.splitlines()
+    assert lines[0] == f"building the zoo {base / 'zoo'} ..."
+    assert (lines[1], lines[-1]) == ("training: 0 of 4", "training: 4 of 4")
     return base / "zoo"
 
 
@@ -118,6 +120,35 @@ def test_import_checks_and_reports(tmp_path: Path) -> None:
     named = call(*arguments, "--as", "mlp-n", "--mean", "0.3", "--std", "0.2", "--json").stdout
     assert json.loads(named)["added"][0]["id"] == "mlp-n/digits/net"
     assert Zoo.open(tmp_path / "zoo").spec("mlp-n").config.inputs.mean == (0.3,)
+
+
+def test_an_imported_checkpoint_can_be_named(tmp_path: Path) -> None:
+    files, folder = tmp_path / "files", tmp_path / "zoo"
+    files.mkdir()
+    for seed in (0, 1):
+        torch.save(build("mlp-s", seed=seed).state_dict(), files / f"model_best{seed or ''}.pth")
+    arguments = ("--zoo", folder, "--arch", "mlp-s", "--data", "digits", "--name")
+    call("import", files / "model_best.pth", *arguments, "run7")
+    (record,) = Zoo.open(folder).records
+    assert (record.id, record.lineage) == ("mlp-s/digits/run7", "run7")
+    with pytest.raises(BadInput, match="(?s)--name 'run7' for the 2 checkpoints of .*files.*column `name`"):
+        call("import", files, *arguments, "run7")
+    with pytest.raises(BadInput, match="--name 'a/b'"):
+        call("import", files / "model_best.pth", *arguments, "a/b")
+    with pytest.raises(BadInput, match="(?s)has 'mlp-s/digits/run7' with other weights.*--name"):
+        call("import", files / "model_best1.pth", *arguments, "run7")
+
+
+@pytest.mark.parametrize("content", [b"no checkpoint", b""])
+def test_a_refused_import_leaves_no_new_zoo(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "net.pt").write_bytes(content)
+    with pytest.raises(PopgenError):
+        call("import", tmp_path / "net.pt", "--zoo", tmp_path / "zoo", "--arch", "mlp-s", "--data", "digits")
+    assert not (tmp_path / "zoo").exists()
+    Zoo.create(tmp_path / "own", "own")
+    with pytest.raises(PopgenError):
+        call("import", tmp_path / "net.pt", "--zoo", tmp_path / "own", "--arch", "mlp-s", "--data", "digits")
+    assert len(Zoo.open(tmp_path / "own")) == 0
 
 
 def test_an_index_names_the_architectures_and_an_option_the_classes(tmp_path: Path) -> None:

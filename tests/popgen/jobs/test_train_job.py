@@ -90,6 +90,21 @@ def test_a_generator_is_written_and_reported(trained: tuple[Path, dict[str, Any]
     assert sorted(code.id for code in made.records) == sorted(r.id for r in zoo.select(held_out=False))
     assert made.codes.shape == (8, 4, 8)
     assert json.loads((folder / "config.json").read_text())["generator"]["vae"]["steps"] == 150
+    assert made.provenance.metrics["remarks"] == printed["remarks"]
+    assert (
+        "The generator's folder has" in printed["remarks"][-1]
+    )  # eight networks are far fewer than its own parameters
+
+
+def test_what_is_done_is_said_from_the_first_data_set_on(zoo: Zoo, tmp_path: Path) -> None:
+    said: list[tuple[int, int]] = []
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_generator(zoo, settings(), tmp_path, stop, on_data=lambda *done: said.append(done))
+    assert said == [(0, 2), (1, 2), (2, 2)]
 
 
 def test_its_decoder_has_learned_the_zoo(trained: tuple[Path, dict[str, Any]], zoo: Zoo) -> None:

@@ -7,6 +7,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+NICENESS = """
+import os
+import ray
+from search import RaySession
+@ray.remote
+def niceness():
+    return os.nice(0)
+os.nice(3)
+with RaySession() as session:
+    session.start(1, "local")
+    print(ray.get(niceness.remote()) - os.nice(0))
+"""
 START = """
 from search import RaySession, SearchError
 try:
@@ -27,3 +41,12 @@ def test_a_long_temporary_folder_is_named(tmp_path: Path) -> None:
     assert what == f"Ray cannot work in {folder}"
     assert "107 bytes" in why
     assert todo.startswith("set RAY_TMPDIR to a short folder")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("chosen", "added"), [({}, 0), ({"RAY_worker_niceness": "2"}, 2)])
+def test_workers_are_as_nice_as_this_process(chosen: dict[str, str], added: int) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_worker_niceness"}
+    environment |= {"PYTHONPATH": os.pathsep.join(sys.path), **chosen}
+    done = subprocess.run([sys.executable, "-c", NICENESS], env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == [str(added)]

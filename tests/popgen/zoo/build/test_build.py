@@ -86,6 +86,14 @@ def test_workers_do_not_change_the_weights(built: Zoo, tmp_path: Path) -> None:
     assert all((built.folder / p).read_bytes() == (other.folder / p).read_bytes() for p in files)
 
 
+@pytest.mark.slow
+def test_workers_get_large_starts_without_an_error_of_ray(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Ray says on stderr that a worker could not be restarted if its constructor takes more than 100 kB."""
+    spec = ZooSpec(name="large", archs=["mlp-s/hidden:512"], data=["digits"], seeds=[0, 1], recipe={"epochs": 1})
+    assert len(build_zoo(spec, tmp_path / "zoo", workers=2, progress=False)) == 2
+    assert "constructor arguments" not in capfd.readouterr().err
+
+
 def test_a_killed_build_goes_on_to_the_same_zoo(built: Zoo, tmp_path: Path) -> None:
     folder = tmp_path / "killed"
     code = (
@@ -121,6 +129,26 @@ def test_ctrl_c_keeps_finished_networks(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(KeyboardInterrupt):
         build_zoo(SPEC, tmp_path / "zoo", progress=False)
     assert len(Zoo.open(tmp_path / "zoo")) == 4
+
+
+def test_a_build_that_fails_before_its_first_network_leaves_no_zoo(tmp_path: Path) -> None:
+    recipe = Recipe(epochs=2, optimizer="sgd", lr=1e12, schedule="constant")
+    diverging = SPEC.model_copy(update={"recipe": recipe})
+    with pytest.raises(BadInput, match="holds NaN or infinity"):
+        build_zoo(diverging, tmp_path / "new", progress=False)
+    assert not (tmp_path / "new").exists()
+    assert len(build_zoo(_one_network(0), tmp_path / "new", progress=False)) == 1
+
+
+def test_an_empty_zoo_takes_another_spec(tmp_path: Path) -> None:
+    """A build that is killed before its first network cannot tidy up."""
+    Zoo.create(tmp_path, "tiny", spec=SPEC.content())
+    assert len(plan(_one_network(7), tmp_path).to_train) == 1
+    assert [r.seed for r in build_zoo(_one_network(7), tmp_path, progress=False).records] == [7]
+
+
+def _one_network(seed: int) -> ZooSpec:
+    return ZooSpec(name="one", archs=["mlp-s"], data=["digits"], seeds=[seed], recipe={"epochs": 1})
 
 
 def test_damaged_networks_are_trained_anew(built: Zoo, tmp_path: Path) -> None:
