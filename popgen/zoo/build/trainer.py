@@ -92,7 +92,7 @@ class Trainer:
         if not isinstance(start, str):
             return {}
         zoo, record = _find_start(start)
-        base = zoo.base(record.arch) if record.built else None
+        base = zoo.base(record.arch) if (record.parent or "").startswith("start:") else None
         return self.starts if base is None else dict.fromkeys(self.starts, base)
 
     def runs(self) -> list[TrainingRun]:
