@@ -19,6 +19,7 @@ _PUBLIC = {
     "Sgd": "popgen.api",
     "TrainingCompute": "popgen.api",
     "Zoo": "popgen.zoo",
+    "adapt": "popgen.api",
     "build": "popgen.archs",
     "build_zoo": "popgen.zoo",
     "encode": "popgen.api",

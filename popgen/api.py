@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from popgen.configs.adapt import AdaptConfig
 from popgen.configs.generate import GenerateConfig
 from popgen.configs.load import parse
 from popgen.configs.sampling import Sampling
 from popgen.configs.search import Compute, Finetune, Sgd, search_config
 from popgen.configs.sweep import SweepConfig, load_sweep
 from popgen.errors import BadInput
+from popgen.jobs.adapt import Adapted
+from popgen.jobs.adapt import adapt as _adapt
 from popgen.jobs.encode import Encoded, encode
 from popgen.jobs.generate import Generated
 from popgen.jobs.generate import generate as _generate
@@ -23,6 +26,7 @@ from popgen.jobs.sweep import SweepRow, sweep
 from popgen.jobs.train import TrainingCompute, read_spec, train
 
 __all__ = [
+    "Adapted",
     "Compute",
     "Encoded",
     "Finetune",
@@ -34,6 +38,7 @@ __all__ = [
     "SweepConfig",
     "SweepRow",
     "TrainingCompute",
+    "adapt",
     "encode",
     "generate",
     "load_sweep",
@@ -84,6 +89,23 @@ def search(
     before = None if resume is None else RunFolder.open(resume).config()[0]
     config = search_config({**named, **options}, before, "popgen.search")
     return _search(config, out, resume, on_evaluation, say=print if verbose else lambda _: None)
+
+
+def adapt(arch: str, data: str, generator: str, out: str, *, verbose: bool = False, **options: Any) -> Adapted:
+    """Fit a published network to unlabelled images and write it as `out/weights.safetensors`.
+
+    Args:
+        data: a data set, whose labels are used for the table alone, or `folder:FOLDER` with images and no folders in it.
+        generator: the folder that `train` wrote, of a zoo that starts from a trained network.
+        out: the folder, which must be empty.
+        verbose: print what the command line says on stderr.
+        options: the other fields of AdaptConfig.
+
+    Raises:
+        PopgenError: a name, value, shape or combination that does not fit.
+    """
+    given = {"arch": arch, "data": data, "generator": generator, **options}
+    return _adapt(parse(given, AdaptConfig, "popgen.adapt"), out, say=print if verbose else lambda _: None)
 
 
 def generate(

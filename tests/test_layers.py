@@ -16,7 +16,7 @@ LAYERS = [
     {"cli"},
     {"api"},
     {"jobs"},
-    {"audit", "baselines"},
+    {"adaptation", "audit", "baselines"},
     {"fitness"},
     {"generator"},
     {"encoders", "zoo"},

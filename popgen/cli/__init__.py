@@ -8,6 +8,7 @@ from __future__ import annotations
 import click
 
 from popgen import __version__
+from popgen.cli.adapt import adapt_command
 from popgen.cli.compression import compression_command
 from popgen.cli.encode import encode_command
 from popgen.cli.generate import generate_command, retrieve_command
@@ -35,6 +36,7 @@ _COMMANDS = (
     sweep_command,
     generate_command,
     retrieve_command,
+    adapt_command,
     train_command,
     encode_command,
     compression_command,

@@ -142,6 +142,9 @@ class GeneratorConfig(Strict):
     describe: DescribeConfig = DescribeConfig()
     restore: RestoreConfig = RestoreConfig()
     seed: int = 0
+    # Checkpoints ZOO#ID, at most one of each architecture: the zoo's base, fine-tuned to stand many shifts at once. They stand
+    # in the space that `popgen adapt` chooses in.
+    robust: list[str] = []
     augment: Literal["none", "flip-crop"] = "none"  # augmentation of the images on which networks are scored
     # Parts of each training step, each with batches of the sizes above; workers divide the parts among them.
     accumulate: int = Field(1, ge=1)

@@ -23,7 +23,7 @@ from popgen.errors import BadInput, BrokenFile, NotFound, brief
 from popgen.files import write_tensors, write_text
 from popgen.generator.names import generator_folder
 from popgen.generator.records import Code, Provenance
-from popgen.generator.storage import pack, unpack, unpack_bases, unpack_scalings
+from popgen.generator.storage import pack, unpack, unpack_scalings, unpack_whole
 from popgen.generator.texts import read_texts, write_texts
 from popgen.json_text import json_text, parse_json
 
@@ -39,9 +39,9 @@ _MISFITS = (KeyError, RuntimeError, TypeError, ValueError, AttributeError, NotFo
 
 def save_generator(generator: Generator, folder: Path) -> None:
     """Write all files of the generator's folder."""
-    tensors = pack(
-        generator.state_dict(), generator.specs, generator.scalings, generator.config.storage, generator.bases
-    )
+    whole = {f"base.{arch}": flat for arch, flat in generator.bases.items()}
+    whole |= {f"robust.{arch}": flat for arch, flat in generator.robust.items()}
+    tensors = pack(generator.state_dict(), generator.specs, generator.scalings, generator.config.storage, whole)
     write_tensors(folder / "model.safetensors", tensors)
     lines = ",\n".join(json_text(code.to_json()) for code in generator.records)
     write_text(folder / "codes.json", f"[\n{lines}\n]\n")
@@ -119,7 +119,8 @@ def _assemble(
         Any of _MISFITS: the files do not fit together.
     """
     specs = {arch: ArchSpec.from_config(ArchConfig.from_json(c)) for arch, c in config["archs"].items()}
-    scalings, bases = unpack_scalings(tensors, specs), unpack_bases(tensors, specs)
+    scalings = unpack_scalings(tensors, specs)
+    bases, robust = (unpack_whole(tensors, specs, kind) for kind in ("base", "robust"))
     state = unpack(tensors, specs)
     ranks = {arch: len(state[f"residuals.{spec.fingerprint}.basis"]) for arch, spec in specs.items()}
     settings = GeneratorConfig(**config["generator"])
@@ -128,7 +129,7 @@ def _assemble(
         for name in ("codes", "residual_codes", "data_vectors"):
             setattr(generator, name, torch.empty(state[name].shape))
     generator.load_state_dict(state, assign=True)
-    generator.bases = bases
+    generator.bases, generator.robust = bases, robust
     generator.records = [Code.from_json(record) for record in records]
     generator.provenance = Provenance(**config["provenance"])
     if len(generator.residual_codes) != len(generator.codes):

@@ -70,6 +70,7 @@ class Generator(nn.Module):
         self.sha256 = ""  # hash of model.safetensors; empty until the generator is loaded
         # Weights (p,) of the trained network that the zoo's networks go back to, by architecture, where there is one.
         self.bases: dict[str, Tensor] = {}
+        self.robust: dict[str, Tensor] = {}  # weights (p,) of the base that was fine-tuned on many shifts at once
         self.vae = WeightVAE(config.vae, list(specs.values()))
         self.data_encoder = DataSetEncoder(config.encoders, feature_dim, text_dim)
         self.prior = Prior(config.prior, config.vae, config.encoders.out, text_dim + ARCH_NUMBERS)
@@ -205,11 +206,6 @@ class Generator(nn.Module):
             BadInput: `prior` is network, which was not trained.
         """
         return prior_name(self, prior)
-
-    def reference(self, arch: str) -> Tensor:
-        """Return the weights (p,) that differences are taken from: the zoo's shared start, or the mean of its networks."""
-        spec = self.spec(arch)
-        return self.scalings[arch].denormalise(torch.zeros(1, spec.size))[0]
 
     def decoder(self, arch: str) -> Decoder:
         """Return the decoder of one architecture."""

@@ -19,7 +19,7 @@ from popgen.weights.quantise import Quantised, channel_counts, quantise
 
 # Names of the bases (r, p) of an architecture, whose fingerprint replaces the braces.
 _BASES = ("vae.linear.{}.basis", "residuals.{}.basis", "residuals.{}.read")
-_BASE = "base."  # prefix of the name of an architecture's base, which is stored in full precision
+_WHOLE = "whole."  # prefix of the names of networks that are stored as they are, in full precision
 # Prefixes of names in the state dict, and the prefixes that replace them in files.
 _IN_FILES = {"residuals.": "remainders.", "residual_codes": "remainder_codes"}
 
@@ -29,9 +29,13 @@ def pack(
     specs: Mapping[str, ArchSpec],
     scalings: Mapping[str, Scaling],
     storage: str,
-    bases: Mapping[str, Tensor],
+    whole: Mapping[str, Tensor],
 ) -> dict[str, Tensor]:
-    """Return the tensors to write, from a generator's state dict, its architectures, their scalings and their bases."""
+    """Return the tensors to write, from a generator's state dict, its architectures, their scalings and whole networks.
+
+    Args:
+        whole: networks (p,) that are stored as they are, by kind and architecture: `base.resnet20`.
+    """
     tensors = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
     for spec in {spec.fingerprint: spec for spec in specs.values()}.values():
         basis, read = (f"residuals.{spec.fingerprint}.{leaf}" for leaf in ("basis", "read"))
@@ -46,7 +50,7 @@ def pack(
         # All values of a tensor have the same scale, so one number is stored for each tensor.
         first = [values[0] for values in scaling.scale.split([t.size for t in specs[name].tensors])]
         tensors |= {f"scaling.{name}.reference": scaling.reference, f"scaling.{name}.scale": torch.stack(first)}
-    tensors |= {f"{_BASE}{name}": flat for name, flat in bases.items()}
+    tensors |= {f"{_WHOLE}{name}": flat for name, flat in whole.items()}
     return {_renamed(name, _IN_FILES): tensor.contiguous() for name, tensor in tensors.items()}
 
 
@@ -70,19 +74,20 @@ def unpack_scalings(tensors: dict[str, Tensor], specs: Mapping[str, ArchSpec]) -
     return scalings
 
 
-def unpack_bases(tensors: dict[str, Tensor], specs: Mapping[str, ArchSpec]) -> dict[str, Tensor]:
-    """Return the bases (p,) by architecture, and remove them from `tensors`.
+def unpack_whole(tensors: dict[str, Tensor], specs: Mapping[str, ArchSpec], kind: str) -> dict[str, Tensor]:
+    """Return the whole networks (p,) of a kind by architecture, and remove them from `tensors`.
 
     Raises:
-        ValueError: a base does not have the architecture's size.
+        ValueError: a network does not have the architecture's size.
     """
-    bases = {arch: tensors.pop(f"{_BASE}{arch}") for arch in specs if f"{_BASE}{arch}" in tensors}
-    for arch, flat in bases.items():
+    names = {arch: f"{_WHOLE}{kind}.{arch}" for arch in specs}
+    found = {arch: tensors.pop(name) for arch, name in names.items() if name in tensors}
+    for arch, flat in found.items():
         if flat.shape != (specs[arch].size,):
             raise ValueError(
-                f"the base of {arch} has {flat.numel()} values, the architecture has {specs[arch].size} parameters"
+                f"the {kind} network of {arch} has {flat.numel()} values, the architecture has {specs[arch].size} parameters"
             )
-    return bases
+    return found
 
 
 def unpack(tensors: Mapping[str, Tensor], specs: Mapping[str, ArchSpec]) -> dict[str, Tensor]:

@@ -54,6 +54,18 @@ def check_generate_names(generator: str, archs: Iterable[str], data: str | None)
         check_source(data)
 
 
+def check_adapt_names(generator: str, arch: str, data: str) -> None:
+    """Refuse unknown names of a generator, of an architecture that it was not trained on, and of a data set.
+
+    Raises:
+        NotFound: the name and what is known instead.
+    """
+    trained = generators.archs_of(generator)
+    if trained is not None and arch not in trained:
+        raise not_trained(arch, trained)
+    check_source(data)
+
+
 def check_retrieve_names(generator: str, arch: str, data: str) -> None:
     """Refuse unknown names of a generator, and of an architecture or data set of whose checkpoints it has no codes.
 

@@ -231,7 +231,9 @@ class Zoo:
     def set_starts(self, starts: dict[str, Tensor], bases: dict[str, Tensor] | None = None) -> None:
         """Store the start (p,) that all networks of an architecture share, and its base, for each architecture in `starts`."""
         given = {f"{arch}/start": flat for arch, flat in starts.items()}
-        given |= {f"{arch}/base": flat.clone() for arch, flat in (bases or {}).items()}  # the file refuses shared memory
+        given |= {
+            f"{arch}/base": flat.clone() for arch, flat in (bases or {}).items()
+        }  # the file refuses shared memory
         self._replace_references({**self._references[0], **given})
 
     def add(self, networks: Iterable[tuple[Checkpoint, Tensor | StateDict]]) -> None:

@@ -19,6 +19,7 @@ from popgen.generator.training.data import OnData, TrainingData
 from popgen.generator.training.log import Log
 from popgen.generator.training.loop import Loop, OnStep
 from popgen.generator.training.reconstruction import check_gate, held_out_watch, reconstruction_scores
+from popgen.generator.training.robust import read_robust
 from popgen.generator.training.saved_progress import SavedProgress
 from popgen.generator.training.stages.data_encoder import data_encoder_stage
 from popgen.generator.training.stages.descriptions import descriptions_stage
@@ -68,6 +69,7 @@ def train_generator(
         torch.manual_seed(config.seed)
         data = load_training_data(zoo, config, workers.device, data_dir, on_data)
         generator = _untrained(config, data)
+        generator.robust = read_robust(config.robust, zoo)
         settings = {"config": config.model_dump(exclude=_NOT_SETTINGS), "zoo_sha256": zoo.sha256}
         saved = SavedProgress(generator, out, settings, workers.device)
         watch = held_out_watch(generator, data)
@@ -125,7 +127,7 @@ def _run_stages(generator: Generator, data: TrainingData, loop: Loop) -> dict[st
 
 
 def _complete(generator: Generator, data: TrainingData, zoo: Zoo) -> None:
-    """Freeze the trained generator, and store what it keeps of the zoo: embeddings of data sets, residual codes, bases, records."""
+    """Freeze the trained generator, and store what it keeps of the zoo: embeddings of data sets, residual codes, networks, records."""
     generator.eval().requires_grad_(False)
     torch.manual_seed(generator.config.seed)
     generator.data_vectors = torch.stack([drawn.mean(0) for drawn in draw_embeddings(generator, data).values()])

@@ -15,7 +15,7 @@ from popgen.data.load import check_data_name, split_name
 from popgen.errors import BadInput
 from popgen.networks.train import train_network
 from popgen.zoo.record import Checkpoint
-from popgen.zoo.store import Zoo
+from popgen.zoo.refer import find_checkpoint
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Trainer:
         if start is None:
             return {}
         if isinstance(start, str):
-            zoo, record = _find_start(start)
+            zoo, record = find_checkpoint(start, "zoo.start", "a start is a seed, null, or")
             state = zoo.state(record)
             for arch_spec in self.arch_specs.values():
                 arch_spec.check(state, start)
@@ -91,7 +91,7 @@ class Trainer:
         start = self.zoo_spec.start
         if not isinstance(start, str):
             return {}
-        zoo, record = _find_start(start)
+        zoo, record = find_checkpoint(start, "zoo.start", "a start is a seed, null, or")
         base = zoo.base(record.arch) if (record.parent or "").startswith("start:") else None
         return self.starts if base is None else dict.fromkeys(self.starts, base)
 
@@ -160,19 +160,6 @@ class Trainer:
             source=f"popgen zoo build {zoo_spec.name}",
             licence=zoo_spec.licence,
         )
-
-
-def _find_start(start: str) -> tuple[Zoo, Checkpoint]:
-    """The checkpoint that `start` names as ZOO#ID, and its zoo."""
-    folder, mark, checkpoint_id = start.partition("#")
-    if not mark or not checkpoint_id:
-        raise BadInput(
-            f"zoo.start is {start!r}",
-            "a start is a seed, null, or a zoo's folder and a checkpoint in it",
-            "For example zoos/cifar_resnets#resnet20/cifar10/resnet20_akamaster.",
-        )
-    zoo = Zoo.open(folder)
-    return zoo, zoo.record(checkpoint_id)
 
 
 def arch_configs(zoo_spec: ZooSpec) -> dict[str, ArchConfig]:

@@ -29,7 +29,7 @@ def untrained() -> Generator:
     config = GeneratorConfig(vae=vae, encoders=EncoderConfig(width=16, heads=2, out=8))
     generator = Generator(config, specs, scalings, 128, 64)
     generator.codes = torch.randn(0, 2, 3)
-    generator.bases = {"mlp-s": torch.randn(specs["mlp-s"].size)}
+    generator.bases, generator.robust = ({"mlp-s": torch.randn(specs["mlp-s"].size)} for _ in range(2))
     return generator.eval().requires_grad_(False)
 
 
@@ -40,8 +40,7 @@ def test_a_saved_generator_is_the_same_within_half_precision_and_then_exactly(tm
     state, first, second = made.state_dict(), once.state_dict(), twice.state_dict()
     assert state.keys() == first.keys() == second.keys()
     assert once.bases.keys() == {"mlp-s"} and torch.equal(once.bases["mlp-s"], made.bases["mlp-s"])
-    reference = made.scalings["mlp-s"].reference
-    assert torch.equal(once.reference("mlp-s"), reference), "the network has no batch norm, so nothing is a logarithm"
+    assert once.robust.keys() == {"mlp-s"} and torch.equal(once.robust["mlp-s"], made.robust["mlp-s"])
     for name, tensor in state.items():
         assert torch.allclose(first[name], tensor, rtol=1e-3, atol=1e-6), name
         assert torch.equal(first[name], second[name]), name
@@ -163,7 +162,10 @@ def test_broken_folders(tmp_path: Path, damage: Callable[[Path], None], text: st
             tensor("scaling.mlp-s.scale", lambda t: t[:3]),
             "4810 references and 3 scales, the architecture has 4810 parameters",
         ),
-        (tensor("base.mlp-s", lambda t: t[:7]), "the base of mlp-s has 7 values, the architecture has 4810 parameters"),
+        (
+            tensor("whole.base.mlp-s", lambda t: t[:7]),
+            "the base network of mlp-s has 7 values, the architecture has 4810 parameters",
+        ),
         (setting("generator", "vae", "width", value=2**20), "size mismatch"),  # nothing of that size is allocated
         (setting("archs", "mlp-s", "builder", value=0.5), "builder of an architecture is 0.5, not str"),
     ],

@@ -1,0 +1,1 @@
+"""Adapts a published network to images of a new kind without labels."""

@@ -1,0 +1,92 @@
+"""`popgen adapt`: a published network, fitted to unlabelled images of a new kind."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from popgen.cli.options import DATA_DIR, JSON
+from popgen.cli.say import remark, start
+from popgen.json_text import json_text
+
+if TYPE_CHECKING:
+    from popgen.jobs.adapt import Adapted
+
+
+@click.command("adapt")
+@click.option("--arch", required=True, help="Architecture of the network.")
+@click.option("--data", required=True, help="The images: folder:PHOTOS, with or without labels, or a data set.")
+@DATA_DIR
+@click.option("--generator", required=True, help="The folder that `popgen train` wrote, of a zoo with a base.")
+@click.option("--images", type=int, help="Images at most that networks are compared by.  [default: 1000]")
+@click.option("--batch", type=int, help="Adapt to each so many images of a stream by themselves.")
+@click.option("--tent", type=int, help="With the rival TENT, of so many epochs.  [default: 0]")
+@click.option("--seed", type=int, help="[default: 0]")
+@click.option("--out", type=click.Path(), default="adapted", show_default=True, help="Folder, which must be empty.")
+@JSON
+def adapt_command(arch: str, data: str, generator: str, out: str, as_json: bool, **options: Any) -> None:
+    """Fit a published network to images of a new kind, without labels and without training.
+
+    The network is chosen among the base that the generator's zoo goes back to, a robust copy of it, and what the generator
+    adds for these images, each with several batch-norm statistics. Where no choice is better than the base beyond the
+    estimate's error, the base comes back.
+
+    \b
+    Example:
+      popgen adapt --arch resnet20 --generator generators/cifar_shifts --data folder:PHOTOS
+    """
+    from popgen.configs.adapt import AdaptConfig
+    from popgen.configs.load import parse
+    from popgen.jobs.names import check_adapt_names
+
+    given = {name: value for name, value in options.items() if value is not None}
+    config = parse({"arch": arch, "data": data, "generator": generator, **given}, AdaptConfig, "popgen adapt")
+    check_adapt_names(generator, arch, data)
+    start(f"adapting {arch} to {data}")
+    from popgen.jobs.adapt import adapt as run_adapt
+    from popgen.progress import Bars
+
+    with Bars() as bars:
+        adapted = run_adapt(config, out, remark, lambda done, of: bars.update("batches", done, of))
+    if as_json:
+        click.echo(json_text(adapted.to_json(), indent=1))
+        return
+    if adapted.batches:
+        _print_batches(adapted)
+    else:
+        _print_rows(adapted)
+
+
+def _print_rows(adapted: Adapted) -> None:
+    from popgen.cli.output import table
+
+    title = f"{adapted.arch} for {adapted.data}: {adapted.images} unlabelled images, {adapted.seconds:g} s"
+    rows = [
+        [row.name, row.what, f"{row.information:.3f}", _percent(row.val_accuracy), _percent(row.test_accuracy)]
+        for row in adapted.rows
+    ]
+    table(title, ["", "network", "information", "val accuracy", "test accuracy"], rows, last_bold=True)
+    click.echo(_verdict(adapted))
+    click.echo(f"weights: {adapted.weights}")
+
+
+def _verdict(adapted: Adapted) -> str:
+    gain = f"{adapted.gain:+.3f} nats of mutual information over the base, standard error {adapted.error:.3f}"
+    if adapted.chosen == adapted.best:
+        return f"chosen: {adapted.chosen} ({gain})"
+    return f"the base is kept: the best other network, {adapted.best}, has {gain}"
+
+
+def _print_batches(adapted: Adapted) -> None:
+    from popgen.cli.output import table
+
+    rows = [
+        [str(one.first), one.chosen, f"{one.gain:+.3f}", _percent(one.base_accuracy), _percent(one.accuracy)]
+        for one in adapted.batches
+    ]
+    table(f"{adapted.arch} for {adapted.data}", ["image", "network", "gain", "base accuracy", "accuracy"], rows)
+
+
+def _percent(accuracy: float | None) -> str:
+    return "-" if accuracy is None else f"{accuracy:.3f}"

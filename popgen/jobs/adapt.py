@@ -1,0 +1,256 @@
+"""`popgen adapt`: fits a published network to images of a new kind, without labels and without training."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from popgen import __version__
+from popgen.adaptation.choose import Choice, choose, compare
+from popgen.adaptation.points import PointDecoder
+from popgen.adaptation.rows import Row, make_rows
+from popgen.archs import ArchSpec
+from popgen.archs.inputs import ImageInputs
+from popgen.configs.adapt import AdaptConfig
+from popgen.configs.sampling import Sampling
+from popgen.data import DataSet, Part
+from popgen.data.unlabelled import load_images
+from popgen.errors import BadInput
+from popgen.files import check_empty, write_tensors, write_text
+from popgen.generator import Generator
+from popgen.generator.strength import mutual_information
+from popgen.json_text import json_text
+from popgen.networks.passes import Passes
+from popgen.tasks import CLASSIFICATION
+
+STRENGTHS = (0.0, 1.0)  # 0 gives the network of the average data set, 1 that of these images
+
+
+@dataclass(frozen=True)
+class AdaptedRow:
+    """A row of the table; accuracies are None for images without labels."""
+
+    name: str
+    what: str
+    information: float  # mutual information between image and prediction on validation images, in nats
+    val_accuracy: float | None
+    test_accuracy: float | None
+
+
+@dataclass(frozen=True)
+class AdaptedBatch:
+    """What was chosen for one batch of a stream, and the classes that it predicts."""
+
+    first: int  # index of the batch's first image
+    count: int
+    chosen: str
+    gain: float  # estimated gain over the base, in nats
+    error: float
+    accuracy: float | None
+    base_accuracy: float | None
+    predicted: list[int]  # indices of classes
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """The chosen network, its estimated gain over the base in nats of mutual information, and the table of rivals."""
+
+    arch: str
+    data: str
+    chosen: str
+    best: str  # the most informative candidate, which is not chosen where its gain is within its error
+    gain: float
+    error: float
+    images: int  # candidates were compared by so many
+    passes: int  # forward passes over these images
+    seconds: float
+    rows: list[AdaptedRow] = field(default_factory=list)
+    batches: list[AdaptedBatch] = field(default_factory=list)
+    weights: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The keys of --json; they are stable."""
+        plain = {name: value for name, value in vars(self).items() if name not in ("rows", "batches")}
+        return {**plain, "rows": [vars(row) for row in self.rows], "batches": [vars(one) for one in self.batches]}
+
+
+def adapt(
+    config: AdaptConfig,
+    out: str,
+    say: Callable[[str], None] = lambda _: None,
+    on_batch: Callable[[int, int], None] | None = None,
+) -> Adapted:
+    """Choose a network for the images and write it as `out/weights.safetensors`, with the table as `out/result.json`.
+
+    Statistics and the condition come from training images, and the choice is made on validation images; test images with
+    their labels are used once, for the table. The images of a flat folder are all three. With `config.batch` the images
+    of a flat folder, else the test images, are a stream whose batches are adapted to one by one.
+
+    Args:
+        on_batch: called after each batch with the number of batches done and of all.
+
+    Raises:
+        PopgenError: an unknown name, settings or data that do not fit, or an `out` that is not empty.
+    """
+    generator = Generator.from_pretrained(config.generator)
+    spec = _checked(generator, config)
+    check_empty(Path(out), "an adapted network")
+    classes = tuple(generator.provenance.classes) or tuple(map(str, range(spec.config.classes)))
+    inputs = spec.config.inputs
+    side = inputs.shape[-1] if isinstance(inputs, ImageInputs) else None
+    data, labelled = load_images(config.data, classes, side, config.data_dir)
+    for text in data.remarks:
+        say(f"{config.data}: {text}")
+    labelled = labelled and _fits(data, classes, say)
+    _check_images(generator, data)
+    generator.load_encoders()
+    if config.batch is not None:
+        return _adapt_stream(generator, spec, data, labelled, config, Path(out), on_batch)
+    return _adapt_once(generator, spec, data, labelled, config, Path(out))
+
+
+def _adapt_once(
+    generator: Generator, spec: ArchSpec, data: DataSet, labelled: bool, config: AdaptConfig, out: Path
+) -> Adapted:
+    began = time.monotonic()
+    statistics, choice = (_drawn(part, config).inputs for part in (data.train, data.val))
+    prepare = spec.config.inputs.prepare
+    statistics, choice = prepare(statistics), prepare(choice)
+    decoder = _decoder(generator, config.arch, data, config.seed)
+    candidates = list(compare(decoder, statistics, choice))
+    made = choose(candidates)
+    seconds = round(time.monotonic() - began, 1)
+    rows, chosen = [], decoder.base
+    for row in make_rows(decoder, candidates, made, statistics, config.tent, config.seed):
+        rows.append(_scored(spec, row, data, labelled, choice))
+        chosen = row.flat
+    card = {"format": "pt", "popgen": __version__, "arch": config.arch, "data": config.data}
+    file = write_tensors(out / "weights.safetensors", spec.to_state(chosen), {**card, "chosen": made.candidate.text()})
+    adapted = _result(config, made, len(choice), len(candidates), seconds)
+    adapted = replace(adapted, rows=rows, weights=str(file))
+    write_text(out / "result.json", json_text(adapted.to_json(), indent=1) + "\n")
+    return adapted
+
+
+def _adapt_stream(
+    generator: Generator,
+    spec: ArchSpec,
+    data: DataSet,
+    labelled: bool,
+    config: AdaptConfig,
+    out: Path,
+    on_batch: Callable[[int, int], None] | None,
+) -> Adapted:
+    assert config.batch is not None
+    began, batches = time.monotonic(), []
+    parts = list(_batches(data.test, config.batch))
+    made, candidates = None, 0
+    for number, (first, part) in enumerate(parts, 1):
+        alone = replace(data, train=part, val=part, test=part)
+        inputs = spec.config.inputs.prepare(part.inputs)
+        compared = list(compare(_decoder(generator, config.arch, alone, config.seed), inputs, inputs))
+        made, candidates = choose(compared), candidates + len(compared)
+        predicted, base = made.candidate.logits.argmax(1), compared[0].logits.argmax(1)
+        accuracy, base_accuracy = (_share_right(one, part, labelled) for one in (predicted, base))
+        chosen, classes = made.candidate.text(), predicted.tolist()
+        batches.append(AdaptedBatch(first, len(part), chosen, made.gain, made.error, accuracy, base_accuracy, classes))
+        if on_batch is not None:
+            on_batch(number, len(parts))
+    assert made is not None
+    adapted = _result(config, made, len(data.test), candidates // len(parts), round(time.monotonic() - began, 1))
+    adapted = replace(adapted, batches=batches)
+    write_text(out / "result.json", json_text(adapted.to_json(), indent=1) + "\n")
+    return adapted
+
+
+def _checked(generator: Generator, config: AdaptConfig) -> ArchSpec:
+    """Return the architecture's spec, and refuse a generator without a base, or whose conditions need labels."""
+    spec = generator.spec(config.arch)
+    if config.arch not in generator.bases:
+        raise BadInput(
+            f"the generator {config.generator!r} has no base of {config.arch!r}",
+            "its zoo does not start from a trained network, so there is nothing to adapt",
+            "Train one on a zoo whose spec has start: ZOO#ID, such as zoo_specs/cifar_shifts.yaml; or use popgen search.",
+        )
+    if generator.config.encoders.labels:
+        raise BadInput(
+            f"the generator {config.generator!r} has conditions that need labels",
+            "it groups images by class (encoders.labels)",
+            "Train it with encoders: {labels: false}, or use popgen search.",
+        )
+    if spec.config.task != CLASSIFICATION:
+        raise BadInput(f"{config.arch!r} does {spec.config.task}", "adapt is for classification", "Use popgen search.")
+    return spec
+
+
+def _fits(data: DataSet, classes: tuple[str, ...], say: Callable[[str], None]) -> bool:
+    """Whether the labels of a data set are those of the network; if not, they are left out, which is said."""
+    if data.classes == classes:
+        return True
+    say(f"{data.name}: its classes are not the network's ({', '.join(classes[:5])}, ...); labels are not used")
+    return False
+
+
+def _check_images(generator: Generator, data: DataSet) -> None:
+    generator.check_data(data)
+    fewest = min(len(data.train), len(data.val))
+    if fewest < 2:
+        raise BadInput(
+            f"data set {data.name!r} has {fewest} images", "statistics need two or more", "Give more images."
+        )
+
+
+def _drawn(part: Part, config: AdaptConfig) -> Part:
+    """Return at most `config.images` images in a random order that the seed fixes."""
+    order = torch.randperm(len(part), generator=torch.Generator().manual_seed(config.seed))
+    return part.take(order[: config.images])
+
+
+def _batches(part: Part, size: int) -> Iterator[tuple[int, Part]]:
+    """Yield consecutive batches; a rest of one image joins the batch before it."""
+    ends = [*range(size, len(part) - 1, size), len(part)]
+    for first, last in zip([0, *ends[:-1]], ends, strict=True):
+        yield first, part.take(torch.arange(first, last))
+
+
+def _decoder(generator: Generator, arch: str, data: DataSet, seed: int) -> PointDecoder:
+    """Generate networks under the condition at each strength, one of each."""
+    condition = generator.condition(arch, data, seed=seed)
+    generated = {}
+    for strength in STRENGTHS:
+        sampling = Sampling(strength=strength)
+        latents = generator.sample(arch, data, 1, seed=seed, sampling=sampling, condition=condition)
+        generated[strength] = generator.decode(arch, latents)[0]
+    return PointDecoder(
+        generator.spec(arch), generator.scalings[arch], generator.bases[arch], generator.robust.get(arch), generated
+    )
+
+
+def _scored(spec: ArchSpec, row: Row, data: DataSet, labelled: bool, choice: Tensor) -> AdaptedRow:
+    information = mutual_information(Passes(spec, choice).outputs(row.flat))
+    scores: list[float | None] = [None, None]
+    if labelled:
+        scores = [_accuracy(spec, row.flat, part) for part in (data.val, data.test)]
+    return AdaptedRow(row.name, row.what, information, *scores)
+
+
+def _accuracy(spec: ArchSpec, flat: Tensor, part: Part) -> float | None:
+    if not len(part):
+        return None
+    outputs = Passes(spec, spec.config.inputs.prepare(part.inputs)).outputs(flat)
+    return _share_right(outputs.argmax(1), part, True)
+
+
+def _share_right(predicted: Tensor, part: Part, labelled: bool) -> float | None:
+    return float((predicted == part.targets).float().mean()) if labelled else None
+
+
+def _result(config: AdaptConfig, made: Choice, images: int, passes: int, seconds: float) -> Adapted:
+    chosen, best = made.candidate.text(), made.best.text()
+    return Adapted(config.arch, config.data, chosen, best, made.gain, made.error, images, passes, seconds)

@@ -1,0 +1,151 @@
+"""`popgen adapt`: the job and the command, on a tiny generator of shifts of the digits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+from safetensors.torch import load_file
+
+import popgen
+from popgen.archs import ArchSpec
+from popgen.cli import cli
+from popgen.configs.generator import GeneratorConfig
+from popgen.configs.spec import ZooSpec
+from popgen.data import load_data
+from popgen.errors import BadInput, NotFound
+from popgen.generator.training.train import train_generator
+from popgen.networks.forward import task_score
+from popgen.zoo import build_zoo
+
+ARCH = "resnet-s"
+TINY = {
+    "encoders": {
+        "images": "clip-tiny+statistics",
+        "labels": False,
+        "images_per_class": 32,
+        "width": 16,
+        "out": 8,
+        "steps": 2,
+    },
+    "vae": {"latent_tokens": 2, "latent_width": 4, "width": 16, "steps": 2, "gate": 9, "behaviour_networks": 1},
+    "prior": {"kind": "flow", "width": 16, "layers": 1, "steps": 2, "batch": 4, "sampling": {"steps": 2}},
+    "tune": {"steps": 2, "networks": 2, "fewer_classes": 0},
+    "describe": {"steps": 0},
+    "restore": {"steps": 0, "rank": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def generator(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A generator whose zoo starts from a network on digits, made robust against inverted ones."""
+    root = tmp_path_factory.mktemp("adapt")
+
+    def built(name: str, data: list[str], start: int | str, **recipe: object) -> str:
+        spec = ZooSpec(name=name, archs=[ARCH], data=data, start=start, recipe={"epochs": 3, **recipe}, workers=0)
+        build_zoo(spec, root / name, progress=False)
+        return f"{root / name}#{ARCH}/digits/s0"
+
+    base = built("base", ["digits"], 0, epochs=12)
+    robust = built("robust", ["digits"], base, variants=["invert"], batch_norm="frozen")
+    built("shifts", ["digits", "digits/invert"], base, epochs=1)
+    zoo = popgen.Zoo.open(root / "shifts")
+    train_generator(
+        zoo, GeneratorConfig.model_validate({**TINY, "robust": [robust]}), root / "generator", lambda *_: None
+    )
+    return str(root / "generator")
+
+
+def test_a_table_of_rivals_and_the_weights_of_the_choice(generator: str, tmp_path: Path) -> None:
+    made = popgen.adapt(ARCH, "digits/invert", generator, str(tmp_path / "out"), tent=1, images=200)
+    names = [row.name for row in made.rows]
+    assert names == [
+        "base",
+        "base + TENT",
+        "AdaBN",
+        "BN mix",
+        "robust",
+        "robust + TENT",
+        "WiSE + BN mix",
+        "line + BN mix",
+        "generated",
+        "generated + BN mix",
+        "chosen",
+    ]
+    spec, data = ArchSpec.from_config(ARCH), load_data("digits/invert")
+    chosen = made.rows[-1]
+    assert chosen.what == made.chosen == made.best and made.gain > 2 * made.error
+    flat = spec.to_flat(load_file(made.weights))
+    assert chosen.val_accuracy == pytest.approx(task_score(spec, flat, data.val), abs=1e-6)
+    assert chosen.test_accuracy == pytest.approx(task_score(spec, flat, data.test), abs=1e-6)
+    assert chosen.test_accuracy > made.rows[0].test_accuracy + 0.1
+    assert max(row.information for row in made.rows if "TENT" not in row.name) == pytest.approx(chosen.information)
+    assert json.loads((tmp_path / "out" / "result.json").read_text()) == json.loads(json.dumps(made.to_json()))
+    with pytest.raises(BadInput, match="is not an empty folder"):
+        popgen.adapt(ARCH, "digits/invert", generator, str(tmp_path / "out"))
+
+
+def test_the_base_comes_back_without_evidence(generator: str, tmp_path: Path) -> None:
+    """The base is made for these images: what else is a little more informative is so within the error."""
+    made = popgen.adapt(ARCH, "digits", generator, str(tmp_path), images=60)
+    assert made.chosen == "base, batch norm 0" != made.best
+    assert made.gain < 2 * made.error
+    base = popgen.Generator.from_pretrained(generator).bases[ARCH]
+    assert torch.equal(ArchSpec.from_config(ARCH).to_flat(load_file(made.weights)), base)
+
+
+def photos(folder: Path, count: int) -> Path:
+    folder.mkdir()
+    for number, image in enumerate(load_data("digits/invert").test.inputs[:count]):
+        Image.fromarray((image[0] * 255).byte().numpy()).save(folder / f"{number:03d}.png")
+    return folder
+
+
+def test_a_flat_folder_has_no_accuracies(generator: str, tmp_path: Path) -> None:
+    folder = photos(tmp_path / "photos", 40)
+    arguments = ["adapt", "--arch", ARCH, "--data", f"folder:{folder}", "--generator", generator]
+    done = CliRunner().invoke(cli, [*arguments, "--out", str(tmp_path / "out")], catch_exceptions=False)
+    assert "images read: 40, without labels" in done.stderr
+    assert "AdaBN" in done.stdout and "weights: " in done.stdout
+    assert "chosen: " in done.stdout or "the base is kept" in done.stdout
+    done = CliRunner().invoke(cli, [*arguments, "--out", str(tmp_path / "again"), "--json"], catch_exceptions=False)
+    rows = json.loads(done.stdout)["rows"]
+    assert {row["val_accuracy"] for row in rows} == {row["test_accuracy"] for row in rows} == {None}
+
+
+def test_a_stream_has_a_choice_a_batch(generator: str, tmp_path: Path) -> None:
+    made = popgen.adapt(ARCH, "digits/invert", generator, str(tmp_path / "a"), batch=124)
+    assert [(one.first, one.count) for one in made.batches] == [(0, 124), (124, 124), (248, 124), (372, 125)]
+    data = load_data("digits/invert").test
+    for one in made.batches:
+        right = torch.tensor(one.predicted) == data.targets[one.first : one.first + one.count]
+        assert one.accuracy == pytest.approx(float(right.float().mean()))
+    folder = photos(tmp_path / "photos", 31)
+    arguments = ["adapt", "--arch", ARCH, "--data", f"folder:{folder}", "--generator", generator, "--batch", "15"]
+    done = CliRunner().invoke(cli, [*arguments, "--out", str(tmp_path / "b")], catch_exceptions=False)
+    assert "batches: 2 of 2" in done.stderr
+    assert not (tmp_path / "b" / "weights.safetensors").exists()
+    batches = json.loads((tmp_path / "b" / "result.json").read_text())["batches"]
+    assert [one["count"] for one in batches] == [15, 16] and batches[0]["accuracy"] is None
+
+
+def test_what_cannot_be_adapted(generator: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="the generator 'digits' has no base of 'cnn-s'\nits zoo does not start from"):
+        popgen.adapt("cnn-s", "digits", "digits", str(tmp_path / "a"))
+    with pytest.raises(NotFound, match="cnn-s"):
+        popgen.adapt("cnn-s", "digits", generator, str(tmp_path / "a"))
+    photos(tmp_path / "one", 1)
+    with pytest.raises(BadInput, match="has 1 images"):
+        popgen.adapt(ARCH, f"folder:{tmp_path / 'one'}", generator, str(tmp_path / "a"))
+    said: list[str] = []
+    from popgen.configs.adapt import AdaptConfig
+    from popgen.jobs.adapt import adapt
+
+    config = AdaptConfig(arch=ARCH, data="digits/classes:3+5", generator=generator, images=30)
+    made = adapt(config, str(tmp_path / "b"), said.append)
+    assert any("its classes are not the network's (0, 1, 2, 3, 4, ...); labels are not used" in line for line in said)
+    assert made.rows[0].test_accuracy is None
