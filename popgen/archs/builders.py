@@ -135,7 +135,7 @@ def construct(config: ArchConfig, seed: int | None = None) -> nn.Module:
                 net = BUILDERS[config.builder](config, **config.options)
             else:
                 raise unknown_name("network builder", config.builder, BUILDERS)
-        except TypeError as error:
+        except (TypeError, ValueError, RuntimeError, ArithmeticError, LookupError) as error:
             raise BadInput(
                 f"architecture {config.name!r}: the builder {config.builder!r} does not take these options",
                 f"options {config.options}: {error}",

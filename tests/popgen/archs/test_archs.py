@@ -247,6 +247,16 @@ def test_bad_options_and_builders() -> None:
         build(replace(arch_config("cnn-s"), builder="cnnn"))
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"classes": -1}, {"options": {"hidden": [-3]}}, {"options": {"hidden": ["a"]}}, {"input_shape": [1, -8, 8]}],
+)
+def test_sizes_that_no_network_has_are_refused(change: dict[str, object]) -> None:
+    config = ArchConfig.from_json({**arch_config("mlp-s").to_json(), **change})
+    with pytest.raises(BadInput, match="the builder 'mlp' does not take these options"):
+        build(config)
+
+
 def test_configurations_of_other_types_are_refused() -> None:
     content = arch_config("mlp-s").to_json()
     with pytest.raises(TypeError, match=r"builder of an architecture is 0\.5, not str"):
