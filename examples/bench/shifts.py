@@ -1,6 +1,7 @@
 """A family of shifts around one checkpoint: networks generated from unlabelled images of a shift, beside their rivals; test accuracy.
 
-    popgen zoo build zoo_specs/cifar_resnets.yaml && popgen zoo build zoo_specs/cifar_shifts.yaml && popgen train zoo_specs/cifar_shifts.yaml
+    popgen zoo build zoo_specs/cifar_resnets.yaml && popgen zoo build zoo_specs/cifar_robust.yaml
+    popgen zoo build zoo_specs/cifar_shifts.yaml && popgen train zoo_specs/cifar_shifts.yaml
     python examples/bench/shifts.py --generator generators/cifar_shifts --zoo zoos/cifar_shifts --data folder:cifar10_jpeg
 
 The head is kept, batch norm too; nothing is chosen by test accuracy. Rows: `base`: the checkpoint that the zoo starts from; `generated`:

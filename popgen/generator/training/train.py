@@ -67,9 +67,10 @@ def train_generator(
     with torch.random.fork_rng(), threads(config.threads), torch.device(workers.device):
         began = time.monotonic()
         torch.manual_seed(config.seed)
+        robust = read_robust(config.robust, zoo)
         data = load_training_data(zoo, config, workers.device, data_dir, on_data)
         generator = _untrained(config, data)
-        generator.robust = read_robust(config.robust, zoo)
+        generator.robust = robust
         settings = {"config": config.model_dump(exclude=_NOT_SETTINGS), "zoo_sha256": zoo.sha256}
         saved = SavedProgress(generator, out, settings, workers.device)
         watch = held_out_watch(generator, data)
