@@ -10,6 +10,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_NAMED = 40  # known names that an error lists at most
+
 
 class PopgenError(Exception):
     """Base class of all errors of popgen.
@@ -77,14 +79,17 @@ def brief(error: BaseException, length: int = 200) -> str:
 
 
 def near_matches(name: str, known: Iterable[str]) -> str:
-    """Return up to three known names similar to `name`, or all known names if none is similar, separated by commas.
+    """Return up to three known names similar to `name`, separated by commas; if none is similar, up to 40 known names.
 
     >>> near_matches("cnn-x", ["cnn-s", "cnn-m", "mlp-s"])
     'cnn-s, cnn-m'
+    >>> near_matches("x", map(str, range(100)))[-15:]
+    '44, and 60 more'
     """
     known = list(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    return ", ".join(near or sorted(known)) or "(none)"
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or sorted(known)
+    more = [f"and {len(near) - _NAMED} more"] if len(near) > _NAMED else []
+    return ", ".join(near[:_NAMED] + more) or "(none)"
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], todo: str = "") -> NotFound:

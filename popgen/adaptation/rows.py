@@ -12,7 +12,7 @@ from popgen.adaptation.entropy import minimise_entropy
 from popgen.adaptation.points import Point, PointDecoder
 from popgen.types import Images
 
-_WISE = 0.75  # share of the way to the robust network that did best over the shifts of examples/results/adapt.md
+_WISE = 0.75  # share of the way to the robust network, between its robustness and the base's accuracy on clean images
 
 
 @dataclass(frozen=True)
