@@ -109,7 +109,17 @@ def resnet(config: ArchConfig, widths: list[int], blocks: int, shortcut: str = "
 
 
 # A builder takes the configuration and, as keyword arguments, the configuration's options.
+_MOST_PARAMETERS = 2**28  # 1 GB in float32
 BUILDERS: dict[str, Callable[..., nn.Module]] = {"mlp": mlp, "cnn": cnn, "resnet": resnet}
+
+
+def _check_size(config: ArchConfig) -> None:
+    """Refuse sizes that no file of popgen means, before any memory is taken: a damaged file may state any."""
+    with torch.device("meta"):
+        net = BUILDERS[config.builder](config, **config.options)
+    count = sum(parameter.numel() for parameter in net.parameters())
+    if count > _MOST_PARAMETERS:
+        raise ValueError(f"it would have {count:,} parameters, and at most {_MOST_PARAMETERS:,} are built")
 
 
 def construct(config: ArchConfig, seed: int | None = None) -> nn.Module:
@@ -132,6 +142,7 @@ def construct(config: ArchConfig, seed: int | None = None) -> nn.Module:
             if is_outside(config.builder):
                 net = outside.network(config.builder, config.options)
             elif config.builder in BUILDERS:
+                _check_size(config)
                 net = BUILDERS[config.builder](config, **config.options)
             else:
                 raise unknown_name("network builder", config.builder, BUILDERS)

@@ -251,9 +251,16 @@ def test_bad_options_and_builders() -> None:
     "change",
     [{"classes": -1}, {"options": {"hidden": [-3]}}, {"options": {"hidden": ["a"]}}, {"input_shape": [1, -8, 8]}],
 )
-def test_sizes_that_no_network_has_are_refused(change: dict[str, object]) -> None:
+def test_sizes_below_zero_are_refused(change: dict[str, object]) -> None:
     config = ArchConfig.from_json({**arch_config("mlp-s").to_json(), **change})
     with pytest.raises(BadInput, match="the builder 'mlp' does not take these options"):
+        build(config)
+
+
+@pytest.mark.parametrize("change", [{"options": {"hidden": [2**24]}}, {"input_shape": [1, 2**17, 2**17]}])
+def test_networks_that_are_too_large_take_no_memory(change: dict[str, object]) -> None:
+    config = ArchConfig.from_json({**arch_config("mlp-s").to_json(), **change})
+    with pytest.raises(BadInput, match=r"it would have [\d,]+ parameters, and at most 268,435,456 are built"):
         build(config)
 
 
