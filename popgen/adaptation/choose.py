@@ -1,9 +1,8 @@
 """Chooses a network and its batch-norm statistics without labels, and says whether the choice is better than the base.
 
 Networks that fit a kind of images are certain about single images, and predict different classes for different images: the
-mutual information between image and prediction is high (see popgen/generator/strength.py). Statistics that were measured on
-the same images raise it more than they raise the accuracy, so that each candidate pays for the share of its statistics that
-is the images' own.
+mutual information between image and prediction is high (see popgen/generator/strength.py). The gain over the base is estimated
+on the images that chose, where the best of many candidates is flattered: hence two standard errors, and not one.
 """
 
 from __future__ import annotations
@@ -22,10 +21,7 @@ from popgen.networks.passes import Passes
 from popgen.types import Images
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # batch-norm statistics are the images' own to this share
-PENALTY = 0.0  # nats that a share of 1 costs
-# A network's own statistics are worth this many images beside those of the target (Schneider et al., arXiv 2006.16971, find
-# 8 to 128 for networks whose statistics do not fit).
-_PRIOR_IMAGES = 16
+_PRIOR_IMAGES = 16  # a network's own statistics count as so many images: N of Schneider et al., arXiv 2006.16971
 
 
 @dataclass(frozen=True)
@@ -53,7 +49,7 @@ class Choice:
     candidate: Candidate
     gain: float
     error: float
-    best: Candidate  # the candidate with the highest score, which is not chosen where its gain is within its error
+    best: Candidate  # the most informative candidate, which is not chosen where its gain is within its error
 
 
 def shares_for(images: int, spec: ArchSpec) -> list[float]:
@@ -89,21 +85,14 @@ def compare(decoder: PointDecoder, statistics: Images, choice: Images) -> Iterat
 
 
 def choose(candidates: list[Candidate]) -> Choice:
-    """Choose the candidate with the highest mutual information less its penalty; the base where that is no gain.
+    """Choose the candidate with the highest mutual information; the base where that is no gain beyond its error.
 
     Args:
         candidates: of `compare`; the first is the base.
     """
-    base = candidates[0]
-    best = max(candidates, key=score)
+    base, best = candidates[0], best_of(candidates)
     gain, error = information_gain(base.logits, best.logits)
-    gain -= PENALTY * best.share
     return Choice(best if is_gain(gain, error) else base, gain, error, best)
-
-
-def score(candidate: Candidate) -> float:
-    """Return the mutual information less the penalty, in nats."""
-    return candidate.information - PENALTY * candidate.share
 
 
 def best_of(candidates: list[Candidate]) -> Candidate:

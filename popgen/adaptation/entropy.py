@@ -19,7 +19,7 @@ def minimise_entropy(spec: ArchSpec, flat: Tensor, inputs: Images, epochs: int, 
     """Train scales and shifts of batch norm to give certain predictions, and return the weights (p,).
 
     In training, batch norm uses the statistics of each batch; those of the returned weights are re-estimated on the inputs.
-    Weights of networks without batch norm are returned unchanged. One epoch costs about three passes over the inputs.
+    Weights of networks without batch norm are returned unchanged. An epoch is a forward and a backward pass over the inputs.
 
     Args:
         inputs: prepared images (n, ...).

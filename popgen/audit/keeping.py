@@ -61,8 +61,7 @@ def _lost(generator: Generator, losses: dict[str, float], records: list[Checkpoi
     points = ", ".join(f"{arch} {100 * loss:.1f}" for arch, loss in losses.items())
     most = max(sum(record.arch == arch for record in records) for arch in losses)
     less = (
-        f"raise generator.restore.rank (now {rank}): a rank of {most}, the number of checkpoints, gives them back nearly whole, at "
-        "about their own size"
+        f"raise generator.restore.rank (now {rank}, at most {most}, the number of checkpoints), which makes the generator larger"
         if rank < most
         else "train longer (generator.vae.steps, generator.restore.steps)"
     )

@@ -44,5 +44,8 @@ _COMMANDS = (
 )
 for command in _COMMANDS:
     cli.add_command(command)
-for command in (*_COMMANDS[:-1], *zoo.commands.values()):  # each may read a zoo or a generator that names code
+for command in (
+    *(one for one in _COMMANDS if one is not zoo),
+    *zoo.commands.values(),
+):  # each may read a zoo or a generator that names code
     command.params.append(TRUST)

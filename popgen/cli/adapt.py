@@ -52,7 +52,7 @@ def adapt_command(arch: str, data: str, generator: str, out: str, as_json: bool,
     if as_json:
         click.echo(json_text(adapted.to_json(), indent=1))
         return
-    if adapted.batches:
+    if config.batch is not None:
         _print_batches(adapted)
     else:
         _print_rows(adapted)

@@ -12,19 +12,19 @@ import torch
 from torch import Tensor
 
 from popgen import __version__
-from popgen.adaptation.choose import Choice, choose, compare
+from popgen.adaptation.choose import choose, compare
 from popgen.adaptation.points import PointDecoder
 from popgen.adaptation.rows import Row, make_rows
-from popgen.archs import ArchSpec
+from popgen.archs import ArchSpec, trust_named
 from popgen.archs.inputs import ImageInputs
 from popgen.configs.adapt import AdaptConfig
 from popgen.configs.sampling import Sampling
 from popgen.data import DataSet, Part
+from popgen.data.names import trust_sources
 from popgen.data.unlabelled import load_images
 from popgen.errors import BadInput
 from popgen.files import check_empty, write_tensors, write_text
 from popgen.generator import Generator
-from popgen.generator.strength import mutual_information
 from popgen.json_text import json_text
 from popgen.networks.passes import Passes
 from popgen.tasks import CLASSIFICATION
@@ -59,16 +59,19 @@ class AdaptedBatch:
 
 @dataclass(frozen=True)
 class Adapted:
-    """The chosen network, its estimated gain over the base in nats of mutual information, and the table of rivals."""
+    """The chosen network, its estimated gain over the base in nats of mutual information, and the table of rivals.
+
+    Of a stream each batch has these; here they are None.
+    """
 
     arch: str
     data: str
-    chosen: str
-    best: str  # the most informative candidate, which is not chosen where its gain is within its error
-    gain: float
-    error: float
+    chosen: str | None
+    best: str | None  # the most informative candidate, which is not chosen where its gain is within its error
+    gain: float | None
+    error: float | None
     images: int  # candidates were compared by so many
-    passes: int  # forward passes over these images
+    passes: int  # forward passes over these images, one a candidate
     seconds: float
     rows: list[AdaptedRow] = field(default_factory=list)
     batches: list[AdaptedBatch] = field(default_factory=list)
@@ -98,6 +101,8 @@ def adapt(
     Raises:
         PopgenError: an unknown name, settings or data that do not fit, or an `out` that is not empty.
     """
+    trust_named([config.arch])
+    trust_sources([config.data])
     generator = Generator.from_pretrained(config.generator)
     spec = _checked(generator, config)
     check_empty(Path(out), "an adapted network")
@@ -127,13 +132,25 @@ def _adapt_once(
     made = choose(candidates)
     seconds = round(time.monotonic() - began, 1)
     rows, chosen = [], decoder.base
-    for row in make_rows(decoder, candidates, made, statistics, config.tent, config.seed):
-        rows.append(_scored(spec, row, data, labelled, choice))
+    passes = Passes(spec, choice)
+    for row in make_rows(decoder, candidates, made, statistics, passes, config.tent, config.seed):
+        rows.append(_scored(spec, row, data, labelled))
         chosen = row.flat
     card = {"format": "pt", "popgen": __version__, "arch": config.arch, "data": config.data}
     file = write_tensors(out / "weights.safetensors", spec.to_state(chosen), {**card, "chosen": made.candidate.text()})
-    adapted = _result(config, made, len(choice), len(candidates), seconds)
-    adapted = replace(adapted, rows=rows, weights=str(file))
+    adapted = Adapted(
+        config.arch,
+        config.data,
+        made.candidate.text(),
+        made.best.text(),
+        made.gain,
+        made.error,
+        images=len(choice),
+        passes=len(candidates),
+        seconds=seconds,
+        rows=rows,
+        weights=str(file),
+    )
     write_text(out / "result.json", json_text(adapted.to_json(), indent=1) + "\n")
     return adapted
 
@@ -150,21 +167,20 @@ def _adapt_stream(
     assert config.batch is not None
     began, batches = time.monotonic(), []
     parts = list(_batches(data.test, config.batch))
-    made, candidates = None, 0
+    candidates = 0
     for number, (first, part) in enumerate(parts, 1):
         alone = replace(data, train=part, val=part, test=part)
         inputs = spec.config.inputs.prepare(part.inputs)
         compared = list(compare(_decoder(generator, config.arch, alone, config.seed), inputs, inputs))
-        made, candidates = choose(compared), candidates + len(compared)
+        made, candidates = choose(compared), len(compared)
         predicted, base = made.candidate.logits.argmax(1), compared[0].logits.argmax(1)
         accuracy, base_accuracy = (_share_right(one, part, labelled) for one in (predicted, base))
         chosen, classes = made.candidate.text(), predicted.tolist()
         batches.append(AdaptedBatch(first, len(part), chosen, made.gain, made.error, accuracy, base_accuracy, classes))
         if on_batch is not None:
             on_batch(number, len(parts))
-    assert made is not None
-    adapted = _result(config, made, len(data.test), candidates // len(parts), round(time.monotonic() - began, 1))
-    adapted = replace(adapted, batches=batches)
+    figures = len(data.test), candidates, round(time.monotonic() - began, 1)
+    adapted = Adapted(config.arch, config.data, None, None, None, None, *figures, batches=batches)
     write_text(out / "result.json", json_text(adapted.to_json(), indent=1) + "\n")
     return adapted
 
@@ -232,12 +248,11 @@ def _decoder(generator: Generator, arch: str, data: DataSet, seed: int) -> Point
     )
 
 
-def _scored(spec: ArchSpec, row: Row, data: DataSet, labelled: bool, choice: Tensor) -> AdaptedRow:
-    information = mutual_information(Passes(spec, choice).outputs(row.flat))
+def _scored(spec: ArchSpec, row: Row, data: DataSet, labelled: bool) -> AdaptedRow:
     scores: list[float | None] = [None, None]
     if labelled:
         scores = [_accuracy(spec, row.flat, part) for part in (data.val, data.test)]
-    return AdaptedRow(row.name, row.what, information, *scores)
+    return AdaptedRow(row.name, row.what, row.information, *scores)
 
 
 def _accuracy(spec: ArchSpec, flat: Tensor, part: Part) -> float | None:
@@ -249,8 +264,3 @@ def _accuracy(spec: ArchSpec, flat: Tensor, part: Part) -> float | None:
 
 def _share_right(predicted: Tensor, part: Part, labelled: bool) -> float | None:
     return float((predicted == part.targets).float().mean()) if labelled else None
-
-
-def _result(config: AdaptConfig, made: Choice, images: int, passes: int, seconds: float) -> Adapted:
-    chosen, best = made.candidate.text(), made.best.text()
-    return Adapted(config.arch, config.data, chosen, best, made.gain, made.error, images, passes, seconds)

@@ -53,7 +53,7 @@ ARGUMENTS = {
         "--seeds",
         "1",
     ],
-    "bench/adapt.py": ["--help"],  # needs a generator of shifts; tests/popgen/jobs/test_adapt.py makes one
+    "bench/adapt.py": ["--help"],  # tests/popgen/jobs/test_adapt.py runs it with a generator of shifts
     "recipes/clip_tiny_probe.py": [],
     "recipes/clip_tiny.py": ["--help"],  # takes minutes, and its result is checked by the probe
     "recipes/text_tiny.py": ["--help"],  # needs its teacher's folder

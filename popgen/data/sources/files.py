@@ -29,7 +29,7 @@ def load_folder(name: str, root: Path, size: int | None = None, alpha: str = "wh
         BadInput: the folder has another layout or no images, or the images differ in size.
     """
     listing = list_folder(root)
-    unread = {split: _unread(files, alpha) for split, files in listing.files.items()}
+    unread = {split: unread_images(files, alpha) for split, files in listing.files.items()}
     gathered = gather(name, unread, size, passes_over=True)
     not_read = []
     for split, errors in gathered.unreadable.items():
@@ -42,7 +42,9 @@ def load_folder(name: str, root: Path, size: int | None = None, alpha: str = "wh
     return replace(data, unread=tuple(not_read))
 
 
-def _unread(files: list[tuple[Path, int]], alpha: str) -> UnreadImages:
+def unread_images(files: list[tuple[Path, int]], alpha: str) -> UnreadImages:
+    """Image files with their labels, which are read one by one."""
+
     def read(i: int) -> tuple[np.ndarray, int]:
         path, label = files[i]
         return read_image(path, str(path), alpha), label

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from popgen.data.dataset import DataSet, Part
-from popgen.data.images.reader import read_image
-from popgen.data.sources.gather import UnreadImages, gather
+from popgen.data.sources.files import unread_images
+from popgen.data.sources.gather import gather
 from popgen.data.sources.listing import SUFFIXES, is_hidden
 from popgen.data.sources.splits import PassedOver, say_counts
 
@@ -37,8 +37,7 @@ def load_flat(name: str, root: Path, classes: tuple[str, ...], size: int | None,
         BadInput: the images differ in size.
     """
     files, passed = flat_images(root), PassedOver()
-    unread = UnreadImages(len(files), lambda i: (read_image(files[i], str(files[i]), alpha), 0))
-    gathered = gather(name, {"train": unread}, size, passes_over=True)
+    gathered = gather(name, {"train": unread_images([(path, 0) for path in files], alpha)}, size, passes_over=True)
     for index, error in gathered.unreadable["train"].items():
         passed.add("unreadable", f"{files[index].name}: {error.why}")
     others = [path for path in root.iterdir() if path not in set(files) and not is_hidden(path.name)]

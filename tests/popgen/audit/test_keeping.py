@@ -52,7 +52,7 @@ def test_lost_points_are_explained(tmp_path: Path, fields: dict[str, str], why: 
     lost, larger = keeping_remarks(generator_of(rank=2), zoo_of(tmp_path, **fields), losing(15.2))
     assert "lose accuracy when they are decoded from their codes, in points: cnn-s 15.2." in lost
     assert why in lost
-    assert "raise generator.restore.rank (now 2): a rank of 3, the number of checkpoints" in lost
+    assert "raise generator.restore.rank (now 2, at most 3, the number of checkpoints)" in lost
     assert larger.startswith("The generator's folder has 7.01 MB, that of its zoo 0.0")
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -128,9 +131,29 @@ def test_a_stream_has_a_choice_a_batch(generator: str, tmp_path: Path) -> None:
     arguments = ["adapt", "--arch", ARCH, "--data", f"folder:{folder}", "--generator", generator, "--batch", "15"]
     done = CliRunner().invoke(cli, [*arguments, "--out", str(tmp_path / "b")], catch_exceptions=False)
     assert "batches: 2 of 2" in done.stderr
+    assert made.chosen is made.gain is None, "each batch has its own"
     assert not (tmp_path / "b" / "weights.safetensors").exists()
     batches = json.loads((tmp_path / "b" / "result.json").read_text())["batches"]
     assert [one["count"] for one in batches] == [15, 16] and batches[0]["accuracy"] is None
+
+
+def test_the_script_that_compares_over_data_sets(generator: str) -> None:
+    script = Path(__file__).parents[3] / "examples" / "bench" / "adapt.py"
+    arguments = [
+        "--generator",
+        generator,
+        "--arch",
+        ARCH,
+        "--data",
+        "digits/invert,digits",
+        "--images",
+        "80",
+        "--tent",
+        "0",
+    ]
+    done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, timeout=300, check=True)
+    assert re.search(r"digits/invert \(.*base 0\.\d+, AdaBN .*chosen 0\.\d+\n", done.stdout)
+    assert re.search(r"chosen +mean 0\.\d{4}, lowest gain [+-]0\.\d{4}\n$", done.stdout)
 
 
 def test_what_cannot_be_adapted(generator: str, tmp_path: Path) -> None:

@@ -32,8 +32,8 @@ RANDOM = (
     "fog",
     "elastic",
 )
-# Accuracies in percent of a ResNet56 (92.8 on clean images) on the published images, mean of all severities, in the order
-# of CORRUPTIONS. They are those of github.com/tanimutomo/cifar10-c-eval, which has the design of the checkpoint below.
+# Accuracies in percent of a ResNet56 (92.8 on clean images) on the published images, mean of all severities, in the
+# order of CORRUPTIONS. They are those of github.com/tanimutomo/cifar10-c-eval, which has the design of the checkpoint below.
 PUBLISHED = (48.7, 59.5, 56.0, 82.0, 51.8, 77.7, 77.3, 78.2, 74.5, 85.4, 91.3, 73.1, 83.3, 73.8, 80.1)
 
 
