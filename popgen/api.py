@@ -91,20 +91,20 @@ def search(
     return _search(config, out, resume, on_evaluation, say=print if verbose else lambda _: None)
 
 
-def adapt(arch: str, data: str, generator: str, out: str, *, verbose: bool = False, **options: Any) -> Adapted:
+def adapt(arch: str, data: str, out: str, *, verbose: bool = False, **options: Any) -> Adapted:
     """Fit a published network to unlabelled images and write it as `out/weights.safetensors`.
 
     Args:
         data: a data set, whose labels are used for the table alone, or `folder:FOLDER` with images and no folders in it.
-        generator: the folder that `train` wrote, of a zoo that starts from a trained network.
         out: the folder, which must be empty.
         verbose: print what the command line says on stderr.
-        options: the other fields of AdaptConfig.
+        options: the other fields of AdaptConfig, such as `generator`: a built-in one, or the folder that `train` wrote of
+            a zoo that starts from a trained network.
 
     Raises:
         PopgenError: a name, value, shape or combination that does not fit.
     """
-    given = {"arch": arch, "data": data, "generator": generator, **options}
+    given = {"arch": arch, "data": data, **options}
     return _adapt(parse(given, AdaptConfig, "popgen.adapt"), out, say=print if verbose else lambda _: None)
 
 

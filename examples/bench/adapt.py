@@ -22,11 +22,11 @@ import popgen
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--generator", required=True)
+    parser.add_argument("--generator", default="cifar_shifts")
     parser.add_argument("--arch", default="resnet20")
     parser.add_argument("--data", required=True, help="names separated by commas")
     parser.add_argument("--images", type=int, default=1000)
-    parser.add_argument("--tent", type=int, default=3, help="epochs of the rows with entropy minimisation")
+    parser.add_argument("--tent", type=int, default=3, help="epochs of the rows of TENT and ETA")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -35,10 +35,11 @@ def main() -> None:
         made = popgen.adapt(
             options.arch,
             name,
-            options.generator,
             tempfile.mkdtemp(),
+            generator=options.generator,
             images=options.images,
             tent=options.tent,
+            eta=options.tent,
             seed=options.seed,
         )
         table[name] = {row.name: round(row.test_accuracy or 0.0, 4) for row in made.rows}

@@ -2,19 +2,20 @@
 
 Networks that fit a kind of images are certain about single images, and predict different classes for different images: the
 mutual information between image and prediction is high (see popgen/generator/strength.py). The gain over the base is estimated
-on the images that chose, where the best of many candidates is flattered: hence two standard errors, and not one.
+on images that did not choose.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from popgen.adaptation.points import Point, PointDecoder
 from popgen.archs import ArchSpec
-from popgen.fitness.information import information_gain, is_gain
+from popgen.fitness.information import gain_of_choice, is_gain
 from popgen.generator.strength import mutual_information
 from popgen.networks.batchnorm import mix_statistics, reestimate
 from popgen.networks.passes import Passes
@@ -71,17 +72,24 @@ def finished(spec: ArchSpec, flat: Tensor, statistics: Images, shares: list[floa
         yield share, mix_statistics(spec, flat, own, share)
 
 
-def compare(decoder: PointDecoder, statistics: Images, choice: Images) -> Iterator[Candidate]:
-    """Yield the candidates: every point with every share.
+def compare(
+    decoder: PointDecoder, statistics: Images, passes: Passes, on_network: Callable[[int, int], None] | None = None
+) -> list[Candidate]:
+    """Return the candidates, which are every point with every share; the first is the base as it is.
 
     Args:
         statistics: prepared images (n, ...) that statistics are measured on.
-        choice: prepared images (m, ...) that candidates are compared by.
+        passes: over the prepared images (m, ...) that candidates are compared by.
+        on_network: called after each candidate with the number of candidates done and of all.
     """
-    passes, shares = Passes(decoder.spec, choice), shares_for(len(statistics), decoder.spec)
-    for point in decoder.points():
+    found: list[Candidate] = []
+    points, shares = decoder.points(), shares_for(len(statistics), decoder.spec)
+    for point in points:
         for share, flat in finished(decoder.spec, decoder.weights(point), statistics, shares):
-            yield Candidate(point, share, passes.outputs(flat))
+            found.append(Candidate(point, share, passes.outputs(flat)))
+            if on_network is not None:
+                on_network(len(found), len(points) * len(shares))
+    return found
 
 
 def choose(candidates: list[Candidate]) -> Choice:
@@ -91,10 +99,10 @@ def choose(candidates: list[Candidate]) -> Choice:
         candidates: of `compare`; the first is the base.
     """
     base, best = candidates[0], best_of(candidates)
-    gain, error = information_gain(base.logits, best.logits)
+    gain, error = gain_of_choice([one.logits for one in candidates])
     return Choice(best if is_gain(gain, error) else base, gain, error, best)
 
 
 def best_of(candidates: list[Candidate]) -> Candidate:
-    """Return the candidate of the highest mutual information."""
-    return max(candidates, key=lambda one: one.information)
+    """Return the candidate of the highest mutual information; one whose logits are not finite is the last choice."""
+    return max(candidates, key=lambda one: one.information if math.isfinite(one.information) else -math.inf)

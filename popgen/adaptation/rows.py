@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
 from popgen.adaptation.choose import Candidate, Choice, best_of, finished, shares_for
-from popgen.adaptation.entropy import minimise_entropy
+from popgen.adaptation.entropy import EntropySteps, minimise_entropy
 from popgen.adaptation.points import Point, PointDecoder
+from popgen.fitness.information import information_gain, is_gain
 from popgen.generator.strength import mutual_information
 from popgen.networks.passes import Passes
 from popgen.types import Images
@@ -24,9 +25,85 @@ class Row:
     name: str
     what: str  # the network and the share of its batch-norm statistics, in words
     flat: Tensor  # (p,)
-    information: (
-        float  # mutual information between image and prediction on the images that candidates are compared by, in nats
-    )
+    information: float  # mutual information between image and prediction on the images that compare, in nats
+
+
+@dataclass(frozen=True)
+class Table:
+    """Makes the rows, one network after another, the chosen one last.
+
+    Args:
+        statistics: prepared images (n, ...) that statistics are measured on, and that entropy is minimised on.
+        passes: over the images that candidates are compared by.
+        copies: weights (p,) of the zoo's networks, by their names.
+        entropy: what is tried of the base, the robust and the chosen network.
+        finish: what is done to the chosen network at last, unless it is the base or becomes less informative.
+    """
+
+    decoder: PointDecoder
+    candidates: list[Candidate]
+    choice: Choice
+    statistics: Images
+    passes: Passes
+    copies: Mapping[str, Tensor] = field(default_factory=dict)
+    entropy: tuple[EntropySteps, ...] = ()
+    finish: EntropySteps | None = None
+    seed: int = 0
+
+    def chosen(self) -> Row:
+        """Return the chosen network alone."""
+        row = self._row("chosen", self.choice.candidate, {})
+        return row if self.finish is None else self._finished(row, self.finish)
+
+    def rows(self) -> Iterator[Row]:
+        """Yield all rows."""
+        yield from self._zoo()
+        weights: dict[Point, dict[float, Tensor]] = {}
+        for name, candidate in candidate_rows(self.candidates, self.choice):
+            row = self._row(name, candidate, weights)
+            if name == "chosen":
+                yield from self._chosen(row)
+            else:
+                yield row
+                if name in ("base", "robust"):
+                    yield from self._with_entropy(row)
+
+    def _row(self, name: str, candidate: Candidate, weights: dict[Point, dict[float, Tensor]]) -> Row:
+        """The row of a candidate; `weights` keeps those (p,) of each point and share, because several rows share a point."""
+        point = candidate.point
+        if point not in weights:
+            shares = shares_for(len(self.statistics), self.decoder.spec)
+            flat = self.decoder.weights(point)
+            weights[point] = dict(finished(self.decoder.spec, flat, self.statistics, shares))
+        return Row(name, candidate.text(), weights[point][candidate.share], candidate.information)
+
+    def _zoo(self) -> Iterator[Row]:
+        """The zoo's most informative network, as it is."""
+        found = [
+            Row("best zoo", name, flat, mutual_information(self.passes.outputs(flat)))
+            for name, flat in self.copies.items()
+        ]
+        if found:
+            yield max(found, key=lambda row: row.information)
+
+    def _with_entropy(self, row: Row) -> Iterator[Row]:
+        for steps in self.entropy:
+            yield self._stepped(row, steps, f"{row.name} + {steps.name}")
+
+    def _chosen(self, row: Row) -> Iterator[Row]:
+        yield from self._with_entropy(row)
+        yield row if self.finish is None else self._finished(row, self.finish)
+
+    def _finished(self, row: Row, steps: EntropySteps) -> Row:
+        if self.choice.candidate is self.candidates[0]:
+            return row
+        done = self._stepped(row, steps, row.name)
+        gain = information_gain(self.passes.outputs(row.flat), self.passes.outputs(done.flat))
+        return done if is_gain(*gain) else row
+
+    def _stepped(self, row: Row, steps: EntropySteps, name: str) -> Row:
+        flat = minimise_entropy(self.decoder.spec, row.flat, self.statistics, steps, self.seed)
+        return Row(name, f"{row.what}, {steps.text()}", flat, mutual_information(self.passes.outputs(flat)))
 
 
 def candidate_rows(candidates: list[Candidate], choice: Choice) -> Iterator[tuple[str, Candidate]]:
@@ -45,36 +122,3 @@ def candidate_rows(candidates: list[Candidate], choice: Choice) -> Iterator[tupl
     yield "generated", best_of([one for one in generated if not one.share])
     yield "generated + BN mix", best_of(generated)
     yield "chosen", choice.candidate
-
-
-def make_rows(
-    decoder: PointDecoder,
-    candidates: list[Candidate],
-    choice: Choice,
-    statistics: Images,
-    passes: Passes,
-    tent: int,
-    seed: int,
-) -> Iterator[Row]:
-    """Yield all rows of the table, the chosen network last.
-
-    Args:
-        statistics: prepared images (n, ...) that statistics are measured on, and that entropy is minimised on.
-        passes: over the images that candidates are compared by.
-        tent: epochs of entropy minimisation, of the base and of the robust network; 0 leaves these rows out.
-    """
-    shares = shares_for(len(statistics), decoder.spec)
-    tented = {"base": Point(), "robust": Point(1.0)} if tent else {}
-    of_point: dict[Point, dict[float, Tensor]] = {}  # weights by share; several rows share a point
-    for name, candidate in candidate_rows(candidates, choice):
-        point = candidate.point
-        if point not in of_point:
-            of_point[point] = dict(finished(decoder.spec, decoder.weights(point), statistics, shares))
-        yield Row(name, candidate.text(), of_point[point][candidate.share], candidate.information)
-        if name in tented:
-            flat = minimise_entropy(decoder.spec, decoder.weights(tented[name]), statistics, tent, seed)
-            what, information = (
-                f"{name}, {tent} epochs of entropy minimisation",
-                mutual_information(passes.outputs(flat)),
-            )
-            yield Row(f"{name} + TENT", what, flat, information)

@@ -18,14 +18,21 @@ if TYPE_CHECKING:
 @click.option("--arch", required=True, help="Architecture of the network.")
 @click.option("--data", required=True, help="The images: folder:PHOTOS, with or without labels, or a data set.")
 @DATA_DIR
-@click.option("--generator", required=True, help="The folder that `popgen train` wrote, of a zoo with a base.")
+@click.option(
+    "--generator",
+    help="Built-in, or the folder that `popgen train` wrote of a zoo with a base.  [default: cifar_shifts]",
+)
 @click.option("--images", type=int, help="Images at most that networks are compared by.  [default: 1000]")
 @click.option("--batch", type=int, help="Adapt to each so many images of a stream by themselves.")
-@click.option("--tent", type=int, help="With the rival TENT, of so many epochs.  [default: 0]")
+@click.option("--tent", type=int, help="With rows of TENT, of so many epochs.  [default: 0]")
+@click.option("--eta", type=int, help="With rows of ETA, of so many epochs.  [default: 0]")
+@click.option(
+    "--finish", metavar="tent|eta[:EPOCHS]", help="Entropy minimisation of the chosen network; takes gradients."
+)
 @click.option("--seed", type=int, help="[default: 0]")
 @click.option("--out", type=click.Path(), default="adapted", show_default=True, help="Folder, which must be empty.")
 @JSON
-def adapt_command(arch: str, data: str, generator: str, out: str, as_json: bool, **options: Any) -> None:
+def adapt_command(arch: str, data: str, out: str, as_json: bool, **options: Any) -> None:
     """Fit a published network to images of a new kind, without labels and without training.
 
     The network is chosen among the base that the generator's zoo goes back to, a robust copy of it, and what the generator
@@ -34,21 +41,22 @@ def adapt_command(arch: str, data: str, generator: str, out: str, as_json: bool,
 
     \b
     Example:
-      popgen adapt --arch resnet20 --generator generators/cifar_shifts --data folder:PHOTOS
+      popgen adapt --arch resnet20 --data folder:PHOTOS
+      popgen adapt --arch resnet20 --data folder:PHOTOS --generator generators/mine --tent 3
     """
     from popgen.configs.adapt import AdaptConfig
     from popgen.configs.load import parse
     from popgen.jobs.names import check_adapt_names
 
     given = {name: value for name, value in options.items() if value is not None}
-    config = parse({"arch": arch, "data": data, "generator": generator, **given}, AdaptConfig, "popgen adapt")
-    check_adapt_names(generator, arch, data)
+    config = parse({"arch": arch, "data": data, **given}, AdaptConfig, "popgen adapt")
+    check_adapt_names(config.generator, arch, data)
     start(f"adapting {arch} to {data}")
     from popgen.jobs.adapt import adapt as run_adapt
     from popgen.progress import Bars
 
     with Bars() as bars:
-        adapted = run_adapt(config, out, remark, lambda done, of: bars.update("batches", done, of))
+        adapted = run_adapt(config, out, remark, bars.update)
     if as_json:
         click.echo(json_text(adapted.to_json(), indent=1))
         return
@@ -73,9 +81,9 @@ def _print_rows(adapted: Adapted) -> None:
 
 def _verdict(adapted: Adapted) -> str:
     gain = f"{adapted.gain:+.3f} nats of mutual information over the base, standard error {adapted.error:.3f}"
-    if adapted.chosen == adapted.best:
-        return f"chosen: {adapted.chosen} ({gain})"
-    return f"the base is kept: the best other network, {adapted.best}, has {gain}"
+    if not adapted.is_base:
+        return f"chosen: {adapted.chosen} ({gain}, estimated on images that did not choose)"
+    return f"the base is kept: the network with the highest information, {adapted.best}, has {gain}"
 
 
 def _print_batches(adapted: Adapted) -> None:

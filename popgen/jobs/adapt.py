@@ -13,8 +13,9 @@ from torch import Tensor
 
 from popgen import __version__
 from popgen.adaptation.choose import choose, compare
+from popgen.adaptation.entropy import EntropySteps
 from popgen.adaptation.points import PointDecoder
-from popgen.adaptation.rows import Row, make_rows
+from popgen.adaptation.rows import Row, Table
 from popgen.archs import ArchSpec, trust_named
 from popgen.archs.inputs import ImageInputs
 from popgen.configs.adapt import AdaptConfig
@@ -29,6 +30,7 @@ from popgen.json_text import json_text
 from popgen.networks.passes import Passes
 from popgen.tasks import CLASSIFICATION
 
+OnProgress = Callable[[str, int, int], None]
 STRENGTHS = (0.0, 1.0)  # 0 gives the network of the average data set, 1 that of these images
 
 
@@ -70,6 +72,7 @@ class Adapted:
     best: str | None  # the most informative candidate, which is not chosen where its gain is within its error
     gain: float | None
     error: float | None
+    is_base: bool | None  # whether the base was given back
     images: int  # candidates were compared by so many
     passes: int  # forward passes over these images, one a candidate
     seconds: float
@@ -87,7 +90,7 @@ def adapt(
     config: AdaptConfig,
     out: str,
     say: Callable[[str], None] = lambda _: None,
-    on_batch: Callable[[int, int], None] | None = None,
+    on_progress: OnProgress = lambda *_: None,
 ) -> Adapted:
     """Choose a network for the images and write it as `out/weights.safetensors`, with the table as `out/result.json`.
 
@@ -96,11 +99,12 @@ def adapt(
     of a flat folder, else the test images, are a stream whose batches are adapted to one by one.
 
     Args:
-        on_batch: called after each batch with the number of batches done and of all.
+        on_progress: called with what is counted, networks or batches, and the numbers done and of all.
 
     Raises:
         PopgenError: an unknown name, settings or data that do not fit, or an `out` that is not empty.
     """
+    _finish(config)
     trust_named([config.arch])
     trust_sources([config.data])
     generator = Generator.from_pretrained(config.generator)
@@ -116,35 +120,43 @@ def adapt(
     _check_images(generator, data)
     generator.load_encoders()
     if config.batch is not None:
-        return _adapt_stream(generator, spec, data, labelled, config, Path(out), on_batch)
-    return _adapt_once(generator, spec, data, labelled, config, Path(out))
+        return _adapt_stream(generator, spec, data, labelled, config, Path(out), on_progress)
+    return _adapt_once(generator, spec, data, labelled, config, Path(out), on_progress)
 
 
 def _adapt_once(
-    generator: Generator, spec: ArchSpec, data: DataSet, labelled: bool, config: AdaptConfig, out: Path
+    generator: Generator,
+    spec: ArchSpec,
+    data: DataSet,
+    labelled: bool,
+    config: AdaptConfig,
+    out: Path,
+    on_progress: OnProgress,
 ) -> Adapted:
     began = time.monotonic()
     statistics, choice = (_drawn(part, config).inputs for part in (data.train, data.val))
     prepare = spec.config.inputs.prepare
     statistics, choice = prepare(statistics), prepare(choice)
-    decoder = _decoder(generator, config.arch, data, config.seed)
-    candidates = list(compare(decoder, statistics, choice))
+    decoder, passes = _decoder(generator, config.arch, data, config.seed), Passes(spec, choice)
+    candidates = compare(decoder, statistics, passes, lambda done, of: on_progress("networks", done, of))
     made = choose(candidates)
     seconds = round(time.monotonic() - began, 1)
-    rows, chosen = [], decoder.base
-    passes = Passes(spec, choice)
-    for row in make_rows(decoder, candidates, made, statistics, passes, config.tent, config.seed):
-        rows.append(_scored(spec, row, data, labelled))
-        chosen = row.flat
-    card = {"format": "pt", "popgen": __version__, "arch": config.arch, "data": config.data}
-    file = write_tensors(out / "weights.safetensors", spec.to_state(chosen), {**card, "chosen": made.candidate.text()})
+    copies = _copies(generator, config.arch)
+    table = Table(decoder, candidates, made, statistics, passes, copies, _entropy(config), _finish(config), config.seed)
+    rows, chosen = [], None
+    for chosen in table.rows():
+        rows.append(_scored(spec, chosen, data, labelled))
+    assert chosen is not None, "the last row is the chosen network"
+    card = {"format": "pt", "popgen": __version__, "arch": config.arch, "data": config.data, "chosen": chosen.what}
+    file = write_tensors(out / "weights.safetensors", spec.to_state(chosen.flat), card)
     adapted = Adapted(
         config.arch,
         config.data,
-        made.candidate.text(),
+        chosen.what,
         made.best.text(),
         made.gain,
         made.error,
+        made.candidate is candidates[0],
         images=len(choice),
         passes=len(candidates),
         seconds=seconds,
@@ -162,7 +174,7 @@ def _adapt_stream(
     labelled: bool,
     config: AdaptConfig,
     out: Path,
-    on_batch: Callable[[int, int], None] | None,
+    on_progress: OnProgress,
 ) -> Adapted:
     assert config.batch is not None
     began, batches = time.monotonic(), []
@@ -171,16 +183,20 @@ def _adapt_stream(
     for number, (first, part) in enumerate(parts, 1):
         alone = replace(data, train=part, val=part, test=part)
         inputs = spec.config.inputs.prepare(part.inputs)
-        compared = list(compare(_decoder(generator, config.arch, alone, config.seed), inputs, inputs))
+        decoder, passes = _decoder(generator, config.arch, alone, config.seed), Passes(spec, inputs)
+        compared = compare(decoder, inputs, passes)
         made, candidates = choose(compared), len(compared)
-        predicted, base = made.candidate.logits.argmax(1), compared[0].logits.argmax(1)
+        table = Table(decoder, compared, made, inputs, passes, finish=_finish(config), seed=config.seed)
+        chosen = table.chosen()
+        predicted, base = passes.outputs(chosen.flat).argmax(1), compared[0].logits.argmax(1)
         accuracy, base_accuracy = (_share_right(one, part, labelled) for one in (predicted, base))
-        chosen, classes = made.candidate.text(), predicted.tolist()
-        batches.append(AdaptedBatch(first, len(part), chosen, made.gain, made.error, accuracy, base_accuracy, classes))
-        if on_batch is not None:
-            on_batch(number, len(parts))
+        classes = predicted.tolist()
+        batches.append(
+            AdaptedBatch(first, len(part), chosen.what, made.gain, made.error, accuracy, base_accuracy, classes)
+        )
+        on_progress("batches", number, len(parts))
     figures = len(data.test), candidates, round(time.monotonic() - began, 1)
-    adapted = Adapted(config.arch, config.data, None, None, None, None, *figures, batches=batches)
+    adapted = Adapted(config.arch, config.data, None, None, None, None, None, *figures, batches=batches)
     write_text(out / "result.json", json_text(adapted.to_json(), indent=1) + "\n")
     return adapted
 
@@ -203,6 +219,24 @@ def _checked(generator: Generator, config: AdaptConfig) -> ArchSpec:
     if spec.config.task != CLASSIFICATION:
         raise BadInput(f"{config.arch!r} does {spec.config.task}", "adapt is for classification", "Use popgen search.")
     return spec
+
+
+def _entropy(config: AdaptConfig) -> tuple[EntropySteps, ...]:
+    asked = (EntropySteps("tent", config.tent), EntropySteps("eta", config.eta))
+    return tuple(steps for steps in asked if steps.epochs)
+
+
+def _finish(config: AdaptConfig) -> EntropySteps | None:
+    return None if config.finish is None else EntropySteps.parse(config.finish)
+
+
+def _copies(generator: Generator, arch: str) -> dict[str, Tensor]:
+    """Return the weights (p,) of the zoo's networks by their ids, decoded from their codes."""
+    rows = {code.id: code.row for code in generator.records if code.arch == arch}
+    return {
+        name: generator.restore(arch, generator.codes[row][None], generator.residual_codes[row][None])[0]
+        for name, row in rows.items()
+    }
 
 
 def _fits(data: DataSet, classes: tuple[str, ...], say: Callable[[str], None]) -> bool:

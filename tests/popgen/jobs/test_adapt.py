@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -64,38 +65,66 @@ def generator(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_a_table_of_rivals_and_the_weights_of_the_choice(generator: str, tmp_path: Path) -> None:
-    made = popgen.adapt(ARCH, "digits/invert", generator, str(tmp_path / "out"), tent=1, images=200)
+    out = str(tmp_path / "out")
+    made = popgen.adapt(ARCH, "digits/invert", out, generator=generator, tent=1, eta=2, images=200)
     names = [row.name for row in made.rows]
     assert names == [
+        "best zoo",
         "base",
         "base + TENT",
+        "base + ETA",
         "AdaBN",
         "BN mix",
         "robust",
         "robust + TENT",
+        "robust + ETA",
         "WiSE + BN mix",
         "line + BN mix",
         "generated",
         "generated + BN mix",
+        "chosen + TENT",
+        "chosen + ETA",
         "chosen",
     ]
     spec, data = ArchSpec.from_config(ARCH), load_data("digits/invert")
     chosen = made.rows[-1]
-    assert chosen.what == made.chosen == made.best and made.gain > 2 * made.error
+    assert chosen.what == made.chosen == made.best and made.gain > 2 * made.error and not made.is_base
+    assert made.rows[0].what in ("resnet-s/digits/s0", "resnet-s/digits/invert/s0")
     flat = spec.to_flat(load_file(made.weights))
     assert chosen.val_accuracy == pytest.approx(task_score(spec, flat, data.val), abs=1e-6)
     assert chosen.test_accuracy == pytest.approx(task_score(spec, flat, data.test), abs=1e-6)
-    assert chosen.test_accuracy > made.rows[0].test_accuracy + 0.1
-    assert max(row.information for row in made.rows if "TENT" not in row.name) == pytest.approx(chosen.information)
+    assert chosen.test_accuracy > made.rows[1].test_accuracy + 0.1
+    plain = [row.information for row in made.rows if not row.name.endswith(("TENT", "ETA", "zoo"))]
+    assert max(plain) == pytest.approx(chosen.information)
     assert json.loads((tmp_path / "out" / "result.json").read_text()) == json.loads(json.dumps(made.to_json()))
     with pytest.raises(BadInput, match="is not an empty folder"):
-        popgen.adapt(ARCH, "digits/invert", generator, str(tmp_path / "out"))
+        popgen.adapt(ARCH, "digits/invert", out, generator=generator)
+
+
+def test_the_chosen_network_is_finished_by_gradients(generator: str, tmp_path: Path) -> None:
+    plain = popgen.adapt(ARCH, "digits/contrast:0.3", str(tmp_path / "a"), generator=generator, images=200, tent=2)
+    made = popgen.adapt(
+        ARCH, "digits/contrast:0.3", str(tmp_path / "b"), generator=generator, images=200, finish="tent:2"
+    )
+    assert plain.best == plain.chosen == made.best and made.chosen == f"{made.best}, 2 epochs of TENT"
+    tented = next(row for row in plain.rows if row.name == "chosen + TENT")
+    assert made.rows[-1] == dataclasses.replace(tented, name="chosen")
+    worse = popgen.adapt(ARCH, "digits/invert", str(tmp_path / "f"), generator=generator, images=200, finish="tent:2")
+    assert worse.chosen == worse.best, "re-estimated statistics make the robust network less informative here"
+    stream = popgen.adapt(
+        ARCH, "digits/contrast:0.3", str(tmp_path / "c"), generator=generator, batch=250, finish="eta:1"
+    )
+    assert [one.chosen.endswith(", 1 epoch of ETA") for one in stream.batches] == [True, True]
+    kept = popgen.adapt(ARCH, "digits", str(tmp_path / "d"), generator=generator, images=60, finish="tent")
+    assert kept.is_base and kept.chosen == "base, batch norm 0"
+    with pytest.raises(BadInput, match="--finish ten names no entropy minimisation"):
+        popgen.adapt(ARCH, "digits", str(tmp_path / "e"), generator=generator, finish="ten")
 
 
 def test_the_base_comes_back_without_evidence(generator: str, tmp_path: Path) -> None:
     """The base is made for these images: what else is a little more informative is so within the error."""
-    made = popgen.adapt(ARCH, "digits", generator, str(tmp_path), images=60)
-    assert made.chosen == "base, batch norm 0" != made.best
+    made = popgen.adapt(ARCH, "digits", str(tmp_path), generator=generator, images=60)
+    assert made.chosen == "base, batch norm 0" != made.best and made.is_base
     assert made.gain < 2 * made.error
     base = popgen.Generator.from_pretrained(generator).bases[ARCH]
     assert torch.equal(ArchSpec.from_config(ARCH).to_flat(load_file(made.weights)), base)
@@ -114,6 +143,7 @@ def test_a_flat_folder_has_no_accuracies(generator: str, tmp_path: Path) -> None
     done = CliRunner().invoke(cli, [*arguments, "--out", str(tmp_path / "out")], catch_exceptions=False)
     assert "images read: 40, without labels" in done.stderr
     assert "AdaBN" in done.stdout and "weights: " in done.stdout
+    assert "networks: 85 of 85" in done.stderr
     assert "chosen: " in done.stdout or "the base is kept" in done.stdout
     done = CliRunner().invoke(cli, [*arguments, "--out", str(tmp_path / "again"), "--json"], catch_exceptions=False)
     rows = json.loads(done.stdout)["rows"]
@@ -121,7 +151,7 @@ def test_a_flat_folder_has_no_accuracies(generator: str, tmp_path: Path) -> None
 
 
 def test_a_stream_has_a_choice_a_batch(generator: str, tmp_path: Path) -> None:
-    made = popgen.adapt(ARCH, "digits/invert", generator, str(tmp_path / "a"), batch=124)
+    made = popgen.adapt(ARCH, "digits/invert", str(tmp_path / "a"), generator=generator, batch=124)
     assert [(one.first, one.count) for one in made.batches] == [(0, 124), (124, 124), (248, 124), (372, 125)]
     data = load_data("digits/invert").test
     for one in made.batches:
@@ -158,12 +188,12 @@ def test_the_script_that_compares_over_data_sets(generator: str) -> None:
 
 def test_what_cannot_be_adapted(generator: str, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="the generator 'digits' has no base of 'cnn-s'\nits zoo does not start from"):
-        popgen.adapt("cnn-s", "digits", "digits", str(tmp_path / "a"))
+        popgen.adapt("cnn-s", "digits", str(tmp_path / "a"), generator="digits")
     with pytest.raises(NotFound, match="cnn-s"):
-        popgen.adapt("cnn-s", "digits", generator, str(tmp_path / "a"))
+        popgen.adapt("cnn-s", "digits", str(tmp_path / "a"), generator=generator)
     photos(tmp_path / "one", 1)
     with pytest.raises(BadInput, match="has 1 images"):
-        popgen.adapt(ARCH, f"folder:{tmp_path / 'one'}", generator, str(tmp_path / "a"))
+        popgen.adapt(ARCH, f"folder:{tmp_path / 'one'}", str(tmp_path / "a"), generator=generator)
     said: list[str] = []
     from popgen.configs.adapt import AdaptConfig
     from popgen.jobs.adapt import adapt
