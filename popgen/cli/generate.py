@@ -36,6 +36,11 @@ from popgen.json_text import json_text
     help="Batch-norm statistics: the networks' own, those of the training images, or a share of the way; auto chooses without "
     "labels.  [default: keep]",
 )
+@click.option(
+    "--finish",
+    metavar="tent|eta[:EPOCHS]",
+    help="Entropy minimisation of each network on the unlabelled training images; takes gradients.",
+)
 @click.option("--parts", type=Names(), help=PARTS_HELP)
 @click.option("--base", type=click.Path(), help=BASE_HELP)
 @click.option("--seed", type=int, help="[default: 0]")

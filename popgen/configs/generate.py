@@ -19,6 +19,7 @@ class GenerateConfig(Strict):
     generator: str = "digits"  # a built-in generator, or the folder that `popgen train` wrote
     sampling: Sampling = Sampling()
     batch_norm: BatchNorm = "keep"  # auto chooses without labels
+    finish: str | None = None  # tent:EPOCHS or eta:EPOCHS, entropy minimisation of each network on the training images
     parts: list[str] = []  # `head` or globs of tensors' names: only these are generated
     base: str | None = None  # a .safetensors file, whose tensors all others are
     seed: int = Field(0, ge=0, lt=2**31)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from popgen import __version__
+from popgen.adaptation.entropy import EntropySteps, minimise_entropy
 from popgen.archs import ArchSpec, trust_named
 from popgen.baselines.starts import repaired
 from popgen.baselines.unseen import Untrained, untrained
@@ -43,7 +44,7 @@ class Generated:
     val_score: float | None
     untrained: Untrained | None = None  # the comparison for an architecture that the generator was not trained on
     unit: str = "accuracy"
-    batch_norm: BatchNorm = "keep"  # none where the architecture has no batch norm
+    batch_norm: BatchNorm = "keep"  # none where the architecture has no batch norm; `finish`, where that was asked for
     chosen: Chosen | None = None  # the measurements by which the treatment of batch norm was chosen
 
     def to_json(self) -> dict[str, Any]:
@@ -91,6 +92,7 @@ def _checked(config: GenerateConfig, folder: Path) -> tuple[_Sampler, dict[str, 
     if config.data is None and config.describe is None:
         raise BadInput("there is nothing to generate for", "neither a data set nor a description is given", "Give one.")
     generator.prior_name(config.sampling.prior)
+    _check_finish(config, targets)
     check_mask(config.archs, config.parts, config.base)
     mask = None if config.base is None else read_mask(targets[config.archs[0]].spec, config.parts, config.base)
     if config.data is None and checked(config.batch_norm) != "keep":
@@ -114,6 +116,24 @@ def _checked(config: GenerateConfig, folder: Path) -> tuple[_Sampler, dict[str, 
     condition = data if config.describe is None else Description(config.describe)
     assert condition is not None
     return _Sampler(generator, condition, data, config, mask), targets
+
+
+def _check_finish(config: GenerateConfig, targets: dict[str, Target]) -> None:
+    """Refuse entropy minimisation of what has no predictions of classes, no images, or tensors that are kept."""
+    if config.finish is None:
+        return
+    EntropySteps.parse(config.finish)
+    without = [arch for arch, target in targets.items() if not target.spec.has_batch_norm]
+    other = [arch for arch, target in targets.items() if target.spec.config.task != CLASSIFICATION]
+    reasons = {
+        "it minimises the entropy of predictions for images, and --data gives none": config.data is None,
+        f"it trains batch norm, and there is none in {', '.join(without)}": bool(without),
+        f"it is for classification, which is not what {', '.join(other)} does": bool(other),
+        "--parts keeps the tensors of --base": config.base is not None,
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            raise BadInput(f"--finish {config.finish} cannot be done", reason, "Leave --finish out.")
 
 
 def _write(
@@ -181,6 +201,9 @@ class _Sampler:
             latents = self.generator.sample(target.source, self.condition, n, seed=seed, sampling=sampling)
             networks = target.decoder(self.generator).weights_of_many(latents.flatten(1))
             networks, batch_norms, chosen = self._finished(target, networks)
+            if self.config.finish is not None:
+                networks = self._with_entropy(target.spec, networks, EntropySteps.parse(self.config.finish))
+                batch_norms, chosen = [self.config.finish] * n, None
             scores = self._scores(target.spec, networks)
         texts = (strength.text() if strength.information else "", "" if chosen is None else chosen.text())
         remarks = tuple(f"{arch}: {text}" for text in texts if text)
@@ -208,6 +231,11 @@ class _Sampler:
             chosen = choose_batch_norm(spec, networks[0], train, val)
             treatment = chosen.treatment
         return torch.stack([treated(spec, flat, train, treatment) for flat in networks]), [treatment] * n, chosen
+
+    def _with_entropy(self, spec: ArchSpec, networks: Flat, steps: EntropySteps) -> Flat:
+        assert self.data is not None
+        inputs = spec.config.inputs.prepare(self.data.train.inputs)
+        return torch.stack([minimise_entropy(spec, flat, inputs, steps, self.config.seed) for flat in networks])
 
     def _scores(self, spec: ArchSpec, networks: Flat) -> list[float | None]:
         """Validation scores; None where the networks' classes are not the data set's."""

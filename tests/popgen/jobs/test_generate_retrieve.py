@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from popgen import retrieve as retrieve_function
-from popgen.archs import build
+from popgen.adaptation.entropy import EntropySteps, minimise_entropy
+from popgen.archs import ArchSpec, build
 from popgen.data import load_data
 from popgen.refs import ASSETS
 
@@ -208,3 +209,28 @@ def test_an_untrained_architecture_says_how_its_batch_norm_was_treated(popgen: A
     repaired = popgen(*command, "--out", "repaired").json["networks"][0]
     shared = popgen(*command, "--batch-norm", "0.5", "--out", "shared").json["networks"][0]
     assert repaired["batch_norm"] in ("keep", "reestimate") and shared["batch_norm"] == 0.5
+
+
+@pytest.mark.usefixtures("here")
+def test_generated_networks_are_finished_by_entropy_minimisation(popgen: Any) -> None:
+    words = ("generate", "--arch", "resnet-s", *DATA, "-n", 1, "--json")
+    plain = popgen(*words, "--batch-norm", "reestimate", "--out", "a").json["networks"][0]
+    made = popgen(*words, "--finish", "tent:1", "--out", "b").json["networks"][0]
+    assert made["batch_norm"] == "tent:1" and plain["batch_norm"] == "reestimate"
+    spec, train = ArchSpec.from_config("resnet-s"), load_data("digits/rotate:45").train.inputs
+    before, after = (spec.to_flat(load_file(one["weights"])) for one in (plain, made))
+    assert torch.equal(after, minimise_entropy(spec, before, train, EntropySteps("tent", 1)))
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("--arch", "cnn-s", *DATA), "it trains batch norm, and there is none in cnn-s"),
+        (("--arch", "resnet-s", "--describe", "digits"), "minimises the entropy of predictions for images, and --data"),
+    ],
+)
+def test_entropy_that_cannot_be_minimised(popgen: Any, words: tuple[str, ...], text: str) -> None:
+    failed = popgen("generate", *words, "--finish", "eta", code=None)
+    assert failed.code != 0
+    assert "--finish eta cannot be done" in failed.err and text in failed.err
