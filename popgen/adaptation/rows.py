@@ -26,6 +26,7 @@ class Row:
     what: str  # the network and the share of its batch-norm statistics, in words
     flat: Tensor  # (p,)
     information: float  # mutual information between image and prediction on the images that compare, in nats
+    passes: int  # forward passes of an image that finding it takes; a backward pass counts as two
 
 
 @dataclass(frozen=True)
@@ -52,15 +53,15 @@ class Table:
 
     def chosen(self) -> Row:
         """Return the chosen network alone."""
-        row = self._row("chosen", self.choice.candidate, {})
+        row = self._row("chosen", self.choice.candidate, self.candidates, {})
         return row if self.finish is None else self._finished(row, self.finish)
 
     def rows(self) -> Iterator[Row]:
         """Yield all rows."""
         yield from self._zoo()
         weights: dict[Point, dict[float, Tensor]] = {}
-        for name, candidate in candidate_rows(self.candidates, self.choice):
-            row = self._row(name, candidate, weights)
+        for name, candidate, compared in candidate_rows(self.candidates, self.choice):
+            row = self._row(name, candidate, compared, weights)
             if name == "chosen":
                 yield from self._chosen(row)
             else:
@@ -68,23 +69,26 @@ class Table:
                 if name in ("base", "robust"):
                     yield from self._with_entropy(row)
 
-    def _row(self, name: str, candidate: Candidate, weights: dict[Point, dict[float, Tensor]]) -> Row:
-        """The row of a candidate; `weights` keeps those (p,) of each point and share, because several rows share a point."""
+    def _row(
+        self, name: str, candidate: Candidate, compared: list[Candidate], weights: dict[Point, dict[float, Tensor]]
+    ) -> Row:
+        """The row of the best of those compared; `weights` keeps those (p,) of each point and share, which several rows need."""
         point = candidate.point
         if point not in weights:
             shares = shares_for(len(self.statistics), self.decoder.spec)
             flat = self.decoder.weights(point)
             weights[point] = dict(finished(self.decoder.spec, flat, self.statistics, shares))
-        return Row(name, candidate.text(), weights[point][candidate.share], candidate.information)
+        measured = {one.point for one in [candidate, *compared] if one.share > 0}
+        passes = len(self.statistics) * len(measured) + sum(len(one.logits) for one in compared)
+        return Row(name, candidate.text(), weights[point][candidate.share], candidate.information, passes)
 
     def _zoo(self) -> Iterator[Row]:
         """The zoo's most informative network, as it is."""
-        found = [
-            Row("best zoo", name, flat, mutual_information(self.passes.outputs(flat)))
-            for name, flat in self.copies.items()
-        ]
+        found = {name: self.passes.outputs(flat) for name, flat in self.copies.items()}
         if found:
-            yield max(found, key=lambda row: row.information)
+            name = max(found, key=lambda one: mutual_information(found[one]))
+            count = sum(len(logits) for logits in found.values())
+            yield Row("best zoo", name, self.copies[name], mutual_information(found[name]), count)
 
     def _with_entropy(self, row: Row) -> Iterator[Row]:
         for steps in self.entropy:
@@ -103,22 +107,25 @@ class Table:
 
     def _stepped(self, row: Row, steps: EntropySteps, name: str) -> Row:
         flat = minimise_entropy(self.decoder.spec, row.flat, self.statistics, steps, self.seed)
-        return Row(name, f"{row.what}, {steps.text()}", flat, mutual_information(self.passes.outputs(flat)))
+        passes = row.passes + (3 * steps.epochs + 1) * len(self.statistics)  # statistics are re-estimated at the end
+        return Row(name, f"{row.what}, {steps.text()}", flat, mutual_information(self.passes.outputs(flat)), passes)
 
 
-def candidate_rows(candidates: list[Candidate], choice: Choice) -> Iterator[tuple[str, Candidate]]:
-    """Yield the names and candidates of the rows that are among the candidates; of several, the most informative one."""
+def candidate_rows(candidates: list[Candidate], choice: Choice) -> Iterator[tuple[str, Candidate, list[Candidate]]]:
+    """Yield names, candidates, and those among which each is the most informative, of the rows that are among the candidates."""
     base = [one for one in candidates if one.point == Point()]
-    yield "base", base[0]
+    yield "base", base[0], []
     if len(base) > 1:
-        yield "AdaBN", base[-1]
-        yield "BN mix", best_of(base)
+        yield "AdaBN", base[-1], []
+        yield "BN mix", best_of(base), base
     line = [one for one in candidates if not one.point.added]
     if len(line) > len(base):
-        yield "robust", next(one for one in line if one.point == Point(1.0))
-        yield "WiSE + BN mix", best_of([one for one in line if one.point.along == _WISE])
-        yield "line + BN mix", best_of(line)
+        yield "robust", next(one for one in line if one.point == Point(1.0)), []
+        wise = [one for one in line if one.point.along == _WISE]
+        yield "WiSE + BN mix", best_of(wise), wise
+        yield "line + BN mix", best_of(line), line
     generated = [one for one in candidates if (one.point.along, one.point.added) == (0, 1)]
-    yield "generated", best_of([one for one in generated if not one.share])
-    yield "generated + BN mix", best_of(generated)
-    yield "chosen", choice.candidate
+    plain = [one for one in generated if not one.share]
+    yield "generated", best_of(plain), plain
+    yield "generated + BN mix", best_of(generated), generated
+    yield "chosen", choice.candidate, candidates

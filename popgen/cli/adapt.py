@@ -71,10 +71,16 @@ def _print_rows(adapted: Adapted) -> None:
 
     title = f"{adapted.arch} for {adapted.data}: {adapted.images} unlabelled images, {adapted.seconds:g} s"
     rows = [
-        [row.name, row.what, f"{row.information:.3f}", _percent(row.val_accuracy), _percent(row.test_accuracy)]
+        [
+            row.name,
+            row.what,
+            f"{row.information:.3f}",
+            *map(_share, (row.val_accuracy, row.test_accuracy)),
+            f"{row.passes:,}",
+        ]
         for row in adapted.rows
     ]
-    table(title, ["", "network", "information", "val accuracy", "test accuracy"], rows, last_bold=True)
+    table(title, ["", "network", "information", "val accuracy", "test accuracy", "image passes"], rows, last_bold=True)
     click.echo(_verdict(adapted))
     click.echo(f"weights: {adapted.weights}")
 
@@ -90,11 +96,11 @@ def _print_batches(adapted: Adapted) -> None:
     from popgen.cli.output import table
 
     rows = [
-        [str(one.first), one.chosen, f"{one.gain:+.3f}", _percent(one.base_accuracy), _percent(one.accuracy)]
+        [str(one.first), one.chosen, f"{one.gain:+.3f}", _share(one.base_accuracy), _share(one.accuracy)]
         for one in adapted.batches
     ]
     table(f"{adapted.arch} for {adapted.data}", ["image", "network", "gain", "base accuracy", "accuracy"], rows)
 
 
-def _percent(accuracy: float | None) -> str:
+def _share(accuracy: float | None) -> str:
     return "-" if accuracy is None else f"{accuracy:.3f}"

@@ -41,6 +41,7 @@ class AdaptedRow:
     name: str
     what: str
     information: float  # mutual information between image and prediction on validation images, in nats
+    passes: int  # forward passes of an image that finding it takes, beside the condition; a backward pass counts as two
     val_accuracy: float | None
     test_accuracy: float | None
 
@@ -74,7 +75,7 @@ class Adapted:
     error: float | None
     is_base: bool | None  # whether the base was given back
     images: int  # candidates were compared by so many
-    passes: int  # forward passes over these images, one a candidate
+    networks: int  # candidates that were compared
     seconds: float
     rows: list[AdaptedRow] = field(default_factory=list)
     batches: list[AdaptedBatch] = field(default_factory=list)
@@ -158,7 +159,7 @@ def _adapt_once(
         made.error,
         made.candidate is candidates[0],
         images=len(choice),
-        passes=len(candidates),
+        networks=len(candidates),
         seconds=seconds,
         rows=rows,
         weights=str(file),
@@ -286,7 +287,7 @@ def _scored(spec: ArchSpec, row: Row, data: DataSet, labelled: bool) -> AdaptedR
     scores: list[float | None] = [None, None]
     if labelled:
         scores = [_accuracy(spec, row.flat, part) for part in (data.val, data.test)]
-    return AdaptedRow(row.name, row.what, row.information, *scores)
+    return AdaptedRow(row.name, row.what, row.information, row.passes, *scores)
 
 
 def _accuracy(spec: ArchSpec, flat: Tensor, part: Part) -> float | None:

@@ -97,6 +97,11 @@ def test_a_table_of_rivals_and_the_weights_of_the_choice(generator: str, tmp_pat
     plain = [row.information for row in made.rows if not row.name.endswith(("TENT", "ETA", "zoo"))]
     assert max(plain) == pytest.approx(chosen.information)
     assert json.loads((tmp_path / "out" / "result.json").read_text()) == json.loads(json.dumps(made.to_json()))
+    passes = {row.name: row.passes for row in made.rows}
+    n, m = 200, min(200, len(data.val))
+    assert passes["base"] == passes["robust"] == 0 and passes["AdaBN"] == n and passes["best zoo"] == 2 * m
+    assert passes["BN mix"] == n + 5 * m and passes["base + TENT"] == 4 * n and passes["base + ETA"] == 7 * n
+    assert passes["chosen"] == 17 * n + 85 * m and passes["chosen + ETA"] == passes["chosen"] + 7 * n
     with pytest.raises(BadInput, match="is not an empty folder"):
         popgen.adapt(ARCH, "digits/invert", out, generator=generator)
 
