@@ -36,7 +36,7 @@ class Recipe(Strict):
     momentum: float = Field(default=0.9, ge=0, lt=1)  # sgd only
     # One-cycle ends at a rate near 0, so seeds end close together.
     schedule: Literal["one-cycle", "constant"] = "one-cycle"
-    augment: Literal["none", "flip-crop"] = "none"
+    augment: Literal["none", "flip-crop", "augmix"] = "none"  # augmix flips and crops, too
     # Variants of images (noise:0.06, blur:0.6/noise:0.04): in each step an image is shown as one of these or as it is,
     # drawn anew in every epoch. A network that is trained so is robust against shifts of these kinds.
     variants: list[str] = []

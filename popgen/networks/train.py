@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from popgen.archs import ArchConfig, ArchSpec, build
 from popgen.configs.spec import Recipe
 from popgen.data import DataSet, Part
-from popgen.data.images.augment import flip_and_crop
+from popgen.data.images.augment import augmented
 from popgen.data.images.variants import apply_variants
 from popgen.errors import BadInput
 from popgen.networks.threads import threads
@@ -198,8 +198,7 @@ def _batches(
                 inputs = prepared[index]
             else:
                 images = _as_variants(part.inputs[index], recipe.variants, generator)
-                images = images if recipe.augment == "none" else flip_and_crop(images, generator)
-                inputs = config.inputs.prepare(images)
+                inputs = config.inputs.prepare(augmented(images, recipe.augment, generator))
             yield inputs, part.targets[index]
 
 

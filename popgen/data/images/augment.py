@@ -11,6 +11,29 @@ from popgen.types import Images
 _PAD = 8  # an image moves by up to 1 / _PAD of its height, which is 4 pixels of 32, as in the paper
 
 
+def augmented(images: Images, kind: str, generator: torch.Generator | None = None) -> Images:
+    """Return the images (n, c, h, w) in [0, 1] under an augmentation: none, flip-crop, or augmix, which is both of the others."""
+    if kind == "none":
+        return images
+    images = flip_and_crop(images, generator)
+    return augmix(images, generator) if kind == "augmix" else images
+
+
+def augmix(images: Images, generator: torch.Generator | None = None) -> Images:
+    """Mix each image with chains of random operations on it (AugMix, without its consistency loss: arXiv 1912.02781).
+
+    The severity, the width and the operations are torchvision's defaults. Images are rounded to 8 bits.
+    """
+    from torchvision.transforms import v2  # noqa: PLC0415 - importing torchvision takes a second at every start
+
+    mix = v2.AugMix()
+    seed = int(torch.randint(2**31, (), generator=generator))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        mixed = [mix(image) for image in (images * 255).round().byte().cpu()]
+    return (torch.stack(mixed).float() / 255).to(images.device)
+
+
 def flip_and_crop(images: Images, generator: torch.Generator | None = None) -> Images:
     """Mirror each image with probability 1/2 and shift it by up to an eighth of its height.
 
