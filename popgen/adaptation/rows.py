@@ -36,7 +36,7 @@ class Table:
     Args:
         statistics: prepared images (n, ...) that statistics are measured on, and that entropy is minimised on.
         passes: over the images that candidates are compared by.
-        copies: weights (p,) of the zoo's networks, by their names.
+        of_zoo: weights (p,) of the zoo's networks, by their names.
         entropy: what is tried of the base, the robust and the chosen network.
         finish: what is done to the chosen network at last, unless it is the base or becomes less informative.
     """
@@ -46,7 +46,7 @@ class Table:
     choice: Choice
     statistics: Images
     passes: Passes
-    copies: Mapping[str, Tensor] = field(default_factory=dict)
+    of_zoo: Mapping[str, Tensor] = field(default_factory=dict)
     entropy: tuple[EntropySteps, ...] = ()
     finish: EntropySteps | None = None
     seed: int = 0
@@ -84,11 +84,11 @@ class Table:
 
     def _zoo(self) -> Iterator[Row]:
         """The zoo's most informative network, as it is."""
-        found = {name: self.passes.outputs(flat) for name, flat in self.copies.items()}
+        found = {name: self.passes.outputs(flat) for name, flat in self.of_zoo.items()}
         if found:
             name = max(found, key=lambda one: mutual_information(found[one]))
             count = sum(len(logits) for logits in found.values())
-            yield Row("best zoo", name, self.copies[name], mutual_information(found[name]), count)
+            yield Row("best zoo", name, self.of_zoo[name], mutual_information(found[name]), count)
 
     def _with_entropy(self, row: Row) -> Iterator[Row]:
         for steps in self.entropy:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     "--generator",
     help="Built-in, or the folder that `popgen train` wrote of a zoo with a base.  [default: cifar_shifts]",
 )
+@click.option("--zoo", help="Zoo of the row `best zoo`.  [default: the generator's own where it is found]")
 @click.option("--images", type=int, help="Images at most that networks are compared by.  [default: 1000]")
 @click.option("--batch", type=int, help="Adapt to each so many images of a stream by themselves.")
 @click.option("--tent", type=int, help="With rows of TENT, of so many epochs.  [default: 0]")

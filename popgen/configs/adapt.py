@@ -14,6 +14,7 @@ class AdaptConfig(Strict):
     data: str  # a data set, or folder:FOLDER with images and no folders in it
     data_dir: str | None = None  # folder of named data sets; None: POPGEN_DATA, else ./data
     generator: str = Field("cifar_shifts", min_length=1)  # a built-in generator, or a folder that `popgen train` wrote
+    zoo: str | None = None  # the zoo of the row `best zoo`; None: the generator's own, where it is found under its name
     images: int = Field(1000, ge=2)  # images at most that candidates are compared by, and as many for statistics
     batch: int | None = Field(None, ge=2)  # images of a stream that are adapted to together; None: all at once
     # Epochs of entropy minimisation in the rows of TENT and ETA; 0: without these rows.

@@ -26,6 +26,7 @@ from popgen.data.unlabelled import load_images
 from popgen.errors import BadInput
 from popgen.files import check_empty, write_tensors, write_text
 from popgen.generator import Generator
+from popgen.jobs.searching.origin import open_zoo
 from popgen.json_text import json_text
 from popgen.networks.passes import Passes
 from popgen.tasks import CLASSIFICATION
@@ -122,7 +123,8 @@ def adapt(
     generator.load_encoders()
     if config.batch is not None:
         return _adapt_stream(generator, spec, data, labelled, config, Path(out), on_progress)
-    return _adapt_once(generator, spec, data, labelled, config, Path(out), on_progress)
+    of_zoo = _networks_of_zoo(generator, config, say)
+    return _adapt_once(generator, spec, data, labelled, config, Path(out), of_zoo, on_progress)
 
 
 def _adapt_once(
@@ -132,6 +134,7 @@ def _adapt_once(
     labelled: bool,
     config: AdaptConfig,
     out: Path,
+    of_zoo: dict[str, Tensor],
     on_progress: OnProgress,
 ) -> Adapted:
     began = time.monotonic()
@@ -142,8 +145,7 @@ def _adapt_once(
     candidates = compare(decoder, statistics, passes, lambda done, of: on_progress("networks", done, of))
     made = choose(candidates)
     seconds = round(time.monotonic() - began, 1)
-    copies = _copies(generator, config.arch)
-    table = Table(decoder, candidates, made, statistics, passes, copies, _entropy(config), _finish(config), config.seed)
+    table = Table(decoder, candidates, made, statistics, passes, of_zoo, _entropy(config), _finish(config), config.seed)
     rows, chosen = [], None
     for chosen in table.rows():
         rows.append(_scored(spec, chosen, data, labelled))
@@ -231,13 +233,16 @@ def _finish(config: AdaptConfig) -> EntropySteps | None:
     return None if config.finish is None else EntropySteps.parse(config.finish)
 
 
-def _copies(generator: Generator, arch: str) -> dict[str, Tensor]:
-    """Return the weights (p,) of the zoo's networks by their ids, decoded from their codes."""
-    rows = {code.id: code.row for code in generator.records if code.arch == arch}
-    return {
-        name: generator.restore(arch, generator.codes[row][None], generator.residual_codes[row][None])[0]
-        for name, row in rows.items()
-    }
+def _networks_of_zoo(generator: Generator, config: AdaptConfig, say: Callable[[str], None]) -> dict[str, Tensor]:
+    """Return the weights (p,) of the zoo's networks by their ids; where the zoo is not here, that is said."""
+    zoo = open_zoo(config.zoo, generator)
+    records = [] if zoo is None else zoo.select(arch=config.arch, held_out=False)
+    if zoo is None or not records:
+        say(
+            f"no row for the best network of the zoo {generator.provenance.zoo!r}, which is not here; --zoo names its folder"
+        )
+        return {}
+    return dict(zip([one.id for one in records], zoo.matrix(records), strict=True))
 
 
 def _fits(data: DataSet, classes: tuple[str, ...], say: Callable[[str], None]) -> bool:

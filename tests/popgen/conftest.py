@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from popgen.__main__ import run
@@ -72,6 +73,19 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty current folder."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def photos(here: Path) -> Path:
+    """A folder PHOTOS with 24 small pictures in colour, without labels, in the current folder."""
+    folder = here / "PHOTOS"
+    folder.mkdir()
+    noise = torch.Generator().manual_seed(0)
+    for number in range(24):
+        coarse = torch.rand(1, 3, 4, 4, generator=noise)
+        image = torch.nn.functional.interpolate(coarse, size=32, mode="bilinear")[0]
+        Image.fromarray((image.permute(1, 2, 0) * 255).byte().numpy()).save(folder / f"{number:02d}.png")
+    return folder
 
 
 @pytest.fixture(scope="session")

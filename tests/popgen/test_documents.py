@@ -149,6 +149,7 @@ def test_the_picture_is_that_of_the_quick_start() -> None:
     "page",
     [pytest.param(p, marks=[pytest.mark.slow] if p.name in SLOW else [], id=str(p.relative_to(ROOT))) for p in PAGES],
 )
+@pytest.mark.usefixtures("photos")  # what `folder:PHOTOS` names
 def test_what_a_page_shows_runs(page: Path, popgen: Any, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("zoo_specs", "examples"):
         (here / name).symlink_to(ROOT / name)

@@ -66,7 +66,8 @@ def generator(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def test_a_table_of_rivals_and_the_weights_of_the_choice(generator: str, tmp_path: Path) -> None:
     out = str(tmp_path / "out")
-    made = popgen.adapt(ARCH, "digits/invert", out, generator=generator, tent=1, eta=2, images=200)
+    zoo = str(Path(generator).parent / "shifts")
+    made = popgen.adapt(ARCH, "digits/invert", out, generator=generator, zoo=zoo, tent=1, eta=2, images=200)
     names = [row.name for row in made.rows]
     assert names == [
         "best zoo",
@@ -149,6 +150,7 @@ def test_a_flat_folder_has_no_accuracies(generator: str, tmp_path: Path) -> None
     assert "images read: 40, without labels" in done.stderr
     assert "AdaBN" in done.stdout and "weights: " in done.stdout
     assert "networks: 85 of 85" in done.stderr
+    assert "no row for the best network of the zoo 'shifts', which is not here; --zoo names its folder" in done.stderr
     assert "chosen: " in done.stdout or "the base is kept" in done.stdout
     done = CliRunner().invoke(cli, [*arguments, "--out", str(tmp_path / "again"), "--json"], catch_exceptions=False)
     rows = json.loads(done.stdout)["rows"]
