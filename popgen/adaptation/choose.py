@@ -1,27 +1,31 @@
 """Chooses a network and its batch-norm statistics without labels, and says whether the choice is better than the base.
 
 Networks that fit a kind of images are certain about single images, and predict different classes for different images: the
-mutual information between image and prediction is high (see popgen/generator/strength.py). The gain over the base is estimated
-on images that did not choose.
+mutual information between image and prediction is high (see popgen/generator/strength.py). The best few of many candidates are
+mostly neighbours, and which of them is the first is chance, so the choice is the point in their middle. Its gain over the base
+is estimated on images that did not choose.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from popgen.adaptation.points import Point, PointDecoder
 from popgen.archs import ArchSpec
-from popgen.fitness.information import gain_of_choice, is_gain
+from popgen.fitness.information import is_gain, mean_and_error, paired_gains
 from popgen.generator.strength import mutual_information
 from popgen.networks.batchnorm import mix_statistics, reestimate
 from popgen.networks.passes import Passes
 from popgen.types import Images
 
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # batch-norm statistics are the images' own to this share
+_MIDDLE_OF = 5  # the choice is the middle of so many candidates, but of no more than a fifth of those compared
+_FEWEST = 2  # images in a half that judges
 _PRIOR_IMAGES = 16  # a network's own statistics count as so many images: N of Schneider et al., arXiv 2006.16971
 
 
@@ -50,7 +54,14 @@ class Choice:
     candidate: Candidate
     gain: float
     error: float
-    best: Candidate  # the most informative candidate, which is not chosen where its gain is within its error
+    best: Candidate  # the middle of the most informative ones, which is not chosen where its gain is within its error
+
+    middles: int  # networks that were made in the middle of others
+
+    @property
+    def is_base(self) -> bool:
+        """Whether the base is given back."""
+        return self.candidate is not self.best
 
 
 def shares_for(images: int, spec: ArchSpec) -> list[float]:
@@ -72,37 +83,76 @@ def finished(spec: ArchSpec, flat: Tensor, statistics: Images, shares: list[floa
         yield share, mix_statistics(spec, flat, own, share)
 
 
-def compare(
-    decoder: PointDecoder, statistics: Images, passes: Passes, on_network: Callable[[int, int], None] | None = None
-) -> list[Candidate]:
-    """Return the candidates, which are every point with every share; the first is the base as it is.
+@dataclass(frozen=True)
+class Comparison:
+    """Compares every point with every share on images, without labels.
 
     Args:
         statistics: prepared images (n, ...) that statistics are measured on.
         passes: over the prepared images (m, ...) that candidates are compared by.
         on_network: called after each candidate with the number of candidates done and of all.
     """
-    found: list[Candidate] = []
-    points, shares = decoder.points(), shares_for(len(statistics), decoder.spec)
-    for point in points:
-        for share, flat in finished(decoder.spec, decoder.weights(point), statistics, shares):
-            found.append(Candidate(point, share, passes.outputs(flat)))
-            if on_network is not None:
-                on_network(len(found), len(points) * len(shares))
-    return found
 
+    decoder: PointDecoder
+    statistics: Images
+    passes: Passes
+    on_network: Callable[[int, int], None] = lambda *_: None
 
-def choose(candidates: list[Candidate]) -> Choice:
-    """Choose the candidate with the highest mutual information; the base where that is no gain beyond its error.
+    @property
+    def shares(self) -> list[float]:
+        """The shares that are compared."""
+        return shares_for(len(self.statistics), self.decoder.spec)
 
-    Args:
-        candidates: of `compare`; the first is the base.
-    """
-    base, best = candidates[0], best_of(candidates)
-    gain, error = gain_of_choice([one.logits for one in candidates])
-    return Choice(best if is_gain(gain, error) else base, gain, error, best)
+    def candidates(self) -> list[Candidate]:
+        """Return the candidates; the first is the base as it is."""
+        found: list[Candidate] = []
+        points = self.decoder.points()
+        for point in points:
+            for share, flat in finished(self.decoder.spec, self.decoder.weights(point), self.statistics, self.shares):
+                found.append(Candidate(point, share, self.passes.outputs(flat)))
+                self.on_network(len(found), len(points) * len(self.shares))
+        return found
+
+    def weights(self, point: Point, share: float) -> Tensor:
+        """Return the weights (p,) of a point with a share."""
+        [(_, flat)] = finished(self.decoder.spec, self.decoder.weights(point), self.statistics, [share])
+        return flat
+
+    def middle(self, candidates: list[Candidate], images: Tensor | None = None) -> Candidate:
+        """Return the candidate in the middle of the most informative ones.
+
+        Args:
+            images: indices of the images by which they are the most informative; None: all.
+        """
+        shown = candidates if images is None else [replace(one, logits=one.logits[images]) for one in candidates]
+        order = sorted(range(len(shown)), key=lambda i: _finite(shown[i].information), reverse=True)
+        taken = [candidates[i] for i in order[: max(1, min(_MIDDLE_OF, len(candidates) // 5))]]
+        point, share = Point.mean([one.point for one in taken]), sum(one.share for one in taken) / len(taken)
+        return Candidate(point, share, self.passes.outputs(self.weights(point, share)))
+
+    def choose(self, candidates: list[Candidate]) -> Choice:
+        """Choose the middle of the most informative candidates; the base where that is no gain beyond its error.
+
+        Each random half of the images judges what the other half chose (cross-fitting: Chernozhukov et al., arXiv
+        1608.00060), because on the images that chose the best of many is flattered.
+
+        Args:
+            candidates: of `candidates`, or some of them; the first is the base.
+        """
+        base, best = candidates[0], self.middle(candidates)
+        halves = torch.randperm(len(base.logits), generator=torch.Generator().manual_seed(0)).tensor_split(2)
+        gain, error, middles = 0.0, math.inf, 1
+        if min(map(len, halves)) >= _FEWEST:
+            judged = ((self.middle(candidates, half), other) for half, other in (halves, halves[::-1]))
+            gains = [paired_gains(base.logits[other], one.logits[other]) for one, other in judged]
+            gain, error, middles = *mean_and_error(torch.cat(gains)), 3
+        return Choice(best if is_gain(gain, error) else base, gain, error, best, middles)
 
 
 def best_of(candidates: list[Candidate]) -> Candidate:
     """Return the candidate of the highest mutual information; one whose logits are not finite is the last choice."""
-    return max(candidates, key=lambda one: one.information if math.isfinite(one.information) else -math.inf)
+    return max(candidates, key=lambda one: _finite(one.information))
+
+
+def _finite(value: float) -> float:
+    return value if math.isfinite(value) else -math.inf

@@ -8,7 +8,6 @@ mean prediction may be taken as fixed), so that the standard error of a differen
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -16,7 +15,6 @@ from torch import Tensor
 # A network is given up for another one only for a gain above so many standard errors: chance alone passes one of them in a
 # sixth of all cases, and two of them in a fortieth.
 STANDARD_ERRORS = 2.0
-_FEWEST = 2  # images in a half
 
 
 def information_gain(before: Tensor, after: Tensor) -> tuple[float, float]:
@@ -32,26 +30,19 @@ def information_gain(before: Tensor, after: Tensor) -> tuple[float, float]:
     >>> tuple(round(value, 4) for value in information_gain(guessing, certain))
     (0.6931, 0.0)
     """
-    return _mean_and_error(_divergences(after) - _divergences(before))
+    return mean_and_error(paired_gains(before, after))
 
 
-def gain_of_choice(logits: Sequence[Tensor]) -> tuple[float, float]:
-    """Return the gain of the most informative of several networks over the first one, and its standard error, in nats.
+def paired_gains(before: Tensor, after: Tensor) -> Tensor:
+    """Return what each image (n,) contributes to the gain, in nats; the mean is the gain."""
+    return _divergences(after) - _divergences(before)
 
-    On the images that chose, the best of many is flattered. So the network is chosen by a random half of the images and its
-    gain measured on the others, and the other way round (cross-fitting: Chernozhukov et al., arXiv 1608.00060).
 
-    Args:
-        logits: of each network (n, classes), for the same images in the same order; the first is what is given up.
-    """
-    if len(logits[0]) < 2 * _FEWEST:
-        return 0.0, math.inf
-    order = torch.randperm(len(logits[0]), generator=torch.Generator().manual_seed(0))
-    halves, paired = order.tensor_split(2), []
-    for chosen_by, measured_on in (halves, halves[::-1]):
-        best = max(logits, key=lambda one: _finite(float(_divergences(one[chosen_by]).mean())))
-        paired.append(_divergences(best[measured_on]) - _divergences(logits[0][measured_on]))
-    return _mean_and_error(torch.cat(paired))
+def mean_and_error(paired: Tensor) -> tuple[float, float]:
+    """Return the mean of paired gains (n,) and its standard error, as `information_gain` describes them."""
+    n = len(paired)
+    widened = 1 + (STANDARD_ERRORS**2 + 1) / (4 * (n - 1)) if n > 1 else math.inf
+    return float(paired.mean()), widened * float(paired.std()) / math.sqrt(n) if n > 1 else math.inf
 
 
 def is_gain(gain: float, error: float) -> bool:
@@ -61,16 +52,6 @@ def is_gain(gain: float, error: float) -> bool:
     (True, False, False)
     """
     return math.isfinite(gain) and gain > STANDARD_ERRORS * error
-
-
-def _finite(value: float) -> float:
-    return value if math.isfinite(value) else -math.inf
-
-
-def _mean_and_error(paired: Tensor) -> tuple[float, float]:
-    n = len(paired)
-    widened = 1 + (STANDARD_ERRORS**2 + 1) / (4 * (n - 1)) if n > 1 else math.inf
-    return float(paired.mean()), widened * float(paired.std()) / math.sqrt(n) if n > 1 else math.inf
 
 
 def _divergences(logits: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from popgen import __version__
-from popgen.adaptation.choose import choose, compare
+from popgen.adaptation.choose import Comparison
 from popgen.adaptation.entropy import EntropySteps
 from popgen.adaptation.points import PointDecoder
 from popgen.adaptation.rows import Row, Table
@@ -32,7 +33,6 @@ from popgen.networks.passes import Passes
 from popgen.tasks import CLASSIFICATION
 
 OnProgress = Callable[[str, int, int], None]
-STRENGTHS = (0.0, 1.0)  # 0 gives the network of the average data set, 1 that of these images
 
 
 @dataclass(frozen=True)
@@ -141,11 +141,12 @@ def _adapt_once(
     statistics, choice = (_drawn(part, config).inputs for part in (data.train, data.val))
     prepare = spec.config.inputs.prepare
     statistics, choice = prepare(statistics), prepare(choice)
-    decoder, passes = _decoder(generator, config.arch, data, config.seed), Passes(spec, choice)
-    candidates = compare(decoder, statistics, passes, lambda done, of: on_progress("networks", done, of))
-    made = choose(candidates)
+    decoder, on_network = _decoder(generator, config.arch, data, config.seed), partial(on_progress, "networks")
+    comparison = Comparison(decoder, statistics, Passes(spec, choice), on_network)
+    candidates = comparison.candidates()
+    made = comparison.choose(candidates)
     seconds = round(time.monotonic() - began, 1)
-    table = Table(decoder, candidates, made, statistics, passes, of_zoo, _entropy(config), _finish(config), config.seed)
+    table = Table(comparison, candidates, made, of_zoo, _entropy(config), _finish(config), config.seed)
     rows, chosen = [], None
     for chosen in table.rows():
         rows.append(_scored(spec, chosen, data, labelled))
@@ -159,7 +160,7 @@ def _adapt_once(
         made.best.text(),
         made.gain,
         made.error,
-        made.candidate is candidates[0],
+        made.is_base,
         images=len(choice),
         networks=len(candidates),
         seconds=seconds,
@@ -186,11 +187,11 @@ def _adapt_stream(
     for number, (first, part) in enumerate(parts, 1):
         alone = replace(data, train=part, val=part, test=part)
         inputs = spec.config.inputs.prepare(part.inputs)
-        decoder, passes = _decoder(generator, config.arch, alone, config.seed), Passes(spec, inputs)
-        compared = compare(decoder, inputs, passes)
-        made, candidates = choose(compared), len(compared)
-        table = Table(decoder, compared, made, inputs, passes, finish=_finish(config), seed=config.seed)
-        chosen = table.chosen()
+        passes = Passes(spec, inputs)
+        comparison = Comparison(_decoder(generator, config.arch, alone, config.seed), inputs, passes)
+        compared = comparison.candidates()
+        made, candidates = comparison.choose(compared), len(compared)
+        chosen = Table(comparison, compared, made, finish=_finish(config), seed=config.seed).chosen()
         predicted, base = passes.outputs(chosen.flat).argmax(1), compared[0].logits.argmax(1)
         accuracy, base_accuracy = (_share_right(one, part, labelled) for one in (predicted, base))
         classes = predicted.tolist()
@@ -276,16 +277,16 @@ def _batches(part: Part, size: int) -> Iterator[tuple[int, Part]]:
 
 
 def _decoder(generator: Generator, arch: str, data: DataSet, seed: int) -> PointDecoder:
-    """Generate networks under the condition at each strength, one of each."""
+    """Generate one network under the condition, and one at strength 0, which is for the average data set."""
     condition = generator.condition(arch, data, seed=seed)
-    generated = {}
-    for strength in STRENGTHS:
+
+    def generated(strength: float) -> Tensor:
         sampling = Sampling(strength=strength)
         latents = generator.sample(arch, data, 1, seed=seed, sampling=sampling, condition=condition)
-        generated[strength] = generator.decode(arch, latents)[0]
-    return PointDecoder(
-        generator.spec(arch), generator.scalings[arch], generator.bases[arch], generator.robust.get(arch), generated
-    )
+        return generator.decode(arch, latents)[0]
+
+    base, robust = generator.bases[arch], generator.robust.get(arch)
+    return PointDecoder(generator.spec(arch), generator.scalings[arch], base, robust, generated(1.0), generated(0.0))
 
 
 def _scored(spec: ArchSpec, row: Row, data: DataSet, labelled: bool) -> AdaptedRow:

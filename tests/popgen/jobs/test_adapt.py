@@ -81,6 +81,7 @@ def test_a_table_of_rivals_and_the_weights_of_the_choice(generator: str, tmp_pat
         "robust + ETA",
         "WiSE + BN mix",
         "line + BN mix",
+        "line, middle",
         "generated",
         "generated + BN mix",
         "chosen + TENT",
@@ -96,13 +97,13 @@ def test_a_table_of_rivals_and_the_weights_of_the_choice(generator: str, tmp_pat
     assert chosen.test_accuracy == pytest.approx(task_score(spec, flat, data.test), abs=1e-6)
     assert chosen.test_accuracy > made.rows[1].test_accuracy + 0.1
     plain = [row.information for row in made.rows if not row.name.endswith(("TENT", "ETA", "zoo"))]
-    assert max(plain) == pytest.approx(chosen.information)
+    assert max(plain) == pytest.approx(chosen.information, abs=0.1)
     assert json.loads((tmp_path / "out" / "result.json").read_text()) == json.loads(json.dumps(made.to_json()))
     passes = {row.name: row.passes for row in made.rows}
     n, m = 200, min(200, len(data.val))
     assert passes["base"] == passes["robust"] == 0 and passes["AdaBN"] == n and passes["best zoo"] == 2 * m
     assert passes["BN mix"] == n + 5 * m and passes["base + TENT"] == 4 * n and passes["base + ETA"] == 7 * n
-    assert passes["chosen"] == 17 * n + 85 * m and passes["chosen + ETA"] == passes["chosen"] + 7 * n
+    assert passes["chosen"] == 17 * n + 85 * m + 3 * (n + m) and passes["chosen + ETA"] == passes["chosen"] + 7 * n
     with pytest.raises(BadInput, match="is not an empty folder"):
         popgen.adapt(ARCH, "digits/invert", out, generator=generator)
 
