@@ -123,7 +123,7 @@ def adapt(
     generator.load_encoders()
     if config.batch is not None:
         return _adapt_stream(generator, spec, data, labelled, config, Path(out), on_progress)
-    of_zoo = _networks_of_zoo(generator, config, say)
+    of_zoo = networks_of_zoo(generator, config, say)
     return _adapt_once(generator, spec, data, labelled, config, Path(out), of_zoo, on_progress)
 
 
@@ -138,10 +138,10 @@ def _adapt_once(
     on_progress: OnProgress,
 ) -> Adapted:
     began = time.monotonic()
-    statistics, choice = (_drawn(part, config).inputs for part in (data.train, data.val))
+    statistics, choice = (drawn(part, config).inputs for part in (data.train, data.val))
     prepare = spec.config.inputs.prepare
     statistics, choice = prepare(statistics), prepare(choice)
-    decoder, on_network = _decoder(generator, config.arch, data, config.seed), partial(on_progress, "networks")
+    decoder, on_network = make_decoder(generator, config.arch, data, config.seed), partial(on_progress, "networks")
     comparison = Comparison(decoder, statistics, Passes(spec, choice), on_network)
     candidates = comparison.candidates()
     made = comparison.choose(candidates)
@@ -188,7 +188,7 @@ def _adapt_stream(
         alone = replace(data, train=part, val=part, test=part)
         inputs = spec.config.inputs.prepare(part.inputs)
         passes = Passes(spec, inputs)
-        comparison = Comparison(_decoder(generator, config.arch, alone, config.seed), inputs, passes)
+        comparison = Comparison(make_decoder(generator, config.arch, alone, config.seed), inputs, passes)
         compared = comparison.candidates()
         made, candidates = comparison.choose(compared), len(compared)
         chosen = Table(comparison, compared, made, finish=_finish(config), seed=config.seed).chosen()
@@ -234,7 +234,7 @@ def _finish(config: AdaptConfig) -> EntropySteps | None:
     return None if config.finish is None else EntropySteps.parse(config.finish)
 
 
-def _networks_of_zoo(generator: Generator, config: AdaptConfig, say: Callable[[str], None]) -> dict[str, Tensor]:
+def networks_of_zoo(generator: Generator, config: AdaptConfig, say: Callable[[str], None]) -> dict[str, Tensor]:
     """Return the weights (p,) of the zoo's networks by their ids; where the zoo is not here, that is said."""
     zoo = open_zoo(config.zoo, generator)
     records = [] if zoo is None else zoo.select(arch=config.arch, held_out=False)
@@ -263,7 +263,7 @@ def _check_images(generator: Generator, data: DataSet) -> None:
         )
 
 
-def _drawn(part: Part, config: AdaptConfig) -> Part:
+def drawn(part: Part, config: AdaptConfig) -> Part:
     """Return at most `config.images` images in a random order that the seed fixes."""
     order = torch.randperm(len(part), generator=torch.Generator().manual_seed(config.seed))
     return part.take(order[: config.images])
@@ -276,7 +276,7 @@ def _batches(part: Part, size: int) -> Iterator[tuple[int, Part]]:
         yield first, part.take(torch.arange(first, last))
 
 
-def _decoder(generator: Generator, arch: str, data: DataSet, seed: int) -> PointDecoder:
+def make_decoder(generator: Generator, arch: str, data: DataSet, seed: int) -> PointDecoder:
     """Generate one network under the condition, and one at strength 0, which is for the average data set."""
     condition = generator.condition(arch, data, seed=seed)
 

@@ -190,8 +190,9 @@ def test_the_script_that_compares_over_data_sets(generator: str) -> None:
         "0",
     ]
     done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, timeout=300, check=True)
-    assert re.search(r"digits/invert \(.*base 0\.\d+, AdaBN .*chosen 0\.\d+\n", done.stdout)
-    assert re.search(r"chosen +mean 0\.\d{4}, lowest gain [+-]0\.\d{4}\n$", done.stdout)
+    assert re.search(r"/generator, digits/invert: base 0\.\d+, AdaBN .*chosen 0\.\d+\n", done.stdout)
+    gain = r"chosen \+0\.0000 ± 0\.0000, lowest gain [+-]0\.\d{4}"
+    assert re.search(rf"chosen +mean 0\.\d{{4}} \(0\.\d{{3}}\), {gain}\n$", done.stdout)
 
 
 def test_what_cannot_be_adapted(generator: str, tmp_path: Path) -> None:
