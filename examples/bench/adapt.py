@@ -4,7 +4,7 @@
     python examples/bench/adapt.py --data cifar10/fog_c:5,cifar10/mixed:all_c:5 --stream 500
 
 Networks are chosen by at most --images validation images without their labels, and statistics are measured on as many training images.
-With --stream both are the first so many test images. Test labels are used for the table alone. Several generators, which differ by the
+With --stream both are the first so many test images, which are then tested on. Test labels are used for the table alone. Several generators, which differ by the
 seeds of all trainings, are separated by commas as data sets are. Last come, for each row, its mean over data sets and generators, its mean
 for each generator, how far the chosen network is above it with the standard error of paired images, and the row's lowest distance from the base.
 """
@@ -73,7 +73,7 @@ def rows_of(generator: Generator, name: str, data_name: str, options: argparse.N
     data, _ = load_images(data_name, tuple(generator.provenance.classes), spec.config.inputs.shape[-1])
     if options.stream:
         part = data.test.take(torch.arange(min(images, len(data.test))))
-        data = replace(data, train=part, val=part)
+        data = replace(data, train=part, val=part, test=part)
     prepare = spec.config.inputs.prepare
     statistics, choice = (prepare(drawn(part, config).inputs) for part in (data.train, data.val))
     decoder = make_decoder(generator, options.arch, data, config.seed)
