@@ -1,7 +1,7 @@
 """`popgen report`: what a folder holds, as one HTML file or as Markdown.
 
-The kind of a folder is told by the file that every folder of its kind has. A further kind is one more entry of KINDS: a function that
-reads its folder as a popgen.report.Report.
+The kind of a folder is told by a file that every folder of its kind has (popgen.jobs.names.REPORTED). A further kind is one more entry
+there and one of READERS: a function that reads its folder as a popgen.report.Report.
 """
 
 from __future__ import annotations
@@ -11,15 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from popgen.errors import BadInput, NotFound
+from popgen.errors import BadInput
 from popgen.files import write_text
+from popgen.jobs.names import reported_kind
 from popgen.jobs.reporting.run import run_report
 from popgen.jobs.reporting.sweep import sweep_report
 from popgen.report import Report, html_page, markdown_page
 
 Format = Literal["html", "md"]
-KINDS: dict[str, Callable[[str], Report]] = {"config.yaml": run_report, "sweep.yaml": sweep_report}
-_OURS = {"html": '<meta name="generator" content="popgen ', "md": "\nWritten by popgen "}  # text that tells a report from other files
+READERS: dict[str, Callable[[str], Report]] = {"search": run_report, "sweep": sweep_report}
+_OURS = {
+    "html": '<meta name="generator" content="popgen ',
+    "md": "\nWritten by popgen ",
+}  # text that tells a report from other files
 
 
 @dataclass(frozen=True)
@@ -60,13 +64,7 @@ def report(folder: str, out: str | None = None, form: Format = "html") -> Report
         BrokenFile: a file in the folder is not what popgen wrote.
         SearchError: a history is broken, or another process writes it.
     """
-    read = next((read for marker, read in KINDS.items() if (Path(folder) / marker).is_file()), None)
-    if read is None:
-        raise NotFound(
-            f"there is nothing to report on in {folder!r}",
-            f"a folder with reports has one of: {', '.join(KINDS)}",
-            "`popgen search` and `popgen sweep` print the folder that they write.",
-        )
+    read = READERS[reported_kind(folder)]
     file = Path(out) if out is not None else Path(folder) / f"report.{form}"
     _check_replaceable(file, form)
     content = read(folder)

@@ -49,14 +49,16 @@ class Mark:
 class Table:
     """A table. The first `names` columns are texts on the left, the others numbers on the right.
 
-    `marks` are None, or one for each row (None for a row without a value); `marked` says what they show. `strong` are the
-    indices of the rows that stand out. A table that `is_detail` is folded until it is opened.
+    `notes` are none, or a remark for each row, which stands under its first cell. `marks` are None, or one for each row (None
+    for a row without a value); `marked` says what they show. `strong` are the indices of the rows that stand out. A table that
+    `is_detail` is folded until it is opened.
     """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     names: int = 1
+    notes: tuple[str, ...] = ()
     marks: tuple[Mark | None, ...] | None = None
     marked: str = ""
     strong: tuple[int, ...] = ()
@@ -69,7 +71,7 @@ class Series:
 
     `draw` is how: "dots"; "line" or "step" through all points in their order; or "level", a horizontal line from the one
     point to the right edge. `shades` colour each dot by a scale of SHADES steps, 0 the highest value; without them the role
-    does. `hints` are shown for each dot under the pointer. `label` and `value` stand at the right edge beside the last point.
+    does. `hints` are shown for each dot under the pointer; a line without hints has no dots. `label` and `value` stand at the right edge beside the last point.
     """
 
     name: str

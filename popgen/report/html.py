@@ -57,7 +57,8 @@ def _placed(sections: tuple[Section, ...], level: int, above: str) -> tuple[_Pla
     """Sections with anchors that are their places, such as s2-1, so that no name of a run gets into one."""
     names = [f"{above or 's'}{'-' if above else ''}{i}" for i in range(1, len(sections) + 1)]
     return tuple(
-        _Placed(one, level, name, _placed(one.parts, level + 1, name)) for one, name in zip(sections, names, strict=True)
+        _Placed(one, level, name, _placed(one.parts, level + 1, name))
+        for one, name in zip(sections, names, strict=True)
     )
 
 
@@ -66,9 +67,7 @@ def _shown(macros: Any, block: Block) -> Markup:
     if isinstance(block, Chart):
         if not is_drawable(block):
             return Markup("<p>{}</p>").format(block.alternative)
-        wide, narrow = (
-            Markup(chart_svg(block, size, name)) for size, name in ((WIDE, "wide"), (NARROW, "narrow"))
-        )
+        wide, narrow = (Markup(chart_svg(block, size, name)) for size, name in ((WIDE, "wide"), (NARROW, "narrow")))
         return Markup(macros.chart(block, wide, narrow))
     if isinstance(block, Table):
         return Markup(macros.table(block, *_marks(block)))
@@ -84,7 +83,5 @@ def _marks(table: Table) -> tuple[tuple[str, str] | None, list[Markup]]:
     if not known:
         return None, [Markup("") for _ in table.marks or ()]
     low, high = mark_range(known)
-    if low == high:
-        low, high = low - 0.01, high + 0.01
     drawn = [Markup("" if mark is None else mark_svg(mark, low, high)) for mark in table.marks or ()]
-    return (number(round(low, 3)), number(round(high, 3))), drawn
+    return (number(low), number(high)), drawn

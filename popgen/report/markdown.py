@@ -25,7 +25,9 @@ def markdown_page(report: Report, folder: str) -> tuple[str, dict[str, str]]:
     lines = [f"# {plain(report.title)}", ""]
     for i, line in enumerate(report.verdict):
         lines += [f"**{plain(line)}**" if i == 0 else plain(line), ""]
-    lines += [f"- {plain(one.value)} {plain(one.what)}{f' ({plain(one.note)})' if one.note else ''}" for one in report.figures]
+    lines += [
+        f"- {plain(one.value)} {plain(one.what)}{f' ({plain(one.note)})' if one.note else ''}" for one in report.figures
+    ]
     for section in report.sections:
         lines += ["", *_section(section, 2, folder, charts)]
     lines += ["", f"Written by popgen {plain(report.popgen)}."]
@@ -59,7 +61,11 @@ def _block(block: Block, folder: str, charts: dict[str, str]) -> Iterator[str]:
         fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", block.text))])
         yield from (fence, block.text, fence)
     elif isinstance(block, Table):
-        yield from _table(block.title, block.columns, block.rows, block.names, block.strong)
+        columns, rows, names = block.columns, block.rows, block.names
+        if block.notes:
+            columns, names = (columns[0], "what it is", *columns[1:]), names + 1
+            rows = tuple((row[0], note, *row[1:]) for row, note in zip(rows, block.notes, strict=True))
+        yield from _table(block.title, columns, rows, names, block.strong)
     elif isinstance(block, Confusion):
         rows = tuple((name, *map(str, row)) for name, row in zip(block.classes, block.counts, strict=True))
         yield from _table(block.title, ("true \\ predicted", *block.classes), rows, 1, ())

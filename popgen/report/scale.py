@@ -35,7 +35,9 @@ class Scale:
         return _log_ticks(self.low, self.high, most) if self.log else _linear_ticks(self.low, self.high, most)
 
 
-def scale_around(values: Sequence[float], start: float, end: float, *, log: bool = False, margin: float = 0.06) -> Scale:
+def scale_around(
+    values: Sequence[float], start: float, end: float, *, log: bool = False, margin: float = 0.06
+) -> Scale:
     """A scale for all values with a margin at both ends, a share of their range.
 
     >>> scale_around([2.0, 2.0], 0, 10)(2.0)
@@ -45,7 +47,7 @@ def scale_around(values: Sequence[float], start: float, end: float, *, log: bool
     if log:
         factor = (high / low) ** margin if high > low else 1.5
         return Scale(low / factor, high * factor, start, end, True)
-    room = (high - low) * margin or abs(high) * 0.1 or 1.0
+    room = (high - low) * margin if high > low else abs(high) * 0.1 or 1.0
     return Scale(low - room, high + room, start, end)
 
 
@@ -88,15 +90,31 @@ def apart(places: Sequence[float], gap: float) -> list[float]:
     return [_first(group, gap) + gap * i for group in groups for i in range(len(group))]
 
 
+def outward(low: float, high: float) -> tuple[float, float]:
+    """The next round numbers below and above two values.
+
+    >>> outward(0.829, 0.972), outward(0.5, 0.5)
+    ((0.8, 1.0), (0.45, 0.55))
+    """
+    if low == high:
+        low, high = low - 0.05, high + 0.05
+    step = _step((high - low) / 4)
+    return round(math.floor(low / step + 1e-9) * step, 12), round(math.ceil(high / step - 1e-9) * step, 12)
+
+
+def _step(rough: float) -> float:
+    """The smallest of 1, 2 and 5 times a power of ten that is not below `rough`."""
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next(step for step in (power, 2 * power, 5 * power, 10 * power) if step >= rough * 0.999)
+
+
 def _first(group: list[float], gap: float) -> float:
     """The lowest place of labels around the mean of their places."""
     return sum(group) / len(group) - gap * (len(group) - 1) / 2
 
 
 def _linear_ticks(low: float, high: float, most: int) -> list[float]:
-    rough = (high - low) / most
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(step for step in (power, 2 * power, 5 * power, 10 * power) if step >= rough * 0.999)
+    step = _step((high - low) / most)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [round(i * step, 12) for i in range(first, last + 1)]
 

@@ -15,10 +15,10 @@ from html import escape
 from importlib.resources import files
 
 from popgen.report.content import SHADES, Chart, Mark, Series
-from popgen.report.scale import Scale, apart, number, same_unit, scale_around
+from popgen.report.scale import Scale, apart, number, outward, same_unit, scale_around
 
-WIDE, NARROW = (760, 380), (344, 330)  # width and height in pixels of the two layouts of a page
-_CHARACTER = 6.5  # mean width of a character in pixels
+WIDE, NARROW = (792, 390), (344, 330)  # width and height in pixels of the two layouts of a page
+_CHARACTER = 7.2  # width of a character in pixels, as wide fonts have it
 _LINE = 15  # height of a line of text in pixels
 _DOT = 3.2
 
@@ -41,9 +41,9 @@ def chart_svg(chart: Chart, size: tuple[int, int] = WIDE, name: str = "") -> str
     Args:
         size: width and height in pixels.
     """
-    width, height = size
+    width, height = size if not chart.is_square else (size[0], size[1] + 70)
     keys = list(_keys(chart, width))
-    frame = _frame(chart, width, height, top=10 + _LINE * (1 + len(keys)))
+    frame = _frame(chart, width, height, top=14 + _LINE * (1 + len(keys)) + (6 if keys else 0))
     label = escape(chart.title, quote=True)
     parts = [
         f'<svg class="chart {name}" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
@@ -75,14 +75,14 @@ def mark_svg(mark: Mark, low: float, high: float, width: int = 132) -> str:
 
 
 def mark_range(marks: list[Mark]) -> tuple[float, float]:
-    """Return the ends of the line that marks stand on. Values below four fifths of the best are left outside.
+    """Return the round ends of the line that marks stand on. Values below four fifths of the best are left outside.
 
-    >>> mark_range([Mark(0.1, 0.1, 0.1), Mark(0.9, 0.85, 0.95)])
+    >>> mark_range([Mark(0.1, 0.1, 0.1), Mark(0.9, 0.86, 0.94)])
     (0.85, 0.95)
     """
     best = max(mark.value for mark in marks)
     near = [mark for mark in marks if mark.value >= 0.8 * best]
-    return min(mark.low for mark in near), max(mark.high for mark in near)
+    return outward(min(mark.low for mark in near), max(mark.high for mark in near))
 
 
 def _frame(chart: Chart, width: int, height: int, top: float) -> _Frame:
@@ -96,7 +96,7 @@ def _frame(chart: Chart, width: int, height: int, top: float) -> _Frame:
     ticks = [len(number(tick)) for tick in y.ticks(6)] if chart.tick_labels else []
     left = 14 + max(ticks, default=0) * _CHARACTER
     xs = [x for x, _ in points]
-    x = scale_around(xs, left, right, log=chart.log_x, margin=0.04 if not labelled else 0.0)
+    x = scale_around(xs, left, right, log=chart.log_x, margin=0.0 if labelled else 0.05)
     if chart.is_square:
         x, y = same_unit(x, y)
     return _Frame(x, y, width, height, right + 22, has_values)
@@ -130,6 +130,8 @@ def _series(series: Series, frame: _Frame) -> Iterator[str]:
         path = f"M{places[0][0]:.1f} {places[0][1]:.1f}"
         path += "".join(f"H{x:.1f}V{y:.1f}" if series.draw == "step" else f"L{x:.1f} {y:.1f}" for x, y in places[1:])
         yield f'<path class="curve line-{series.role}" d="{path}"/>'
+    if series.draw == "line" and not series.hints:
+        return
     shown = [(len(places) - 1, places[-1])] if series.draw == "step" else list(enumerate(places))
     yield from (_dot(series, x, y, i) for i, (x, y) in shown)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from popgen.jobs.reporting.predictions import Predictions, wilson
@@ -27,17 +29,34 @@ def curve(trace: Trace, scores: list[Score]) -> Chart | None:
     end = max(before + trace.spent, *(one.evaluations for one in rivals), 1)
     best = steps[-1][1]
     points = (*((spent, loss) for spent, loss, _ in steps), (float(end), best))
-    label = own.name if own is not None else "best so far"
+    is_result = own is not None and not trace.is_pareto  # the result of a Pareto search is the knee of its front
+    label = SEARCH if is_result else f"lowest {trace.objectives[0]}" if trace.is_pareto else "best so far"
     series = [
-        Series(one.name, ((float(one.evaluations), one.val_loss or 0.0),), "level", one.role, label=one.name, value=text(one.test))
+        Series(
+            one.name,
+            ((float(one.evaluations), one.val_loss or 0.0),),
+            "level",
+            one.role,
+            label=one.name,
+            value=text(one.test),
+        )
         for one in rivals
     ]
-    series.append(Series("search", points, "step", "search", label=label, value=text(own.test) if own is not None else ""))
+    series.append(
+        Series(
+            "search",
+            points,
+            "step",
+            "search",
+            label=label,
+            value=text(own.test) if own is not None and is_result else "",
+        )
+    )
     is_log = all(y > 0 for one in series for _, y in one.points)
     return Chart(
         "Best so far",
         f"The loss of the best candidate falls from {steps[0][1]:.4f} at the first evaluation to {best:.4f}, which "
-        f"evaluation {steps[-1][0]:,.0f} of {end:,} reached. {_levels(rivals, best)}",
+        f"evaluation {steps[-1][0]:,.0f} of {end:,} reached. {_levels(rivals, best)}{_rises(steps)}",
         "evaluations",
         f"validation loss{', logarithmic' if is_log else ''}",
         tuple(series),
@@ -76,7 +95,12 @@ def population_map(trace: Trace) -> Chart | None:
                 )
             )
     series.append(
-        Series("best", ((float(places[best, 0]), float(places[best, 1])),), shape="ring", hints=(_hint(records[best], losses[best]),))
+        Series(
+            "best",
+            ((float(places[best, 0]), float(places[best, 1])),),
+            shape="ring",
+            hints=(_hint(records[best], losses[best]),),
+        )
     )
     first, second = trace.explained
     thin = f" {len(chosen):,} of the {len(records):,} candidates are drawn." if len(chosen) < len(records) else ""
@@ -98,14 +122,18 @@ def population_map(trace: Trace) -> Chart | None:
 
 def front_chart(trace: Trace, front: list[tuple[int, tuple[float, float]]], knee: int | None) -> Chart | None:
     """The first two objectives of all candidates, and the Pareto front."""
-    known = [one for one in trace.records if one.full and one.values is not None and len(one.values) >= 2]
+    known = [(one.index, one.values) for one in trace.records if one.full and one.values is not None]
     if not trace.is_pareto or not known or not front:
         return None
     x, y = trace.objectives[:2]
-    rows = _thinned(len(known), 0)
+    shown = [known[i] for i in _thinned(len(known), 0)]
     ordered = sorted(front, key=lambda one: one[1])
     series = [
-        Series("candidates", tuple((known[i].values[0], known[i].values[1]) for i in rows), hints=tuple(f"evaluation {known[i].index}" for i in rows)),  # type: ignore[index]
+        Series(
+            "candidates",
+            tuple((values[0], values[1]) for _, values in shown),
+            hints=tuple(f"evaluation {index}" for index, _ in shown),
+        ),
         Series(
             "front",
             tuple(values for _, values in ordered),
@@ -123,6 +151,8 @@ def front_chart(trace: Trace, front: list[tuple[int, tuple[float, float]]], knee
         x,
         y,
         tuple(series),
+        log_x=all(a > 0 for one in series for a, _ in one.points),
+        log_y=all(b > 0 for one in series for _, b in one.points),
     )
 
 
@@ -143,7 +173,9 @@ def class_table(found: Predictions) -> Table:
     """The accuracy of each class with its 95 % interval; the worst of them where there are many."""
     rows = list(range(len(found.classes)))
     if len(rows) > MATRIX_CLASSES:
-        worst = sorted((i for i in rows if sum(found.counts[i])), key=lambda i: found.counts[i][i] / sum(found.counts[i]))
+        worst = sorted(
+            (i for i in rows if sum(found.counts[i])), key=lambda i: found.counts[i][i] / sum(found.counts[i])
+        )
         rows = worst[:_NAMED]
     rows = [i for i in rows if sum(found.counts[i])]
     cells, marks = [], []
@@ -152,7 +184,11 @@ def class_table(found: Predictions) -> Table:
         low, high = wilson(right, of)
         cells.append((found.classes[i], f"{of:,}", f"{right / of:.3f}", f"{low:.3f} to {high:.3f}"))
         marks.append(Mark(right / of, low, high, "search"))
-    which = "each class" if len(found.classes) <= MATRIX_CLASSES else f"the {len(rows)} worst of {len(found.classes)} classes"
+    which = (
+        "each class"
+        if len(found.classes) <= MATRIX_CLASSES
+        else f"the {len(rows)} worst of {len(found.classes)} classes"
+    )
     title = f"Accuracy of {which} on the split {found.split}"
     columns = ("class", "images", "accuracy", "95 % interval")
     return Table(title, columns, tuple(cells), marks=tuple(marks), marked="accuracy")
@@ -173,6 +209,16 @@ def errors_in_words(found: Predictions) -> str:
     return f"{sum(one[0] for one in pairs):,} errors. The most frequent: {most}."
 
 
+def _rises(steps: list[tuple[float, float, Record]]) -> str:
+    """Why the line rises, where it does."""
+    if all(later <= earlier for (_, earlier, _), (_, later, _) in pairwise(steps)):
+        return ""
+    return (
+        " The line rises where a candidate is the best by what the search minimises and not by the loss alone: a penalty for "
+        "distance from the population, or another objective."
+    )
+
+
 def _levels(rivals: list[Score], best: float) -> str:
     """Which rivals lie below and above the best candidate."""
     if not rivals:
@@ -180,7 +226,9 @@ def _levels(rivals: list[Score], best: float) -> str:
     below = [one for one in rivals if (one.val_loss or 0.0) < best]
     if below:
         return f"Rivals with a lower loss: {', '.join(f'{one.name} ({one.val_loss:.4f})' for one in below)}."
-    closest = min((one for one in rivals if one.name not in CONTROLS), key=lambda one: one.val_loss or 0.0, default=rivals[0])
+    closest = min(
+        (one for one in rivals if one.name not in CONTROLS), key=lambda one: one.val_loss or 0.0, default=rivals[0]
+    )
     return f"No rival has a lower loss; the closest is {closest.name} with {closest.val_loss:.4f}."
 
 
@@ -212,4 +260,8 @@ def _moved(trace: Trace) -> str:
     last = sorted(late, key=lambda i: trace.placed[i].index)[-max(1, len(late) // 4) :]
     spread = float(np.sqrt(seeds.var(axis=0).sum()))
     distance = float(np.linalg.norm(trace.places[last].mean(axis=0) - seeds.mean(axis=0)))
-    return f"The last quarter of the search is {distance / spread:.1f} standard deviations of the seeds away from their mean." if spread else ""
+    return (
+        f"The last quarter of the search is {distance / spread:.1f} standard deviations of the seeds away from their mean."
+        if spread
+        else ""
+    )

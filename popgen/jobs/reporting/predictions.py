@@ -62,7 +62,9 @@ def best_predictions(weights: Path, config: SearchConfig, recorded_sha256: objec
         raise BadInput(f"the network has {size} classes", f"at most {MOST_CLASSES} are shown", "")
     cells = (part.targets * size + outputs.argmax(1)).bincount(minlength=size * size).reshape(size, size)
     names = (*classes, *(f"output {i}" for i in range(len(classes), size)))
-    used = [i for i in range(size) if i < len(classes) or bool(cells[:, i].any())]  # a head that was kept may have more outputs
+    used = [
+        i for i in range(size) if i < len(classes) or bool(cells[:, i].any())
+    ]  # a head that was kept may have more outputs
     counts = tuple(tuple(int(cells[i, j]) for j in used) for i in used)
     return Predictions(tuple(names[i] for i in used), counts, config.split, spec.size)
 

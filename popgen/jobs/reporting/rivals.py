@@ -70,7 +70,9 @@ class Score:
                 after,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise BrokenFile("a row of result.json cannot be read", brief(error), "Resume the run: it is written anew.") from error
+            raise BrokenFile(
+                "a row of result.json cannot be read", brief(error), "Resume the run: it is written anew."
+            ) from error
 
     @property
     def role(self) -> Role:
@@ -90,18 +92,17 @@ def rivals_table(scores: list[Score]) -> Table:
     )
     return Table(
         f"{unit.capitalize()} of each row{' ± standard error' if has_errors else ''}",
-        ("", "what it is", "evaluations", f"val {unit}", f"test {unit}"),
+        ("", "evaluations", f"val {unit}", f"test {unit}"),
         tuple(
             (
                 one.name,
-                WHAT.get(one.name, ""),
                 f"{one.evaluations:,}",
                 with_error(one.val, one.val_error),
                 with_error(one.test, one.test_error),
             )
             for one in scores
         ),
-        names=2,
+        notes=tuple(WHAT.get(one.name, "") for one in scores),
         marks=marks,
         marked=f"test {unit}",
         strong=tuple(i for i, one in enumerate(scores) if one.name == SEARCH),
@@ -117,7 +118,10 @@ def finetuned_table(scores: list[Score]) -> Table | None:
     rows = tuple(
         (
             one.name,
-            *(" / ".join(map(text, pair)) for pair in ((one.val, one.test), *(one.finetuned.get(e, (None, None)) for e in epochs))),
+            *(
+                " / ".join(map(text, pair))
+                for pair in ((one.val, one.test), *(one.finetuned.get(e, (None, None)) for e in epochs))
+            ),
         )
         for one in tuned
     )
@@ -168,7 +172,9 @@ def _against(own: Score, rival: Score, named: bool = True) -> str:
     error = math.hypot(own.test_error, rival.test_error)
     points = f"{100 * abs(difference):.1f} points"
     if abs(difference) <= CLEAR * error:
-        return f"no clear difference from {who}" if named else f"{its}, {points} {_side(difference)}, no clear difference"
+        return (
+            f"no clear difference from {who}" if named else f"{its}, {points} {_side(difference)}, no clear difference"
+        )
     if named:
         return f"{points} {_side(difference)} {who}, {abs(difference) / error:.1f} standard errors"
     return f"{its}, and the search is {points} {_side(difference)} it, {abs(difference) / error:.1f} standard errors"

@@ -11,6 +11,8 @@ from typing import Any
 from popgen import __version__
 from popgen.configs.command import search_command
 from popgen.configs.search import SearchConfig
+from popgen.data.names import source_of
+from popgen.data.sources.catalogue import CATALOGUE
 from popgen.errors import BrokenFile, PopgenError, brief
 from popgen.jobs.reporting.figures import class_table, confusion, curve, errors_in_words, front_chart, population_map
 from popgen.jobs.reporting.predictions import Predictions, best_predictions
@@ -46,6 +48,7 @@ def run_report(path: str) -> Report:
     """
     folder = RunFolder.open(path)
     config, recorded = folder.config()
+    recorded = recorded if isinstance(recorded, dict) else {}
     results = _results(folder.path / "result.json")
     searched = [_searched(folder, arch, config, recorded, results.get(arch)) for arch in config.archs]
     title = f"{', '.join(config.archs)} on {config.data}"
@@ -112,7 +115,11 @@ def _figures(searched: list[Searched], config: SearchConfig) -> Iterator[Figure]
             yield Figure(with_error(own.test, own.test_error), name, f"{text(own.val)} on validation")
     spent = sum(one.trace.spent for one in searched)
     of = "" if len(searched) == 1 else f" for {len(searched)} architectures"
-    yield Figure(f"{spent:,}", f"evaluation{'' if spent == 1 else 's'}{of}", f"budget {config.evaluations:,}{' each' if of else ''}")
+    yield Figure(
+        f"{spent:,}",
+        f"evaluation{'' if spent == 1 else 's'}{of}",
+        f"budget {config.evaluations:,}{' each' if of else ''}",
+    )
     seconds = sum(max((record.elapsed for record in one.trace.records), default=0.0) for one in searched)
     yield Figure(_duration(seconds), "of searching", f"{spent / seconds:,.3g} evaluations/s" if seconds > 0 else "")
     failed = sum(count for one in searched for _, count, _ in one.trace.failures())
@@ -124,21 +131,27 @@ def _asked(config: SearchConfig, recorded: dict[str, Any], searched: list[Search
     first = searched[0]
     origin = config.generator or ("the built-in generator" if recorded.get("generator_sha256") else None)
     limits = {"seconds": config.seconds, "target loss": config.target, "patience": config.patience}
-    budget = [f"{config.evaluations:,} evaluations", *(f"{name} {value:g}" for name, value in limits.items() if value is not None)]
+    budget = [
+        f"{config.evaluations:,} evaluations",
+        *(f"{name} {value:g}" for name, value in limits.items() if value is not None),
+    ]
     pairs = [
         ("architecture" if len(searched) == 1 else "architectures", ", ".join(_arch_text(one) for one in searched)),
         ("data set", config.data),
         ("candidates from", origin or (config.zoo and f"the zoo {config.zoo}") or "the experts of a zoo"),
         ("minimised", _objective(config)),
         ("budget", ", ".join(budget)),
-        ("optimizer", f"{config.optimizer}, in batches of {config.batch}{', asynchronous' if config.mode == 'async' else ''}"),
+        (
+            "optimizer",
+            f"{config.optimizer}, in batches of {config.batch}{', asynchronous' if config.mode == 'async' else ''}",
+        ),
         ("seed", str(config.seed)),
     ]
     if recorded.get("data_sha256"):
         pairs.insert(2, ("data hash", str(recorded["data_sha256"])[:16]))
-    if "validation_images" in first.details:
+    if isinstance(first.details.get("validation_images"), int):
         pairs.insert(2, ("validation images", f"{first.details['validation_images']:,}"))
-    remarks = [Paragraph(str(one), is_remark=True) for one in recorded.get("data_remarks") or []]
+    remarks = [Paragraph(one, is_remark=True) for one in _texts(recorded.get("data_remarks"))]
     return Section("What was asked", (Facts(tuple(pairs)), *remarks, *_contamination(first.details)))
 
 
@@ -160,13 +173,18 @@ def _contamination(details: dict[str, Any]) -> Iterator[Block]:
     found = details.get("contamination")
     if not isinstance(found, dict):
         return
-    shared = [str(one.get("data", "a training set")) for one in found.get("shared") or [] if isinstance(one, dict)]
+    shared = _texts([one.get("data") for one in found.get("shared") or () if isinstance(one, dict)])
     if shared:
-        yield Paragraph(f"Images are shared with {', '.join(shared)}, which checkpoints were trained on: accuracy on them is inflated.", True)
+        yield Paragraph(
+            f"Images are shared with {', '.join(shared)}, which checkpoints were trained on: accuracy on them is inflated.",
+            True,
+        )
     if found.get("within"):
-        yield Paragraph("Images of the data set stand in more than one of its splits: scores on them are inflated.", True)
-    if found.get("not_checked"):
-        yield Paragraph(f"Not compared with the training images of {', '.join(map(str, found['not_checked']))}, which were not here.", True)
+        yield Paragraph(
+            "Images of the data set stand in more than one of its splits: scores on them are inflated.", True
+        )
+    if unseen := _texts(found.get("not_checked")):
+        yield Paragraph(f"Not compared with the training images of {', '.join(unseen)}, which were not here.", True)
 
 
 def _arch_section(one: Searched, config: SearchConfig) -> Section:
@@ -193,7 +211,9 @@ def _of_arch(one: Searched, config: SearchConfig) -> tuple[Section, ...]:
     if one.trace.is_pareto:
         sections.append(Section("Front", tuple(_front(one))))
     where = [population_map(one.trace)]
-    sections.append(Section("Population", _drawn(where, "Fewer than three candidates were scored on all validation images.")))
+    sections.append(
+        Section("Population", _drawn(where, "Fewer than three candidates were scored on all validation images."))
+    )
     sections.append(Section("Classes", tuple(_classes(one, config))))
     sections.append(Section("Failures", tuple(_failures(one.trace))))
     return tuple(sections)
@@ -209,11 +229,17 @@ def _front(one: Searched) -> Iterator[Block]:
     names = one.trace.objectives
     try:
         points = [
-            (int(p["index"]), tuple(float(p["values"][name]) for name in names), p.get("val_accuracy", p.get("val_score")))
+            (
+                int(p["index"]),
+                tuple(float(p["values"][name]) for name in names),
+                p.get("val_accuracy", p.get("val_score")),
+            )
             for p in one.details.get("front") or []
         ]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BrokenFile(f"the front of {one.arch} in result.json cannot be read", brief(error), "Resume the run.") from error
+        raise BrokenFile(
+            f"the front of {one.arch} in result.json cannot be read", brief(error), "Resume the run."
+        ) from error
     if not points:
         yield Paragraph("The front is made when the search is finished.")
         return
@@ -227,7 +253,12 @@ def _front(one: Searched) -> Iterator[Block]:
         for index, values, score in points
     )
     strong = tuple(i for i, point in enumerate(points) if point[0] == knee)
-    yield Table("Points of the front; the table of rivals has its knee", ("evaluation", *names, "validation score"), rows, strong=strong)
+    yield Table(
+        "Points of the front; the table of rivals has its knee",
+        ("evaluation", *names, "validation score"),
+        rows,
+        strong=strong,
+    )
 
 
 def _classes(one: Searched, config: SearchConfig) -> Iterator[Block]:
@@ -262,14 +293,28 @@ def _failures(trace: Trace) -> Iterator[Block]:
 
 def _again(config: SearchConfig, recorded: dict[str, Any], searched: list[Searched]) -> Section:
     """The command that makes the run again, its versions, and what was decided on the way."""
-    versions = {"popgen": recorded.get("popgen"), **(recorded.get("versions") or {}), **searched[0].trace.versions}
+    own = recorded.get("versions")
+    versions = {
+        "popgen": recorded.get("popgen"),
+        **(own if isinstance(own, dict) else {}),
+        **searched[0].trace.versions,
+    }
     pairs = [("versions", ", ".join(f"{name} {version}" for name, version in versions.items() if version))]
     for key, name in (("generator_sha256", "generator hash"), ("zoo_sha256", "zoo hash"), ("base_sha256", "base hash")):
         if recorded.get(key):
             pairs.append((name, str(recorded[key])[:16]))
     for one in searched:
-        decided = {key: one.details[key] for key in ("head", "batch_norm", "space_dim", "stopped_by", "run_with") if key in one.details}
-        words = {"batch_norm": "batch norm", "space_dim": "coordinates", "stopped_by": "stopped by", "run_with": "run with"}
+        decided = {
+            key: one.details[key]
+            for key in ("head", "batch_norm", "space_dim", "stopped_by", "run_with")
+            if key in one.details
+        }
+        words = {
+            "batch_norm": "batch norm",
+            "space_dim": "coordinates",
+            "stopped_by": "stopped by",
+            "run_with": "run with",
+        }
         if decided:
             name = "decided" if len(searched) == 1 else f"decided for {one.arch}"
             pairs.append((name, "; ".join(f"{words.get(key, key)} {value}" for key, value in decided.items())))
@@ -279,7 +324,14 @@ def _again(config: SearchConfig, recorded: dict[str, Any], searched: list[Search
         if config.mode == "exact"
         else "The search was asynchronous, so that no two runs have the same evaluations."
     )
+    if source_of(config.data) not in CATALOGUE:
+        config = config.model_copy(update={"data_dir": None})  # nothing is read from there
     return Section("To do it again", (Code(search_command(config)), note, Facts(tuple(pairs))))
+
+
+def _texts(content: Any) -> list[str]:
+    """The texts of a list in a file; what is no list of texts has none."""
+    return [one for one in content if isinstance(one, str)] if isinstance(content, list) else []
 
 
 def _duration(seconds: float) -> str:

@@ -32,12 +32,18 @@ def sweep_report(path: str) -> Report:
     config = load_sweep(folder / "sweep.yaml")
     rows = _rows(folder / "results.json")
     searches = [one for row in rows for one in row["searches"]]
-    tables = {one["run"]: _scores(folder / "runs" / Path(one["run"]).name / "result.json") for one in searches if "error" not in one}
+    tables = {
+        one["run"]: _scores(folder / "runs" / Path(one["run"]).name / "result.json")
+        for one in searches
+        if "error" not in one
+    }
     failed = [(row, one) for row in rows for one in row["searches"] if "error" in one]
     lines = tuple(_verdict(config, rows, list(tables.values())))
     figures = (
         Figure(f"{len(searches) - len(failed):,}", "searches done", f"of {len(config.searches()):,}"),
-        Figure(f"{len(config.archs)} × {len(config.data)}", "architectures × data sets", f"{len(config.seeds)} seeds each"),
+        Figure(
+            f"{len(config.archs)} × {len(config.data)}", "architectures × data sets", f"{len(config.seeds)} seeds each"
+        ),
         Figure(f"{len(failed):,}", "failed searches"),
     )
     sections = (
@@ -58,6 +64,7 @@ def _rows(file: Path) -> list[dict[str, Any]]:
     try:
         rows = [dict(row) for row in parse_json(file.read_text(encoding="utf-8"))["rows"]]
         for row in rows:
+            row["arch"], row["data"] = str(row["arch"]), str(row["data"])
             row["searches"] = [{**one, "run": str(one["run"])} for one in row["searches"]]
             for name in ("search", "search_std", *_RIVALS):
                 row[name] = None if row.get(name) is None else float(row[name])
@@ -85,27 +92,43 @@ def _verdict(config: SweepConfig, rows: list[dict[str, Any]], tables: list[list[
     if not pairs:
         yield f"The sweep {config.name} has no searches with rivals to compare."
         return
+    yield f"Against the strongest rival by validation loss, {_counts(pairs)}"
+    plain = [pair for table in tables if (pair := _pair(table, True)) is not None]
+    if plain:
+        yield f"Against the strongest one that needs no generator, {_counts(plain)}"
+    yield (
+        f"A clear win or loss is a difference of more than {CLEAR:g} standard errors of the two test scores. The errors of the mean "
+        "differences are those of the mean over the searches."
+    )
+
+
+def _counts(pairs: list[tuple[Score, Score]]) -> str:
+    """Wins, ties and losses, and the mean difference, in words."""
     wins = sum(_clear(own, rival) > 0 for own, rival in pairs)
     losses = sum(_clear(own, rival) < 0 for own, rival in pairs)
-    yield (
-        f"Against the strongest rival by validation loss, {len(pairs)} searches have {wins} clear wins, "
-        f"{len(pairs) - wins - losses} ties and {losses} losses in the test column."
-    )
     differences = [(own.test or 0.0) - (rival.test or 0.0) for own, rival in pairs]
     error = statistics.stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else None
-    mean = statistics.fmean(differences)
-    yield (
-        f"The mean difference is {100 * mean:+.2f} points"
-        + (f" ± {100 * error:.2f} (standard error over the searches)" if error is not None else "")
-        + f". A win or loss is a difference of more than {CLEAR:g} standard errors of the two scores."
+    spread = "" if error is None else f" ± {100 * error:.2f}"
+    return (
+        f"{len(pairs)} searches have {wins} clear wins, {len(pairs) - wins - losses} ties and {losses} clear losses; the mean "
+        f"difference is {100 * statistics.fmean(differences):+.2f}{spread} points."
     )
 
 
-def _pair(table: list[Score]) -> tuple[Score, Score] | None:
-    """The search and its strongest rival by validation loss, where both have test scores."""
+def _pair(table: list[Score], plain: bool = False) -> tuple[Score, Score] | None:
+    """The search and its strongest rival by validation loss, where both have test scores.
+
+    Args:
+        plain: leave the generated population out.
+    """
     own = next((one for one in table if one.name == SEARCH and one.test is not None), None)
     rivals = [
-        one for one in table if one.name not in (SEARCH, *CONTROLS) and one.test is not None and one.val_loss is not None
+        one
+        for one in table
+        if one.name not in (SEARCH, *CONTROLS)
+        and one.test is not None
+        and one.val_loss is not None
+        and not (plain and one.role == "generated")
     ]
     if own is None or not rivals:
         return None
@@ -174,7 +197,9 @@ def _against(tables: dict[str, list[Score]]) -> Iterator[Block]:
                 "searches",
                 points,
                 role="search",
-                hints=tuple(f"{name}: {text(own.test)} against {text(rival.test)} of {rival.name}" for name, own, rival in pairs),
+                hints=tuple(
+                    f"{name}: {text(own.test)} against {text(rival.test)} of {rival.name}" for name, own, rival in pairs
+                ),
             ),
         ),
         is_square=True,
@@ -193,7 +218,12 @@ def _each(rows: list[dict[str, Any]]) -> Table:
         for row in rows
         for one in row["searches"]
     )
-    return Table("Every search; popgen report makes a report of each folder under runs/", ("run", "", "val", "test"), cells, names=2)
+    return Table(
+        "Every search; popgen report makes a report of each folder under runs/",
+        ("run", "", "val", "test"),
+        cells,
+        names=2,
+    )
 
 
 def _failures(failed: list[tuple[dict[str, Any], dict[str, Any]]]) -> Iterator[Block]:

@@ -26,7 +26,13 @@ class Chromium:
         to_browser, self._out = os.pipe()
         self._in, from_browser = os.pipe()
         # The browser reads file 3 and writes file 4; the shell puts the two ends there.
-        command = [EXECUTABLE, *_SWITCHES, "--remote-debugging-pipe", f"--user-data-dir={self._profile.name}", "about:blank"]
+        command = [
+            EXECUTABLE,
+            *_SWITCHES,
+            "--remote-debugging-pipe",
+            f"--user-data-dir={self._profile.name}",
+            "about:blank",
+        ]
         shell = f'exec "$@" 3<&{to_browser} 4>&{from_browser}'
         self._process = subprocess.Popen(
             ["bash", "-c", shell, "browser", *command], pass_fds=(to_browser, from_browser), stderr=subprocess.DEVNULL
@@ -103,7 +109,11 @@ class Chromium:
 
     def complaints(self) -> list[str]:
         """Messages of the console, such as a request that the page's policy refuses."""
-        return [json.dumps(event["params"]) for event in self.events if event["method"] in ("Log.entryAdded", "Runtime.exceptionThrown")]
+        return [
+            json.dumps(event["params"])
+            for event in self.events
+            if event["method"] in ("Log.entryAdded", "Runtime.exceptionThrown")
+        ]
 
     def _read(self) -> dict[str, Any]:
         while b"\0" not in self._buffer:
