@@ -103,6 +103,8 @@ def _network(weights: Path) -> tuple[ArchSpec, dict[str, torch.Tensor]]:
 
 def _part(config: SearchConfig, recorded_sha256: object) -> tuple[Part, tuple[str, ...]]:
     """The split and the names of its classes."""
+    if config.split not in ("train", "val"):
+        raise BadInput(f"no search scores candidates on the split {config.split!r}", "", "")
     source = source_of(config.data)
     if is_module_attr(source):
         check_trusted(source)

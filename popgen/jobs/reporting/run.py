@@ -283,7 +283,9 @@ def _failures(trace: Trace) -> Iterator[Block]:
         yield Paragraph("No candidate failed.")
         return
     total = sum(count for _, count, _ in found)
-    yield Paragraph(f"{total:,} of {len(trace.records):,} evaluations failed. The search recorded them and went on.")
+    yield Paragraph(
+        f"{total:,} of {len(trace.records):,} evaluations failed. They are recorded with their errors, and count in the budget."
+    )
     for error, count, first in found[:_MOST_FAILURES]:
         yield Paragraph(f"{count:,} time{'' if count == 1 else 's'}, first at evaluation {first}:")
         yield Code(error if len(error) <= _ERROR_LENGTH else error[:_ERROR_LENGTH] + " ...")
