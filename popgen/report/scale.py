@@ -30,7 +30,7 @@ class Scale:
         """Round values inside of the axis, at most about `most` of them.
 
         >>> Scale(0, 300, 0, 1).ticks(4), Scale(0.07, 4, 0, 1, log=True).ticks(6)
-        ([0, 100, 200, 300], [0.1, 0.2, 0.5, 1.0, 2.0])
+        ([0.0, 100.0, 200.0, 300.0], [0.1, 0.2, 0.5, 1.0, 2.0])
         """
         return _log_ticks(self.low, self.high, most) if self.log else _linear_ticks(self.low, self.high, most)
 
@@ -40,8 +40,9 @@ def scale_around(
 ) -> Scale:
     """A scale for all values with a margin at both ends, a share of their range.
 
-    >>> scale_around([2.0, 2.0], 0, 10)(2.0)
-    5.0
+    >>> scale = scale_around([0.0, 100.0], 0, 10)
+    >>> scale.low, scale.high
+    (-6.0, 106.0)
     """
     low, high = min(values), max(values)
     if log:

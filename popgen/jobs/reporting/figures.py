@@ -13,7 +13,7 @@ from popgen.report import Chart, Confusion, Mark, Series, Table
 from popgen.report.content import SHADES
 from search import Record
 
-MOST_DOTS = 1500  # of a chart; more would make a report of megabytes
+MOST_DOTS = 1500  # dots in a chart; more would make a report of megabytes
 MATRIX_CLASSES = 20  # a confusion matrix of more classes is unreadable
 _NAMED = 10  # classes or confusions that are named where there are too many
 
@@ -31,32 +31,13 @@ def curve(trace: Trace, scores: list[Score]) -> Chart | None:
     points = (*((spent, loss) for spent, loss, _ in steps), (float(end), best))
     is_result = own is not None and not trace.is_pareto  # the result of a Pareto search is the knee of its front
     label = SEARCH if is_result else f"lowest {trace.objectives[0]}" if trace.is_pareto else "best so far"
-    series = [
-        Series(
-            one.name,
-            ((float(one.evaluations), one.val_loss or 0.0),),
-            "level",
-            one.role,
-            label=one.name,
-            value=text(one.test),
-        )
-        for one in rivals
-    ]
-    series.append(
-        Series(
-            "search",
-            points,
-            "step",
-            "search",
-            label=label,
-            value=text(own.test) if own is not None and is_result else "",
-        )
-    )
+    series = [_level(one) for one in rivals]
+    value = text(own.test) if own is not None and is_result else ""
+    series.append(Series("search", points, "step", "search", label=label, value=value))
     is_log = all(y > 0 for one in series for _, y in one.points)
     return Chart(
         "Best so far",
-        f"The loss of the best candidate falls from {steps[0][1]:.4f} at the first evaluation to {best:.4f}, which "
-        f"evaluation {steps[-1][0]:,.0f} of {end:,} reached. {_levels(rivals, best)}{_rises(steps)}",
+        f"{_fall(steps, before + trace.spent)} {_levels(rivals, best)}{_rises(steps)}",
         "evaluations",
         f"validation loss{', logarithmic' if is_log else ''}",
         tuple(series),
@@ -207,6 +188,23 @@ def errors_in_words(found: Predictions) -> str:
     pairs.sort(key=lambda one: -one[0])
     most = ", ".join(f"{truth} taken for {predicted} ({count})" for count, truth, predicted in pairs[:5])
     return f"{sum(one[0] for one in pairs):,} errors. The most frequent: {most}."
+
+
+def _level(rival: Score) -> Series:
+    """A rival as a line from the evaluations that it took."""
+    place = (float(rival.evaluations), rival.val_loss or 0.0)
+    return Series(rival.name, (place,), "level", rival.role, label=rival.name, value=text(rival.test))
+
+
+def _fall(steps: list[tuple[float, float, Record]], spent: int) -> str:
+    """From where to where the best loss falls."""
+    (first, before, _), (last, after, _) = steps[0], steps[-1]
+    if len(steps) == 1:
+        return f"The first candidate that was scored stayed the best of {spent:,} evaluations, with loss {after:.4f}."
+    return (
+        f"The best candidate's loss is {before:.4f} after evaluation {first:,.0f} and {after:.4f} after evaluation {last:,.0f}; "
+        f"none of the later ones, up to {spent:,}, is better."
+    )
 
 
 def _rises(steps: list[tuple[float, float, Record]]) -> str:
