@@ -88,7 +88,7 @@ def population_map(trace: Trace) -> Chart | None:
     worst = float(losses.max())
     return Chart(
         "The population in two dimensions",
-        f"{len(records):,} evaluated candidates, {sum(one.phase == 'seed' for one in records)} of them seeds, in the first two principal "
+        f"{len(records):,} candidates that were scored on all validation images, {sum(one.phase == 'seed' for one in records)} of them seeds, in the first two principal "
         f"components of their coordinates, which hold {first:.0%} and {second:.0%} of the variance. Dots are coloured by the rank of their "
         f"validation loss, {losses.min():.4f} to {worst:.4f}; each colour has a sixth of the candidates.{thin} "
         f"{_moved(trace)}",

@@ -140,7 +140,7 @@ def verdict(arch: str, scores: list[Score]) -> Iterator[str]:
     if own is None or own.test is None:
         yield f"The search of {arch} has no test score."
         return
-    reached = f"{with_error(own.test, own.test_error)} test {own.unit} with {own.evaluations:,} evaluations"
+    reached = f"{with_error(own.test, own.test_error)} test {own.unit} with {counted(own.evaluations, 'evaluation')}"
     others = [one for one in scores if one.name not in (SEARCH, *CONTROLS) and one.test is not None]
     rivals = sorted((one for one in others if one.val_loss is not None), key=lambda one: one.val_loss or 0.0)
     if not rivals:
@@ -182,6 +182,15 @@ def _against(own: Score, rival: Score, named: bool = True) -> str:
 
 def _side(difference: float) -> str:
     return "above" if difference > 0 else "below"
+
+
+def counted(count: int, what: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "evaluation"), counted(1200, "evaluation")
+    ('1 evaluation', '1,200 evaluations')
+    """
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def with_error(score: float | None, error: float | None) -> str:

@@ -19,6 +19,7 @@ from popgen.jobs.reporting.predictions import Predictions, best_predictions
 from popgen.jobs.reporting.rivals import SEARCH, Score, finetuned_table, rivals_table, text, verdict, with_error
 from popgen.jobs.reporting.trace import Trace, read_trace
 from popgen.jobs.searching.folder import RunFolder
+from popgen.jobs.searching.gain import GainOverStart
 from popgen.json_text import parse_json
 from popgen.report import Block, Chart, Code, Facts, Figure, Paragraph, Report, Section, Table
 
@@ -36,6 +37,16 @@ class Searched:
     details: dict[str, Any]
     predictions: Predictions | str  # or why there are none
     is_stale: bool  # the table is of an earlier session, and evaluations were added to the history since
+
+    @property
+    def own(self) -> Score | None:
+        """The row of the search."""
+        return next((one for one in self.scores if one.name == SEARCH), None)
+
+    @property
+    def spent(self) -> int:
+        """Evaluations with those that were spent before the search, such as on ranking a zoo's experts."""
+        return self.trace.spent if self.own is None else max(self.own.evaluations, self.trace.spent)
 
 
 def run_report(path: str) -> Report:
@@ -109,19 +120,20 @@ def _verdict(one: Searched, config: SearchConfig) -> Iterator[str]:
 def _figures(searched: list[Searched], config: SearchConfig) -> Iterator[Figure]:
     """The figures at the head."""
     for one in searched:
-        own = next((row for row in one.scores if row.name == SEARCH), None)
+        own = one.own
         if own is not None:
             name = f"test {own.unit}" + (f", {one.arch}" if len(searched) > 1 else "")
             yield Figure(with_error(own.test, own.test_error), name, f"{text(own.val)} on validation")
-    spent = sum(one.trace.spent for one in searched)
+    made, spent = sum(one.trace.spent for one in searched), sum(one.spent for one in searched)
     of = "" if len(searched) == 1 else f" for {len(searched)} architectures"
-    yield Figure(
-        f"{spent:,}",
-        f"evaluation{'' if spent == 1 else 's'}{of}",
-        f"budget {config.evaluations:,}{' each' if of else ''}",
+    before = (
+        f"{spent - made:,} of them before the search"
+        if spent > made
+        else f"budget {config.evaluations:,}{' each' if of else ''}"
     )
+    yield Figure(f"{spent:,}", f"evaluation{'' if spent == 1 else 's'}{of}", before)
     seconds = sum(max((record.elapsed for record in one.trace.records), default=0.0) for one in searched)
-    yield Figure(_duration(seconds), "of searching", f"{spent / seconds:,.3g} evaluations/s" if seconds > 0 else "")
+    yield Figure(_duration(seconds), "of searching", f"{made / seconds:,.3g} evaluations/s" if seconds > 0 else "")
     failed = sum(count for one in searched for _, count, _ in one.trace.failures())
     yield Figure(f"{failed:,}", f"failed candidate{'' if failed == 1 else 's'}")
 
@@ -205,7 +217,7 @@ def _of_arch(one: Searched, config: SearchConfig) -> tuple[Section, ...]:
     tuned = finetuned_table(one.scores)
     charts: list[Chart | None] = [curve(one.trace, one.scores)]
     sections = [
-        Section("Rivals", (*table, *((tuned,) if tuned else ()))),
+        Section("Rivals", (*table, *_gain(one.details), *((tuned,) if tuned else ()))),
         Section("Best so far", _drawn(charts, "No candidate was scored.")),
     ]
     if one.trace.is_pareto:
@@ -217,6 +229,17 @@ def _of_arch(one: Searched, config: SearchConfig) -> tuple[Section, ...]:
     sections.append(Section("Classes", tuple(_classes(one, config))))
     sections.append(Section("Failures", tuple(_failures(one.trace))))
     return tuple(sections)
+
+
+def _gain(details: dict[str, Any]) -> Iterator[Block]:
+    """The gain of a search without labels, which decides whether its best is given back."""
+    found = details.get("information_gain")
+    if not isinstance(found, dict):
+        return
+    gain, error = found.get("gain"), found.get("standard_error")
+    if isinstance(gain, float) and isinstance(error, float):
+        words = GainOverStart(str(found.get("start")), gain, error).text()
+        yield Paragraph(f"The search looked at no labels. {words.capitalize()}.")
 
 
 def _drawn(charts: list[Chart | None], otherwise: str) -> tuple[Block, ...]:
