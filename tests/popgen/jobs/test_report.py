@@ -193,7 +193,7 @@ def test_names_of_a_run_stay_text(run: Path, edit_json: Edit) -> None:
 
 
 def test_code_that_a_run_names_is_not_run(run: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The data set's function, and the builder that a file of weights names, in the current folder and elsewhere."""
+    """The data set's function, in the current folder or elsewhere, and the builder that a file of weights names."""
     (here / "lib").mkdir()
     monkeypatch.syspath_prepend(here / "lib")
     for file in (here / "evil.py", here / "lib" / "evil_elsewhere.py"):
@@ -202,9 +202,8 @@ def test_code_that_a_run_names_is_not_run(run: Path, here: Path, monkeypatch: py
         edit_config(run, lambda content, name=name: content["search"].update(data=name))  # type: ignore[misc]
         assert f"{name} is code from outside" in said(part(run_report(str(run)), "cnn-s", "Classes"))
     edit_config(run, lambda content: content["search"].update(data="digits/rotate:45"))
-    for name in ("evil:make", "evil_elsewhere:make"):
-        rewrite(run / "best-cnn-s.safetensors", builder=name)
-        assert f"{name} is code from outside" in said(part(run_report(str(run)), "cnn-s", "Classes"))
+    rewrite(run / "best-cnn-s.safetensors", builder="evil:make")
+    assert "evil:make is code from outside" in said(part(run_report(str(run)), "cnn-s", "Classes"))
     assert any(isinstance(one, Confusion) for one in part(run_report(str(run)), "mlp-s", "Classes").blocks)
     assert not (here / "ran").exists()
 
