@@ -194,12 +194,12 @@ def counted(count: int, what: str) -> str:
 
 
 def with_error(score: float | None, error: float | None) -> str:
-    """A score with its standard error.
+    """A score with its standard error, which stays on one line with its sign.
 
-    >>> with_error(0.9, 0.0131), with_error(0.9, None), with_error(None, None)
-    ('0.900 ± 0.013', '0.900', '-')
+    >>> with_error(0.9, 0.0131).split("\N{NO-BREAK SPACE}"), with_error(0.9, None), with_error(None, None)
+    (['0.900 ±', '0.013'], '0.900', '-')
     """
-    return text(score) + ("" if score is None or error is None else f" ± {error:.3f}")
+    return text(score) + ("" if score is None or error is None else f" ±\N{NO-BREAK SPACE}{error:.3f}")
 
 
 def text(score: float | None) -> str:

@@ -13,7 +13,7 @@ import yaml
 from popgen import __version__
 from popgen.configs.sweep import SweepConfig, load_sweep
 from popgen.errors import BrokenFile, brief
-from popgen.jobs.reporting.rivals import CLEAR, CONTROLS, SEARCH, Score, text
+from popgen.jobs.reporting.rivals import CLEAR, CONTROLS, SEARCH, Score, text, with_error
 from popgen.json_text import parse_json
 from popgen.report import Block, Chart, Code, Facts, Figure, Mark, Paragraph, Report, Section, Series, Table
 
@@ -167,7 +167,7 @@ def _results(rows: list[dict[str, Any]]) -> Iterator[Block]:
                 f"{row['arch']} on {row['data']}",
                 str(row.get("done", "-")),
                 *(text(row[name]) for name in _RIVALS),
-                text(mean) + ("" if spread is None else f" ± {spread:.3f}"),
+                with_error(mean, spread),
             )
         )
         marks.append(None if mean is None else Mark(mean, mean - (spread or 0), mean + (spread or 0), "search"))

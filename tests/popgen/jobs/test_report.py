@@ -74,7 +74,7 @@ def test_its_figures_are_those_of_the_run(run_folder: tuple[Path, dict[str, Any]
         assert [row[0] for row in table.rows] == [row["name"] for row in rows]
         assert [row[1] for row in table.rows] == [str(row["evaluations"]) for row in rows]
         for shown, row in zip(table.rows, rows, strict=True):
-            assert shown[3] == f"{row['test_accuracy']:.3f} ± {row['test_standard_error']:.3f}"
+            assert shown[3] == f"{row['test_accuracy']:.3f} ±\N{NO-BREAK SPACE}{row['test_standard_error']:.3f}"
         own = next(row for row in rows if row["name"] == "search")
         [curve] = part(content, arch, "Best so far").blocks
         assert isinstance(curve, Chart)

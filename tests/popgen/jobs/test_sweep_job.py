@@ -116,7 +116,10 @@ def test_a_sweep_has_a_report(popgen: Any, swept: tuple[Path, Any], tmp_path: Pa
     assert written["verdict"][0].startswith("Against the strongest rival by validation loss, 2 searches have ")
     text = (tmp_path / "report.html").read_text()
     [done, failed] = called.json["rows"]
-    assert f"{done['search']:.3f} ± {done['search_std']:.3f}" in text and f"{done['best_zoo']:.3f}" in text
+    assert (
+        f"{done['search']:.3f} ±\N{NO-BREAK SPACE}{done['search_std']:.3f}" in text
+        and f"{done['best_zoo']:.3f}" in text
+    )
     assert text.count("moody_data:make&#39; failed to make a data set") == failed["failed"] == 2
     assert "the disk of this node is full" in text
     assert f"cnn-s-{TURNED}-s1" in text and str(folder) not in text
