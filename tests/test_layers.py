@@ -16,7 +16,7 @@ LAYERS = [
     {"cli"},
     {"api"},
     {"jobs"},
-    {"adaptation", "audit", "baselines"},
+    {"adaptation", "audit", "baselines", "report"},
     {"fitness"},
     {"generator"},
     {"encoders", "zoo"},

@@ -13,6 +13,7 @@ from popgen.cli.compression import compression_command
 from popgen.cli.encode import encode_command
 from popgen.cli.generate import generate_command, retrieve_command
 from popgen.cli.options import TRUST
+from popgen.cli.report import report_command
 from popgen.cli.search import search_command
 from popgen.cli.sweep import sweep_command
 from popgen.cli.train import train_command
@@ -34,6 +35,7 @@ def cli() -> None:
 _COMMANDS = (
     search_command,
     sweep_command,
+    report_command,
     generate_command,
     retrieve_command,
     adapt_command,

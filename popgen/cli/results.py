@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from popgen.jobs.search import Found
 
 
-def print_found(found: list[Found], as_json: bool) -> None:
-    """The results of a search, on stdout."""
+def print_found(found: list[Found], as_json: bool, report: str | None = None) -> None:
+    """The results of a search and the path of its report, where there is one, on stdout."""
     if as_json:
-        click.echo(json_text({"results": [f.to_json() for f in found]}, indent=1))
+        named = {} if report is None else {"report": report}
+        click.echo(json_text({"results": [f.to_json() for f in found], **named}, indent=1))
         return
     from popgen.cli.output import table
 
@@ -43,6 +44,8 @@ def print_found(found: list[Found], as_json: bool) -> None:
             title = f"{one.arch} after epochs of fine-tuning: val / test {unit}"
             table(title, ["", *map(str, [0, *epochs])], [_cells(r) for r in one.rows if r.finetuned], last_bold=True)
             click.echo(f"weights after {epochs[-1]} epochs: {file}")
+    if report is not None:
+        click.echo(f"report: {report}")
 
 
 def print_result(data: dict[str, Any], text: str, as_json: bool) -> None:

@@ -157,6 +157,7 @@ def worth_options(command: Callable[..., Any]) -> Callable[..., Any]:
     type=click.Path(),
     help="Continue the run in this folder; --evaluations, --seconds and --workers may change.",
 )
+@click.option("--report", "with_report", is_flag=True, help="Write report.html into the run folder, for a browser.")
 @click.option("--dry-run", is_flag=True, help="Check everything and say what would be done.")
 @JSON
 def search_command(
@@ -164,6 +165,7 @@ def search_command(
     zoo_name: str | None,
     out: str | None,
     resume: str | None,
+    with_report: bool,
     dry_run: bool,
     as_json: bool,
     **options: Any,
@@ -172,7 +174,7 @@ def search_command(
 
     \b
     Examples:
-      popgen search --arch cnn-s --data digits/rotate:45
+      popgen search --arch cnn-s --data digits/rotate:45 --report
       popgen search --arch cnn-s,mlp-s --data digits/rotate:45 --head refit --evaluations 500
       popgen search --resume runs/cnn-s-digits-rotate-45-s0 --evaluations 1000
     """
@@ -194,7 +196,12 @@ def search_command(
         return
     with SearchBars() as bars:
         found = run_search(config, out, resume, bars.show, remark)
-    print_found(found, as_json)
+    written = None
+    if with_report:
+        from popgen.jobs.report import report
+
+        written = report(found[0].run).path
+    print_found(found, as_json, written)
 
 
 def _plan(config: SearchConfig, prepared: Prepared) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from popgen.zoo import names as zoos
 from search import SPACES, check_optimizer
 
 BUILT_IN_GENERATOR = "digits"
+REPORTED = {"config.yaml": "search", "sweep.yaml": "sweep"}  # a file that every folder of a kind has, and the kind
 
 
 def check_search_names(config: SearchConfig) -> None:
@@ -102,6 +103,22 @@ def check_training_names(spec: ZooSpec, config: GeneratorConfig, zoo: str | None
     for grid in config.tune.tasks:
         for name in grid.names:
             check_source(name)
+
+
+def reported_kind(folder: str) -> str:
+    """The kind of a folder that `popgen report` reads, one of REPORTED's.
+
+    Raises:
+        NotFound: the folder is of no such kind.
+    """
+    kind = next((kind for marker, kind in REPORTED.items() if (Path(folder) / marker).is_file()), None)
+    if kind is None:
+        raise NotFound(
+            f"there is nothing to report on in {folder!r}",
+            f"the folder of a search or sweep has one of {', '.join(REPORTED)}",
+            "`popgen search` and `popgen sweep` print the folder that they write.",
+        )
+    return kind
 
 
 def check_import_names(arch: str, zoo: Path, evaluated_on: str | None) -> None:

@@ -6,9 +6,12 @@ is sampled, the engine in `search` refines it, and the best weights and a table 
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
+
+import torch
 
 from popgen import __version__
 from popgen.audit.contamination import contamination, say_contamination
@@ -75,8 +78,13 @@ def _open_folder(config: SearchConfig, prepared: Prepared, out: str | None, resu
         if "groups_sha256" not in then:  # Runs of earlier versions recorded the number of images in each group alone.
             now.pop("groups_sha256", None)
         folder.check_same({**before.frozen_fields(), **then}, now)
-    folder.write_config(config, {**recorded, "data_remarks": list(prepared.data_remarks)})
+    folder.write_config(config, {**recorded, "data_remarks": list(prepared.data_remarks), "versions": _versions()})
     return folder
+
+
+def _versions() -> dict[str, str]:
+    """The versions that figures may depend on, of the last session; the history has those of the engine's libraries."""
+    return {"python": platform.python_version(), "torch": str(torch.__version__)}
 
 
 def _recorded(prepared: Prepared) -> dict[str, Any]:

@@ -52,6 +52,7 @@ UNKNOWN = [
     (["zoo", "build", "spec.yaml", "--set", "zoo.nosuch=1"], 4),
     (["zoo", "import", "spec.yaml", "--zoo", "new", "--arch", "nosuch"], 3),
     (["sweep", "sweep.yaml"], 3),
+    (["report", "nosuch"], 3),
 ]
 LONG = [
     SEARCH,
@@ -63,6 +64,7 @@ LONG = [
     ["zoo", "build", "spec.yaml"],
     ["zoo", "import", "spec.yaml", "--zoo", "new", "--arch", "cnn-s", "--data", "digits"],
     ["sweep", "sweep.yaml", "--dry-run"],
+    ["report", "."],
 ]
 
 

@@ -62,6 +62,8 @@ def refused(called: Any, pieces: list[str], left: list[str] | None, here: Path) 
         (("retrieve", "--arch", "cnn-x", "--data", "digits/rotate:30"), 3, ["'cnn-x'", "cnn-s"]),
         (("train", "nowhere.yaml"), 3, ["'nowhere.yaml'"]),
         (("train", "digits", "--zoo", "nowhere"), 3, ["'nowhere'", "popgen zoo build"]),
+        (("report", "nowhere"), 3, ["nothing to report on in 'nowhere'", "config.yaml, sweep.yaml", "popgen search"]),
+        (("report", "nowhere", "--format", "pdf"), 2, ["'pdf'", "html", "md"]),
         (("serch",), 2, ["'serch'", "search"]),
     ],
     ids=lambda value: " ".join(value[-3:]) if isinstance(value, tuple) else "",

@@ -109,6 +109,22 @@ def test_a_failed_search_is_shown_and_stops_no_other(swept: tuple[Path, Any]) ->
     assert "searches: 4 of 4, 0 running, 2 failed" in called.err
 
 
+def test_a_sweep_has_a_report(popgen: Any, swept: tuple[Path, Any], tmp_path: Path) -> None:
+    folder, called = swept
+    written = popgen("report", folder / "out", "--out", tmp_path / "report.html", "--json").json
+    assert (written["kind"], written["title"]) == ("sweep", "turned")
+    assert written["verdict"][0].startswith("Against the strongest rival by validation loss, 2 searches have ")
+    text = (tmp_path / "report.html").read_text()
+    [done, failed] = called.json["rows"]
+    assert (
+        f"{done['search']:.3f} ±\N{NO-BREAK SPACE}{done['search_std']:.3f}" in text
+        and f"{done['best_zoo']:.3f}" in text
+    )
+    assert text.count("moody_data:make&#39; failed to make a data set") == failed["failed"] == 2
+    assert "the disk of this node is full" in text
+    assert f"cnn-s-{TURNED}-s1" in text and str(folder) not in text
+
+
 @pytest.mark.slow  # six searches, twice
 def test_a_broken_sweep_goes_on_to_the_same_end(
     popgen: Any, swept: tuple[Path, Any], undisturbed: Callable[..., Any], timeless: Timeless, tmp_path: Path
