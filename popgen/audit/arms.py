@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -15,10 +16,15 @@ from popgen.audit.finishing import Finishing
 from popgen.audit.misclassified import is_own, largest_overlap, misclassified, similarities
 from popgen.audit.space import Places
 from popgen.audit.training import Training
-from popgen.audit.verdict import Evidence, Measured, interpolated
+from popgen.audit.verdict import Evidence, Measured
 from popgen.data import DataSet, Part
 from popgen.types import Flat
 
+FROM_CHECKPOINTS = (
+    "noise",
+    "average",
+    "aligned average",
+)  # kinds of controls whose least amount is a checkpoint itself
 _LIKELY = 2  # checkpoints with the most similar errors, whose unit order is tried
 
 
@@ -143,19 +149,34 @@ def _mean(values: Tensor) -> float:
     return float(values.mean()) if len(values) else float("nan")
 
 
-def at_equal(generated: Arm, arms: Sequence[Arm]) -> dict[str, dict[str, float | None]]:
+def at_equal(generated: Arm, references: Arm, arms: Sequence[Arm]) -> dict[str, dict[str, float | None]]:
     """What controls have at the accuracy and at the overlap of the generated networks.
 
-    The strengths of a control are points of a curve, which is interpolated; a value outside of its range is None.
+    The amounts of a control, from the least, are points of a curve that is read where it first comes to the value; None: it
+    never does. Noise of strength 0 and an average of one are checkpoints themselves: the references' accuracy, overlap 1.
 
     Returns:
-        For each kind of control with several strengths: `overlap` at equal accuracy, and `accuracy` at equal overlap.
+        For each kind of control with several amounts: `overlap` at equal accuracy, and `accuracy` at equal overlap.
     """
-    accuracy, overlap = float(generated.accuracy.mean()), float(generated.overlap.mean())
+    accuracy, overlap = _mean(generated.accuracy), _mean(generated.overlap)
     found = {}
-    for kind in dict.fromkeys(arm.kind for arm in arms):
-        points = [(float(a.accuracy.mean()), float(a.overlap.mean())) for a in arms if a.kind == kind]
-        if len(points) > 1:
-            swapped = [(y, x) for x, y in points]
-            found[kind] = {"overlap": interpolated(points, accuracy), "accuracy": interpolated(swapped, overlap)}
+    for kind in dict.fromkeys(arm.kind for arm in arms if arm.amount is not None):
+        of_kind = sorted((arm for arm in arms if arm.kind == kind), key=lambda arm: arm.amount or 0.0)
+        points = [(_mean(arm.accuracy), _mean(arm.overlap)) for arm in of_kind]
+        if kind in FROM_CHECKPOINTS:
+            points.insert(0, (_mean(references.accuracy), 1.0))
+        swapped = [(y, x) for x, y in points]
+        found[kind] = {"overlap": first_at(points, accuracy), "accuracy": first_at(swapped, overlap)}
     return found
+
+
+def first_at(points: Sequence[tuple[float, float]], at: float) -> float | None:
+    """Value y where the polygon through points (x, y), in their order, first has x = `at`; None if it never does.
+
+    >>> first_at([(1.0, 0.0), (0.0, 1.0), (2.0, 5.0)], 0.25)
+    0.75
+    """
+    for (x, y), (next_x, next_y) in pairwise(points):
+        if min(x, next_x) <= at <= max(x, next_x):
+            return y if x == next_x else y + (at - x) / (next_x - x) * (next_y - y)
+    return None

@@ -14,7 +14,7 @@ from popgen.audit.verdict import Verdict
 from popgen.files import write_bytes
 
 _COLUMNS = 3
-_STYLE = {"svg.fonttype": "none", "svg.hashsalt": "popgen", "font.size": 8}
+_STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "popgen", "font.size": 8}
 # Colours that people with colour-blindness tell apart (Okabe and Ito); markers say the same once more.
 _LOOKS = {
     "generated": ("#D55E00", "o"),

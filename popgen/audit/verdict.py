@@ -24,7 +24,7 @@ leave nothing to compare independence with, so that `novel` then becomes `unsure
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -233,21 +233,10 @@ def _noise_accuracy(evidence: Evidence, images: Tensor, distance: float, undamag
     for arm in evidence.noise:
         accuracy = (~arm.wrong).float() @ images / images.sum()
         points.append((float(arm.places.nearest.mean()), float(accuracy.mean())))
-    return float(np.interp(distance, *zip(*sorted(points), strict=True)))
+    distances, accuracies = zip(*sorted(points), strict=True)
+    return float(np.interp(distance, np.array(distances), np.array(accuracies)))
 
 
 def _share(part: float, whole: float) -> float:
     """Part of a whole; NaN where there is no whole, so that it decides nothing."""
     return part / whole if whole > 1e-9 else float("nan")
-
-
-def interpolated(points: Sequence[tuple[float, float]], at: float) -> float | None:
-    """Value at `at` of the piecewise linear curve through points (x, y), or None outside of its range.
-
-    >>> interpolated([(0.0, 1.0), (2.0, 0.0)], 1.0)
-    0.5
-    """
-    ordered = sorted(points)
-    if not ordered or not ordered[0][0] <= at <= ordered[-1][0]:
-        return None
-    return float(np.interp(at, *zip(*ordered, strict=True)))

@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from popgen.configs.load import Strict
+from popgen.errors import BadInput
 
 
 class AuditConfig(Strict):
@@ -30,7 +31,16 @@ class AuditConfig(Strict):
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.generator is None) == (self.generated is None):
-            raise ValueError("name either a generator or, with generated, a folder of networks")
+            given = "neither" if self.generator is None else "both"
+            raise BadInput(
+                f"an audit is of a generator or of a folder of networks, and {given} of them is named",
+                "a folder holds state dicts that another tool made",
+                "Name a generator such as digits, or --generated FOLDER --zoo ZOO.",
+            )
         if self.generated is not None and self.zoo is None:
-            raise ValueError("a folder of networks is compared with the checkpoints of a zoo: name it with zoo")
+            raise BadInput(
+                f"the zoo of the networks in {self.generated} is not named",
+                "they are compared with the checkpoints that they were learned from",
+                "Name it with --zoo; `popgen zoo import` makes one of checkpoint files.",
+            )
         return self

@@ -188,7 +188,7 @@ class _One:
             self.on_progress(name, done, total)
         evidence = yardstick.evidence(generated, references, arms)
         verdict = decide(evidence, config.seed, config.rounds)
-        equal = at_equal(generated, arms)
+        equal = at_equal(generated, references, arms)
         lineages = evidence.independent
         return Audit(arch, self.data.name, verdict, group.data, lineages, generated, references, tuple(arms), equal)
 
