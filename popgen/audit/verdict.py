@@ -152,8 +152,8 @@ def _leaves(statistics: dict[str, Statistic]) -> Iterator[tuple[Word, str]]:
 def bootstrap(evidence: Evidence, seed: int, rounds: int) -> dict[str, Statistic]:
     """The statistic of each question: its value on all data, and the percentiles of the resamples."""
     random = torch.Generator().manual_seed(seed)
-    whole = _values(evidence, _all_once(evidence))
-    drawn = [_values(evidence, _resampled(evidence, random)) for _ in range(rounds)]
+    sample = _Sample(evidence)
+    whole, drawn = sample.values(sample.all_once()), [sample.values(sample.resampled(random)) for _ in range(rounds)]
     tail = 100 * (1 - _LEVEL) / 2
     found = {}
     for name, value in whole.items():
@@ -172,69 +172,80 @@ class _Counts:
     references: Tensor
 
 
-def _all_once(evidence: Evidence) -> _Counts:
-    return _Counts(
-        torch.ones(evidence.training.shape[1]),
-        torch.ones(len(evidence.generated)),
-        torch.ones(len(evidence.references)),
-    )
+class _Sample:
+    """The evidence, and the values of the questions in resamples of it."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._evidence = evidence
+        lineages = list(dict.fromkeys(evidence.references.lineages))
+        self._lineages = len(lineages)
+        self._lineage_of = torch.tensor([lineages.index(one) for one in evidence.references.lineages])
+        self._own = {
+            arm: is_own(getattr(evidence, arm).lineages, evidence.training_lineages)
+            for arm in ("generated", "references")
+        }
+        self._noise_right = torch.stack([(~arm.wrong).float().mean(0) for arm in evidence.noise])  # (strengths, images)
+        self._noise_distances = [float(arm.places.nearest.mean()) for arm in evidence.noise]
+
+    def all_once(self) -> _Counts:
+        """Everything counts once."""
+        evidence = self._evidence
+        sizes = evidence.training.shape[1], len(evidence.generated), len(evidence.references)
+        return _Counts(*(torch.ones(size) for size in sizes))
+
+    def resampled(self, random: torch.Generator) -> _Counts:
+        """Draw images, generated networks and lineages of references, each with replacement."""
+        images = _drawn(self._evidence.training.shape[1], random)
+        generated = _drawn(len(self._evidence.generated), random)
+        return _Counts(images, generated, _drawn(self._lineages, random)[self._lineage_of])
+
+    def values(self, counts: _Counts) -> dict[str, float]:
+        """The value of each question."""
+        generated, references = (self._means(arm, counts) for arm in ("generated", "references"))
+        chance = 1 / self._evidence.classes
+        noise_accuracy = self._noise_accuracy(counts.images, generated.nearest, references.accuracy)
+        halfway = (references.accuracy + noise_accuracy) / 2
+        return {
+            "works": _share(generated.accuracy - chance, references.accuracy - chance),
+            "within": 1 - _share(generated.span, references.span),
+            "anchored": generated.anchor,
+            "same_errors": _share(generated.overlap - references.overlap, 1 - references.overlap),
+            "damaged": HALF + halfway - generated.accuracy,
+            "tied": _share(generated.anchor - references.anchor, 1 - references.anchor),
+        }
+
+    def _means(self, name: str, counts: _Counts) -> _Means:
+        """Weighted means over the networks of one arm."""
+        arm, weights = getattr(self._evidence, name), getattr(counts, name)
+        share = weights / weights.sum()
+        right = (~arm.wrong).float() @ counts.images / counts.images.sum()
+        overlap = largest_overlap(similarities(arm.wrong, self._evidence.training, counts.images), self._own[name])
+        placed = arm.places.nearest.isfinite()  # networks with NaN or infinite weights lie nowhere
+        place_share = weights[placed] / weights[placed].sum()
+        places = (arm.places.nearest, arm.places.span, arm.places.anchor)
+        return _Means(
+            float(share @ right), float(share @ overlap), *(float(place_share @ one[placed].float()) for one in places)
+        )
+
+    def _noise_accuracy(self, images: Tensor, distance: float, undamaged: float) -> float:
+        """Accuracy of noise at a distance from the nearest checkpoint, interpolated between the measured strengths."""
+        accuracies = [undamaged, *(self._noise_right @ images / images.sum()).tolist()]
+        points = sorted(zip([0.0, *self._noise_distances], accuracies, strict=True))
+        return float(np.interp(distance, np.array([x for x, _ in points]), np.array([y for _, y in points])))
 
 
-def _resampled(evidence: Evidence, random: torch.Generator) -> _Counts:
-    lineages = list(dict.fromkeys(evidence.references.lineages))
-    of = torch.tensor([lineages.index(one) for one in evidence.references.lineages])
-    return _Counts(
-        _drawn(evidence.training.shape[1], random),
-        _drawn(len(evidence.generated), random),
-        _drawn(len(lineages), random)[of],
-    )
+@dataclass(frozen=True)
+class _Means:
+    accuracy: float
+    overlap: float
+    nearest: float
+    span: float
+    anchor: float
 
 
 def _drawn(n: int, random: torch.Generator) -> Tensor:
     """How often each of n units is drawn in n draws with replacement."""
     return torch.bincount(torch.randint(n, (n,), generator=random), minlength=n).float()
-
-
-def _values(evidence: Evidence, counts: _Counts) -> dict[str, float]:
-    """The value of each question in one resample."""
-    generated = _Means(evidence, evidence.generated, counts.generated, counts.images)
-    references = _Means(evidence, evidence.references, counts.references, counts.images)
-    chance = 1 / evidence.classes
-    noise_accuracy = _noise_accuracy(evidence, counts.images, generated.nearest, references.accuracy)
-    halfway = (references.accuracy + noise_accuracy) / 2
-    return {
-        "works": _share(generated.accuracy - chance, references.accuracy - chance),
-        "within": 1 - _share(generated.span, references.span),
-        "anchored": generated.anchor,
-        "same_errors": _share(generated.overlap - references.overlap, 1 - references.overlap),
-        "damaged": HALF + halfway - generated.accuracy,
-        "tied": _share(generated.anchor - references.anchor, 1 - references.anchor),
-    }
-
-
-class _Means:
-    """Weighted means over the networks of one arm."""
-
-    def __init__(self, evidence: Evidence, arm: Measured, counts: Tensor, images: Tensor) -> None:
-        share = counts / counts.sum()
-        right = (~arm.wrong).float() @ images / images.sum()
-        self.accuracy = float(share @ right)
-        own = is_own(arm.lineages, evidence.training_lineages)
-        self.overlap = float(share @ largest_overlap(similarities(arm.wrong, evidence.training, images), own))
-        placed = arm.places.nearest.isfinite()  # networks with NaN or infinite weights lie nowhere
-        share = counts[placed] / counts[placed].sum()
-        values = (arm.places.nearest, arm.places.span, arm.places.anchor)
-        self.nearest, self.span, self.anchor = (float(share @ one[placed].float()) for one in values)
-
-
-def _noise_accuracy(evidence: Evidence, images: Tensor, distance: float, undamaged: float) -> float:
-    """Accuracy of noise at a distance from the nearest checkpoint, interpolated between the strengths that were measured."""
-    points = [(0.0, undamaged)]
-    for arm in evidence.noise:
-        accuracy = (~arm.wrong).float() @ images / images.sum()
-        points.append((float(arm.places.nearest.mean()), float(accuracy.mean())))
-    distances, accuracies = zip(*sorted(points), strict=True)
-    return float(np.interp(distance, np.array(distances), np.array(accuracies)))
 
 
 def _share(part: float, whole: float) -> float:

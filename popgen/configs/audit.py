@@ -31,9 +31,9 @@ class AuditConfig(Strict):
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if (self.generator is None) == (self.generated is None):
-            given = "neither" if self.generator is None else "both"
+            given = "neither of them is" if self.generator is None else "both of them are"
             raise BadInput(
-                f"an audit is of a generator or of a folder of networks, and {given} of them is named",
+                f"an audit is of a generator or of a folder of networks, and {given} named",
                 "a folder holds state dicts that another tool made",
                 "Name a generator such as digits, or --generated FOLDER --zoo ZOO.",
             )
