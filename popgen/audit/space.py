@@ -104,6 +104,8 @@ class _Points:
 
     def __init__(self, weights: Flat, lineages: Sequence[str], factor: Tensor) -> None:
         self._factor, self._lineages = factor.double(), list(lineages)
+        names = list(dict.fromkeys(lineages))
+        self._lineage_of = torch.tensor([names.index(lineage) for lineage in lineages])
         scaled = weights.double() * self._factor
         self._mean = scaled.mean(0)
         self._x = scaled - self._mean
@@ -126,7 +128,7 @@ class _Points:
         return _Look(
             float(squares[first].sqrt()),
             self._span(x, products, kept, inverse),
-            self._anchor(squares, kept, int(first)),
+            self._anchor(squares, kept, first),
         )
 
     def _squares(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -152,13 +154,11 @@ class _Points:
             self._solvers[lineage] = kept, inverse
         return self._solvers[lineage]
 
-    def _anchor(self, squares: Tensor, kept: Tensor, first: int) -> float:
-        values = []
-        for j in kept.tolist():
-            between = self._gram[j, j] + self._gram[first, first] - 2 * self._gram[j, first]
-            if self._lineages[j] != self._lineages[first] and between > _EXACT * self._gram[j, j]:
-                values.append(float((squares[j] - squares[first]) / between))
-        return min(values, default=1.0)
+    def _anchor(self, squares: Tensor, kept: Tensor, first: Tensor) -> float:
+        between = self._gram.diagonal()[kept] + self._gram[first, first] - 2 * self._gram[kept, first]
+        others = (self._lineage_of[kept] != self._lineage_of[first]) & (between > _EXACT * self._gram.diagonal().max())
+        values = (squares[kept] - squares[first])[others] / between[others]
+        return float(values.min()) if len(values) else 1.0
 
 
 def _learned(spec: ArchSpec) -> Tensor:

@@ -18,8 +18,9 @@ scales come from the references and from noise around the checkpoints, never fro
    the references' anchor to 1? Then `copies`, else `novel`.
 
 Each value has a 95 % interval by bootstrap over the references' lineages, the generated networks and the test images. Where an interval
-includes one half, both answers are followed; if they lead to different words, the word is `unsure`. Fewer than three lineages of references
-leave nothing to compare independence with, so that `novel` then becomes `unsure`.
+includes one half, both answers are followed; if they lead to different words, the word is `unsure`. `novel` becomes `unsure`, too, where
+references of fewer than three lineages leave nothing to compare independence with, and where more than one in twenty networks alone is
+within the span of the checkpoints by question 2.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ WORDS: tuple[Word, ...] = ("copies", "interpolates", "novel", "fails", "unsure")
 HALF = 0.5  # the threshold of every question
 FEWEST_LINEAGES = 3  # references of fewer lineages have no interval worth the name
 _LEVEL = 0.95
+_FEW = 0.05  # share of single copies that a generator of novel networks may make
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ class Verdict:
     word: Word
     why: str
     statistics: dict[str, Statistic]
+    single: int = 0  # generated networks that alone, whatever the others are, are within the checkpoints' span
 
 
 _SENTENCES = {
@@ -101,6 +104,8 @@ _SENTENCES = {
     "novel": "they are as far from the training checkpoints as independent networks are, and as accurate",
 }
 
+_OPEN = ("works", "within", "anchored", "damaged", "tied")  # questions of which both answers are followed
+
 
 def decide(evidence: Evidence, seed: int = 0, rounds: int = 1000) -> Verdict:
     """Apply the rule of this module.
@@ -109,17 +114,28 @@ def decide(evidence: Evidence, seed: int = 0, rounds: int = 1000) -> Verdict:
         rounds: resamples of the bootstrap.
     """
     statistics = bootstrap(evidence, seed, rounds)
+    single = _single(evidence)
     leaves = list(dict.fromkeys(_leaves(statistics)))
     words = {word for word, _ in leaves}
     if len(words) > 1:
-        open_questions = [name for name in statistics if statistics[name].answer is None]
+        open_questions = [name for name in _OPEN if statistics[name].answer is None]
         why = f"the interval does not decide between {' and '.join(sorted(words))} ({', '.join(open_questions)})"
-        return Verdict("unsure", why, statistics)
+        return Verdict("unsure", why, statistics, single)
     word, why = leaves[0][0], "; or ".join(_SENTENCES[key] for _, key in leaves)
     if word == "novel" and evidence.independent < FEWEST_LINEAGES:
         count = f"{evidence.independent} lineage{'s' if evidence.independent > 1 else ''}"
-        return Verdict("unsure", f"they look novel, but references of {count} do not show what novel is", statistics)
-    return Verdict(word, why, statistics)
+        why = f"they look novel, but references of {count} do not show what novel is"
+        return Verdict("unsure", why, statistics, single)
+    if word == "novel" and single > _FEW * len(evidence.generated):
+        why = f"most look novel, but {single} of {len(evidence.generated)} lie in the span of the training checkpoints"
+        return Verdict("unsure", why, statistics, single)
+    return Verdict(word, why, statistics, single)
+
+
+def _single(evidence: Evidence) -> int:
+    """How many generated networks are by themselves within the checkpoints' span, as question 2 asks it of their mean."""
+    within = evidence.generated.places.span < HALF * evidence.references.places.span.mean()
+    return int(within.sum())
 
 
 def _leaves(statistics: dict[str, Statistic]) -> Iterator[tuple[Word, str]]:
@@ -184,6 +200,8 @@ class _Sample:
             arm: is_own(getattr(evidence, arm).lineages, evidence.training_lineages)
             for arm in ("generated", "references")
         }
+        self._wrong = {arm: getattr(evidence, arm).wrong.float() for arm in ("generated", "references")}
+        self._training = evidence.training.float()
         self._noise_right = torch.stack([(~arm.wrong).float().mean(0) for arm in evidence.noise])  # (strengths, images)
         self._noise_distances = [float(arm.places.nearest.mean()) for arm in evidence.noise]
 
@@ -218,8 +236,8 @@ class _Sample:
         """Weighted means over the networks of one arm."""
         arm, weights = getattr(self._evidence, name), getattr(counts, name)
         share = weights / weights.sum()
-        right = (~arm.wrong).float() @ counts.images / counts.images.sum()
-        overlap = largest_overlap(similarities(arm.wrong, self._evidence.training, counts.images), self._own[name])
+        right = 1 - self._wrong[name] @ counts.images / counts.images.sum()
+        overlap = largest_overlap(similarities(self._wrong[name], self._training, counts.images), self._own[name])
         placed = arm.places.nearest.isfinite()  # networks with NaN or infinite weights lie nowhere
         place_share = weights[placed] / weights[placed].sum()
         places = (arm.places.nearest, arm.places.span, arm.places.anchor)

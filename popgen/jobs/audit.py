@@ -68,6 +68,7 @@ class Audit:
             "why": self.verdict.why,
             "reference_data": self.reference_data,
             "lineages": self.lineages,
+            "single_copies": self.verdict.single,
             "statistics": statistics,
             "at_equal": self.equal,
             "arms": [_arm_json(arm) for arm in self.all_arms],
