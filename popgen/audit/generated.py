@@ -17,6 +17,7 @@ from popgen.zoo import Zoo
 from popgen.zoo.imports.tensors import read_tensors
 
 ENDINGS = (".safetensors", ".pt", ".pth")
+_NO_NETWORK = "latents.safetensors"  # `popgen generate` writes it beside the networks
 
 
 class Source(Protocol):
@@ -116,4 +117,6 @@ def open_folder(folder: str, zoo: Zoo, archs: list[str]) -> FromFolder:
 
 
 def _networks_in(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix in ENDINGS) if folder.is_dir() else []
+    return (
+        sorted(p for p in folder.iterdir() if p.suffix in ENDINGS and p.name != _NO_NETWORK) if folder.is_dir() else []
+    )

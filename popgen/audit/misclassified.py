@@ -37,7 +37,7 @@ def similarities(wrong: Tensor, others: Tensor, image_weights: Tensor | None = N
         image_weights: how often each image counts (images,), as in a bootstrap; None counts each once.
 
     >>> wrong = torch.tensor([[True, True, False], [False, True, True]])
-    >>> similarities(wrong, wrong[:1]).round(decimals=2).flatten().tolist()
+    >>> [round(float(one), 2) for one in similarities(wrong, wrong[:1])]
     [1.0, 0.33]
     """
     a, b = wrong.float(), others.float()

@@ -59,7 +59,7 @@ def write_plot(path: Path, audits: Sequence[Drawn]) -> Path:
     import matplotlib  # noqa: PLC0415 - an extra of the package
     from matplotlib.figure import Figure  # noqa: PLC0415
 
-    columns = min(_COLUMNS, len(audits))
+    columns = min(_COLUMNS, math.ceil(math.sqrt(len(audits))))
     rows = math.ceil(len(audits) / columns)
     with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(3.4 * columns, 3.0 * rows + 0.6), layout="constrained")

@@ -50,7 +50,7 @@ class Measured:
 
     wrong: Tensor  # (n, images), mask of the misclassified test images
     places: Places
-    lineages: tuple[str | None, ...]  # of each network; None is outside of all lineages
+    lineages: tuple[str | None, ...]  # one for each network; None is outside of all lineages
 
     def __len__(self) -> int:
         return len(self.lineages)

@@ -91,6 +91,11 @@ def _print_audit(one: Audit) -> None:
         for name, s in one.verdict.statistics.items()
     ]
     table("is it above one half?", ["", "value", "95 % interval", "answer"], questions)
+    made, known = one.generated, one.references
+    click.echo(
+        f"diversity: generated networks are {made.spread:.2f} apart, with errors alike by {made.error_similarity:.2f}; "
+        f"training checkpoints {known.spread:.2f}, {known.error_similarity:.2f}"
+    )
     for kind, values in one.equal.items():
         overlap, accuracy = (_known(values[name]) for name in ("overlap", "accuracy"))
         click.echo(f"{kind}: overlap {overlap} at the generated accuracy, accuracy {accuracy} at the generated overlap")

@@ -142,6 +142,7 @@ def test_the_command_prints_tables_and_the_verdict(planted: PlantedZoo, tmp_path
     done = popgen("audit", *options, "--out", tmp_path / "out")
     assert "noise 0.05" in done.out and "average of 4" in done.out and "95 % interval" in done.out
     assert f"mlp-s for {DATA}: copies (they lie in the span of the training checkpoints)" in done.out
+    assert "diversity: generated networks are " in done.out
     assert "at the generated accuracy" in done.out and "overlap.svg" in done.out
     assert f"mlp-s for {DATA}: " in done.err
     done = popgen("audit", *options, "--out", tmp_path / "again", "--json")
