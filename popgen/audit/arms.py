@@ -99,7 +99,8 @@ class Yardstick:
         wrong = self._wrong(weights)
         similarity = similarities(wrong, self.training_wrong)
         own = is_own(known, self.training.lineages)
-        likely = similarity.masked_fill(own, -1.0).topk(min(_LIKELY, _fewest_others(own)), dim=1).indices
+        count = 0 if control.in_order else min(_LIKELY, _fewest_others(own))
+        likely = similarity.masked_fill(own, -1.0).topk(count, dim=1).indices
         finite = weights.isfinite().all(1)
         places = self._places(weights, likely, known, finite)
         pairs = similarities(wrong, wrong)

@@ -33,6 +33,7 @@ class Control:
     kind: str
     amount: float | None
     weights: Flat
+    in_order: bool = False  # whether units are in the order of the checkpoints, so that matching them is in vain
 
 
 def weight_controls(
@@ -48,14 +49,14 @@ def weight_controls(
     """
     random = torch.Generator().manual_seed(seed)
     for strength in NOISE:
-        yield Control(f"noise {strength:g}", "noise", strength, noisy(spec, near, strength, n, random))
+        yield Control(f"noise {strength:g}", "noise", strength, noisy(spec, near, strength, n, random), True)
     for kind, pool in (("average", close), ("aligned average", aligned)):
         for k in AVERAGED if pool is not None else ():
             if pool is not None and k <= len(pool):
-                yield Control(f"{kind} of {k}", kind, k, averages(pool, k, n, random))
+                yield Control(f"{kind} of {k}", kind, k, averages(pool, k, n, random), True)
     if len(close) > 1:
         pool = near if len(near) >= AVERAGED[-1] else close[: max(len(near), AVERAGED[-1])]
-        yield Control("Gaussian", "gaussian", None, gaussian(spec, pool, n, random))
+        yield Control("Gaussian", "gaussian", None, gaussian(spec, pool, n, random), True)
 
 
 def noisy(spec: ArchSpec, weights: Flat, strength: float, n: int, random: torch.Generator) -> Flat:

@@ -67,7 +67,8 @@ class WeightSpace:
         """Locate networks (n, p).
 
         Args:
-            likely: (n, k), indices of checkpoints that each network may come from; its units are matched to theirs.
+            likely: (n, k), indices of checkpoints that each network may come from; its units are matched to theirs and to
+                those of the nearest one. With k = 0 units stay in their order.
             lineages: of each network, whose checkpoints it is not compared with; None: outside of all lineages.
         """
         rows = [
@@ -78,7 +79,7 @@ class WeightSpace:
     def _place(self, flat: Tensor, likely: list[int], lineage: str | None) -> tuple[float, ...]:
         plain = self._own_order.look(flat, lineage)
         looks = [plain, self._in_frame.look(flat, lineage)] if self._in_frame is not self._own_order else [plain]
-        if self.permutable:
+        if self.permutable and likely:
             for i in dict.fromkeys([*likely, self._own_order.nearest(flat, lineage)]):
                 matched = align(self.spec, flat, self.frame[i]).weights
                 if not torch.equal(matched, flat):

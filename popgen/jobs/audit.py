@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from popgen.zoo import Zoo
 OnProgress = Callable[[str, int, int], None]
 Say = Callable[[str], None]
 _DATA_SETS = 4  # data sets of the zoo that are audited where none is named
+_SMALL = 100_000  # parameters; several threads cost smaller networks more than they give
 
 
 @dataclass(frozen=True)
@@ -124,14 +125,13 @@ def audit(
     trust_sources(config.data)
     source, zoo = _opened(config)
     pairs = _pairs(config, source, zoo, say)
-    data_sets = {name: _checked(name, zoo, config) for name in dict.fromkeys(name for _, name in pairs)}
+    archs_of = {name: [arch for arch, other in pairs if other == name] for _, name in pairs}
+    data_sets = {name: _checked(name, archs, zoo, config) for name, archs in archs_of.items()}
     audits: list[Audit] = []
-    with threads(
-        1 if zoo.spec(pairs[0][0]).size < 100_000 else None
-    ):  # threads cost small networks more than they give
-        trainings: dict[str, Training] = {}
-        for arch, name in pairs:
-            spec = zoo.spec(arch)
+    trainings: dict[str, Training] = {}
+    for arch, name in pairs:
+        spec = zoo.spec(arch)
+        with threads(1 if spec.size < _SMALL else None):
             if arch not in trainings:
                 trainings[arch] = training_of(zoo, spec, arch, say)
             one = _One(config, source, zoo, spec, trainings[arch], data_sets[name], on_progress)
@@ -153,7 +153,7 @@ def _written(audited: Audited, out: Path, say: Say) -> Audited:
         plot = str(write_plot(out / "overlap.svg", audited.audits))
     else:
         say('no overlap.svg without matplotlib: pip install "popgen[plots]"')
-    audited = Audited(**{**vars(audited), "plot": plot})
+    audited = replace(audited, plot=plot)
     write_text(out / "result.json", json_text(audited.to_json(), indent=1) + "\n")
     return audited
 
@@ -251,23 +251,29 @@ def _pairs(config: AuditConfig, source: Source, zoo: Zoo, say: Say) -> list[tupl
             f"it has {', '.join(zoo.archs) or 'none'}",
             "Name the zoo that the networks were learned from with --zoo.",
         )
-    names = config.data
-    if not names:
-        every = list(dict.fromkeys(record.data for record in zoo.select(held_out=False)))
-        names = [every[i * len(every) // _DATA_SETS] for i in range(_DATA_SETS)] if len(every) > _DATA_SETS else every
+    if config.data:
+        return [(arch, name) for arch in archs for name in config.data]
+    pairs = []
+    for arch in archs:
+        every = list(dict.fromkeys(record.data for record in zoo.select(arch, held_out=False)))
         if config.generated is not None and len(every) > 1:
             raise BadInput(
-                "it is not clear for which data set the networks are",
+                f"it is not clear for which data set the networks of {arch!r} are",
                 f"the zoo has {len(every)} data sets, such as {', '.join(every[:3])}",
                 "Name it with --data.",
             )
+        step = max(len(every) / _DATA_SETS, 1)
+        names = [every[int(i * step)] for i in range(min(_DATA_SETS, len(every)))]
         if len(names) < len(every):
-            say(f"audited on {len(names)} of the zoo's {len(every)} data sets, evenly spaced; --data names others")
-    return [(arch, name) for arch in archs for name in names]
+            say(
+                f"{arch}: audited on {len(names)} of the zoo's {len(every)} data sets, evenly spaced; --data names others"
+            )
+        pairs += [(arch, name) for name in names]
+    return pairs
 
 
-def _checked(name: str, zoo: Zoo, config: AuditConfig) -> DataSet:
-    """Load a data set, and refuse one that networks cannot be compared on.
+def _checked(name: str, archs: list[str], zoo: Zoo, config: AuditConfig) -> DataSet:
+    """Load a data set, and refuse one that networks of these architectures cannot be compared on.
 
     Raises:
         BadInput: it is not for classification, or has no test or validation examples.
@@ -277,7 +283,7 @@ def _checked(name: str, zoo: Zoo, config: AuditConfig) -> DataSet:
         raise BadInput(f"data set {name!r} is for {data.task}", "misclassified examples need classes", "")
     if not len(data.test) or not len(data.val):
         raise BadInput(f"data set {name!r} has no test or validation examples", "networks are compared on them", "")
-    for arch in config.archs or zoo.archs:
+    for arch in archs:
         classes = zoo.spec(arch).config.classes
         if len(data.classes) != classes:
             raise BadInput(

@@ -154,7 +154,7 @@ def test_the_command_prints_tables_and_the_verdict(planted: PlantedZoo, tmp_path
 def test_several_data_sets_end_in_a_table_of_verdicts(tmp_path: Path, popgen: Any) -> None:
     done = popgen("audit", "digits", "--arch", "mlp-s", "--samples", 2, "--controls", 2, "--out", tmp_path / "out")
     assert done.out.count("is it above one half?") == 4 and "verdicts" in done.out
-    assert "audited on 4 of the zoo's 26 data sets, evenly spaced; --data names others" in done.err
+    assert "mlp-s: audited on 4 of the zoo's 26 data sets, evenly spaced; --data names others" in done.err
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,9 @@ def test_folders_that_do_not_fit(tmp_path: Path) -> None:
         popgen.run_audit(generated=str(flat), **common)
     with pytest.raises(BadInput, match=r"000.safetensors does not fit the architecture 'cnn-s'\n.* is missing"):
         popgen.run_audit(generated=str(flat), archs=["cnn-s"], **common)
-    with pytest.raises(BadInput, match="it is not clear for which data set the networks are\nthe zoo has 26 data sets"):
+    with pytest.raises(
+        BadInput, match="it is not clear for which data set the networks of 'mlp-s' are\nthe zoo has 26 data sets"
+    ):
         popgen.run_audit(generated=str(flat), archs=["mlp-s"], zoo="digits", out=out)
     (tmp_path / "empty").mkdir()
     with pytest.raises(BadInput, match="has no networks"):
