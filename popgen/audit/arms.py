@@ -95,7 +95,8 @@ class Yardstick:
         Args:
             lineages: of each network, which it is not compared with; None: outside of all lineages.
         """
-        weights, known = control.weights, lineages or [None] * len(control.weights)
+        weights = control.draw()
+        known = lineages or [None] * len(weights)
         wrong = self._wrong(weights)
         similarity = similarities(wrong, self.training_wrong)
         own = is_own(known, self.training.lineages)

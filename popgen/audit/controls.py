@@ -7,11 +7,11 @@ tensors, because an average computed in place makes later averages averages of a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from torch import Tensor
 
 from popgen.archs import ArchSpec
 from popgen.configs.sampling import Sampling
@@ -27,12 +27,12 @@ _SMALLEST_VARIANCE = 1e-5  # running variances are raised to this
 
 @dataclass(frozen=True)
 class Control:
-    """Networks (n, p) of one control; `amount` is the strength of noise or the number of averaged checkpoints."""
+    """Networks of one kind, drawn when they are measured; `amount` is the strength of noise or the number of averaged ones."""
 
     name: str
     kind: str
     amount: float | None
-    weights: Flat
+    draw: Callable[[], Flat]  # weights (n, p); every call gives the same
     in_order: bool = False  # whether units are in the order of the checkpoints, so that matching them is in vain
 
 
@@ -47,34 +47,37 @@ def weight_controls(
         aligned: the same with their units in one order, where that is another.
         n: networks of each control.
     """
-    random = torch.Generator().manual_seed(seed)
     for strength in NOISE:
-        yield Control(f"noise {strength:g}", "noise", strength, noisy(spec, near, strength, n, random), True)
+        draw = partial(noisy, spec, near, strength, n, seed)
+        yield Control(f"noise {strength:g}", "noise", strength, draw, in_order=True)
     for kind, pool in (("average", close), ("aligned average", aligned)):
         for k in AVERAGED if pool is not None else ():
             if pool is not None and k <= len(pool):
-                yield Control(f"{kind} of {k}", kind, k, averages(pool, k, n, random), True)
+                yield Control(f"{kind} of {k}", kind, k, partial(averages, pool, k, n, seed), in_order=True)
     if len(close) > 1:
         pool = near if len(near) >= AVERAGED[-1] else close[: max(len(near), AVERAGED[-1])]
-        yield Control("Gaussian", "gaussian", None, gaussian(spec, pool, n, random), True)
+        yield Control("Gaussian", "gaussian", None, partial(gaussian, spec, pool, n, seed), in_order=True)
 
 
-def noisy(spec: ArchSpec, weights: Flat, strength: float, n: int, random: torch.Generator) -> Flat:
+def noisy(spec: ArchSpec, weights: Flat, strength: float, n: int, seed: int) -> Flat:
     """Checkpoints in turn, with normal noise of `strength` times each tensor's standard deviation; shape (n, p)."""
+    random = torch.Generator().manual_seed(seed)
     chosen = weights[torch.arange(n) % len(weights)]
     sizes = [t.size for t in spec.tensors]
     std = torch.cat([part.std(1, unbiased=False, keepdim=True).expand_as(part) for part in chosen.split(sizes, 1)], 1)
     return _valid(spec, chosen + strength * std * torch.randn(chosen.shape, generator=random))
 
 
-def averages(weights: Flat, k: int, n: int, random: torch.Generator) -> Flat:
+def averages(weights: Flat, k: int, n: int, seed: int) -> Flat:
     """Means (n, p) of `k` random checkpoints among the first 2k."""
+    random = torch.Generator().manual_seed(seed)
     among = weights[: 2 * k]
     return torch.stack([among[torch.randperm(len(among), generator=random)[:k]].mean(0) for _ in range(n)])
 
 
-def gaussian(spec: ArchSpec, weights: Flat, n: int, random: torch.Generator) -> Flat:
+def gaussian(spec: ArchSpec, weights: Flat, n: int, seed: int) -> Flat:
     """Networks (n, p) whose parameters are drawn independently, each with its mean and deviation over the checkpoints."""
+    random = torch.Generator().manual_seed(seed)
     mean, std = weights.mean(0), weights.std(0)
     return _valid(spec, mean + std * torch.randn(n, weights.shape[1], generator=random))
 
@@ -87,21 +90,24 @@ def latent_controls(
     Args:
         names: data sets of the checkpoints that noise is added to.
     """
-    random = torch.Generator().manual_seed(seed)
     rows = [code.row for code in generator.records if code.arch == arch and code.data in names]
-    if rows:
-        stored = generator.codes[rows][torch.arange(n) % len(rows)]
-        for strength in LATENT_NOISE:
-            latents = stored + strength * torch.randn(stored.shape, generator=random)
-            yield Control(f"latent noise {strength:g}", "latent noise", strength, decoded(generator, arch, latents))
-    kde = generator.sample(arch, data, n, seed=seed, sampling=Sampling(prior="kde", strength=1.0))
-    yield Control("latent kde", "latent kde", None, decoded(generator, arch, kde))
+    for strength in LATENT_NOISE if rows else ():
+        draw = partial(_noisy_latents, generator, arch, rows, strength, n, seed)
+        yield Control(f"latent noise {strength:g}", "latent noise", strength, draw)
+    yield Control("latent kde", "latent kde", None, partial(_kernel_density, generator, arch, data, n, seed))
 
 
 @torch.no_grad()
-def decoded(generator: Generator, arch: str, latents: Tensor) -> Flat:
-    """Weights (n, p) of latents."""
-    return generator.decode(arch, latents)
+def _noisy_latents(generator: Generator, arch: str, rows: list[int], strength: float, n: int, seed: int) -> Flat:
+    stored = generator.codes[rows][torch.arange(n) % len(rows)]
+    noise = torch.randn(stored.shape, generator=torch.Generator().manual_seed(seed))
+    return generator.decode(arch, stored + strength * noise)
+
+
+@torch.no_grad()
+def _kernel_density(generator: Generator, arch: str, data: DataSet, n: int, seed: int) -> Flat:
+    how = Sampling(prior="kde", strength=1.0)
+    return generator.decode(arch, generator.sample(arch, data, n, seed=seed, sampling=how))
 
 
 def _valid(spec: ArchSpec, weights: Flat) -> Flat:

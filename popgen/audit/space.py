@@ -58,7 +58,7 @@ class WeightSpace:
     ) -> None:
         self.spec, self.lineages, self.permutable = spec, list(lineages), permutable
         self.frame = weights if aligned is None else aligned
-        self._raw = _Points(weights, lineages, torch.where(_learned(spec), 1.0, 0.0))
+        self._weights, self._learned = weights, _learned(spec)
         factor = _factor(spec, weights)
         self._own_order = _Points(weights, lineages, factor)
         self._in_frame = self._own_order if aligned is None else _Points(aligned, lineages, factor)
@@ -86,7 +86,12 @@ class WeightSpace:
                     looks.append(self._in_frame.look(matched, lineage))
         best = min(looks, key=lambda look: (look.span, look.nearest))
         nearest = min(look.nearest for look in looks)
-        return nearest, best.span, best.anchor, plain.nearest, self._raw.look(flat, lineage).nearest
+        return nearest, best.span, best.anchor, plain.nearest, self._l2(flat, lineage)
+
+    def _l2(self, flat: Tensor, lineage: str | None) -> float:
+        """Distance to the nearest checkpoint of another lineage, without scaling."""
+        others = [t for t, of in zip(self._weights, self.lineages, strict=True) if lineage is None or of != lineage]
+        return min(float((flat - t)[self._learned].norm()) for t in others)
 
     def spread(self, weights: Flat) -> float:
         """Mean scaled distance between two of the networks (n, p); 0 for fewer than two."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -175,13 +176,13 @@ class _One:
         config, arch = self.config, self.training.records[0].arch
         yardstick = Yardstick(self.spec, self.data, self._test(), self.training, self._finishing())
         group = find_group(self.zoo, self.training, self.data.name, yardstick.val_accuracy, config.references)
-        networks = self.source.networks(self.spec, arch, self.data, config.samples, config.seed)
+        made = partial(self.source.networks, self.spec, arch, self.data, config.samples, config.seed)
+        known = partial(self.zoo.matrix, group.references)
         controls = list(self._controls(arch, group))
         total, name = len(controls) + 2, f"{arch} for {self.data.name}"
-        generated = yardstick.arm(Control("generated", "generated", None, networks))
+        generated = yardstick.arm(Control("generated", "generated", None, made))
         self.on_progress(name, 1, total)
-        weights = self.zoo.matrix(group.references)
-        references = yardstick.arm(Control("training", "training", None, weights), group.lineages(self.training))
+        references = yardstick.arm(Control("training", "training", None, known), group.lineages(self.training))
         self.on_progress(name, 2, total)
         arms = []
         for done, control in enumerate(controls, 3):
@@ -204,7 +205,7 @@ class _One:
     def _controls(self, arch: str, group: Group) -> Iterator[Control]:
         training, n, seed = self.training, self.config.controls, self.config.seed
         if group.held_out:
-            yield Control("held out", "held out", None, self.zoo.matrix(group.held_out))
+            yield Control("held out", "held out", None, partial(self.zoo.matrix, group.held_out))
         order = list(group.order)
         aligned = None if training.aligned is None else training.aligned[order]
         near = training.weights[list(group.near)]

@@ -51,17 +51,18 @@ class PlantedZoo:
 
     def generators(self, seed: int, n: int) -> dict[str, tuple[str, Tensor]]:
         """For each planted generator the right word, and n networks (n, p)."""
-        random, spec = torch.Generator().manual_seed(seed), self.spec
+        other = 77_000 + seed  # no draw is that of a control, which the audit makes with its own seed
+        random, spec = torch.Generator().manual_seed(other), self.spec
         weights = self.zoo.matrix(self.zoo.records)
         aligned = torch.stack([one.weights for one in align_records(self.zoo, self.zoo.records, self.zoo.records[0])])
         replayed = weights[torch.randint(len(weights), (n,), generator=random)]
         return {
             "replay": ("copies", replayed),
-            "weak noise": ("copies", noisy(spec, weights, 0.05, n, random)),
-            "strong noise": ("copies", noisy(spec, weights, 0.4, n, random)),
+            "weak noise": ("copies", noisy(spec, weights, 0.05, n, other)),
+            "strong noise": ("copies", noisy(spec, weights, 0.4, n, other)),
             "permuted": ("copies", torch.stack([permuted(spec, f, 100 * seed + i) for i, f in enumerate(replayed)])),
-            "pairs": ("interpolates", averages(aligned, 2, n, random)),
-            "averages": ("interpolates", averages(aligned, 4, n, random)),
+            "pairs": ("interpolates", averages(aligned, 2, n, other)),
+            "averages": ("interpolates", averages(aligned, 4, n, other)),
             "trained anew": ("novel", self.trained_anew(seed, n)),
             "broken": ("fails", torch.stack([random_weights(spec, 1000 + 100 * seed + i) for i in range(n)])),
         }

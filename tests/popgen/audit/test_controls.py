@@ -24,7 +24,7 @@ def checkpoints(arch: str, n: int) -> torch.Tensor:
 
 def test_noise_is_relative_to_each_tensor() -> None:
     spec, weights = ZOO.spec("resnet-s"), checkpoints("resnet-s", 2)
-    made = noisy(spec, weights, 0.1, 40, torch.Generator().manual_seed(0))
+    made = noisy(spec, weights, 0.1, 40, seed=0)
     sizes = [t.size for t in spec.tensors]
     for t, part, before in zip(spec.tensors, made.split(sizes, 1), weights.split(sizes, 1), strict=True):
         if t.kind == "norm_var":
@@ -37,17 +37,16 @@ def test_noise_is_relative_to_each_tensor() -> None:
 def test_averages_are_of_fresh_copies() -> None:
     weights = checkpoints("mlp-s", 8)
     before = weights.clone()
-    random = torch.Generator().manual_seed(0)
-    made = averages(weights, 2, 5, random)
+    made = averages(weights, 2, 5, seed=0)
     assert torch.equal(weights, before)
     pairs = torch.stack([weights[[i, j]].mean(0) for i in range(4) for j in range(i)])
     assert torch.cdist(made, pairs).amin(1).max() < 1e-3, "each is the mean of two of the first four"
-    assert torch.allclose(averages(weights, 8, 1, random)[0], weights.mean(0), atol=1e-6)
+    assert torch.allclose(averages(weights, 8, 1, seed=0)[0], weights.mean(0), atol=1e-6)
 
 
 def test_the_gaussian_has_each_parameter_s_moments() -> None:
     spec, weights = ZOO.spec("mlp-s"), checkpoints("mlp-s", 20)
-    made = gaussian(spec, weights, 4000, torch.Generator().manual_seed(0))
+    made = gaussian(spec, weights, 4000, seed=0)
     assert torch.allclose(made.mean(0), weights.mean(0), atol=0.1)
     assert torch.allclose(made.std(0), weights.std(0), rtol=0.1, atol=1e-6)
 
@@ -64,7 +63,7 @@ def test_which_controls_there_are() -> None:
 
 def test_latent_controls_are_networks() -> None:
     generator, data = Generator.from_pretrained("digits"), load_data("digits/rotate:30")
-    made = {one.name: one.weights for one in latent_controls(generator, "mlp-s", data, [data.name], 2, seed=0)}
+    made = {one.name: one.draw() for one in latent_controls(generator, "mlp-s", data, [data.name], 2, seed=0)}
     assert list(made) == ["latent noise 0.1", "latent noise 0.3", "latent noise 1", "latent kde"]
     spec = generator.spec("mlp-s")
     assert task_score(spec, made["latent noise 0.1"][0], data.test) > 0.9

@@ -62,9 +62,8 @@ def test_a_replica_and_its_permutations(checkpoints: Tensor, space: WeightSpace)
 
 
 def test_noise_keeps_its_anchor_and_averages_have_none(checkpoints: Tensor, space: WeightSpace) -> None:
-    random = torch.Generator().manual_seed(0)
     for strength in (0.1, 0.5, 1.0):
-        found = space.places(noisy(SPEC, checkpoints, strength, 6, random), torch.arange(6)[:, None])
+        found = space.places(noisy(SPEC, checkpoints, strength, 6, seed=0), torch.arange(6)[:, None])
         assert float(found.anchor.mean()) == pytest.approx(1, abs=0.1)
         assert float(found.nearest.mean()) == pytest.approx(strength * SPEC.size**0.5, rel=0.1)
     pair = checkpoints[:2].mean(0)[None]
@@ -85,8 +84,7 @@ def test_a_checkpoint_is_compared_with_other_lineages_only(checkpoints: Tensor) 
 
 def test_checkpoints_of_other_starts_are_compared_in_one_order() -> None:
     first = networks(1)[0]
-    random = torch.Generator().manual_seed(0)
-    kin = noisy(SPEC, first[None], 0.3, 4, random)
+    kin = noisy(SPEC, first[None], 0.3, 4, seed=0)
     shuffled = torch.stack([kin[0], *(permuted(SPEC, flat, seed) for seed, flat in enumerate(kin[1:]))])
     space = WeightSpace(SPEC, shuffled, list("abcd"), aligned=kin)
     middle = kin.mean(0)[None]
