@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from popgen.archs import ArchSpec
+from popgen.errors import PopgenError
 from popgen.types import Flat
 from popgen.weights.align import align
 
@@ -81,12 +82,19 @@ class WeightSpace:
         looks = [plain, self._in_frame.look(flat, lineage)] if self._in_frame is not self._own_order else [plain]
         if self.permutable and likely:
             for i in dict.fromkeys([*likely, self._own_order.nearest(flat, lineage)]):
-                matched = align(self.spec, flat, self.frame[i]).weights
+                matched = self._matched(flat, self.frame[i])
                 if not torch.equal(matched, flat):
                     looks.append(self._in_frame.look(matched, lineage))
         best = min(looks, key=lambda look: (look.span, look.nearest))
         nearest = min(look.nearest for look in looks)
         return nearest, best.span, best.anchor, plain.nearest, self._l2(flat, lineage)
+
+    def _matched(self, flat: Tensor, checkpoint: Tensor) -> Tensor:
+        """The network with its units in the order of a checkpoint's; as it is, where its outputs overflow."""
+        try:
+            return align(self.spec, flat, checkpoint).weights
+        except PopgenError:  # `align` proves by the outputs that the function is the same
+            return flat
 
     def _l2(self, flat: Tensor, lineage: str | None) -> float:
         """Distance to the nearest checkpoint of another lineage, without scaling."""

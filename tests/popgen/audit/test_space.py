@@ -103,3 +103,8 @@ def test_running_statistics_do_not_count() -> None:
     space = WeightSpace(spec, weights, list("abc"))
     assert float(space.places(spec.to_flat(moved)[None], NONE).nearest) < 1e-3
     assert space.spread(weights[:1]) == 0 and space.spread(weights) > 1
+
+
+def test_a_network_whose_outputs_overflow_keeps_its_order(checkpoints: Tensor, space: WeightSpace) -> None:
+    found = space.places(1e30 * checkpoints[:1], torch.tensor([[1, 2]]))
+    assert found.nearest.isfinite().all() and float(found.nearest) == pytest.approx(float(found.plain))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,16 @@ def test_a_generator_is_audited_on_data_that_its_zoo_does_not_have(tmp_path: Pat
     drawing = ET.parse(tmp_path / "out" / "overlap.svg").getroot()
     texts = [element.text or "" for element in drawing.iter()]
     assert alternative(made.audits) in texts and "cnn-s for digits/rotate:45: novel" in "".join(texts)
+
+
+def test_without_matplotlib_there_is_no_drawing(
+    planted: PlantedZoo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # as where it is not installed
+    audited(planted, planted.zoo.matrix(planted.zoo.records[:2]), tmp_path, controls=2, verbose=True)
+    assert 'no overlap.svg without matplotlib: pip install "popgen[plots]"' in capsys.readouterr().out
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["result.json"]
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["plot"] is None
 
 
 def test_equal_seeds_give_equal_audits(planted: PlantedZoo, tmp_path: Path) -> None:
