@@ -25,7 +25,11 @@ FROM_CHECKPOINTS = (
     "average",
     "aligned average",
 )  # kinds of controls whose least amount is a checkpoint itself
-_LIKELY = 2  # checkpoints with the most similar errors, whose unit order is tried
+_FEW, _MANY = (
+    2,
+    8,
+)  # checkpoints with the most similar errors, whose unit order is tried: more of them for small networks
+_MATCHED = 1_000_000  # parameters that are matched for one network, where that allows more than the fewest
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,8 @@ class Yardstick:
         wrong = self._wrong(weights)
         similarity = similarities(wrong, self.training_wrong)
         own = is_own(known, self.training.lineages)
-        count = 0 if control.in_order else min(_LIKELY, _fewest_others(own))
+        most = min(max(_MATCHED // self.spec.size, _FEW), _MANY)
+        count = 0 if control.in_order else min(most, _fewest_others(own))
         likely = similarity.masked_fill(own, -1.0).topk(count, dim=1).indices
         finite = weights.isfinite().all(1)
         places = self._places(weights, likely, known, finite)

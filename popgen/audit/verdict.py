@@ -15,7 +15,8 @@ scales come from the references and from noise around the checkpoints, never fro
    references'? Then their distance is bought by damage: `copies` where they are anchored at one checkpoint, else `interpolates`. If not,
    they are `novel`. The value is one half plus the points of accuracy by which they are nearer to noise.
 5. tied: where noise of that size does no damage, so that 4 cannot tell: are they anchored at one checkpoint, by more than half of the way from
-   the references' anchor to 1? Then `copies`, else `novel`.
+   the references' anchor to 1? Then `copies`. Otherwise they may still be harmless noise around an average, which noise betrays by scattering
+   errors that independent training repeats: `novel` only where their overlap may be as high as the references', else `unsure`.
 
 Each value has a 95 % interval by bootstrap over the references' lineages, the generated networks and the test images. Where an interval
 includes one half, both answers are followed; if they lead to different words, the word is `unsure`. `novel` becomes `unsure`, too, where
@@ -101,6 +102,7 @@ _SENTENCES = {
     "same_errors": "they make the same errors as a training checkpoint, more than independent training does",
     "damaged": "they are no better than noise around a checkpoint at the same distance",
     "tied": "they stay tied to one checkpoint, as noise does",
+    "scattered": "noise of this size does no damage, and their errors are as scattered as noise makes them",
     "novel": "they are as far from the training checkpoints as independent networks are, and as accurate",
 }
 
@@ -148,6 +150,8 @@ def _leaves(statistics: dict[str, Statistic]) -> Iterator[tuple[Word, str]]:
     def anchored(why: str) -> Iterator[tuple[Word, str]]:
         yield from (("copies" if yes else "interpolates", why) for yes in both("anchored"))
 
+    scattered = statistics["same_errors"].high < 0  # the references' own value is 0
+    untied: tuple[Word, str] = ("unsure", "scattered") if scattered else ("novel", "novel")
     for works in both("works"):
         if not works:
             yield "fails", "works"
@@ -158,7 +162,7 @@ def _leaves(statistics: dict[str, Statistic]) -> Iterator[tuple[Word, str]]:
             elif statistics["same_errors"].answer:
                 yield "copies", "same_errors"
             elif statistics["damaged"].answer is None:
-                yield from (("copies", "tied") if tied else ("novel", "novel") for tied in both("tied"))
+                yield from (("copies", "tied") if tied else untied for tied in both("tied"))
             elif statistics["damaged"].answer:
                 yield from anchored("damaged")
             else:

@@ -67,9 +67,15 @@ def test_every_end_of_the_rule(rows: list[range], distance: float, anchor: float
     assert found.word == word and found.why.startswith(why), found
 
 
-@pytest.mark.parametrize(("anchor", "word"), [(0.95, "copies"), (0.2, "novel")])
-def test_where_noise_does_no_damage_the_anchor_decides(anchor: float, word: str) -> None:
-    given = evidence(NEW, 6.0, anchor)
+LIKE_REFERENCES = [range(10, 50), range(50, 90), range(0, 40), range(100, 140)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "anchor", "word"),
+    [(NEW, 0.95, "copies"), (LIKE_REFERENCES, 0.2, "novel"), (NEW, 0.2, "unsure")],
+)
+def test_where_noise_does_no_damage_anchor_and_errors_decide(rows: list[range], anchor: float, word: str) -> None:
+    given = evidence(rows, 6.0, anchor)
     harmless = (measured([range(40)] * 4, 8.0, 1.0),)
     found = decide(dataclasses.replace(given, noise=harmless), rounds=200)
     assert found.statistics["damaged"].answer is None and found.word == word
