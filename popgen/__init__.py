@@ -28,6 +28,7 @@ _PUBLIC = {
     "load_sweep": "popgen.api",
     "read_spec": "popgen.api",
     "retrieve": "popgen.api",
+    "run_audit": "popgen.api",
     "search": "popgen.api",
     "sweep": "popgen.api",
     "train": "popgen.api",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from popgen.configs.adapt import AdaptConfig
+from popgen.configs.audit import AuditConfig
 from popgen.configs.generate import GenerateConfig
 from popgen.configs.load import parse
 from popgen.configs.sampling import Sampling
@@ -14,6 +15,8 @@ from popgen.configs.sweep import SweepConfig, load_sweep
 from popgen.errors import BadInput
 from popgen.jobs.adapt import Adapted
 from popgen.jobs.adapt import adapt as _adapt
+from popgen.jobs.audit import Audited
+from popgen.jobs.audit import audit as _audit
 from popgen.jobs.encode import Encoded, encode
 from popgen.jobs.generate import Generated
 from popgen.jobs.generate import generate as _generate
@@ -27,6 +30,7 @@ from popgen.jobs.train import TrainingCompute, read_spec, train
 
 __all__ = [
     "Adapted",
+    "Audited",
     "Compute",
     "Encoded",
     "Finetune",
@@ -44,6 +48,7 @@ __all__ = [
     "load_sweep",
     "read_spec",
     "retrieve",
+    "run_audit",
     "search",
     "sweep",
     "train",
@@ -131,3 +136,20 @@ def generate(
     archs = [arch] if isinstance(arch, str) else list(arch)
     config = parse({"archs": archs, "data": data, "n": n, **options}, GenerateConfig, "popgen.generate")
     return _generate(config, out, say=print if verbose else lambda _: None)
+
+
+def run_audit(generator: str | None = None, *, out: str, verbose: bool = False, **options: Any) -> Audited:
+    """Say whether generated networks are new, in one word for each architecture and data set; see popgen/audit/verdict.py.
+
+    Args:
+        generator: a built-in generator, or the folder that `train` wrote; None with the option `generated`, a folder of
+            state dicts that another tool made, and `zoo`, the checkpoints that it was trained on.
+        out: the folder of result.json and overlap.svg, which must be empty.
+        verbose: print what the command line says on stderr.
+        options: the other fields of AuditConfig, such as `data` and `archs`, which are lists.
+
+    Raises:
+        PopgenError: a name, value, shape or combination that does not fit.
+    """
+    config = parse({"generator": generator, **options}, AuditConfig, "popgen.run_audit")
+    return _audit(config, out, say=print if verbose else lambda _: None)

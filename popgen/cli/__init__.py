@@ -9,6 +9,7 @@ import click
 
 from popgen import __version__
 from popgen.cli.adapt import adapt_command
+from popgen.cli.audit import audit_command
 from popgen.cli.compression import compression_command
 from popgen.cli.encode import encode_command
 from popgen.cli.generate import generate_command, retrieve_command
@@ -42,6 +43,7 @@ _COMMANDS = (
     train_command,
     encode_command,
     compression_command,
+    audit_command,
     zoo,
 )
 for command in _COMMANDS:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from popgen.archs.names import BUILT_IN, is_outside, not_trained, unknown_arch, unknown_to_generator
 from popgen.archs.variants import split_options
+from popgen.configs.audit import AuditConfig
 from popgen.configs.generator import GeneratorConfig
 from popgen.configs.search import EXPERT_SPACES, SearchConfig
 from popgen.configs.spec import ZooSpec
@@ -65,6 +66,22 @@ def check_adapt_names(generator: str, arch: str, data: str) -> None:
     if trained is not None and arch not in trained:
         raise not_trained(arch, trained)
     check_source(data)
+
+
+def check_audit_names(config: AuditConfig) -> None:
+    """Refuse unknown names of a generator, zoo, architecture or data set to audit.
+
+    Raises:
+        NotFound: the name and what is known instead.
+    """
+    if config.zoo is not None:
+        zoos.zoo_folder(config.zoo)
+    trained = None if config.generator is None else generators.archs_of(config.generator)
+    for arch in config.archs:
+        if trained is not None and arch not in trained:
+            raise not_trained(arch, trained)
+    for name in config.data:
+        check_source(name)
 
 
 def check_retrieve_names(generator: str, arch: str, data: str) -> None:
