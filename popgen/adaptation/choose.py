@@ -26,6 +26,9 @@ from popgen.types import Images
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)  # batch-norm statistics are the images' own to this share
 _MIDDLE_OF = 5  # the choice is the middle of so many candidates, but of no more than a fifth of those compared
 _FEWEST = 2  # images in a half that judges
+# The base is given up for a gain above so many standard errors. A needless change costs little, because the middle of networks as
+# informative as the base is about as good; a gain that is refused may be 25 points, where 50 images leave the error large.
+_ERRORS = 1.0
 _PRIOR_IMAGES = 16  # a network's own statistics count as so many images: N of Schneider et al., arXiv 2006.16971
 
 
@@ -146,7 +149,7 @@ class Comparison:
             judged = ((self.middle(candidates, half), other) for half, other in (halves, halves[::-1]))
             gains = [paired_gains(base.logits[other], one.logits[other]) for one, other in judged]
             gain, error, middles = *mean_and_error(torch.cat(gains)), 3
-        return Choice(best if is_gain(gain, error) else base, gain, error, best, middles)
+        return Choice(best if is_gain(gain, error, _ERRORS) else base, gain, error, best, middles)
 
 
 def best_of(candidates: list[Candidate]) -> Candidate:

@@ -45,13 +45,13 @@ def mean_and_error(paired: Tensor) -> tuple[float, float]:
     return float(paired.mean()), widened * float(paired.std()) / math.sqrt(n) if n > 1 else math.inf
 
 
-def is_gain(gain: float, error: float) -> bool:
-    """Whether a gain is above zero beyond its error, by STANDARD_ERRORS; a gain that is not a number is none.
+def is_gain(gain: float, error: float, errors: float = STANDARD_ERRORS) -> bool:
+    """Whether a gain is above zero by so many standard errors; a gain that is not a number is none.
 
     >>> is_gain(0.3, 0.1), is_gain(0.1, 0.1), is_gain(0.0, 0.0)
     (True, False, False)
     """
-    return math.isfinite(gain) and gain > STANDARD_ERRORS * error
+    return math.isfinite(gain) and gain > errors * error
 
 
 def _divergences(logits: Tensor) -> Tensor:

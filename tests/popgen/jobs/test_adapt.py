@@ -90,7 +90,7 @@ def test_a_table_of_rivals_and_the_weights_of_the_choice(generator: str, tmp_pat
     ]
     spec, data = ArchSpec.from_config(ARCH), load_data("digits/invert")
     chosen = made.rows[-1]
-    assert chosen.what == made.chosen == made.best and made.gain > 2 * made.error and not made.is_base
+    assert chosen.what == made.chosen == made.best and made.gain > made.error and not made.is_base
     assert made.rows[0].what in ("resnet-s/digits/s0", "resnet-s/digits/invert/s0")
     flat = spec.to_flat(load_file(made.weights))
     assert chosen.val_accuracy == pytest.approx(task_score(spec, flat, data.val), abs=1e-6)
@@ -122,7 +122,7 @@ def test_the_chosen_network_is_finished_by_gradients(generator: str, tmp_path: P
         ARCH, "digits/contrast:0.3", str(tmp_path / "c"), generator=generator, batch=250, finish="eta:1"
     )
     assert [one.chosen.endswith(", 1 epoch of ETA") for one in stream.batches] == [True, True]
-    kept = popgen.adapt(ARCH, "digits", str(tmp_path / "d"), generator=generator, images=60, finish="tent")
+    kept = popgen.adapt(ARCH, "digits", str(tmp_path / "d"), generator=generator, images=60, seed=1, finish="tent")
     assert kept.is_base and kept.chosen == "base, batch norm 0"
     with pytest.raises(BadInput, match="--finish ten names no entropy minimisation"):
         popgen.adapt(ARCH, "digits", str(tmp_path / "e"), generator=generator, finish="ten")
@@ -130,9 +130,9 @@ def test_the_chosen_network_is_finished_by_gradients(generator: str, tmp_path: P
 
 def test_the_base_comes_back_without_evidence(generator: str, tmp_path: Path) -> None:
     """The base is made for these images: what else is a little more informative is so within the error."""
-    made = popgen.adapt(ARCH, "digits", str(tmp_path), generator=generator, images=60)
+    made = popgen.adapt(ARCH, "digits", str(tmp_path), generator=generator, images=60, seed=1)
     assert made.chosen == "base, batch norm 0" != made.best and made.is_base
-    assert made.gain < 2 * made.error
+    assert made.gain < made.error
     base = popgen.Generator.from_pretrained(generator).bases[ARCH]
     assert torch.equal(ArchSpec.from_config(ARCH).to_flat(load_file(made.weights)), base)
 
