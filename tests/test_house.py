@@ -92,3 +92,9 @@ def test_the_repository_holds_the_source_and_nothing_else() -> None:
     # The build backend leaves ignored files out of the wheel, even where git tracks them.
     assert git("--cached", "--ignored", "--exclude-standard") == []
     assert git("--others", "--ignored", "--exclude-standard", "--", "*.py", ":!/build") == []
+
+
+def test_names_of_test_files_are_unique() -> None:
+    """Folders of tests are no packages, so pytest refuses two files of one name."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert {name for name in names if names.count(name) > 1} == set()

@@ -58,7 +58,6 @@ class Choice:
     gain: float
     error: float
     best: Candidate  # the middle of the most informative ones, which is not chosen where its gain is within its error
-
     middles: int  # networks that were made in the middle of others
 
     @property
