@@ -29,6 +29,7 @@ _FEWEST = 2  # images in a half that judges
 # The base is given up for a gain above so many standard errors. A needless change costs little, because the middle of networks as
 # informative as the base is about as good; a gain that is refused may be 25 points, where 50 images leave the error large.
 _ERRORS = 1.0
+_FEW_CLASSES = 0.5  # share of the classes below which the images may be of few classes, and the base is not given up
 _PRIOR_IMAGES = 16  # a network's own statistics count as so many images: N of Schneider et al., arXiv 2006.16971
 
 
@@ -59,6 +60,7 @@ class Choice:
     error: float
     best: Candidate  # the middle of the most informative ones, which is not chosen where its gain is within its error
     middles: int  # networks that were made in the middle of others
+    classes: float  # effective number of classes in the predictions, see `classes_in_use`
 
     @property
     def is_base(self) -> bool:
@@ -133,7 +135,8 @@ class Comparison:
         return Candidate(point, share, self.passes.outputs(self.weights(point, share)))
 
     def choose(self, candidates: list[Candidate]) -> Choice:
-        """Choose the middle of the most informative candidates; the base where that is no gain beyond its error.
+        """Choose the middle of the most informative candidates; the base where that is no gain beyond its error, or where
+        the predictions use fewer than half of the classes (see `classes_in_use`).
 
         Each random half of the images judges what the other half chose (cross-fitting: Chernozhukov et al., arXiv
         1608.00060), because on the images that chose the best of many is flattered.
@@ -148,7 +151,19 @@ class Comparison:
             judged = ((self.middle(candidates, half), other) for half, other in (halves, halves[::-1]))
             gains = [paired_gains(base.logits[other], one.logits[other]) for one, other in judged]
             gain, error, middles = *mean_and_error(torch.cat(gains)), 3
-        return Choice(best if is_gain(gain, error, _ERRORS) else base, gain, error, best, middles)
+        classes = classes_in_use(candidates)
+        is_better = is_gain(gain, error, _ERRORS) and classes >= _FEW_CLASSES * base.logits.shape[1]
+        return Choice(best if is_better else base, gain, error, best, middles, classes)
+
+
+def classes_in_use(candidates: list[Candidate]) -> float:
+    """Return the effective number of classes in the predictions of the robust network as it is, else of the base.
+
+    It is the exponential of the entropy of the mean prediction. Where it is small, the images may really be of few classes;
+    re-estimated statistics and mutual information then prefer networks that see all classes in them.
+    """
+    alone = next((one for one in candidates if one.point == Point(1.0) and not one.share), candidates[0])
+    return float(torch.special.entr(alone.logits.softmax(1).mean(0)).sum().exp())
 
 
 def best_of(candidates: list[Candidate]) -> Candidate:

@@ -90,7 +90,10 @@ def _verdict(adapted: Adapted) -> str:
     gain = f"{adapted.gain:+.3f} nats of mutual information over the base, standard error {adapted.error:.3f}"
     if not adapted.is_base:
         return f"chosen: {adapted.chosen} ({gain}, estimated on images that did not choose)"
-    return f"the base is kept: the network with the highest information, {adapted.best}, has {gain}"
+    kept = f"the base is kept: the network with the highest information, {adapted.best}, has {gain}"
+    return (
+        f"{kept}; the predictions use about {adapted.classes:.1f} classes, and the choice takes all to be as frequent"
+    )
 
 
 def _print_batches(adapted: Adapted) -> None:

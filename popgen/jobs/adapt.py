@@ -75,6 +75,7 @@ class Adapted:
     gain: float | None
     error: float | None
     is_base: bool | None  # whether the base was given back
+    classes: float | None  # effective number of classes in the predictions of the robust network, else of the base
     images: int  # candidates were compared by so many
     networks: int  # candidates that were compared
     seconds: float
@@ -161,6 +162,7 @@ def _adapt_once(
         made.gain,
         made.error,
         made.is_base,
+        made.classes,
         images=len(choice),
         networks=len(candidates),
         seconds=seconds,
@@ -200,7 +202,7 @@ def _adapt_stream(
         )
         on_progress("batches", number, len(parts))
     figures = len(data.test), candidates, round(time.monotonic() - began, 1)
-    adapted = Adapted(config.arch, config.data, None, None, None, None, None, *figures, batches=batches)
+    adapted = Adapted(config.arch, config.data, None, None, None, None, None, None, *figures, batches=batches)
     write_text(out / "result.json", json_text(adapted.to_json(), indent=1) + "\n")
     return adapted
 

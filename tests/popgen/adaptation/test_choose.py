@@ -11,7 +11,16 @@ import torch
 from random_networks import network
 from torch import Tensor
 
-from popgen.adaptation.choose import SHARES, Candidate, Choice, Comparison, best_of, finished, shares_for
+from popgen.adaptation.choose import (
+    SHARES,
+    Candidate,
+    Choice,
+    Comparison,
+    best_of,
+    classes_in_use,
+    finished,
+    shares_for,
+)
 from popgen.adaptation.points import Point, PointDecoder
 from popgen.archs import ArchSpec
 from popgen.data import load_data
@@ -71,6 +80,13 @@ def test_the_gain_of_a_choice_among_equals_is_not_flattered() -> None:
         honest.append(by_answers(many).gain)
     assert sum(flattered) / 30 > 0.08
     assert abs(sum(honest)) / 30 < 0.03
+
+
+def test_the_effective_number_of_classes_is_that_of_the_robust_network() -> None:
+    uniform, single = torch.zeros(8, 4), 50 * torch.eye(4)[torch.zeros(8, dtype=torch.long)]
+    base, robust = Candidate(Point(), 0.0, uniform), Candidate(Point(1.0), 0.0, single)
+    assert classes_in_use([base]) == pytest.approx(4)
+    assert classes_in_use([base, robust]) == pytest.approx(1)
 
 
 def test_three_images_are_no_evidence() -> None:
