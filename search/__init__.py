@@ -22,7 +22,7 @@ from .loop.population import Population
 from .loop.progress import Progress
 from .loop.result import FrontPoint, SearchResult
 from .loop.settings import SearchSettings
-from .loop.space import SPACES, Space, make_space
+from .loop.space import SPACES, Space, make_space, principal_directions
 from .pools.local import LocalPool
 from .pools.pool import Evaluation, Objective, Pool, Request, evaluate, in_order
 
@@ -78,6 +78,7 @@ __all__ = [
     "in_order",
     "make_optimizer",
     "make_space",
+    "principal_directions",
     "run_search",
 ]
 

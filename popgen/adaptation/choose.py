@@ -61,11 +61,12 @@ class Choice:
     best: Candidate  # the middle of the most informative ones, which is not chosen where its gain is within its error
     middles: int  # networks that were made in the middle of others
     classes: float  # effective number of classes in the predictions, see `classes_in_use`
+    why_base: str | None  # why the base is given back; None where it is not
 
     @property
     def is_base(self) -> bool:
         """Whether the base is given back."""
-        return self.candidate is not self.best
+        return self.why_base is not None
 
 
 def shares_for(images: int, spec: ArchSpec) -> list[float]:
@@ -152,8 +153,13 @@ class Comparison:
             gains = [paired_gains(base.logits[other], one.logits[other]) for one, other in judged]
             gain, error, middles = *mean_and_error(torch.cat(gains)), 3
         classes = classes_in_use(candidates)
-        is_better = is_gain(gain, error, _ERRORS) and classes >= _FEW_CLASSES * base.logits.shape[1]
-        return Choice(best if is_better else base, gain, error, best, middles, classes)
+        why = None if is_gain(gain, error, _ERRORS) else "that is not above its standard error"
+        if classes < _FEW_CLASSES * base.logits.shape[1]:
+            why = (
+                f"the predictions use about {classes:.1f} of {base.logits.shape[1]} classes, "
+                "and the choice takes all classes to be equally frequent"
+            )
+        return Choice(best if why is None else base, gain, error, best, middles, classes, why)
 
 
 def classes_in_use(candidates: list[Candidate]) -> float:

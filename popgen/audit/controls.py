@@ -18,11 +18,11 @@ from popgen.configs.sampling import Sampling
 from popgen.data import DataSet
 from popgen.generator import Generator
 from popgen.types import Flat
+from popgen.weights.noise import tensor_deviations, with_valid_variances
 
 NOISE = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)  # standard deviations, in units of each tensor's own
 AVERAGED = (2, 4, 8, 16)  # checkpoints in an average
 LATENT_NOISE = (0.1, 0.3, 1.0)  # standard deviations, in units of each latent coordinate's own over the zoo
-_SMALLEST_VARIANCE = 1e-5  # running variances are raised to this
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,8 @@ def noisy(spec: ArchSpec, weights: Flat, strength: float, n: int, seed: int) -> 
     """Checkpoints in turn, with normal noise of `strength` times each tensor's standard deviation; shape (n, p)."""
     random = torch.Generator().manual_seed(seed)
     chosen = weights[torch.arange(n) % len(weights)]
-    sizes = [t.size for t in spec.tensors]
-    std = torch.cat([part.std(1, unbiased=False, keepdim=True).expand_as(part) for part in chosen.split(sizes, 1)], 1)
-    return _valid(spec, chosen + strength * std * torch.randn(chosen.shape, generator=random))
+    std = torch.stack([tensor_deviations(spec, flat) for flat in chosen])
+    return with_valid_variances(spec, chosen + strength * std * torch.randn(chosen.shape, generator=random))
 
 
 def averages(weights: Flat, k: int, n: int, seed: int) -> Flat:
@@ -79,7 +78,7 @@ def gaussian(spec: ArchSpec, weights: Flat, n: int, seed: int) -> Flat:
     """Networks (n, p) whose parameters are drawn independently, each with its mean and deviation over the checkpoints."""
     random = torch.Generator().manual_seed(seed)
     mean, std = weights.mean(0), weights.std(0)
-    return _valid(spec, mean + std * torch.randn(n, weights.shape[1], generator=random))
+    return with_valid_variances(spec, mean + std * torch.randn(n, weights.shape[1], generator=random))
 
 
 def latent_controls(
@@ -108,8 +107,3 @@ def _noisy_latents(generator: Generator, arch: str, rows: list[int], strength: f
 def _kernel_density(generator: Generator, arch: str, data: DataSet, n: int, seed: int) -> Flat:
     how = Sampling(prior="kde", strength=1.0)
     return generator.decode(arch, generator.sample(arch, data, n, seed=seed, sampling=how))
-
-
-def _valid(spec: ArchSpec, weights: Flat) -> Flat:
-    is_variance = torch.cat([torch.full((t.size,), t.kind == "norm_var") for t in spec.tensors])
-    return torch.where(is_variance, weights.clamp_min(_SMALLEST_VARIANCE), weights)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from popgen.archs import ArchSpec
 from popgen.data import DataSet
-from popgen.fitness.heads import fit_ridge_head
+from popgen.fitness.finish import Unfinished, refitted_head
 from popgen.networks.batchnorm import reestimate
 from popgen.networks.passes import Passes
 from popgen.tasks import get_task
@@ -69,9 +69,7 @@ class Finishing:
         return float(torch.nan_to_num(loss, nan=torch.inf))
 
     def _with_ridge_head(self, flat: Tensor) -> Tensor:
-        name, features = self.spec.head, self._features.features(flat)
+        features = self._features.features(flat)
         if not features.isfinite().all():
             return flat
-        intercept = any(tensor.name == f"{name}.bias" for tensor in self.spec.tensors)
-        head = fit_ridge_head(features, self.data.train.targets, self.spec.config.classes, intercept)
-        return self.spec.to_flat({**self.spec.to_state(flat), f"{name}.weight": head.weight, f"{name}.bias": head.bias})
+        return refitted_head(self.spec, self.spec, self.data.train.targets, lambda _: features)(Unfinished(flat)).flat

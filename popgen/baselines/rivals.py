@@ -22,6 +22,7 @@ from popgen.fitness.batch_norm import BatchNorm
 from popgen.generator import Generator
 from popgen.generator.unseen import Target
 from popgen.types import Flat
+from popgen.weights.noise import tensor_deviations, with_valid_variances
 from popgen.zoo import Checkpoint, Zoo
 
 AVERAGED = (2, 3, 4)  # data sets or experts in an average: both neighbours on a line of tasks, or two on each side
@@ -205,12 +206,9 @@ def random_weights(spec: ArchSpec, seed: int) -> Tensor:
 def noisy(spec: ArchSpec, flat: Tensor, seed: int) -> Iterator[Tensor]:
     """The network `flat` (p,) with normal noise of several sizes in turn, without end."""
     generator = torch.Generator().manual_seed(seed)
-    tensors = flat.split([t.size for t in spec.tensors])
-    deviations = torch.cat([t.std(unbiased=False).expand(t.numel()) for t in tensors])
-    is_variance = torch.cat([torch.full((t.size,), t.kind == "norm_var") for t in spec.tensors])
+    deviations = tensor_deviations(spec, flat)
     for size in cycle(_NOISE):
-        moved = flat + size * deviations * torch.randn(flat.shape, generator=generator)
-        yield torch.where(is_variance, moved.clamp_min(1e-5), moved)
+        yield with_valid_variances(spec, flat + size * deviations * torch.randn(flat.shape, generator=generator))
 
 
 def average(records: Sequence[Checkpoint], weights: Flat, data: Sequence[str]) -> Tensor:

@@ -38,7 +38,7 @@ def adapt_command(arch: str, data: str, out: str, as_json: bool, **options: Any)
 
     The network is chosen among the base that the generator's zoo goes back to, a robust copy of it, and what the generator
     adds for these images, each with several batch-norm statistics. Where no choice is better than the base beyond the
-    estimate's error, the base comes back.
+    estimate's error, the base comes back. All classes should occur in the images.
 
     \b
     Example:
@@ -90,10 +90,7 @@ def _verdict(adapted: Adapted) -> str:
     gain = f"{adapted.gain:+.3f} nats of mutual information over the base, standard error {adapted.error:.3f}"
     if not adapted.is_base:
         return f"chosen: {adapted.chosen} ({gain}, estimated on images that did not choose)"
-    kept = f"the base is kept: the network with the highest information, {adapted.best}, has {gain}"
-    return (
-        f"{kept}; the predictions use about {adapted.classes:.1f} classes, and the choice takes all to be as frequent"
-    )
+    return f"the base is kept: {adapted.best} has {gain}; {adapted.why_base}"
 
 
 def _print_batches(adapted: Adapted) -> None:

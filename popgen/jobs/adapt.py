@@ -70,15 +70,20 @@ class Adapted:
 
     arch: str
     data: str
-    chosen: str | None
-    best: str | None  # the most informative candidate, which is not chosen where its gain is within its error
-    gain: float | None
-    error: float | None
-    is_base: bool | None  # whether the base was given back
-    classes: float | None  # effective number of classes in the predictions of the robust network, else of the base
     images: int  # candidates were compared by so many
     networks: int  # candidates that were compared
     seconds: float
+    chosen: str | None = None
+    best: str | None = (
+        None  # the middle of the most informative candidates, which is chosen unless the base is given back
+    )
+    gain: float | None = None
+    error: float | None = None
+    is_base: bool | None = None  # whether the base was given back
+    why_base: str | None = None  # and why
+    classes: float | None = (
+        None  # effective number of classes in the predictions of the robust network, else of the base
+    )
     rows: list[AdaptedRow] = field(default_factory=list)
     batches: list[AdaptedBatch] = field(default_factory=list)
     weights: str = ""
@@ -122,87 +127,93 @@ def adapt(
     labelled = labelled and _fits(data, classes, say)
     _check_images(generator, data)
     generator.load_encoders()
+    one = _Adaptation(generator, spec, data, labelled, config, on_progress)
     if config.batch is not None:
-        return _adapt_stream(generator, spec, data, labelled, config, Path(out), on_progress)
-    of_zoo = networks_of_zoo(generator, config, say)
-    return _adapt_once(generator, spec, data, labelled, config, Path(out), of_zoo, on_progress)
+        return one.stream(Path(out), config.batch)
+    return one.once(Path(out), networks_of_zoo(generator, config, say))
 
 
-def _adapt_once(
-    generator: Generator,
-    spec: ArchSpec,
-    data: DataSet,
-    labelled: bool,
-    config: AdaptConfig,
-    out: Path,
-    of_zoo: dict[str, Tensor],
-    on_progress: OnProgress,
-) -> Adapted:
-    began = time.monotonic()
-    statistics, choice = (drawn(part, config).inputs for part in (data.train, data.val))
-    prepare = spec.config.inputs.prepare
-    statistics, choice = prepare(statistics), prepare(choice)
-    decoder, on_network = make_decoder(generator, config.arch, data, config.seed), partial(on_progress, "networks")
-    comparison = Comparison(decoder, statistics, Passes(spec, choice), on_network)
-    candidates = comparison.candidates()
-    made = comparison.choose(candidates)
-    seconds = round(time.monotonic() - began, 1)
-    table = Table(comparison, candidates, made, of_zoo, _entropy(config), _finish(config), config.seed)
-    rows, chosen = [], None
-    for chosen in table.rows():
-        rows.append(_scored(spec, chosen, data, labelled))
-    assert chosen is not None, "the last row is the chosen network"
-    card = {"format": "pt", "popgen": __version__, "arch": config.arch, "data": config.data, "chosen": chosen.what}
-    file = write_tensors(out / "weights.safetensors", spec.to_state(chosen.flat), card)
-    adapted = Adapted(
-        config.arch,
-        config.data,
-        chosen.what,
-        made.best.text(),
-        made.gain,
-        made.error,
-        made.is_base,
-        made.classes,
-        images=len(choice),
-        networks=len(candidates),
-        seconds=seconds,
-        rows=rows,
-        weights=str(file),
-    )
-    write_text(out / "result.json", json_text(adapted.to_json(), indent=1) + "\n")
-    return adapted
+@dataclass(frozen=True)
+class _Adaptation:
+    """All that adapting needs, checked and loaded."""
 
+    generator: Generator
+    spec: ArchSpec
+    data: DataSet
+    labelled: bool
+    config: AdaptConfig
+    on_progress: OnProgress
 
-def _adapt_stream(
-    generator: Generator,
-    spec: ArchSpec,
-    data: DataSet,
-    labelled: bool,
-    config: AdaptConfig,
-    out: Path,
-    on_progress: OnProgress,
-) -> Adapted:
-    assert config.batch is not None
-    began, batches = time.monotonic(), []
-    parts = list(_batches(data.test, config.batch))
-    candidates = 0
-    for number, (first, part) in enumerate(parts, 1):
-        alone = replace(data, train=part, val=part, test=part)
-        inputs = spec.config.inputs.prepare(part.inputs)
-        passes = Passes(spec, inputs)
-        comparison = Comparison(make_decoder(generator, config.arch, alone, config.seed), inputs, passes)
-        compared = comparison.candidates()
-        made, candidates = comparison.choose(compared), len(compared)
-        chosen = Table(comparison, compared, made, finish=_finish(config), seed=config.seed).chosen()
-        predicted, base = passes.outputs(chosen.flat).argmax(1), compared[0].logits.argmax(1)
-        accuracy, base_accuracy = (_share_right(one, part, labelled) for one in (predicted, base))
-        classes = predicted.tolist()
-        batches.append(
-            AdaptedBatch(first, len(part), chosen.what, made.gain, made.error, accuracy, base_accuracy, classes)
+    def once(self, out: Path, of_zoo: dict[str, Tensor]) -> Adapted:
+        """Adapt to all images together, and write the network and the table."""
+        began, config = time.monotonic(), self.config
+        prepare = self.spec.config.inputs.prepare
+        statistics, choice = (prepare(drawn(part, config).inputs) for part in (self.data.train, self.data.val))
+        on_network = partial(self.on_progress, "networks")
+        comparison = Comparison(self._decoder(self.data), statistics, Passes(self.spec, choice), on_network)
+        candidates = comparison.candidates()
+        made = comparison.choose(candidates)
+        seconds = round(time.monotonic() - began, 1)
+        table = Table(comparison, candidates, made, of_zoo, _entropy(config), _finish(config), config.seed)
+        rows, chosen = [], None
+        for chosen in table.rows():
+            rows.append(_scored(self.spec, chosen, self.data, self.labelled))
+        assert chosen is not None, "the last row is the chosen network"
+        card = {"format": "pt", "popgen": __version__, "arch": config.arch, "data": config.data, "chosen": chosen.what}
+        file = write_tensors(out / "weights.safetensors", self.spec.to_state(chosen.flat), card)
+        adapted = Adapted(
+            config.arch,
+            config.data,
+            images=len(choice),
+            networks=len(candidates),
+            seconds=seconds,
+            chosen=chosen.what,
+            best=made.best.text(),
+            gain=made.gain,
+            error=made.error,
+            is_base=made.is_base,
+            why_base=made.why_base,
+            classes=made.classes,
+            rows=rows,
+            weights=str(file),
         )
-        on_progress("batches", number, len(parts))
-    figures = len(data.test), candidates, round(time.monotonic() - began, 1)
-    adapted = Adapted(config.arch, config.data, None, None, None, None, None, None, *figures, batches=batches)
+        return _written(adapted, out)
+
+    def stream(self, out: Path, batch: int) -> Adapted:
+        """Adapt to each batch of so many images by itself, and write the predictions."""
+        began, config, networks = time.monotonic(), self.config, 0
+        batches: list[AdaptedBatch] = []
+        parts = list(_batches(self.data.test, batch))
+        for number, (first, part) in enumerate(parts, 1):
+            inputs = self.spec.config.inputs.prepare(part.inputs)
+            decoder = self._decoder(replace(self.data, train=part, val=part, test=part))
+            comparison = Comparison(decoder, inputs, Passes(self.spec, inputs))
+            candidates = comparison.candidates()
+            made, networks = comparison.choose(candidates), len(candidates)
+            chosen = Table(comparison, candidates, made, finish=_finish(config), seed=config.seed).chosen()
+            predicted, base = comparison.passes.outputs(chosen.flat).argmax(1), candidates[0].logits.argmax(1)
+            accuracy, base_accuracy = (_share_right(answer, part, self.labelled) for answer in (predicted, base))
+            batches.append(
+                AdaptedBatch(
+                    first,
+                    len(part),
+                    chosen.what,
+                    made.gain,
+                    made.error,
+                    accuracy,
+                    base_accuracy,
+                    predicted.tolist(),
+                )
+            )
+            self.on_progress("batches", number, len(parts))
+        seconds = round(time.monotonic() - began, 1)
+        return _written(Adapted(config.arch, config.data, len(self.data.test), networks, seconds, batches=batches), out)
+
+    def _decoder(self, data: DataSet) -> PointDecoder:
+        return make_decoder(self.generator, self.config.arch, data, self.config.seed)
+
+
+def _written(adapted: Adapted, out: Path) -> Adapted:
     write_text(out / "result.json", json_text(adapted.to_json(), indent=1) + "\n")
     return adapted
 

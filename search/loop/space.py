@@ -143,13 +143,20 @@ def _floored_spread(vectors: np.ndarray) -> np.ndarray:
 
 def _components(vectors: np.ndarray, max_dim: int) -> np.ndarray:
     """Principal directions, each times the seeds' standard deviation along it: (components, vector_dim)."""
-    _, singular, directions = np.linalg.svd(vectors - vectors.mean(axis=0), full_matrices=False)
+    singular, directions = principal_directions(vectors)
     share = np.cumsum(singular**2) / np.sum(singular**2)
     keep = min(int(np.searchsorted(share, VARIANCE_KEPT)) + 1, max_dim, len(singular))
-    directions = directions[:keep]
+    return np.asarray(directions[:keep] * (singular[:keep] / np.sqrt(len(vectors) - 1))[:, None])
+
+
+def principal_directions(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Singular values (k,) of the vectors (n, dim) around their mean, and the principal directions (k, dim).
+
+    The largest weight of each direction is positive, because its sign differs between libraries.
+    """
+    _, singular, directions = np.linalg.svd(vectors - vectors.mean(axis=0), full_matrices=False)
     largest = np.abs(directions).argmax(axis=1)
-    signs = np.sign(directions[np.arange(keep), largest])  # the sign of a direction differs between libraries
-    return np.asarray(directions * (signs * singular[:keep] / np.sqrt(len(vectors) - 1))[:, None])
+    return singular, directions * np.sign(directions[np.arange(len(directions)), largest])[:, None]
 
 
 def _choose(vectors: np.ndarray, max_dim: int) -> tuple[str, str]:

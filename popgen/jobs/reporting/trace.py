@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from popgen.jobs.searching.folder import RunFolder
-from search import History, Population, Record, best_of
+from search import History, Population, Record, best_of, principal_directions
 
 
 @dataclass(frozen=True)
@@ -112,11 +112,10 @@ def principal_components(vectors: np.ndarray) -> tuple[np.ndarray, tuple[float, 
     ([[-2.0, 0.0], [0.0, 0.0], [2.0, 0.0]], (1.0, 0.0))
     """
     centred = vectors - vectors.mean(axis=0)
-    _, singular, directions = np.linalg.svd(centred, full_matrices=False)
+    singular, directions = principal_directions(vectors)
     total = float(np.sum(singular**2))
     places, shares = np.zeros((len(vectors), 2)), [0.0, 0.0]
     for i in range(min(2, len(singular)) if total > 0 else 0):
-        direction = directions[i] * (1 if directions[i][np.abs(directions[i]).argmax()] >= 0 else -1)
-        places[:, i] = centred @ direction
+        places[:, i] = centred @ directions[i]
         shares[i] = float(singular[i] ** 2) / total
     return places, (shares[0], shares[1])
