@@ -16,7 +16,7 @@ LAYERS = [
     {"cli"},
     {"api"},
     {"jobs"},
-    {"adaptation", "audit", "baselines", "report"},
+    {"adaptation", "audit", "baselines", "bench", "report"},
     {"fitness"},
     {"generator"},
     {"encoders", "zoo"},
@@ -55,7 +55,7 @@ SETS_ENVIRONMENT = ["search/sweep/_tune.py"]
 # Modules that start the command line: nothing heavy when they are imported, only inside functions or for type checkers.
 LIGHT = [
     *(f"popgen/{name}.py" for name in ("__init__", "__main__", "errors", "lazy")),
-    *(f"popgen/configs/{name}.py" for name in ("__init__", "generator", "search", "spec", "sweep")),
+    *(f"popgen/configs/{name}.py" for name in ("__init__", "bench", "generator", "search", "spec", "sweep")),
     *(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "popgen" / "cli").glob("*.py"))),
     *(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "popgen").glob("*/names.py"))),
     *(f"popgen/{room}/__init__.py" for room in ("archs", "data", "fitness", "generator", "zoo")),

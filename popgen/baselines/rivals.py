@@ -6,7 +6,7 @@ its row. A further rival is one more function with the decorator `rival`: tables
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import cycle, islice
@@ -16,10 +16,13 @@ from torch import Tensor
 
 from popgen.archs import ArchSpec, build
 from popgen.baselines.row import Row
+from popgen.configs.sampling import Sampling
+from popgen.configs.spec import Recipe
 from popgen.data import DataSet
 from popgen.fitness import Fitness, Scored, scores_under
 from popgen.fitness.batch_norm import BatchNorm
 from popgen.generator import Generator
+from popgen.generator.model.conditions import Description
 from popgen.generator.unseen import Target
 from popgen.types import Flat
 from popgen.weights.noise import tensor_deviations, with_valid_variances
@@ -50,7 +53,21 @@ class RivalInputs:
     closest: Sequence[str] = ()  # the generator's training data sets, closest to this one first
     target: Target | None = None  # the generator's target, for an architecture that it was not trained on
     order: Sequence[int] | None = None  # indices of `records`, best first; None: by their validation loss
+    condition: DataSet | Description | None = None  # of the generator; None: the data set
+    sampling: Sampling = Sampling()  # of the generator
+    recipe: Recipe = Recipe()  # the training of rivals that train
+    data_dir: str | None = None  # the folder of named data sets
     align: Callable[[list[str]], Flat] | None = None  # weights of checkpoints by id, aligned with the best one
+
+    @property
+    def passes_per_evaluation(self) -> float:
+        """Image passes for each evaluation of the budget: validation images, and training images that finishing reads."""
+        return self.fitness.images / self.fitness.cost
+
+    @property
+    def tries(self) -> int:
+        """How many candidates the search's evaluations pay for, one at least."""
+        return max(1, int(self.evaluations / self.fitness.cost + 1e-9))
 
     @cached_property
     def weights(self) -> Flat:
@@ -79,6 +96,7 @@ class Rival:
     row: str  # the row's name in tables
     candidates: Candidates
     cost: Cost
+    finished: bool = False  # whether the candidates are networks of `fitness.finished`, which are scored as they are
 
 
 RIVALS: dict[str, Rival] = {}
@@ -89,17 +107,20 @@ def one_evaluation_each(given: RivalInputs, scored: int) -> float:
     return scored * given.fitness.cost
 
 
-def rival(name: str, *, row: str = "", cost: Cost = one_evaluation_each) -> Callable[[Candidates], Candidates]:
+def rival(
+    name: str, *, row: str = "", cost: Cost = one_evaluation_each, finished: bool = False
+) -> Callable[[Candidates], Candidates]:
     """Register a function as the rival `name`.
 
     Args:
         row: the row's name in tables, where it is another one.
         cost: what `scored` candidates cost, in evaluations; rivals that train add their training.
+        finished: whether the candidates are finished networks already.
     """
 
     def register(candidates: Candidates) -> Candidates:
         assert name not in RIVALS, f"two rivals are called {name}"
-        RIVALS[name] = Rival(row or name, candidates, cost)
+        RIVALS[name] = Rival(row or name, candidates, cost, finished)
         return candidates
 
     return register
@@ -116,9 +137,10 @@ def rival_row(
     """
     one, count, failed = RIVALS[name], 0, 0
     best: Scored | None = None
+    fitness = given.fitness.as_finished() if one.finished else given.fitness
+    treatments = (fitness.batch_norm,) if one.finished else batch_norms or (fitness.batch_norm,)
     for flat in one.candidates(given):
-        treatments = batch_norms or (given.fitness.batch_norm,)
-        scored = scores_under(given.fitness, flat, treatments)
+        scored = scores_under(fitness, flat, treatments)
         count, failed = count + len(treatments), failed + len(treatments) - len(scored)
         best = min(filter(None, [best, *scored.values()]), key=lambda network: network.finite_loss, default=None)
     if failed:
@@ -170,32 +192,69 @@ def averages_of_best(given: RivalInputs) -> Iterator[Tensor]:
             yield best[:k].mean(0)
 
 
+@rival("nearest")
+def checkpoints_of_nearest(given: RivalInputs) -> Iterator[Tensor]:
+    """Every checkpoint on the closest data set that has any."""
+    near = next((name for name in given.closest if any(record.data == name for record in given.records)), None)
+    yield from (flat for record, flat in zip(given.records, given.weights, strict=True) if record.data == near)
+
+
+def _cost_of_soup(given: RivalInputs, scored: int) -> float:
+    """Every checkpoint is scored alone, all but the best within a soup, and the soup once more."""
+    return (2 * len(given.records) - 1 + scored) * given.fitness.cost
+
+
+@rival("soup", cost=_cost_of_soup)
+def greedy_soup(given: RivalInputs) -> Iterator[Tensor]:
+    """The mean of checkpoints, which takes in one after the other, best first, where that lowers the validation loss.
+
+    Wortsman et al., Model soups (arXiv 2203.05482), algorithm 1.
+    """
+    if not given.records:
+        return
+    first, *others = given.ranked
+    soup, size = given.weights[first], 1
+    best = given.fitness.loss_of(soup)
+    for i in others:
+        wider = soup + (given.weights[i] - soup) / (size + 1)
+        loss = given.fitness.loss_of(wider)
+        if loss <= best:
+            soup, size, best = wider, size + 1, loss
+    yield soup
+
+
 @rival("ridge")
 def ridge(given: RivalInputs) -> Iterator[Tensor]:
     """Weights predicted from the data set's embedding by a ridge regression over the zoo; from three checkpoints on."""
     if given.generator is None:
         return
+    known = dict(zip(given.generator.provenance.data, given.generator.data_vectors, strict=True))
+    yield from ridge_weights(given, known, given.generator.mean_embedding(given.spec.name, given.data))
+
+
+def ridge_weights(given: RivalInputs, known: Mapping[str, Tensor], here: Tensor) -> Iterator[Tensor]:
+    """Weights (p,) that a ridge regression predicts from an embedding `here`; none where there are under three checkpoints.
+
+    Args:
+        known: the embeddings of data sets by name; checkpoints on other data sets are left out.
+    """
     from sklearn.linear_model import RidgeCV  # noqa: PLC0415 - it takes a second, and no other rival needs it
 
-    generator, arch = given.generator, given.spec.name
-    known = dict(zip(generator.provenance.data, generator.data_vectors, strict=True))
     index = [i for i, record in enumerate(given.records) if record.data in known]
-    if len(index) < 3:
+    if len(index) < 3 or given.generator is None:
         return
-    scaling = generator.scalings[arch]
+    scaling = given.generator.scalings[given.spec.name]
     x = torch.stack([known[given.records[i].data] for i in index]).numpy()
     y = scaling.normalise(given.weights[index]).numpy()
     model = RidgeCV(alphas=[10.0**k for k in range(-4, 4)]).fit(x, y)
-    here = generator.mean_embedding(arch, given.data).numpy()
-    yield scaling.denormalise(torch.from_numpy(model.predict(here[None])).float())[0]
+    yield scaling.denormalise(torch.from_numpy(model.predict(here.numpy()[None])).float())[0]
 
 
 @rival("noise")
 def noise_around_best(given: RivalInputs) -> Iterator[Tensor]:
     """The zoo's best with noise of several sizes, as many tries as the search had evaluations."""
     if given.records:
-        tries = max(1, int(given.evaluations / given.fitness.cost + 1e-9))
-        yield from islice(noisy(given.spec, given.weights[given.ranked[0]], given.seed), tries)
+        yield from islice(noisy(given.spec, given.weights[given.ranked[0]], given.seed), given.tries)
 
 
 def random_weights(spec: ArchSpec, seed: int) -> Tensor:

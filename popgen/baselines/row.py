@@ -6,9 +6,12 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from popgen.data import DataSet
 from popgen.fitness import Scored
-from popgen.networks.forward import task_score
+from popgen.networks.forward import network_outputs, task_score
 from popgen.tasks import get_task, keyed_scores, score_key
 
 
@@ -109,4 +112,13 @@ def test_score(scored: Scored, data: DataSet) -> float:
     return task_score(scored.spec, scored.flat, data.test)
 
 
+def test_outcomes(scored: Scored, data: DataSet) -> Tensor | None:
+    """Which test images (n,) a finished network answers right, as 0 and 1; None where a score is not a share of right answers."""
+    if unit_of(scored) != "accuracy" or data.test.targets.dim() > 1:
+        return None
+    outputs = network_outputs(scored.spec, scored.flat, scored.spec.config.inputs.prepare(data.test.inputs))
+    return (outputs.argmax(1) == data.test.targets).to(torch.uint8)
+
+
+test_outcomes.__test__ = False  # type: ignore[attr-defined]
 test_score.__test__ = False  # type: ignore[attr-defined]  # not a test for pytest

@@ -10,6 +10,7 @@ import click
 from popgen import __version__
 from popgen.cli.adapt import adapt_command
 from popgen.cli.audit import audit_command
+from popgen.cli.bench import bench_command
 from popgen.cli.compression import compression_command
 from popgen.cli.encode import encode_command
 from popgen.cli.generate import generate_command, retrieve_command
@@ -36,6 +37,7 @@ def cli() -> None:
 _COMMANDS = (
     search_command,
     sweep_command,
+    bench_command,
     report_command,
     generate_command,
     retrieve_command,

@@ -58,6 +58,7 @@ class TrainBars(Bars):
 class SweepBars(Bars):
     """A bar of the searches that are done, with how many run and how many failed."""
 
+    _of = "searches"  # what is counted
     _searching_since: tuple[float, int] | None = (
         None  # when the first search was started here, and how many were done then
     )
@@ -71,4 +72,10 @@ class SweepBars(Bars):
         if self._searching_since is not None and self._searching_since[1] < done < progress.total:
             pace = (now - self._searching_since[0]) / (done - self._searching_since[1])
             left = f", about {time_left(pace * (progress.total - done))}"
-        self.update("searches", done, progress.total, f"{progress.running} running, {progress.failed} failed{left}")
+        self.update(self._of, done, progress.total, f"{progress.running} running, {progress.failed} failed{left}")
+
+
+class BenchBars(SweepBars):
+    """The same of the cells of a bench."""
+
+    _of = "cells"

@@ -5,6 +5,7 @@ Its `search` may hold any field of SearchConfig that the grid does not set, and 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,11 @@ class SweepConfig(Settings):
                 raise ValueError(f"{kind} lists {', '.join(twice)} twice")
         return self
 
-    def searches(self) -> list[SearchConfig]:
+    def searches(self, changed: Mapping[str, Any] | None = None) -> list[SearchConfig]:
         """The settings of every search, architectures outermost, seeds innermost.
+
+        Args:
+            changed: fields that stand over those of `search`.
 
         Raises:
             BadInput: `search` has an unknown key, one that is the grid's, or a value that does not fit.
@@ -49,14 +53,15 @@ class SweepConfig(Settings):
         >>> [(one.archs, one.seed, one.batch, one.compute.workers) for one in grid.searches()]
         [(['cnn-s'], 0, 8, 0), (['mlp-s'], 0, 8, 0)]
         """
-        for key in self.search:
+        fields = {**self.search, **(changed or {})}
+        for key in fields:
             if key in _SET_BY_GRID:
                 raise BadInput(
                     f"{self.name}: search.{key} is set by the grid",
-                    f"received {self.search[key]!r}",
+                    f"received {fields[key]!r}",
                     f"Name it in the list `{_SET_BY_GRID[key]}` beside `search`.",
                 )
-        search = nested(self.search)
+        search = nested(fields)
         compute = search.get("compute") or {}
         if not isinstance(compute, dict):
             raise BadInput(

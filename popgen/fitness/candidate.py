@@ -105,6 +105,20 @@ class Fitness:
         steps = 0 if self.sgd is None else self.sgd.passes(len(self.train[1]))
         return 1 + steps / len(self.val[1])
 
+    @property
+    def images(self) -> int:
+        """Image passes of one evaluation with all that finishing reads; a gradient costs two passes.
+
+        Validation images once, and training images once for each of re-estimation and a refitted head.
+        """
+        readers = (self.batch_norm != "keep") + (self.head == "refit")
+        steps = 0 if self.sgd is None else self.sgd.passes(len(self.train[1]))
+        return len(self.val[1]) + readers * len(self.train[1]) + steps
+
+    def as_finished(self) -> Fitness:
+        """The Fitness of networks that are finished already: it scores them as they are."""
+        return replace(self, spec=self.finished, head="keep", batch_norm="keep", head_rows=(), sgd=None)
+
     @cached_property
     def racing_order(self) -> Tensor:
         """Indices of the validation examples in an order such that any first part has the classes in their proportions.

@@ -7,8 +7,10 @@ is sampled, the engine in `search` refines it, and the best weights and a table 
 from __future__ import annotations
 
 import platform
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +23,7 @@ from popgen.jobs.searching.checks import Prepared, prepare, with_data_folder
 from popgen.jobs.searching.folder import RunFolder
 from search import RaySession
 
-__all__ = ["Found", "prepare", "search"]
+__all__ = ["Found", "prepare", "search", "search_in"]
 
 
 def search(
@@ -64,6 +66,19 @@ def search(
     found = [replace(one, details=replace(one.details, contamination=seen)) for one in found]
     folder.write_result({"popgen": __version__, "results": [one.to_json() for one in found]})
     return found
+
+
+def search_in(config: SearchConfig, path: Path, say: Callable[[str], None] = lambda _: None) -> Found:
+    """Search for weights of the one architecture of `config` in the folder `path`: a new run, or the one there, which goes on.
+
+    A run whose folder holds all evaluations makes only its table again.
+    """
+    (path / "result.json").unlink(missing_ok=True)  # from here on it may stand for another budget
+    if path.exists() and not (path / "history.jsonl").exists():
+        shutil.rmtree(path)  # it ended before its first evaluation, perhaps in the middle of writing a file
+    going_on = path.exists()
+    [one] = search(config, None if going_on else str(path), str(path) if going_on else None, say=say)
+    return one
 
 
 def _open_folder(config: SearchConfig, prepared: Prepared, out: str | None, resume: str | None) -> RunFolder:

@@ -23,7 +23,7 @@ from popgen.configs.search import SearchConfig
 from popgen.configs.sweep import SweepConfig, load_sweep
 from popgen.errors import BadInput, CannotResume, NotFound, PopgenError
 from popgen.files import new_folder, safe_name, write_text
-from popgen.jobs.search import prepare, search
+from popgen.jobs.search import prepare, search_in
 from popgen.jobs.searching.checks import with_data_folder
 from popgen.jobs.searching.folder import RunFolder
 from popgen.json_text import json_text, parse_json
@@ -194,12 +194,7 @@ def _run_search(runs: str, code: dict[str, list[str]], settings: dict[str, Any])
     if result.exists() and RunFolder.open(str(path)).config()[0].budget() == config.budget():
         found: dict[str, Any] = parse_json(result.read_text())["results"][0]
         return found
-    result.unlink(missing_ok=True)  # from here on it stands for another budget
-    if path.exists() and not (path / "history.jsonl").exists():
-        shutil.rmtree(path)  # it ended before its first evaluation, perhaps in the middle of writing a file
-    going_on = path.exists()
-    [one] = search(config, None if going_on else str(path), str(path) if going_on else None, say=lambda _: None)
-    return one.to_json()
+    return search_in(config, path).to_json()
 
 
 def _rows(

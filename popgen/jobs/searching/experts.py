@@ -102,11 +102,19 @@ class ExpertSource:
         if self.config.baselines == "none":
             return []
         self.say(f"{self.one.arch}: rows that need a generator are left out (ridge, shuffled, empty, generated)")
+        given = self.rival_inputs(self.one.fitness, evaluations)
+        rows = list(rival_rows(WITH_EXPERTS, given, self._batch_norms(), self.say))
+        if self.config.baselines == "all":  # noise has as many tries as the search, and its treatment of batch norm
+            rows += rival_rows(["noise"], replace(given, fitness=fitness), say=self.say)
+        return rows
+
+    def rival_inputs(self, fitness: Fitness, evaluations: float) -> RivalInputs:
+        """The zoo's networks of the architecture, as they were ranked."""
         index = {record.id: i for i, record in enumerate(self.records)}
-        given = RivalInputs(
+        return RivalInputs(
             spec=self.spec,
             data=self.one.data,
-            fitness=self.one.fitness,
+            fitness=fitness,
             seed=self.config.seed,
             evaluations=evaluations,
             zoo=self.zoo,
@@ -114,10 +122,6 @@ class ExpertSource:
             order=[index[i] for i in rank(self.decision.losses)],
             align=self._align,
         )
-        rows = list(rival_rows(WITH_EXPERTS, given, self._batch_norms(), self.say))
-        if self.config.baselines == "all":  # noise has as many tries as the search, and its treatment of batch norm
-            rows += rival_rows(["noise"], replace(given, fitness=fitness), say=self.say)
-        return rows
 
     def details(self) -> SourceDetails:
         """The decision, and the measurements behind it."""

@@ -12,6 +12,7 @@ import numpy as np
 from popgen.baselines.rivals import STANDARD, RivalInputs, rival_rows
 from popgen.baselines.row import Row
 from popgen.baselines.starts import UNTRAINED
+from popgen.configs.sampling import Sampling
 from popgen.configs.search import SearchConfig
 from popgen.files import write_text
 from popgen.fitness import Fitness
@@ -72,6 +73,10 @@ class Source(Protocol):
 
     def rows(self, folder: RunFolder, population: Population, fitness: Fitness, evaluations: int) -> list[Row]:
         """The rows that stand beside the search in its table."""
+        ...
+
+    def rival_inputs(self, fitness: Fitness, evaluations: float) -> RivalInputs:
+        """What the rivals of a search with so many evaluations may use."""
         ...
 
     def details(self) -> SourceDetails:
@@ -183,22 +188,27 @@ class GeneratorSource:
 
     def _rivals(self, fitness: Fitness, evaluations: int) -> Iterator[Row]:
         """The zoo's rows; for an architecture that no network of the zoo has, the other ways to fill it with weights."""
-        arch, zoo = self.one.arch, self.zoo
-        trained = self.target.is_trained
-        given = RivalInputs(
+        names = (*STANDARD, "noise") if self.config.baselines == "all" else STANDARD
+        given = self.rival_inputs(fitness, evaluations)
+        yield from rival_rows(names if self.target.is_trained else UNTRAINED, given, say=self.say)
+
+    def rival_inputs(self, fitness: Fitness, evaluations: float) -> RivalInputs:
+        """The zoo's networks of the architecture, and the generator under the run's condition."""
+        zoo, trained = self.zoo, self.target.is_trained
+        return RivalInputs(
             spec=fitness.spec,
             data=self.one.data,
             fitness=fitness,
             seed=self.config.seed,
             evaluations=evaluations,
             zoo=zoo,
-            records=zoo.select(arch=arch, held_out=False) if zoo is not None and trained else (),
+            records=zoo.select(arch=self.one.arch, held_out=False) if zoo is not None and trained else (),
             generator=self.generator,
             closest=self.closest,
             target=self.target,
+            condition=condition_of(self.one.data, self.config),
+            sampling=Sampling(strength=self.strength.value).over(self.config.sampling),
         )
-        names = (*STANDARD, "noise") if self.config.baselines == "all" else STANDARD
-        yield from rival_rows(names if trained else UNTRAINED, given, say=self.say)
 
     def details(self) -> SourceDetails:
         """The closest data sets, and what was done for an untrained architecture."""
