@@ -215,7 +215,7 @@ def _cell(content: dict[str, Any], path: Path) -> Cell:
         }
         costs = {name: row[name] for name in ("evaluations", "image_passes", "seconds")}
         outcomes = right[row["name"]].numpy() if row["name"] in right else None
-        entries[row["name"]] = Entry(row["name"], **costs, **scores, right=outcomes)
+        entries[row["name"]] = Entry(row["name"], **costs, **scores, val_optimism=row["val_optimism"], right=outcomes)
     return Cell(content["arch"], content["data"], content["seed"], entries)
 
 
