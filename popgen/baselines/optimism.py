@@ -56,8 +56,8 @@ class Choice:
         self.offsets.append((scored.finite_loss if loss is None else loss) - float(own.mean()))
 
     def optimism(self) -> Optimism | None:
-        """The optimism of the candidate with the lowest loss; None where none was added."""
-        if not self.losses:
+        """The optimism of the candidate with the lowest loss; None where there was no choice."""
+        if len(self.losses) < 2:
             return None
         losses = torch.stack(self.losses).double() + torch.tensor(self.offsets)[:, None]
         return optimism(losses.numpy(), torch.stack(self.right).numpy())

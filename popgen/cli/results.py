@@ -60,7 +60,7 @@ def _scores(row: Row, chosen: bool) -> list[str]:
     pairs = zip((row.val_score, row.test_score), row.standard_errors(), strict=True)
     val, test = (f"{score:.3f}" + ("" if error is None else f" ± {error:.3f}") for score, error in pairs)
     optimism = ""
-    if row.optimism is not None and row.optimism.candidates > 1:
+    if row.optimism is not None:
         error = row.optimism.standard_error
         optimism = f"{row.optimism.value:.3f}" + ("" if error is None else f" ± {error:.3f}")
     return [val, *([optimism] if chosen else []), test]

@@ -6,6 +6,7 @@ Every cell is a Ray Tune trial (benching/cell.py). What they found is summarised
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,7 +184,6 @@ def _summary(config: BenchConfig, results: dict[str, TrialResult], folder: Path)
     done = {name: one.result for name, one in results.items() if one.result is not None}
     cells = [_cell(content, folder / "cells" / name) for name, content in done.items()]
     write_text(folder / "results.csv", as_csv(cells))
-    remarks = {f"{content['arch']}: {text}" for content in done.values() for text in content["remarks"]}
     return Benched(
         config.name,
         str(folder),
@@ -191,7 +191,7 @@ def _summary(config: BenchConfig, results: dict[str, TrialResult], folder: Path)
         _facts(config, list(done.values())),
         summarise(cells, config.rows, config.subject),
         {name: one.error for name, one in results.items() if one.error is not None},
-        sorted(text for text in remarks if "has no candidates" in text or "cannot be scored" in text),
+        _remarks(list(done.values())),
     )
 
 
@@ -204,6 +204,21 @@ def _facts(config: BenchConfig, done: Sequence[dict[str, Any]]) -> str:
         f"counts as two. Behind a mean stands its 95% interval by a bootstrap over data sets and seeds. A win or a loss is a difference of "
         f"more than two standard errors on one data set."
     )
+
+
+def _remarks(done: Sequence[dict[str, Any]]) -> list[str]:
+    """What a reader of the tables should know: rows that are missing, and cells whose splits disagree."""
+    said = {f"{content['arch']}: {text}" for content in done for text in content["remarks"]}
+    found = sorted(text for text in said if "has no candidates" in text or "cannot be scored" in text)
+    rows = Counter(text.partition(":")[0] for content in done for text in content["disagreements"])
+    if rows:
+        cells = sum(bool(content["disagreements"]) for content in done)
+        (most, count), *_ = rows.most_common(1)
+        found.append(
+            f"in {cells} of {len(done)} cells the test accuracy of a row differs from its validation accuracy, less the optimism, beyond "
+            f"chance; most often that of {most}, in {count}"
+        )
+    return found
 
 
 def _cell(content: dict[str, Any], path: Path) -> Cell:

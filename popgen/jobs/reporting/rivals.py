@@ -101,7 +101,7 @@ def rivals_table(scores: list[Score]) -> Table:
                 one.name,
                 f"{one.evaluations:,}",
                 with_error(one.val, one.val_error),
-                *((f"{one.optimism:.3f}" if one.optimism else "",) if has_optimism else ()),
+                *(("" if one.optimism is None else f"{one.optimism:.3f}",) if has_optimism else ()),
                 with_error(one.test, one.test_error),
             )
             for one in scores
