@@ -19,7 +19,8 @@ from popgen import __version__
 from popgen.bench.summary import BenchRow, Cell, Entry, summarise
 from popgen.bench.tables import as_csv, markdown
 from popgen.configs.bench import SEARCH, BenchConfig, load_bench
-from popgen.configs.search import SearchConfig
+from popgen.configs.search import EXPERT_SPACES, SearchConfig
+from popgen.data import describe
 from popgen.errors import BadInput, CannotResume, NotFound, PopgenError
 from popgen.files import new_folder, safe_name, write_text
 from popgen.jobs.benching.cell import OUTCOMES, CellJob
@@ -125,7 +126,7 @@ def plan(
     cells: dict[str, dict[str, SearchConfig]] = {}
     checked = set()
     for searches in config.cells():
-        placed = {name: with_data_folder(one, data_dir) for name, one in searches.items()}
+        placed = {name: _placed(one, config, data_dir) for name, one in searches.items()}
         first = placed[SEARCH]
         name = safe_name(f"{first.archs[0]}-{first.data}-s{first.seed}")
         if name in cells:
@@ -143,6 +144,14 @@ def plan(
                     "the generator's zoo was not found, so rivals of the zoo have no row; name its folder as search.zoo"
                 )
     return cells
+
+
+def _placed(one: SearchConfig, config: BenchConfig, data_dir: str | None) -> SearchConfig:
+    """The settings of a search with the folder of data sets, and under a description if that is the condition."""
+    placed = with_data_folder(one, data_dir)
+    if not config.describe or one.space in EXPERT_SPACES:
+        return placed
+    return placed.model_copy(update={"describe": describe(one.data)})
 
 
 def read(folder: str) -> BenchConfig:
