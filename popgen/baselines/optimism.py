@@ -33,6 +33,15 @@ class Optimism:
     candidates: int
     standard_error: float | None = None
 
+    def text(self) -> str:
+        """Return it for people.
+
+        >>> Optimism(-0.0001, 0.1, 2).text(), Optimism(0.0251, None, 300, 0.011).text()
+        ('0.000', '0.025 ± 0.011')
+        """
+        value = f"{self.value:.3f}".replace("-0.000", "0.000")
+        return value if self.standard_error is None else f"{value} ± {self.standard_error:.3f}"
+
 
 @dataclass
 class Choice:

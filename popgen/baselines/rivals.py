@@ -54,8 +54,8 @@ class RivalInputs:
     closest: Sequence[str] = ()  # the generator's training data sets, closest to this one first
     target: Target | None = None  # the generator's target, for an architecture that it was not trained on
     order: Sequence[int] | None = None  # indices of `records`, best first; None: by their validation loss
-    condition: DataSet | Description | None = None  # of the generator; None: the data set
-    sampling: Sampling = Sampling()  # of the generator
+    condition: DataSet | Description | None = None  # what the generator is asked for; None: the data set
+    sampling: Sampling = Sampling()  # how the generator is sampled
     recipe: Recipe = Recipe()  # the training of rivals that train
     data_dir: str | None = None  # the folder of named data sets
     align: Callable[[list[str]], Flat] | None = None  # weights of checkpoints by id, aligned with the best one

@@ -29,7 +29,7 @@ def shown(row: BenchRow) -> list[str]:
         row.row.replace("_", " "),
         f"{row.image_passes:,.0f}",
         f"{row.val_score:.3f}",
-        f"{row.val_optimism:.3f}" if row.val_optimism is not None else "",
+        "" if row.val_optimism is None else f"{row.val_optimism:.3f}".replace("-0.000", "0.000"),
         row.test.text(),
         "" if difference is None else difference.mean.text(signed=True),
         "" if difference is None else f"{difference.wins}/{difference.ties}/{difference.losses}",

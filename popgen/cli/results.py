@@ -59,10 +59,7 @@ def _scores(row: Row, chosen: bool) -> list[str]:
     """The validation and the test score, each with its standard error where that is known, with the optimism between them."""
     pairs = zip((row.val_score, row.test_score), row.standard_errors(), strict=True)
     val, test = (f"{score:.3f}" + ("" if error is None else f" ± {error:.3f}") for score, error in pairs)
-    optimism = ""
-    if row.optimism is not None:
-        error = row.optimism.standard_error
-        optimism = f"{row.optimism.value:.3f}" + ("" if error is None else f" ± {error:.3f}")
+    optimism = "" if row.optimism is None else row.optimism.text()
     return [val, *([optimism] if chosen else []), test]
 
 

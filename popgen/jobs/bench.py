@@ -91,13 +91,10 @@ def bench(
     folder = Path(resume) if resume is not None else new_folder(out, Path("benches") / config.name, "bench", _SPEC)
     write_text(folder / _SPEC, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
     say(f"bench folder: {folder}")
-    job = CellJob(
-        str((folder / "cells").absolute()), own_code(), tuple(config.rivals), config.recipe.model_dump(mode="json")
-    )
     compute = next(iter(cells.values()))[SEARCH].compute
     try:
         results = run_trials(
-            job,
+            _job(config, folder),
             {name: _settings(name, searches) for name, searches in cells.items()},
             folder,
             resources=TrialResources(int(compute.workers), compute.gpus),
@@ -113,6 +110,11 @@ def bench(
     write_text(folder / "results.json", json_text(found.to_json(), indent=1) + "\n")
     write_text(folder / "results.md", found.markdown())
     return found
+
+
+def _job(config: BenchConfig, folder: Path) -> CellJob:
+    recipe = config.recipe.model_dump(mode="json")
+    return CellJob(str((folder / "cells").absolute()), own_code(), tuple(config.rivals), recipe)
 
 
 def plan(

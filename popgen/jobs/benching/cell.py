@@ -38,7 +38,7 @@ CELL, OUTCOMES = "cell.json", "outcomes.safetensors"
 class CellJob:
     """What every cell of a bench needs beside its searches."""
 
-    folder: str  # of all cells
+    folder: str  # where every cell has one
     code: dict[str, list[str]]  # where the user's own code lies
     rivals: tuple[str, ...]
     recipe: dict[str, Any]  # how rivals train

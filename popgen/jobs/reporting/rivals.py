@@ -44,7 +44,7 @@ class Score:
     val_loss: float | None
     unit: str
     finetuned: dict[int, tuple[float | None, float | None]]
-    optimism: float | None = None  # of the validation accuracy
+    optimism: float | None = None  # by how much the validation accuracy is flattered
 
     @classmethod
     def of(cls, row: dict[str, Any]) -> Score:
@@ -101,7 +101,11 @@ def rivals_table(scores: list[Score]) -> Table:
                 one.name,
                 f"{one.evaluations:,}",
                 with_error(one.val, one.val_error),
-                *(("" if one.optimism is None else f"{one.optimism:.3f}",) if has_optimism else ()),
+                *(
+                    ("" if one.optimism is None else f"{one.optimism:.3f}".replace("-0.000", "0.000"),)
+                    if has_optimism
+                    else ()
+                ),
                 with_error(one.test, one.test_error),
             )
             for one in scores

@@ -34,7 +34,7 @@ OnEvaluation = Callable[[str, Progress], None]  # architecture, state of its sea
 # Ray is started if evaluations in one process would take more seconds than this; starting it takes about 8 s.
 _RAY_PAYS = 20.0
 _FRESH = 10_000  # most images that chose nothing for the optimism of the best; their error is then .005 or less
-_COMPARED = 32  # of the search's candidates, best first, for the optimism of the best
+_COMPARED = 32  # the search's best candidates that are compared for the optimism of the best
 
 
 @dataclass(frozen=True)

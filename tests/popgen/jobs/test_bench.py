@@ -102,6 +102,15 @@ def test_a_bench_writes_its_tables_and_takes_in_further_seeds(popgen: Any, tmp_p
     assert len(rows) == 8 and {row["seed"] for row in rows} == {"0", "1"}
     assert (out / "results.md").read_text().count("\n| ") == 5
     assert read(str(out)).seeds == [0, 1]
+    written = popgen("report", out, "--json").json
+    assert written["kind"] == "bench" and written["title"] == "small"
+    assert written["verdict"][0].startswith("Over all cells search less ") and "wins" in written["verdict"][0]
+    page = (out / "report.html").read_text()
+    assert "mlp-s on digits/rotate:45, seed 1: " in page and "popgen bench bench.yaml" in page and str(out) not in page
+    text = popgen("report", out, "--format", "md")
+    assert (
+        text.err.startswith("reporting on the bench in ") and "| best zoo | 6,000 |" in (out / "report.md").read_text()
+    )
     with pytest.raises(CannotResume, match=r"search was .*'evaluations': 20.*, is .*'evaluations': 60"):
         resumed(str(out), BenchConfig(**{**BENCH, "rivals": ["best_zoo", "scratch"], "further": {}, "seeds": [0, 1]}))
 
