@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 from popgen.cli import cli
+from popgen.configs.bench import BenchConfig
 from popgen.configs.load import load, parse
 from popgen.configs.spec import SpecFile
 from popgen.configs.sweep import SweepConfig
@@ -138,7 +139,7 @@ def test_the_readme_shows_what_its_first_command_prints(popgen: Any) -> None:
 
 
 def test_the_picture_is_that_of_the_quick_start() -> None:
-    rows = re.findall(r"│ (\w+) +│ +\d+ │ +[\d.]+ ± [\d.]+ │ +([\d.]+) ± [\d.]+ │", README.read_text())
+    rows = re.findall(r"│ (\w+) +│ +\d+ │ +[\d.]+ ± [\d.]+ │[ \d.±]+│ +([\d.]+) ± [\d.]+ │", README.read_text())
     assert len(rows) >= 9
     for picture in re.findall(r"examples/images/run-\w+\.svg", README.read_text()):
         shown = re.findall(r">([^<>]+)</text>", (ROOT / picture).read_text())
@@ -249,6 +250,9 @@ def test_every_yaml_block_is_a_spec_a_sweep_or_a_part_of_one(page: Path) -> None
     for block in blocks(page.read_text()):
         if block.tag == "yaml":
             content, where = yaml.safe_load(block.text), f"{page.name}, line {block.line}"
+            if "rivals" in content:
+                parse(content, BenchConfig, where).cells()
+                continue
             if "search" in content:
                 parse(content, SweepConfig, where).searches()
                 continue
