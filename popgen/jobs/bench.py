@@ -246,19 +246,22 @@ def _cell(content: dict[str, Any], path: Path) -> Cell:
 
 
 def resumed(folder: str, config: BenchConfig) -> BenchConfig:
-    """The settings of the bench in `folder`, which a spec given with --resume must equal but for its seeds and data sets, which may grow.
+    """The settings of the bench in `folder`, which a spec given with --resume must equal but for what may change.
+
+    Data sets, architectures and seeds may be added, and the subject may be another row.
 
     Raises:
         NotFound: no bench there.
         CannotResume: another setting has changed.
     """
     before, now = read(folder).model_dump(), config.model_dump()
-    changed = [key for key in before if key not in ("seeds", "data", "archs") and before[key] != now[key]]
-    changed += [key for key in ("seeds", "data", "archs") if not set(before[key]) <= set(now[key])]
+    grown, free = ("seeds", "data", "archs"), ("subject",)
+    changed = [key for key in before if key not in (*grown, *free) and before[key] != now[key]]
+    changed += [key for key in grown if not set(before[key]) <= set(now[key])]
     if changed:
         raise CannotResume(
             f"the bench in {folder} cannot go on",
             "; ".join(f"{key} was {before[key]}, is {now[key]}" for key in changed),
-            "Restore what changed (data sets, architectures and seeds may be added), or start a new bench.",
+            "Restore what changed (data sets, architectures and seeds may be added, the subject may be another), or start a new bench.",
         )
     return config
