@@ -29,6 +29,7 @@ _PUBLIC = {
     "read_spec": "popgen.api",
     "retrieve": "popgen.api",
     "run_audit": "popgen.api",
+    "run_bench": "popgen.api",
     "search": "popgen.api",
     "sweep": "popgen.api",
     "train": "popgen.api",

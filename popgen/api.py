@@ -7,6 +7,7 @@ from typing import Any
 
 from popgen.configs.adapt import AdaptConfig
 from popgen.configs.audit import AuditConfig
+from popgen.configs.bench import BenchConfig, load_bench
 from popgen.configs.generate import GenerateConfig
 from popgen.configs.load import parse
 from popgen.configs.sampling import Sampling
@@ -17,6 +18,8 @@ from popgen.jobs.adapt import Adapted
 from popgen.jobs.adapt import adapt as _adapt
 from popgen.jobs.audit import Audited
 from popgen.jobs.audit import audit as _audit
+from popgen.jobs.bench import Benched
+from popgen.jobs.bench import bench as _bench
 from popgen.jobs.encode import Encoded, encode
 from popgen.jobs.generate import Generated
 from popgen.jobs.generate import generate as _generate
@@ -31,6 +34,8 @@ from popgen.jobs.train import TrainingCompute, read_spec, train
 __all__ = [
     "Adapted",
     "Audited",
+    "BenchConfig",
+    "Benched",
     "Compute",
     "Encoded",
     "Finetune",
@@ -45,10 +50,12 @@ __all__ = [
     "adapt",
     "encode",
     "generate",
+    "load_bench",
     "load_sweep",
     "read_spec",
     "retrieve",
     "run_audit",
+    "run_bench",
     "search",
     "sweep",
     "train",
@@ -136,6 +143,23 @@ def generate(
     archs = [arch] if isinstance(arch, str) else list(arch)
     config = parse({"archs": archs, "data": data, "n": n, **options}, GenerateConfig, "popgen.generate")
     return _generate(config, out, say=print if verbose else lambda _: None)
+
+
+def run_bench(spec: str | BenchConfig, *, out: str | None = None, verbose: bool = False, **options: Any) -> Benched:
+    """Compare the search with its rivals at equal image passes, over a grid of architectures, data sets and seeds.
+
+    Args:
+        spec: the path of a bench.yaml, or its settings.
+        out: the folder of the bench; None: ./benches/NAME.
+        verbose: print what the command line says on stderr.
+        options: `resume`, `address`, `parallel`, `data_dir` and `on_progress` of popgen.jobs.bench.bench.
+
+    Raises:
+        PopgenError: a name, value, shape or combination that does not fit.
+        SearchError: the cluster cannot be reached, is too small, or does not share the folder.
+    """
+    config = spec if isinstance(spec, BenchConfig) else load_bench(spec)
+    return _bench(config, out, say=print if verbose else lambda _: None, **options)
 
 
 def run_audit(generator: str | None = None, *, out: str, verbose: bool = False, **options: Any) -> Audited:

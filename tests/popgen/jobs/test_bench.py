@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
+from popgen import run_bench
 from popgen.configs.bench import RIVALS, BenchConfig, load_bench
 from popgen.errors import BadInput, CannotResume, NotFound
 from popgen.jobs.bench import plan, read, resumed
@@ -102,6 +103,8 @@ def test_a_bench_writes_its_tables_and_takes_in_further_seeds(popgen: Any, tmp_p
     assert len(rows) == 8 and {row["seed"] for row in rows} == {"0", "1"}
     assert (out / "results.md").read_text().count("\n| ") == 5
     assert read(str(out)).seeds == [0, 1]
+    again = run_bench(load_bench(out / "bench.yaml"), resume=str(out))
+    assert [row.to_json() for row in again.rows] == json.loads((out / "results.json").read_text())["rows"]
     written = popgen("report", out, "--json").json
     assert written["kind"] == "bench" and written["title"] == "small"
     assert written["verdict"][0].startswith("Over all cells search less ") and "wins" in written["verdict"][0]
