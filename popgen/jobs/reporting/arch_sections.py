@@ -8,6 +8,7 @@ from typing import Any
 from popgen.configs.search import SearchConfig
 from popgen.errors import BrokenFile, brief
 from popgen.jobs.reporting.figures import class_table, confusion, curve, errors_in_words, front_chart, population_map
+from popgen.jobs.reporting.fronts import front_blocks
 from popgen.jobs.reporting.rivals import finetuned_table, rivals_table, text
 from popgen.jobs.reporting.searched import Searched
 from popgen.jobs.reporting.trace import Trace
@@ -95,6 +96,7 @@ def _front(one: Searched) -> Iterator[Block]:
         rows,
         strong=strong,
     )
+    yield from front_blocks(one.arch, one.details)
 
 
 def _classes(one: Searched, config: SearchConfig) -> Iterator[Block]:
