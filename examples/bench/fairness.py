@@ -59,7 +59,6 @@ def _run(options: argparse.Namespace, arch: str, data: str, seed: int, runs: Pat
             workers=0,
             seed=seed,
             out=str(folder),
-            say=lambda _: None,
         )
     found: Run = json.loads((folder / "result.json").read_text())["results"][0]["details"]["fronts"]
     return found
