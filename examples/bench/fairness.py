@@ -17,10 +17,22 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
 import popgen
-from search import hypervolume
+from popgen.archs import ArchSpec
+from popgen.data import load_data
+from popgen.data.groups import load_groups
+from popgen.fitness.measures import measure
+from popgen.jobs.searching.fronts import dominated
+from popgen.networks.forward import network_outputs
+from search import hypervolume, nondominated
 
+SUMS = (
+    (1.0, 0.25),
+    (1.0, 1.0),
+    (1.0, 4.0),
+)  # weights of the two objectives; each search has a third of the evaluations
 Run = dict[str, Any]
 
 
@@ -47,21 +59,48 @@ def main() -> None:
 
 
 def _run(options: argparse.Namespace, arch: str, data: str, seed: int, runs: Path) -> Run:
-    """The fronts of one search, as result.json has them."""
+    """The fronts of one search, as result.json has them, and behind them that of weighted sums."""
     folder = runs / f"{arch}-{data.replace('/', '-').replace(':', '-')}-s{seed}"
-    if not (folder / "result.json").exists():
-        popgen.search(
-            arch,
-            data,
-            objectives=options.objectives.split(","),
-            evaluations=options.evaluations,
-            baselines="all",
-            workers=0,
-            seed=seed,
-            out=str(folder),
-        )
-    found: Run = json.loads((folder / "result.json").read_text())["results"][0]["details"]["fronts"]
+    names = options.objectives.split(",")
+    given = {"objectives": names, "workers": 0, "seed": seed}
+    result = _search(folder, arch, data, given | {"evaluations": options.evaluations, "baselines": "all"})
+    found: Run = result["details"]["fronts"]
+    share = {"evaluations": options.evaluations // len(SUMS), "baselines": "none"}
+    sums = [
+        _search(Path(f"{folder}-w{i}"), arch, data, given | share | {"weights": list(weights)})
+        for i, weights in enumerate(SUMS)
+    ]
+    found["fronts"].append(
+        _front_of_sums([one["weights"] for one in sums], arch, data, names, found, options.evaluations)
+    )
     return found
+
+
+def _search(folder: Path, arch: str, data: str, given: Run) -> Run:
+    """The result of a search, which is made unless its folder holds it."""
+    if not (folder / "result.json").exists():
+        popgen.search(arch, data, out=str(folder), **given)
+    result: Run = json.loads((folder / "result.json").read_text())["results"][0]
+    return result
+
+
+def _front_of_sums(files: list[str], arch: str, data: str, names: list[str], found: Run, evaluations: int) -> Run:
+    """The best networks of searches for weighted sums of the objectives, as a front beside those of result.json."""
+    loaded, spec = load_data(data), ArchSpec.from_config(arch)
+    groups = load_groups(loaded, None)
+    points = []
+    for file in files:
+        flat = spec.to_flat(load_file(file))
+        point: Run = {"origin": file}
+        for key, part, index in (("values", loaded.val, groups.index), ("test_values", loaded.test, groups.test)):
+            logits = network_outputs(spec, flat, spec.config.inputs.prepare(part.inputs))
+            point[key] = {name: measure(name, logits, part.targets, index) for name in names}
+        points.append(point)
+    kept = nondominated(np.array([[one["values"][name] for name in names] for one in points]))
+    points = [one for one, is_on in zip(points, kept, strict=True) if is_on]
+    front = {"name": "weighted sums", "evaluations": evaluations, "points": points}
+    own, tested = (_values(one, "test_values", names) for one in (found["fronts"][0], front))
+    return front | {"test_dominated": dominated(tested, own), "test_dominates": dominated(own, tested)}
 
 
 def _table(runs: list[Run], names: list[str]) -> str:
