@@ -97,7 +97,7 @@ def test_the_report_draws_them(run: tuple[Path, str]) -> None:
     point = found[2]["points"][0]
     assert f"zoo, {point['origin']}: error {point['values']['error']:.4f}" in page
     text = Path(report(str(folder), form="md").path).read_text()
-    assert "| zoo | 52 |" in text and "worst_group_error" in text
+    assert "| zoo | 52 |" in text and "| test worst\\_group\\_error |" in text
     broken = json.loads((folder / "result.json").read_text())
     del broken["results"][0]["details"]["fronts"]["fronts"][0]["points"]
     (folder.parent / "broken").mkdir()
