@@ -80,7 +80,7 @@ def apply_style(data: DataSet, text: str) -> DataSet:
     >>> from popgen.data import load_data
     >>> data = apply_style(load_data("digits"), "style:invert:0.2")
     >>> data.groups, data.val.groups.bincount().tolist()
-    (('plain', 'invert'), [236, 64])
+    (('plain', 'invert'), [242, 58])
     """
     if data.groups:
         raise BadInput(
