@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .loop.warm_start import best_of
     from .optimizers.names import OPTIMIZERS, check_optimizer
     from .optimizers.optimizer import Optimizer, make_optimizer
+    from .optimizers.pareto import hypervolume, nondominated
     from .pools.ray_pool import RayPool
     from .pools.ray_session import RaySession
 
@@ -39,6 +40,8 @@ _HEAVY = {
     "Optimizer": "optimizers.optimizer",
     "check_optimizer": "optimizers.names",
     "make_optimizer": "optimizers.optimizer",
+    "hypervolume": "optimizers.pareto",
+    "nondominated": "optimizers.pareto",
     "RayPool": "pools.ray_pool",
     "RaySession": "pools.ray_session",
     "best_of": "loop.warm_start",
@@ -75,9 +78,11 @@ __all__ = [
     "best_of",
     "check_optimizer",
     "evaluate",
+    "hypervolume",
     "in_order",
     "make_optimizer",
     "make_space",
+    "nondominated",
     "principal_directions",
     "run_search",
 ]

@@ -35,10 +35,15 @@ def print_found(found: list[Found], as_json: bool, report: str | None = None) ->
                     str(point.index),
                     *(f"{point.values[name]:.4f}" for name in names),
                     f"{point.val_score:.3f}",
+                    *(f"{value:.4f}" for value in (point.test_values or {}).values()),
                 ]
                 for point in sorted(front, key=lambda point: point.values[names[0]])
             ]
-            table(f"front of {one.arch}; its knee is shown above", ["evaluation", *names, f"val {unit}"], points)
+            tested = [f"test {name}" for name in front[0].test_values or {}]
+            columns = ["evaluation", *names, f"val {unit}", *tested]
+            table(f"front of {one.arch}; its knee is shown above", columns, points)
+            if one.details.fronts is not None:
+                _print_fronts(one.arch, one.details.fronts)
             click.echo(f"front: {front[0].weights.rpartition('/')[0]}")
         click.echo(f"weights: {one.weights}")
         if one.details.finetune is not None:
@@ -48,6 +53,15 @@ def print_found(found: list[Found], as_json: bool, report: str | None = None) ->
             click.echo(f"weights after {epochs[-1]} epochs: {file}")
     if report is not None:
         click.echo(f"report: {report}")
+
+
+def _print_fronts(arch: str, found: dict[str, Any]) -> None:
+    """The front of a search beside those of its rivals."""
+    from popgen.cli.output import table
+    from popgen.jobs.reporting.fronts import FRONT_COLUMNS, front_rows
+
+    title = f"front of {arch} beside others: volume dominated, points dominated by the search / of the search dominated"
+    table(title, list(FRONT_COLUMNS), [list(row) for row in front_rows(found)])
 
 
 def print_result(data: dict[str, Any], text: str, as_json: bool) -> None:

@@ -41,13 +41,14 @@ _OPTIONS = [
         type=Names(),
         metavar="NAMES",
         help="loss, error, cross_entropy, balanced_error, f1_error (1 - macro F1), calibration_error, worst_class_error, "
-        "worst_group_error, mutual_information (needs no labels), or module:function of logits and labels; several give a Pareto front.  [default: loss]",
+        "mutual_information (needs no labels), or module:function of logits and labels; of groups: worst_group_error, demographic_parity, "
+        "equal_opportunity, equalised_odds; several give a Pareto front.  [default: loss]",
     ),
     click.option(
         "--groups",
         type=click.Path(),
-        help="CSV file,group (paths in the folder) or index,group (rows of the validation split), for worst_group_error."
-        "  [default: groups_val of the npz file]",
+        help="CSV file,group (paths in the folder) or [split,]index,group (rows of the validation split), for measures of groups."
+        "  [default: those of a style: in the data's name, or groups_val of the npz file]",
     ),
     click.option(
         "--finetune-epochs",

@@ -91,7 +91,7 @@ class SearchConfig(Settings):
     objectives: list[str] = Field(["loss"], min_length=1)
     # Weights of the objectives; their weighted sum is minimised instead of searching a front.
     weights: list[float] | None = None
-    groups: str | None = None  # a CSV file with the group of each validation image, for worst_group_error
+    groups: str | None = None  # a CSV file with the group of each validation image, for measures of groups
     population: int = Field(16, ge=1)  # latents sampled from the generator
     # How many checkpoints of the zoo are seeds: codes of those on the closest data sets, or, without a generator, the best by
     # validation loss.

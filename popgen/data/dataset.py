@@ -16,6 +16,7 @@ from torch import Tensor
 
 from popgen.errors import BadInput
 from popgen.tasks import CLASSIFICATION
+from popgen.types import Labels
 
 SPLITS = ("train", "val", "test")
 _KINDS = {"train": "training", "val": "validation", "test": "test"}
@@ -29,11 +30,12 @@ class Part:
     """One split of a data set: the inputs and the targets of its n examples.
 
     Images have the shape (n, c, h, w) and values in [0, 1]; their targets are class indices of shape (n,). The task of
-    the data set defines other inputs and targets.
+    the data set defines other inputs and targets. `groups` are indices in the groups of the data set, where it knows them.
     """
 
     inputs: Tensor
     targets: Tensor
+    groups: Labels | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -45,7 +47,8 @@ class Part:
 
     def take(self, index: Tensor) -> Part:
         """The examples at the given indices."""
-        return Part(self.inputs[index], self.targets[index])
+        groups = None if self.groups is None else self.groups[index]
+        return Part(self.inputs[index], self.targets[index], groups)
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,9 @@ class DataSet:
     remarks: tuple[str, ...] = ()
     task: str = CLASSIFICATION  # a key of popgen.tasks.TASKS
     unread: tuple[str, ...] = ()  # files of a folder that could not be read, relative to the folder
+    groups: tuple[
+        str, ...
+    ] = ()  # names of the groups that each split's examples belong to, where the data set knows them
 
     @property
     def shape(self) -> tuple[int, ...]:

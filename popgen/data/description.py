@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from popgen.data.images.styles import is_style, parse_style
 from popgen.data.images.variants import VARIANTS, is_mixed, parse_mixed, parse_variant
 from popgen.data.load import split_name, split_reading
 from popgen.data.names import CORRUPTIONS
@@ -43,6 +44,8 @@ def describe(name: str) -> str:
     'food101 at 32 pixels, only ramen and sushi, 5 images a class'
     >>> describe("cifar10/mixed:snow_c:5+rotate:90")
     'cifar10, each with snow of severity 5 or rotated by 90 degrees'
+    >>> describe("digits/style:invert:0.2")
+    'digits, 20 % of them inverted'
     """
     source, variants = split_name(name)
     base, reading = split_reading(source)
@@ -52,6 +55,9 @@ def describe(name: str) -> str:
             parts.append(_describe_subset(text))
         elif is_mixed(text):
             parts.append(f"each {' or '.join(map(_describe_variant, parse_mixed(text)))}")
+        elif is_style(text):
+            style = parse_style(text)
+            parts.append(f"{100 * style.share:g} % of them {_describe_variant(style.variant)}")
         else:
             parts.append(_describe_variant(text))
     return ", ".join(parts)

@@ -1,9 +1,11 @@
-"""Reads the group of every validation image, such as its hospital or camera, for the error of the worst group.
+"""Reads the group of every validation image, such as its hospital or camera, and of the test images where it is known.
 
-The groups are in a CSV file or in an array. A CSV file has the columns `file,group` or `index,group`. Files are named
-relative to the folder of `folder:FOLDER`, and files of other splits may be listed, too; indices count the images of the
-validation split from 0. An array is in the file of `npz:FILE`: groups_val, or groups_train or groups if the validation
-split is cut from these images.
+A data set with a style (`digits/style:rotate:45:0.2`) has groups of its own. Others have them in a CSV file or in an array. A CSV file has
+the columns `file,group` or `index,group`. Files are named relative to the folder of `folder:FOLDER`; indices count the images of
+the validation split from 0, or, with a column `split`, those of the split named there. An array is in the file of `npz:FILE`: groups_val and
+groups_test, or groups_train or groups where a split is cut from these images.
+
+Validation images need groups, because a search goes by them. Test images may have them, all or none: what was chosen is scored on them.
 """
 
 from __future__ import annotations
@@ -25,61 +27,82 @@ from popgen.json_text import json_text
 from popgen.tables import read_csv
 from popgen.types import Labels
 
+EXAMPLE = "digits/style:rotate:45:0.2"  # a built-in data set with groups
+_KINDS = {"train": "training", "val": "validation", "test": "test"}
+
 
 @dataclass(frozen=True)
 class Groups:
-    """The groups of the n validation images."""
+    """The groups of the n validation images, and those of the test images where they are known."""
 
-    names: tuple[str, ...]  # sorted
-    index: Labels  # the index in `names` of each image's group, shape (n,)
+    names: tuple[str, ...]  # sorted; of validation and test images together
+    index: Labels  # the index in `names` of each validation image's group, shape (n,)
+    test: Labels | None = None  # the same of the test images
 
     @property
     def counts(self) -> dict[str, int]:
-        """The number of images in each group."""
+        """The number of validation images in each group."""
         return dict(zip(self.names, torch.bincount(self.index, minlength=len(self.names)).tolist(), strict=True))
 
     @property
     def sha256(self) -> str:
-        """The hash of each image's group by name."""
+        """The hash of each validation image's group by name."""
         named = json_text([self.names[i] for i in self.index.tolist()])
         return hashlib.sha256(named.encode()).hexdigest()
 
 
 def load_groups(data: DataSet, file: str | None) -> Groups:
-    """Load the groups of a data set's validation images.
+    """Load the groups of a data set's validation images, and of its test images where they are known.
 
     Args:
-        file: the path of a CSV file. If None, the groups are read from the data set's own .npz file.
+        file: the path of a CSV file. If None, the groups are those of the data set's style, or are read from its own .npz file.
 
     Raises:
         NotFound: the CSV file does not exist.
         BrokenFile: the file cannot be read as CSV.
-        BadInput: there are no groups, an image has no group, or a file or an index is not one of the data set.
+        BadInput: there are no groups, a validation image has no group, or a file, a split or an index is not one of the data set.
     """
     if file is None:
-        return _make_groups(_from_npz(data))
+        if data.groups:
+            return _make_groups(*(_named(data, split) for split in ("val", "test")))
+        archive = _Archive.of(data)
+        return _make_groups(archive.groups("val") or [], archive.groups("test"))
     path = local_path(file)
     if not path.is_file():
         raise NotFound(f"there is no file {file!r} with groups", "", "Give a CSV file with the columns file,group.")
-    key, group_of = _read_csv(path)
-    if key == "file":
-        return _make_groups(_by_file(data, path, group_of))
-    return _make_groups(_by_index(data, path, group_of))
+    key, entries = _read_csv(path)
+    return _make_groups(*(_by_file if key == "file" else _by_index)(data, entries))
 
 
-def _make_groups(groups: list[str]) -> Groups:
-    names = tuple(sorted(set(groups)))
+def _named(data: DataSet, split: str) -> list[str]:
+    """The groups of a data set's own, by name."""
+    part: Part = getattr(data, split)
+    assert part.groups is not None, f"{data.name} has groups, and its {split} split has none"
+    return [data.groups[i] for i in part.groups.tolist()]
+
+
+def _make_groups(val: list[str], test: list[str] | None) -> Groups:
+    names = tuple(sorted({*val, *(test or ())}))
     index_of = {name: i for i, name in enumerate(names)}
-    return Groups(names, torch.tensor([index_of[group] for group in groups]))
+    index, tested = (torch.tensor([index_of[group] for group in groups]) for groups in (val, test or []))
+    return Groups(names, index, tested if test else None)
 
 
-def _read_csv(path: Path) -> tuple[str, dict[str, str]]:
-    """Read the name of the column that identifies images, `file` or `index`, and the group by its values.
+@dataclass(frozen=True)
+class _Entries:
+    """The group of each image that a CSV file names, by its file or by its split and index."""
+
+    path: Path
+    by_split: dict[str, dict[str, str]]  # files are all under the split "val"
+    has_splits: bool = False
+
+
+def _read_csv(path: Path) -> tuple[str, _Entries]:
+    """Read the name of the column that identifies images, `file` or `index`, and the groups.
 
     Raises:
-        BrokenFile, BadInput: as `popgen.tables.read_csv`; a column or an entry is missing, or an image has two groups.
+        BrokenFile, BadInput: as `popgen.tables.read_csv`; a column or an entry is missing, a split is unknown, or an image has two groups.
     """
-    group_of: dict[str, str] = {}
     columns, rows = read_csv(path)
     key = next((name for name in ("file", "index") if name in columns), None)
     if key is None or "group" not in columns:
@@ -88,27 +111,39 @@ def _read_csv(path: Path) -> tuple[str, dict[str, str]]:
             "the first line names them: file,group or index,group",
             "Add that line.",
         )
+    entries = _Entries(path, {"val": {}}, key == "index" and "split" in columns)
     for number, row in enumerate(rows, start=1):
         name, group = row[key], row["group"]
         if not name or not group:
             raise BadInput(f"entry {number} of {path} has no {'group' if name else key}", f"{row}", "Complete it.")
+        split = row["split"] if entries.has_splits else "val"
+        if split not in SPLITS:
+            raise BadInput(
+                f"entry {number} of {path} is of the split {split!r}", f"{row}", f"Write {', '.join(SPLITS)}."
+            )
+        group_of = entries.by_split.setdefault(split, {})
         if group_of.setdefault(name, group) != group:
             raise BadInput(
                 f"{path} has two groups for {name!r}: {group_of[name]!r} and {group!r}", "", "Keep one of them."
             )
-    return key, group_of
+    return key, entries
 
 
-def _by_index(data: DataSet, path: Path, group_of: dict[str, str]) -> list[str]:
-    """The group of each validation image, from a file that gives groups by index."""
-    wanted = [str(index) for index in range(len(data.val))]
-    _refuse_missing(data, path, "index", wanted, group_of)
-    _refuse_unknown(data, path, "index", set(wanted), group_of)
-    return [group_of[name] for name in wanted]
+def _by_index(data: DataSet, entries: _Entries) -> tuple[list[str], list[str] | None]:
+    """The group of each validation and test image, from a file that gives groups by index."""
+    found: dict[str, list[str]] = {}
+    for split, group_of in entries.by_split.items():
+        wanted = [str(index) for index in range(len(getattr(data, split)))]
+        if split != "train":
+            _refuse_missing(data, entries.path, "index", wanted, group_of, split)
+            found[split] = [group_of[name] for name in wanted]
+        _refuse_unknown(data, entries.path, "index", set(wanted), group_of)
+    return found["val"], found.get("test")
 
 
-def _by_file(data: DataSet, path: Path, group_of: dict[str, str]) -> list[str]:
-    """The group of each validation image, from a file that gives groups by file name."""
+def _by_file(data: DataSet, entries: _Entries) -> tuple[list[str], list[str] | None]:
+    """The group of each validation and test image, from a file that gives groups by file name."""
+    path = entries.path
     prefix, _, folder = split_reading(_source(data))[0].partition(":")
     if prefix != "folder":
         raise BadInput(
@@ -122,59 +157,86 @@ def _by_file(data: DataSet, path: Path, group_of: dict[str, str]) -> list[str]:
         for split, files in list_folder(root).files.items()
     }
     read = {split: [one for one in files if one[0] not in data.unread] for split, files in listed.items()}
-    names = {split: [file for file, _ in files] for split, files in read.items()}
     labels = {split: torch.tensor([label for _, label in files]) for split, files in read.items()}
-    split, indices = _validation_indices(data, labels)
     known = {file for files in listed.values() for file, _ in files}
-    wanted = [names[split][index] for index in indices.tolist()]
     has_backslash = any("\\" in file for file in known)
     given = {
-        Path(file if has_backslash else file.replace("\\", "/")).as_posix(): group for file, group in group_of.items()
+        Path(file if has_backslash else file.replace("\\", "/")).as_posix(): group
+        for file, group in entries.by_split["val"].items()
     }
     _refuse_unknown(data, path, "file", known, given)
-    _refuse_missing(data, path, "file", wanted, given)
-    return [given[name] for name in wanted]
+    wanted: dict[str, list[str]] = {}
+    for split in ("val", "test"):
+        source, indices = _indices(data, labels, split)
+        wanted[split] = [read[source][index][0] for index in indices.tolist()]
+    _refuse_missing(data, path, "file", wanted["val"], given, "val")
+    if any(file in given for file in wanted["test"]):
+        _refuse_missing(data, path, "file", wanted["test"], given, "test")
+        return [given[file] for file in wanted["val"]], [given[file] for file in wanted["test"]]
+    return [given[file] for file in wanted["val"]], None
 
 
-def _from_npz(data: DataSet) -> list[str]:
-    """The group of each validation image, from the .npz file that holds the images."""
-    prefix, _, file = split_reading(_source(data))[0].partition(":")
-    if prefix != "npz":
-        raise BadInput(
-            f"the groups of {data.name!r} are not known",
-            "they stand in a file, or beside the images of npz:FILE as groups_val",
-            "Give --groups FILE, a CSV with the columns file,group or index,group.",
-        )
-    with np.load(local_path(file), allow_pickle=False) as archive:
-        arrays = {split: f"_{split}" for split in SPLITS} if "x_train" in archive else {"all": ""}
-        labels = {
-            split: torch.from_numpy(archive[f"y{suffix}"].astype(np.int64)).flatten()
-            for split, suffix in arrays.items()
-            if f"y{suffix}" in archive
-        }
-        split, indices = _validation_indices(data, labels)
-        name = f"groups{arrays[split]}"
-        if name not in archive:
+@dataclass(frozen=True)
+class _Archive:
+    """The .npz file that holds a data set's images."""
+
+    data: DataSet
+    file: str
+
+    @classmethod
+    def of(cls, data: DataSet) -> _Archive:
+        """The file that the data set is read from.
+
+        Raises:
+            BadInput: it is read from something else.
+        """
+        prefix, _, file = split_reading(_source(data))[0].partition(":")
+        if prefix != "npz":
             raise BadInput(
-                f"{file} has no array {name}",
-                f"it holds {', '.join(sorted(archive.files))}",
-                f"Add the group of each image of x{name.removeprefix('groups')}, or give --groups FILE.",
+                f"the groups of {data.name!r} are not known",
+                "they stand in a file, or beside the images of npz:FILE as groups_val",
+                f"Give --groups FILE, a CSV with the columns file,group or index,group; or try --data {EXAMPLE}.",
             )
-        groups = archive[name]
-    if groups.shape != (len(labels[split]),):
-        raise BadInput(
-            f"{name} of {file} has shape {groups.shape}",
-            f"there are {len(labels[split])} images",
-            "Give one for each.",
-        )
-    return [str(group) for group in groups[indices.numpy()]]
+        return cls(data, file)
+
+    def groups(self, wanted: str) -> list[str] | None:
+        """The group of each image of a split; None where the test images have none.
+
+        Raises:
+            BadInput: the validation images have none, or there are not as many groups as images.
+        """
+        with np.load(local_path(self.file), allow_pickle=False) as archive:
+            arrays = {split: f"_{split}" for split in SPLITS} if "x_train" in archive else {"all": ""}
+            labels = {
+                split: torch.from_numpy(archive[f"y{suffix}"].astype(np.int64)).flatten()
+                for split, suffix in arrays.items()
+                if f"y{suffix}" in archive
+            }
+            source, indices = _indices(self.data, labels, wanted)
+            name = f"groups{arrays[source]}"
+            if name not in archive:
+                if wanted == "test":
+                    return None
+                raise BadInput(
+                    f"{self.file} has no array {name}",
+                    f"it holds {', '.join(sorted(archive.files))}",
+                    f"Add the group of each image of x{name.removeprefix('groups')}, or give --groups FILE.",
+                )
+            groups = archive[name]
+        if groups.shape != (len(labels[source]),):
+            raise BadInput(
+                f"{name} of {self.file} has shape {groups.shape}",
+                f"there are {len(labels[source])} images",
+                "Give one for each.",
+            )
+        return [str(group) for group in groups[indices.numpy()]]
 
 
 def _source(data: DataSet) -> str:
-    """The source of a data set without its variants; they do not change which images the validation split has.
+    """The source of a data set without its variants; they do not change which images a split has.
 
     Raises:
-        BadInput: the name has a subset `classes:`, whose validation split has fewer images than its source.
+        BadInput: the name has a subset `classes:`, whose splits have fewer images than its source.
     """
     source, modifiers = split_name(data.name)
     if any(text.startswith("classes:") for text in modifiers):
@@ -186,37 +248,41 @@ def _source(data: DataSet) -> str:
     return source
 
 
-def _validation_indices(data: DataSet, labels: dict[str, Tensor]) -> tuple[str, Tensor]:
-    """Find the source's split that the validation images come from, and their indices in it.
+def _indices(data: DataSet, labels: dict[str, Tensor], wanted: str) -> tuple[str, Tensor]:
+    """Find the source's split that the images of a split come from, and their indices in it.
 
     `from_parts` splits inputs that are the images' own indices exactly as it has split the images.
 
     Args:
         labels: the class indices of the images in each of the source's splits.
+        wanted: `val` or `test`.
 
     Raises:
         BadInput: the split labels are not those of the data set, so that its images are in another order.
     """
     parts = {split: Part(torch.arange(len(targets)).view(-1, 1, 1, 1), targets) for split, targets in labels.items()}
-    val = from_parts("", (), parts).val
-    split = next(split for split in ("val", "train", "all") if split in labels)
-    if not torch.equal(val.targets, data.val.targets):
+    found: Part = getattr(from_parts("", (), parts), wanted)
+    source = next(split for split in (wanted, "train", "all") if split in labels)
+    own: Part = getattr(data, wanted)
+    if not torch.equal(found.targets, own.targets):
         raise BadInput(
-            f"the validation images of {data.name!r} are not in the order of its files",
+            f"the {_KINDS[wanted]} images of {data.name!r} are not in the order of its files",
             "so their groups cannot be told by name",
             f"Give index,group with the indices of the validation images, 0 to {len(data.val) - 1}.",
         )
-    return split, val.inputs.flatten()
+    return source, found.inputs.flatten()
 
 
-def _refuse_missing(data: DataSet, path: Path, key: str, wanted: list[str], group_of: dict[str, str]) -> None:
-    """Raise BadInput if a validation image has no group."""
+def _refuse_missing(
+    data: DataSet, path: Path, key: str, wanted: list[str], group_of: dict[str, str], split: str
+) -> None:
+    """Raise BadInput if an image of a split has no group."""
     missing = [name for name in wanted if name not in group_of]
     if missing:
         raise BadInput(
-            f"{path} has no group for {len(missing)} of {len(wanted)} validation images of {data.name!r}",
+            f"{path} has no group for {len(missing)} of {len(wanted)} {_KINDS[split]} images of {data.name!r}",
             f"the first of them: {key} {', '.join(missing[:3])}",
-            "Every validation image needs one.",
+            "Every validation image needs one." if split == "val" else "Give one to every test image, or to none.",
         )
 
 

@@ -19,11 +19,12 @@ import numpy as np
 import torch
 
 from popgen.data.check import check_made
-from popgen.data.dataset import SPLITS, DataSet, Part, from_arrays
+from popgen.data.dataset import SPLITS, DataSet, from_arrays
 from popgen.data.folder import data_folder, is_there, local_path
 from popgen.data.images.reader import ALPHAS
+from popgen.data.images.styles import apply_style, check_style
 from popgen.data.images.variants import apply_variants, check_variant
-from popgen.data.names import BUILT_IN, MODIFIERS, READING, unknown_source
+from popgen.data.names import BUILT_IN, MODIFIERS, READING, STYLE, unknown_source
 from popgen.data.remarks import source_remarks
 from popgen.data.sources.arrays import load_npz
 from popgen.data.sources.binary import CIFAR
@@ -106,6 +107,8 @@ def check_data_name(name: str) -> None:
     for variant in variants:
         if variant.partition(":")[0] in SUBSETS:
             check_subset(variant)
+        elif variant.partition(":")[0] == STYLE:
+            check_style(variant)
         elif (kind := variant.partition(":")[0]) in READING:
             raise BadInput(
                 f"{variant!r} of {name!r} stands behind a variant",
@@ -309,7 +312,7 @@ def _apply_modifier(data: DataSet, text: str) -> DataSet:
         new_label = torch.full((len(data.classes),), -1)  # -1 marks a class that is not kept
         new_label[indices] = torch.arange(len(indices))
         kept = data.each(lambda part: part.take((new_label[part.targets] >= 0).nonzero().flatten()))
-        renumbered = kept.each(lambda part: Part(part.inputs, new_label[part.targets]))
+        renumbered = kept.each(lambda part: replace(part, targets=new_label[part.targets]))
         return replace(renumbered, classes=tuple(data.classes[index] for index in indices))
     if not data.has_images:
         raise BadInput(
@@ -317,7 +320,9 @@ def _apply_modifier(data: DataSet, text: str) -> DataSet:
             f"variants are for images, its examples have the shape {data.shape}",
             "Leave the variant out.",
         )
-    return data.each(lambda part: Part(apply_variants(part.inputs, [text]), part.targets))
+    if kind == STYLE:
+        return apply_style(data, text)
+    return data.each(lambda part: replace(part, inputs=apply_variants(part.inputs, [text])))
 
 
 def _digits_table() -> np.ndarray:

@@ -34,6 +34,7 @@ CORRUPTIONS = (
     "jpeg_compression_c",
 )
 MIXED = "mixed"  # mixed:A+B+C gives each image one of the variants A, B and C
+STYLE = "style"  # style:VARIANT:SHARE changes a share of the images, which are a group of their own
 ALL_CORRUPTIONS = "all_c"  # inside of mixed, all_c:5 stands for all corruptions at severity 5
 # For each variant: the default of its argument (None if the argument must be given), and the lowest and highest value.
 VARIANT_RANGES: dict[str, tuple[float | None, float, float]] = {
@@ -57,7 +58,7 @@ VARIANT_RANGES: dict[str, tuple[float | None, float, float]] = {
     **dict.fromkeys(CORRUPTIONS, (None, 1, 5)),
 }
 READING = ("size", "alpha")  # modifiers that say how images are read
-MODIFIERS = (*VARIANT_RANGES, MIXED, *SUBSETS, *READING)  # everything that may follow a source's name
+MODIFIERS = (*VARIANT_RANGES, MIXED, STYLE, *SUBSETS, *READING)  # everything that may follow a source's name
 
 
 def unknown_source(base: str) -> NotFound:

@@ -39,7 +39,7 @@ def make_fitness(
         batch_norm: `keep`, `reestimate` or a share from 0 to 1 (see `Fitness.prefer_batch_norm` for `auto`).
         split: the split that candidates are scored on, `val` or `train`.
         sgd: steps of SGD before a candidate is scored; its weights are those after them.
-        groups: the group, from 0, of each example of the split, for `worst_group_error`.
+        groups: the group, from 0, of each example of the split, for the measures of groups.
 
     Raises:
         BadInput: the test split, another task, more classes than outputs, class names that the network does not know, no head to

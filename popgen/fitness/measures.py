@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from popgen.data.groups import EXAMPLE
 from popgen.errors import BadInput, brief
+from popgen.fitness.fairness import demographic_parity, equal_opportunity, equalised_odds
 from popgen.fitness.loss import information_loss
 from popgen.fitness.names import MEASURE_NAMES, OF_GROUPS, check_measure_name
 from popgen.refs import load_attr
@@ -113,7 +115,11 @@ MEASURES: dict[str, Callable[[Tensor, Labels], float]] = {
         mutual_information,
     )
 }
-assert tuple(MEASURES) == MEASURE_NAMES
+GROUP_MEASURES: dict[str, Callable[[Tensor, Labels, Labels], float]] = {
+    function.__name__: function
+    for function in (worst_group_error, demographic_parity, equal_opportunity, equalised_odds)
+}
+assert (tuple(MEASURES), tuple(GROUP_MEASURES)) == (MEASURE_NAMES, OF_GROUPS)
 
 
 def check_measure(name: str) -> None:
@@ -123,7 +129,7 @@ def check_measure(name: str) -> None:
         NotFound: no such measure, module, or function in it.
         BadInput: it is no function.
     """
-    if name in MEASURES or name == OF_GROUPS:
+    if name in MEASURES or name in GROUP_MEASURES:
         return
     check_measure_name(name)
     if not callable(load_attr(name)):
@@ -134,17 +140,22 @@ def measure(name: str, logits: Tensor, labels: Labels, groups: Labels | None = N
     """The measure `name` of logits (n, classes) and labels (n,).
 
     Raises:
-        BadInput: a group's measure without groups, or a user's function that fails or returns no number.
+        BadInput: a measure of groups without groups or without two that can be compared, or a user's function that fails or
+            returns no number.
 
     >>> measure("error", torch.eye(2), torch.tensor([0, 0]))
     0.5
     """
     if name in MEASURES:
         return MEASURES[name](logits, labels)
-    if name == OF_GROUPS:
+    if name in GROUP_MEASURES:
         if groups is None:
-            raise BadInput(f"{OF_GROUPS} needs groups", "none are known of these images", "Give --groups FILE.")
-        return worst_group_error(logits, labels, groups)
+            raise BadInput(
+                f"{name} needs groups",
+                "none are known of these images",
+                f"Give --groups FILE, or try --data {EXAMPLE}.",
+            )
+        return GROUP_MEASURES[name](logits, labels, groups)
     try:
         value = load_attr(name)(logits, labels)
         number = float(value) if isinstance(value, Real | Tensor) else None
@@ -172,6 +183,20 @@ def check_on_outputs(name: str, logits: Tensor, labels: Labels) -> None:
             "a search can only compare finite numbers",
             "Correct it, or call it by itself.",
         )
+
+
+def check_on_groups(name: str, labels: Labels, classes: int, groups: Labels) -> None:
+    """Refuse groups that a measure of groups cannot compare, before a search.
+
+    Args:
+        labels: labels (n,) of the images.
+        classes: the number of a network's outputs.
+        groups: the group (n,) of each image.
+
+    Raises:
+        BadInput: as the measure.
+    """
+    measure(name, F.one_hot(labels, classes).float(), labels, groups)
 
 
 def sign_remark(name: str, labels: Labels, classes: int) -> str:

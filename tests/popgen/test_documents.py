@@ -35,7 +35,13 @@ NOT_HERE = (["pip"], ["pytest"], ["python", "-m", "pip"], ["python", "-m", "pyte
 LONG = {("zoo", "build"): ("zoos", "digits"), ("train",): ("generators", "digits")}  # what stands in for the result
 OTHERS = {"--working-dir", "--runtime-env-json", "--generate"}  # options of Ray's commands that the pages name
 README_WORDS = 1300
-SLOW = {"search.md", "real_networks.md", "engine.md", "audit.md"}  # pages whose commands take more than four seconds
+SLOW = {
+    "fairness.md",
+    "search.md",
+    "real_networks.md",
+    "engine.md",
+    "audit.md",
+}  # pages whose commands take more than four seconds
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 

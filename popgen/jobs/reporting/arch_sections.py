@@ -8,6 +8,7 @@ from typing import Any
 from popgen.configs.search import SearchConfig
 from popgen.errors import BrokenFile, brief
 from popgen.jobs.reporting.figures import class_table, confusion, curve, errors_in_words, front_chart, population_map
+from popgen.jobs.reporting.fronts import front_blocks
 from popgen.jobs.reporting.rivals import finetuned_table, rivals_table, text
 from popgen.jobs.reporting.searched import Searched
 from popgen.jobs.reporting.trace import Trace
@@ -76,6 +77,7 @@ def _front(one: Searched) -> Iterator[Block]:
                 int(p["index"]),
                 tuple(float(p["values"][name]) for name in names),
                 p.get("val_accuracy", p.get("val_score")),
+                [float(p["test_values"][name]) for name in names] if p.get("test_values") else [],
             )
             for p in one.details.get("front") or []
         ]
@@ -87,21 +89,27 @@ def _front(one: Searched) -> Iterator[Block]:
         yield Paragraph("The front is made when the search is finished.")
         return
     knee = one.details.get("best_index")
-    chart = front_chart(one.trace, [(index, (values[0], values[1])) for index, values, _ in points], knee)
+    chart = front_chart(one.trace, [(index, (values[0], values[1])) for index, values, *_ in points], knee)
     if chart is not None:
         yield chart
     points.sort(key=lambda point: point[1])
     rows = tuple(
-        (f"{index}{' (knee)' if index == knee else ''}", *(f"{value:.4f}" for value in values), text(score))
-        for index, values, score in points
+        (
+            f"{index}{' (knee)' if index == knee else ''}",
+            *(f"{value:.4f}" for value in values),
+            text(score),
+            *(f"{value:.4f}" for value in tested),
+        )
+        for index, values, score, tested in points
     )
     strong = tuple(i for i, point in enumerate(points) if point[0] == knee)
     yield Table(
         "Points of the front; the table of rivals has its knee",
-        ("evaluation", *names, "validation score"),
+        ("evaluation", *names, "validation score", *(f"test {name}" for name in names if points[0][3])),
         rows,
         strong=strong,
     )
+    yield from front_blocks(one.arch, one.details)
 
 
 def _classes(one: Searched, config: SearchConfig) -> Iterator[Block]:

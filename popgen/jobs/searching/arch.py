@@ -23,11 +23,32 @@ from popgen.jobs.searching.details import FrontPoint, SearchDetails
 from popgen.jobs.searching.experts import ExpertSource
 from popgen.jobs.searching.finetune import FinetuneRun, finetune
 from popgen.jobs.searching.folder import RunFolder
+from popgen.jobs.searching.fronts import (
+    GENERATED,
+    SEARCH,
+    Fronts,
+    front_of,
+    rival_fronts,
+    test_values,
+    trained_front,
+    why_untested,
+)
 from popgen.jobs.searching.gain import gain_over_start
 from popgen.jobs.searching.source import GeneratorSource, Source
 from popgen.json_text import json_text, known_numbers
 from popgen.tasks import CLASSIFICATION, score_key
-from search import LocalPool, Objective, Pool, Population, Progress, RaySession, SearchResult, best_of, run_search
+from search import (
+    History,
+    LocalPool,
+    Objective,
+    Pool,
+    Population,
+    Progress,
+    RaySession,
+    SearchResult,
+    best_of,
+    run_search,
+)
 from search import evaluate as engine_evaluate
 
 OnEvaluation = Callable[[str, Progress], None]  # architecture, state of its search
@@ -114,7 +135,7 @@ def search_arch(run: Run, one: ArchSearch) -> Found:
         best, result, gain = over_start(run, ready, best, result)
     card = make_card(one, ready.fitness)
     weights = run.folder.write_best(one.arch, best.state(), card)
-    front = write_front(run, ready, result, card)
+    front, fronts = write_front(run, ready, result, card)
     rows = make_table(run, ready, result, best)
     rows, finetuned = _finetune(run, one, rows, card)
     disagreeing = disagreements(rows)
@@ -127,6 +148,7 @@ def search_arch(run: Run, one: ArchSearch) -> Found:
         ready.source.details(),
         groups=None if one.groups is None else one.groups.counts,
         front=front,
+        fronts=fronts,
         score_key=score_key(ready.fitness.task.unit, "val"),
         finetune=finetuned,
         information_gain=gain,
@@ -248,15 +270,45 @@ def _ray_pool(objective: LatentObjective, workers: int | None, address: str | No
     return RayPool(objective, workers, address, **options)
 
 
-def write_front(run: Run, ready: ReadySearch, result: SearchResult, card: dict[str, str]) -> list[FrontPoint]:
-    """Write the weights of each point of a Pareto front."""
-    points, names = [], run.config.objectives
+def write_front(
+    run: Run, ready: ReadySearch, result: SearchResult, card: dict[str, str]
+) -> tuple[list[FrontPoint], dict[str, Any] | None]:
+    """Write the weights of each point of a Pareto front; the points, and the front beside its rivals' for result.json."""
+    points, networks, names = [], [], run.config.objectives
     for point in result.front:
         scored = ready.fitness.score(ready.source.decoder.weights(point.vector))
         file = run.folder.write_front(ready.one.arch, point.index, scored.state(), card)
         values = dict(zip(names, point.values, strict=True))
-        points.append(FrontPoint(point.index, values, scored.score, str(file)))
-    return points
+        tested = test_values(names, scored, ready.one)
+        known = None if tested is None else dict(zip(names, tested, strict=True))
+        points.append(FrontPoint(point.index, values, scored.score, str(file), known))
+        networks.append((f"evaluation:{point.index}", scored))
+    if not points:
+        return [], None
+    if why := why_untested(names, ready.one):
+        run.say(f"{ready.one.arch}: the front is not scored on test images: {why}")
+    return points, compare_fronts(run, ready, ready.spent + result.evaluations, networks)
+
+
+def compare_fronts(
+    run: Run, ready: ReadySearch, evaluations: int, networks: list[tuple[str, Scored]]
+) -> dict[str, Any] | None:
+    """The front of the search beside those of the generated population and of the rivals, as result.json has them."""
+    names, one = run.config.objectives, ready.one
+    with History(run.folder.history, one.arch) as history:
+        seeds = [r for r in history.records if r.phase == "seed" and r.origin == "generated" and r.loss is not None]
+    vectors = ready.population.with_mean().vectors
+    sampled = [(f"generated:{r.index}", vectors[r.candidate]) for r in seeds]
+    generated = [(origin, ready.fitness.score(ready.source.decoder.weights(vector))) for origin, vector in sampled]
+    found = [front_of(SEARCH, evaluations, networks, names, one)]
+    found.append(front_of(GENERATED, len(seeds) * ready.fitness.cost, generated, names, one))
+    given = ready.source.rival_inputs(ready.fitness, evaluations)
+    found += rival_fronts(given, one, names, run.config.baselines, run.say)
+    if run.config.baselines == "all" and generated:
+        found.append(trained_front("generated, reweighted", generated, given, one, names, run.say))
+    if found[0] is None:
+        return None
+    return Fronts(tuple(names), [front for front in found if front is not None]).to_json()
 
 
 def make_table(run: Run, ready: ReadySearch, result: SearchResult, best: Scored) -> list[Row]:

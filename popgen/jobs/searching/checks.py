@@ -17,8 +17,8 @@ from popgen.data.names import trust_sources
 from popgen.data.remarks import thin_remarks
 from popgen.errors import BadInput
 from popgen.fitness import Fitness, SgdSteps, make_fitness
-from popgen.fitness.measures import OF_GROUPS, check_measure, check_on_outputs, sign_remark
-from popgen.fitness.names import LABEL_FREE
+from popgen.fitness.measures import check_measure, check_on_groups, check_on_outputs, sign_remark
+from popgen.fitness.names import LABEL_FREE, OF_GROUPS, needs_groups
 from popgen.generator import Generator
 from popgen.generator.unseen import Target
 from popgen.jobs.names import check_space
@@ -89,7 +89,7 @@ def prepare(config: SearchConfig, say: Callable[[str], None] = lambda _: None) -
     if generator is not None:
         generator.check_data(data)
         generator.load_encoders(described=config.describe is not None)
-    groups = load_groups(data, config.groups) if OF_GROUPS in config.objectives else None
+    groups = load_groups(data, config.groups) if needs_groups(config.objectives) else None
     finishing: dict[str, Any] = {
         "head": config.head,
         "batch_norm": config.batch_norm,
@@ -168,15 +168,16 @@ def _check_objectives(config: SearchConfig) -> None:
     for name in config.objectives:
         if name != "loss":
             check_measure(name)
-    if config.groups is not None and OF_GROUPS not in config.objectives:
+    of_groups = needs_groups(config.objectives)
+    if config.groups is not None and not of_groups:
         raise BadInput(
             f"--groups {config.groups} is given, and no objective uses groups",
             f"the objectives are {', '.join(config.objectives)}",
-            f"Add --objective {OF_GROUPS}, or leave --groups out.",
+            f"Add --objective {OF_GROUPS[0]}, or leave --groups out.",
         )
-    if OF_GROUPS in config.objectives and config.split != "val":
+    if of_groups and config.split != "val":
         raise BadInput(
-            f"{OF_GROUPS} is that of the validation split, candidates are scored on {config.split!r}", "", "Use val."
+            f"{of_groups[0]} is that of the validation split, candidates are scored on {config.split!r}", "", "Use val."
         )
 
 
@@ -232,7 +233,7 @@ def _check_cost(config: SearchConfig, searches: list[ArchSearch]) -> None:
 
 
 def _check_measures(config: SearchConfig, searches: list[ArchSearch]) -> list[str]:
-    """Refuse measures of another task, and try a user's own measure on the outputs of a fresh network of each architecture.
+    """Refuse measures of another task and of groups that cannot be compared, and try a user's own on outputs of a fresh network.
 
     Returns:
         a remark for each measure that is higher for right answers than for wrong ones.
@@ -248,6 +249,10 @@ def _check_measures(config: SearchConfig, searches: list[ArchSearch]) -> list[st
                 f"the architectures do {task}",
                 "Use loss, or a function of your own as module:function.",
             )
+        if name in OF_GROUPS:
+            fitness = searches[0].fitness
+            assert fitness.groups is not None, "load_groups refuses data without groups"
+            check_on_groups(name, fitness.val[1], fitness.finished.config.classes, fitness.groups)
         if is_module_attr(name):
             for one in searches:
                 spec = one.fitness.spec

@@ -13,12 +13,16 @@ from search import Population, SearchResult
 
 @dataclass(frozen=True)
 class FrontPoint:
-    """A point of a Pareto front: the evaluation's index, the objectives' values, its score, its file of weights."""
+    """A point of a Pareto front: the evaluation's index, the objectives' values, its score, its file of weights.
+
+    `test_values` are those of the objectives on test images, None where they are not known.
+    """
 
     index: int
     values: dict[str, float]
     val_score: float
     weights: str
+    test_values: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ class SearchDetails:
     images: str  # how the examples were fitted to the network, in words
     run_with: str
     front: list[FrontPoint] = field(default_factory=list)
+    fronts: dict[str, Any] | None = None  # the front beside those of its rivals, see Fronts.to_json
     score_key: str = "val_accuracy"  # the key of a front's scores
     information_gain: dict[str, Any] | None = None  # the gain over the start, in a search without labels
     finetune: dict[str, Any] | None = None
@@ -105,9 +110,15 @@ class SearchDetails:
         content = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in nested}
         content |= {name: value for name, value in asdict(self.origin).items() if value is not None}
         content["front"] = [
-            {"index": p.index, "values": p.values, self.score_key: p.val_score, "weights": p.weights}
+            {
+                "index": p.index,
+                "values": p.values,
+                self.score_key: p.val_score,
+                "test_values": p.test_values,
+                "weights": p.weights,
+            }
             for p in self.front
         ]
-        optional = ("sgd", "groups", "information_gain", "finetune", "contamination")
+        optional = ("sgd", "groups", "fronts", "information_gain", "finetune", "contamination")
         left_out = {name for name in optional if content[name] is None} | ({"front"} if not self.front else set())
         return {name: value for name, value in content.items() if name not in left_out}

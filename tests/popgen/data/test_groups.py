@@ -59,16 +59,56 @@ def test_arrays_and_files_give_every_image_its_own_group(
     inverted = modifier == "/invert"
     data = load_data(save_npz(tmp_path / "x.npz", splits) + modifier)
     groups = load_groups(data, None)
-    numbers = [grey(1 - v if inverted else v) for v in data.val.inputs[:, 0, 0, 0].tolist()]
+    numbers, tested = (
+        [grey(1 - v if inverted else v) for v in part.inputs[:, 0, 0, 0].tolist()] for part in (data.val, data.test)
+    )
     assert [groups.names[i] for i in groups.index] == [group_of(i) for i in numbers]
+    assert groups.test is not None and [groups.names[i] for i in groups.test] == [group_of(i) for i in tested]
     assert sum(groups.counts.values()) == len(data.val)
     name, files = save_folder(tmp_path / "images", splits)
     data = load_data(name + modifier)
     table = tmp_path / "groups.csv"
     table.write_text("file,group,note\n" + "".join(f"{file},{group_of(i)},\n" for file, i in files.items()))
     groups = load_groups(data, str(table))
-    numbers = [grey(1 - v if inverted else v) for v in data.val.inputs[:, 0, 0, 0].tolist()]
+    numbers, tested = (
+        [grey(1 - v if inverted else v) for v in part.inputs[:, 0, 0, 0].tolist()] for part in (data.val, data.test)
+    )
     assert [groups.names[i] for i in groups.index] == [group_of(i) for i in numbers]
+    assert groups.test is not None and [groups.names[i] for i in groups.test] == [group_of(i) for i in tested]
+
+
+def test_groups_of_test_images_may_be_unknown(tmp_path: Path) -> None:
+    """They are known wholly or not at all, and an own split of the table tells their indices from those of others."""
+    arrays = {"x_train": pixels(0), "y_train": LABELS, "x_test": pixels(40), "y_test": LABELS}
+    np.savez(tmp_path / "x.npz", **arrays, groups_train=np.arange(COUNT) % 2)
+    data = load_data(f"npz:{tmp_path / 'x.npz'}")
+    assert load_groups(data, None).test is None
+    name, files = save_folder(tmp_path / "images", ("train", "val", "test"))
+    folder, table = load_data(name), tmp_path / "groups.csv"
+    val = "".join(f"{file},a\n" for file in files if file.startswith("val"))
+    table.write_text(f"file,group\n{val}")
+    assert load_groups(folder, str(table)).test is None
+    some = next(file for file in files if file.startswith("test"))
+    table.write_text(f"file,group\n{val}{some},a\n")
+    with pytest.raises(
+        BadInput, match="no group for 39 of 40 test images .*\n.*\nGive one to every test image, or to none"
+    ):
+        load_groups(folder, str(table))
+    digits = load_data("digits")
+    rows = [
+        f"{split},{i},{split}{i % 2}" for split in ("train", "val", "test") for i in range(len(getattr(digits, split)))
+    ]
+    table.write_text("split,index,group\n" + "\n".join(rows))
+    groups = load_groups(digits, str(table))
+    assert groups.names == ("test0", "test1", "val0", "val1") and groups.test is not None
+    assert groups.test.tolist() == [i % 2 for i in range(len(digits.test))]
+    assert groups.index.tolist() == [2 + i % 2 for i in range(len(digits.val))]
+    table.write_text("split,index,group\nvalid,0,a\n")
+    with pytest.raises(BadInput, match="entry 1 of .* is of the split 'valid'\n.*\nWrite train, val, test."):
+        load_groups(digits, str(table))
+    table.write_text("split,index,group\n" + "\n".join(rows[:-1]))
+    with pytest.raises(BadInput, match="no group for 1 of 497 test images"):
+        load_groups(digits, str(table))
 
 
 def test_a_folder_with_train_alone(tmp_path: Path) -> None:
@@ -153,7 +193,10 @@ def test_groups_of_a_folder_whose_unreadable_images_were_passed_over(tmp_path: P
 
 
 def test_arrays_that_do_not_fit(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="the groups of 'digits' are not known\n.*\nGive --groups FILE"):
+    with pytest.raises(
+        BadInput,
+        match="the groups of 'digits' are not known\n.*\nGive --groups FILE, .* or try --data digits/style:rotate:45:0.2",
+    ):
         load_groups(load_data("digits"), None)
     arrays = {"x_train": pixels(0), "y_train": LABELS, "x_test": pixels(40), "y_test": LABELS}
     np.savez(tmp_path / "none.npz", **arrays)
