@@ -336,7 +336,7 @@ def _optimism(run: Run, ready: ReadySearch, best: Scored, evaluations: int) -> O
             return fresh_optimism(best, start, images, part.targets[order], evaluations)
     near = best_of(run.folder.history, ready.one.arch, ready.population, _COMPARED)
     choice = Choice()
-    for vector in near.vectors:
+    for vector in near.vectors.copy():  # a population cannot be written to, which torch asks for
         for scored in scores_of(fitness, [ready.source.decoder.weights(vector)]):
             choice.add(scored, scored.finite_loss + ready.objective.penalty(vector))
     return choice.optimism()
