@@ -20,6 +20,7 @@ from popgen.jobs.audit import audit as _audit
 from popgen.jobs.encode import Encoded, encode
 from popgen.jobs.generate import Generated
 from popgen.jobs.generate import generate as _generate
+from popgen.jobs.push import Pushed, push
 from popgen.jobs.retrieve import Retrieved, retrieve
 from popgen.jobs.search import Found
 from popgen.jobs.search import search as _search
@@ -36,6 +37,7 @@ __all__ = [
     "Finetune",
     "Found",
     "Generated",
+    "Pushed",
     "Retrieved",
     "Sampling",
     "Sgd",
@@ -46,6 +48,7 @@ __all__ = [
     "encode",
     "generate",
     "load_sweep",
+    "push",
     "read_spec",
     "retrieve",
     "run_audit",

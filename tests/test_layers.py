@@ -23,8 +23,8 @@ LAYERS = [
     {"weights"},
     {"networks"},
     {"archs", "data"},
-    {"configs", "__init__"},  # __init__ runs before all others, and itself imports next to nothing
     {"cards"},
+    {"configs", "__init__"},  # __init__ runs before all others, and itself imports next to nothing
     {"hub"},
     {"files", "first_bytes", "json_text", "progress", "refs", "shadow", "tables", "tasks"},
     {"trust"},

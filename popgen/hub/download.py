@@ -14,8 +14,8 @@ from pathlib import Path
 from popgen.errors import BrokenFile, NotFound
 from popgen.hub.kinds import KINDS, Kind
 from popgen.hub.names import HubName, is_hub_name, parse_hub_name
+from popgen.hub.quiet import bars_on_terminals
 
-_COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")  # the name of a large file in the cache; that of a small one is git's own hash
 _fetched: dict[tuple[HubName, str], Path] = {}  # in this process a name stays at its commit
 
@@ -73,13 +73,10 @@ def _fetch(asked: HubName, kind: Kind) -> Path:
     from popgen.hub.failures import explained  # noqa: PLC0415 - and so does this
 
     try:
-        patterns = list(kind.patterns)
-        return Path(snapshot_download(asked.repository, revision=asked.revision, allow_patterns=patterns))
-    except (OSError, ValueError) as error:  # the client's own errors, and those of its HTTP library
-        raise explained(error, asked, "fetched") from error
-    except Exception as error:
-        if not type(error).__module__.startswith(("httpx", "httpcore", "requests", "huggingface_hub", "hf_xet")):
-            raise
+        with bars_on_terminals():
+            patterns = list(kind.patterns)
+            return Path(snapshot_download(asked.repository, revision=asked.revision, allow_patterns=patterns))
+    except Exception as error:  # the client's own errors, and those of its HTTP library, which changes with its release
         raise explained(error, asked, "fetched") from error
 
 

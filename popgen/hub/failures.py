@@ -17,7 +17,7 @@ from huggingface_hub.utils import get_session
 from popgen.errors import BadInput, NotFound, Offline, PopgenError, brief
 from popgen.hub.names import HubName
 
-_LOGIN = "Set HF_TOKEN to a token of yours, or run `hf auth login`; https://huggingface.co/settings/tokens makes one."
+LOGIN = "Set HF_TOKEN to a token of yours, or run `hf auth login`; https://huggingface.co/settings/tokens makes one."
 _TIMEOUT = 5.0  # seconds until the hub counts as unreachable
 
 
@@ -38,11 +38,11 @@ def explained(error: Exception, name: HubName, does: str) -> PopgenError:
         return NotFound(what, f"{repository} has no branch, tag or commit {name.revision or 'main'!r}", todo)
     if isinstance(error, RepositoryNotFoundError):
         why = f"the hub has no repository {repository}, or it is private and your token may not read it"
-        return NotFound(what, why, f"Check OWNER/NAME. {_LOGIN}")
+        return NotFound(what, why, f"Check OWNER/NAME. {LOGIN}")
     if isinstance(error, HfHubHTTPError) and not isinstance(error, (LocalEntryNotFoundError, OfflineModeIsEnabled)):
         return _refused(error, what, repository)
     if isinstance(error, LocalTokenNotFoundError):
-        return BadInput(what, "there is no token", _LOGIN)
+        return BadInput(what, "there is no token", LOGIN)
     return Offline(what, _unreachable(error, does), _without_network(repository, does))
 
 
@@ -72,7 +72,7 @@ def _refused(error: HfHubHTTPError, what: str, repository: str) -> PopgenError:
     status = 0 if response is None else response.status_code
     said = str(getattr(error, "server_message", None) or "").strip() or brief(error)
     if status == 401:
-        return BadInput(what, f"the hub does not take your token, or there is none: {said}", _LOGIN)
+        return BadInput(what, f"the hub does not take your token, or there is none: {said}", LOGIN)
     if status in (402, 413, 507) or "storage" in said.lower() or "quota" in said.lower():
         return BadInput(what, f"the hub has no more room for it: {said}", "Free space there, or send a smaller folder.")
     if status == 403:

@@ -6,6 +6,7 @@ in a repository stays where it is.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -40,6 +41,15 @@ class Kind:
         """Whether a file, by its path in the folder with slashes, belongs to the folder."""
         hidden = any(part.startswith(".") for part in path.split("/"))
         return not hidden and any(fnmatchcase(path, pattern) for pattern in self.patterns)
+
+    def is_data(self, path: str) -> bool:
+        """Whether a file that belongs to the folder is no text for people."""
+        return path not in _TEXTS
+
+    def is_in(self, paths: Iterable[str]) -> bool:
+        """Whether a folder with these files is of this kind."""
+        paths = list(paths)
+        return all(any(fnmatchcase(path, marker) for path in paths) for marker in self.markers)
 
 
 GENERATOR = Kind(
