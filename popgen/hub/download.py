@@ -45,6 +45,11 @@ def hub_folder(name: str, kind: Kind) -> Path:
     return found
 
 
+def forget() -> None:
+    """Let the next use of a name ask the hub again for its commit, as a new process does."""
+    _fetched.clear()
+
+
 def pinned(name: str, kind: Kind, say: Callable[[str], None] = lambda _: None) -> str:
     """Return the name of a generator or zoo with the commit that it means now; other names than those of the hub stay.
 

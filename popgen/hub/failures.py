@@ -18,6 +18,7 @@ from popgen.errors import BadInput, NotFound, Offline, PopgenError, brief
 from popgen.hub.names import HubName
 
 LOGIN = "Set HF_TOKEN to a token of yours, or run `hf auth login`; https://huggingface.co/settings/tokens makes one."
+_NETWORK = ("httpx", "httpx2", "httpcore", "requests", "urllib3")  # the client's HTTP library changes with its release
 _TIMEOUT = 5.0  # seconds until the hub counts as unreachable
 
 
@@ -43,7 +44,9 @@ def explained(error: Exception, name: HubName, does: str) -> PopgenError:
         return _refused(error, what, repository)
     if isinstance(error, LocalTokenNotFoundError):
         return BadInput(what, "there is no token", LOGIN)
-    return Offline(what, _unreachable(error, does), _without_network(repository, does))
+    if isinstance(error, OSError) or type(error).__module__.partition(".")[0] in _NETWORK:
+        return Offline(what, _unreachable(error, does), _without_network(repository, does))
+    return PopgenError(what, f"the client did not understand the hub: {brief(error)}", "Update huggingface_hub.")
 
 
 def check_answers(what: str, repository: str, todo: str) -> None:
@@ -61,7 +64,7 @@ def check_answers(what: str, repository: str, todo: str) -> None:
         if constants.HF_HUB_OFFLINE:
             raise OSError("HF_HUB_OFFLINE is set")
         get_session().head(constants.ENDPOINT, timeout=_TIMEOUT)
-    except Exception as error:  # the hub client uses requests, httpx or httpx2 by its release, each with its own errors
+    except Exception as error:  # see _NETWORK
         why = f"{repository} is not in the hub's cache here, and {constants.ENDPOINT} does not answer ({error})"
         raise Offline(f"{what} could not be fetched", why, todo) from error
 

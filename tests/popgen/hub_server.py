@@ -51,7 +51,8 @@ class Hub:
     repositories: dict[str, Repository] = field(default_factory=dict)
     uploads: dict[str, bytes] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
-    refusal: tuple[int, str] | None = None  # status and message that every request to write is answered with
+    # Status and message that requests to write are answered with, those whose path has the third.
+    refusal: tuple[int, str, str] | None = None
 
     def environment(self, cache: Any, token: str | None = TOKEN) -> dict[str, str]:
         """The variables under which the client talks to this hub and to no other."""
@@ -116,8 +117,9 @@ class _Handler(BaseHTTPRequestHandler):
         for verb, pattern, action in _ROUTES:
             match = re.fullmatch(pattern, path)
             if verb == method and match:
-                if verb == "POST" and self.state.refusal:
-                    self._fail(*self.state.refusal)
+                refusal = self.state.refusal
+                if verb == "POST" and refusal and refusal[2] in path:
+                    self._fail(*refusal[:2])
                 elif verb == "POST" and self.headers.get("Authorization") != f"Bearer {TOKEN}":
                     self._fail(401, "Invalid username or password.")
                 else:
@@ -161,7 +163,9 @@ class _Handler(BaseHTTPRequestHandler):
         if name in self.state.repositories:
             self._json({"error": "You already created this model repo", "url": f"{self.state.address}/{name}"}, 409)
             return
-        made = self.state.repositories[name] = Repository(bool(asked.get("private")))
+        made = self.state.repositories[name] = Repository(
+            bool(asked.get("private")) or asked.get("visibility") == "private"
+        )
         made.commit("main", {})
         self._json({"url": f"{self.state.address}/{name}", "name": name})
 
