@@ -12,11 +12,11 @@ from popgen.errors import BadInput, BrokenFile, NotFound, brief
 from popgen.json_text import parse_json
 
 _WORDS = {
-    "copies": "the networks are training checkpoints, or no further from them than noise",
-    "interpolates": "the networks lie between training checkpoints",
-    "novel": "the networks are as far from the training checkpoints as these are from each other",
-    "fails": "the networks do not do what the training checkpoints do",
-    "unsure": "the interval does not decide",
+    "copies": "the networks are training checkpoints, perhaps with noise, or make the errors of one of them",
+    "interpolates": "the networks lie between several training checkpoints",
+    "novel": "the networks are neither within the span of the training checkpoints nor make the errors of one of them",
+    "fails": "the networks keep less than half of the training checkpoints' accuracy above chance",
+    "unsure": "the interval does not decide, or there are too few lineages to compare with",
 }
 
 

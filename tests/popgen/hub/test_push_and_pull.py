@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,7 @@ def test_a_branch_a_private_repository_and_a_card_by_hand(client: Client, hub: H
     assert "is there already and public" in client("push", "ann/open", own_generator, "--private", code=4).err
 
 
+@pytest.mark.usefixtures("pushed_zoo")
 def test_an_audit_goes_along_and_into_the_card(client: Client, hub: Hub, own_generator: Path, place: Path) -> None:
     shutil.rmtree(own_generator / "audit", ignore_errors=True)
     (own_generator / "README.md").unlink(missing_ok=True)
@@ -280,19 +282,22 @@ def test_damage_is_found_before_and_after(
 
 def test_what_was_fetched_works_without_the_hub(tmp_path: Path) -> None:
     make = ("retrieve", "--arch", "mlp-s", "--data", "digits/blur", "--json")
-    with serve() as hub, open_client(hub.environment(tmp_path / "cache"), tmp_path) as client:
-        client("push", "ann/digits", DIGITS)
-        there = client(*make, "--generator", "hub:ann/digits", "--out", "a.safetensors").json
-        gone = hub.environment(tmp_path / "cache")
-        commit = hub.repositories["ann/digits"].branches["main"]
-    for setting, why in (({}, "does not answer"), ({"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE is set")):
-        with open_client(gone | setting, tmp_path) as client:
-            for name in ("hub:ann/digits", f"hub:ann/digits@{commit}"):
-                assert (
-                    client(*make, "--generator", name, "--out", "b.safetensors").json["val_accuracy"]
-                    == there["val_accuracy"]
-                )
-            refused = client(*make, "--generator", "hub:ann/other", "--out", "c.safetensors", code=6)
-            assert why in refused.err and "hf download ann/other --local-dir FOLDER" in refused.err
-            refused = client("push", "ann/digits", DIGITS, code=6)
-            assert why in refused.err and "could not be written" in refused.err
+
+    def check(client: Client, name: str, why: str) -> None:
+        assert client(*make, "--generator", name, "--out", "b.safetensors").json["val_accuracy"] == there
+        refused = client(*make, "--generator", "hub:ann/other", "--out", "c.safetensors", code=6)
+        assert why in refused.err and "hf download ann/other --local-dir FOLDER" in refused.err
+        refused = client("push", "ann/digits", DIGITS, code=6)
+        assert why in refused.err and "could not be written" in refused.err
+
+    with ExitStack() as opened:
+        running = opened.enter_context(ExitStack())
+        hub = running.enter_context(serve())
+        environment = hub.environment(tmp_path / "cache")
+        client = opened.enter_context(open_client(environment, tmp_path))
+        commit = client("push", "ann/digits", DIGITS, "--json").json["commit"]
+        there = client(*make, "--generator", "hub:ann/digits", "--out", "a.safetensors").json["val_accuracy"]
+        running.close()
+        check(client, "hub:ann/digits", "does not answer")
+    with open_client(environment | {"HF_HUB_OFFLINE": "1"}, tmp_path) as client:
+        check(client, f"hub:ann/digits@{commit}", "HF_HUB_OFFLINE is set")
