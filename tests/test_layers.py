@@ -59,7 +59,7 @@ SETS_ENVIRONMENT = ["search/sweep/_tune.py"]
 LIGHT = [
     *(f"popgen/{name}.py" for name in ("__init__", "__main__", "errors", "lazy")),
     *(f"popgen/configs/{name}.py" for name in ("__init__", "bench", "generator", "search", "spec", "sweep")),
-    *(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "popgen" / "cli").glob("*.py"))),
+    *(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "popgen" / "cli").rglob("*.py"))),
     *(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "popgen").glob("*/names.py"))),
     *(f"popgen/{room}/__init__.py" for room in ("archs", "data", "fitness", "generator", "zoo")),
     "search/optimizers/names.py",

@@ -27,6 +27,12 @@ def random_latents(given: RivalInputs) -> Iterator[Tensor]:
     yield from _decoded(given, torch.randn(given.tries, *shape, generator=draws))
 
 
+@rival("sample")
+def one_sample(given: RivalInputs) -> Iterator[Tensor]:
+    """A network under the run's condition, which nothing chose."""
+    return sampled(given, 1)
+
+
 @rival("samples")
 def samples(given: RivalInputs) -> Iterator[Tensor]:
     """Networks under the run's condition."""

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from popgen.archs import ArchSpec, build
+from popgen.baselines.optimism import Choice
 from popgen.baselines.row import Row
 from popgen.configs.sampling import Sampling
 from popgen.configs.spec import Recipe
@@ -53,8 +54,8 @@ class RivalInputs:
     closest: Sequence[str] = ()  # the generator's training data sets, closest to this one first
     target: Target | None = None  # the generator's target, for an architecture that it was not trained on
     order: Sequence[int] | None = None  # indices of `records`, best first; None: by their validation loss
-    condition: DataSet | Description | None = None  # of the generator; None: the data set
-    sampling: Sampling = Sampling()  # of the generator
+    condition: DataSet | Description | None = None  # what the generator is asked for; None: the data set
+    sampling: Sampling = Sampling()  # how the generator is sampled
     recipe: Recipe = Recipe()  # the training of rivals that train
     data_dir: str | None = None  # the folder of named data sets
     align: Callable[[list[str]], Flat] | None = None  # weights of checkpoints by id, aligned with the best one
@@ -135,17 +136,21 @@ def rival_row(
         batch_norms: treatments of batch norm, under each of which a candidate is scored; () is that of the given fitness.
         say: called with a line if candidates cannot be scored.
     """
-    one, count, failed = RIVALS[name], 0, 0
+    one, count, failed, choice = RIVALS[name], 0, 0, Choice()
     best: Scored | None = None
     fitness = given.fitness.as_finished() if one.finished else given.fitness
     treatments = (fitness.batch_norm,) if one.finished else batch_norms or (fitness.batch_norm,)
     for flat in one.candidates(given):
         scored = scores_under(fitness, flat, treatments)
         count, failed = count + len(treatments), failed + len(treatments) - len(scored)
+        for network in scored.values():
+            choice.add(network)
         best = min(filter(None, [best, *scored.values()]), key=lambda network: network.finite_loss, default=None)
     if failed:
         say(f"{given.spec.name}: {failed} of the {count} networks of {one.row} cannot be scored")
-    return None if best is None else Row.of(one.row, one.cost(given, count), best, given.data)
+    if best is None:
+        return None
+    return Row.of(one.row, one.cost(given, count), best, given.data, None if fitness.label_free else choice.optimism())
 
 
 def rival_rows(

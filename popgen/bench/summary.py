@@ -25,6 +25,7 @@ class Entry:
     seconds: float
     val_score: float
     test_score: float
+    val_optimism: float | None = None  # None where nothing was chosen by the validation score
     right: np.ndarray | None = field(default=None, repr=False, compare=False)
 
 
@@ -58,6 +59,7 @@ class BenchRow:
     image_passes: float  # means over the cells
     seconds: float
     val_score: float
+    val_optimism: float | None  # mean over the cells that have one
     test: Interval
     difference: Difference | None  # None for the subject itself, and where no cell has both
 
@@ -82,6 +84,7 @@ def summarise(cells: Sequence[Cell], rows: Sequence[str], subject: str) -> list[
 
 def _summary(arch: str, row: str, cells: Sequence[Cell], subject: str) -> BenchRow:
     mine = [cell.entries[row] for cell in cells]
+    chosen = [one.val_optimism for one in mine if one.val_optimism is not None]
     return BenchRow(
         arch,
         row,
@@ -89,6 +92,7 @@ def _summary(arch: str, row: str, cells: Sequence[Cell], subject: str) -> BenchR
         statistics.fmean(one.image_passes for one in mine),
         statistics.fmean(one.seconds for one in mine),
         statistics.fmean(one.val_score for one in mine),
+        statistics.fmean(chosen) if chosen else None,
         _mean(cells, lambda cell: cell.entries[row].test_score),
         None if row == subject else _difference([c for c in cells if subject in c.entries], row, subject),
     )

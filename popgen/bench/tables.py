@@ -8,16 +8,28 @@ from collections.abc import Sequence
 
 from popgen.bench.summary import BenchRow, Cell
 
-COLUMNS = ("arch", "data", "seed", "row", "evaluations", "image_passes", "seconds", "val_score", "test_score")
+COLUMNS = (
+    "arch",
+    "data",
+    "seed",
+    "row",
+    "evaluations",
+    "image_passes",
+    "seconds",
+    "val_score",
+    "val_optimism",
+    "test_score",
+)
 
 
 def shown(row: BenchRow) -> list[str]:
-    """The texts of a row: its name, image passes, scores, difference from the subject, wins, ties and losses."""
+    """The texts of a row: its name, image passes, scores, optimism, difference from the subject, wins, ties and losses."""
     difference = row.difference
     return [
         row.row.replace("_", " "),
         f"{row.image_passes:,.0f}",
         f"{row.val_score:.3f}",
+        "" if row.val_optimism is None else f"{row.val_optimism:.3f}".replace("-0.000", "0.000"),
         row.test.text(),
         "" if difference is None else difference.mean.text(signed=True),
         "" if difference is None else f"{difference.wins}/{difference.ties}/{difference.losses}",
@@ -26,7 +38,15 @@ def shown(row: BenchRow) -> list[str]:
 
 def headings(subject: str) -> list[str]:
     """The columns' headings of `shown`."""
-    return ["row", "image passes", "val", "test", f"{subject.replace('_', ' ')} less row", "wins/ties/losses"]
+    return [
+        "row",
+        "image passes",
+        "val",
+        "optimism",
+        "test",
+        f"{subject.replace('_', ' ')} less row",
+        "wins/ties/losses",
+    ]
 
 
 def markdown(title: str, facts: str, rows: Sequence[BenchRow], subject: str) -> str:

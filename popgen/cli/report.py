@@ -1,4 +1,4 @@
-"""`popgen report`: a run or a sweep as one HTML file, or as Markdown."""
+"""`popgen report`: a run, sweep, bench or audit as one HTML file, or as Markdown."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from popgen.cli.say import start
 )
 @JSON
 def report_command(folder: str, out: str | None, form: Literal["html", "md"], as_json: bool) -> None:
-    """Show what RUN holds, the folder of a search or of a sweep, in one file for a browser.
+    """Show what RUN holds, the folder of a search, sweep, bench or audit, in one file for a browser.
 
     The file is complete in itself: it needs no network and runs no script.
 

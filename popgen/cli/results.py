@@ -23,8 +23,10 @@ def print_found(found: list[Found], as_json: bool, report: str | None = None) ->
 
     for one in found:
         unit = one.rows[-1].unit
-        rows = [[r.name, str(r.evaluations), *_scores(r)] for r in one.rows]
-        table(f"{one.arch} on {one.data}", ["", "evaluations", f"val {unit}", f"test {unit}"], rows, last_bold=True)
+        chosen = any(r.optimism is not None for r in one.rows)
+        rows = [[r.name, str(r.evaluations), *_scores(r, chosen)] for r in one.rows]
+        columns = ["", "evaluations", f"val {unit}", *(["optimism"] if chosen else []), f"test {unit}"]
+        table(f"{one.arch} on {one.data}", columns, rows, last_bold=True)
         front = one.details.front
         if front:
             names = list(front[0].values)
@@ -53,10 +55,12 @@ def print_result(data: dict[str, Any], text: str, as_json: bool) -> None:
     click.echo(json_text(data) if as_json else text)
 
 
-def _scores(row: Row) -> list[str]:
-    """The validation and the test score, each with its standard error where that is known."""
+def _scores(row: Row, chosen: bool) -> list[str]:
+    """The validation and the test score, each with its standard error where that is known, with the optimism between them."""
     pairs = zip((row.val_score, row.test_score), row.standard_errors(), strict=True)
-    return [f"{score:.3f}" + ("" if error is None else f" ± {error:.3f}") for score, error in pairs]
+    val, test = (f"{score:.3f}" + ("" if error is None else f" ± {error:.3f}") for score, error in pairs)
+    optimism = "" if row.optimism is None else row.optimism.text()
+    return [val, *([optimism] if chosen else []), test]
 
 
 def _cells(row: Row) -> list[str]:

@@ -27,6 +27,7 @@ RIVALS = (
     "random_latents",
     "empty_samples",
     "shuffled_samples",
+    "sample",
     "samples",
     "scratch",
     "finetuned_zoo",
@@ -42,6 +43,7 @@ class BenchConfig(SweepConfig):
     rivals: list[str] = list(RIVALS)
     # Further searches by name, each with the settings that differ from `search`; the budget is the same.
     further: dict[str, dict[str, Any]] = {"random_search": {"optimizer": "RandomSearch"}, "mix": {"space": "mix"}}
+    describe: bool = False  # whether each data set's description is the condition, not its images
     recipe: Recipe = Recipe()  # how rivals train; the budget sets the epochs
     subject: str = SEARCH  # the row that the others are subtracted from
 

@@ -74,10 +74,13 @@ class LatentObjective:
         """The fields, without what was computed from them."""
         return {one.name: getattr(self, one.name) for one in fields(self)}
 
+    def penalty(self, vector: np.ndarray) -> float:
+        """What is added to the loss of a latent (k * d,) for its distance from the centre."""
+        if self.centre is None:
+            return 0.0
+        return float(np.square(vector - self.centre).sum()) / (2 * self.width**2 * self.fitness.examples)
+
     def _result(self, vector: np.ndarray, scored: Scored) -> tuple[float, dict[str, float]]:
-        penalty = 0.0
-        if self.centre is not None:
-            penalty = float(np.square(vector - self.centre).sum()) / (2 * self.width**2 * self.fitness.examples)
         named = {name: measure(name, scored.outputs, scored.targets, scored.groups) for name in self.measures}
         key = "accuracy" if self.fitness.task.unit == "accuracy" else "score"
-        return scored.loss + penalty, {key: scored.score, "unpenalised_loss": scored.loss, **named}
+        return scored.loss + self.penalty(vector), {key: scored.score, "unpenalised_loss": scored.loss, **named}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from popgen import __version__
 from popgen.archs import ArchSpec, trust_named
@@ -112,7 +113,7 @@ def _arm_json(arm: Arm) -> dict[str, Any]:
 def audit(
     config: AuditConfig, out: str, say: Say = lambda _: None, on_progress: OnProgress = lambda *_: None
 ) -> Audited:
-    """Audit networks on each architecture and data set, and write `out/result.json` and `out/overlap.svg`.
+    """Audit networks on each architecture and data set, and write `out/audit.yaml` (the settings), `out/result.json` and `out/overlap.svg`.
 
     Test images decide about overlap and accuracy; everything that is fitted or chosen sees training and validation images
     alone.
@@ -160,6 +161,7 @@ def _written(audited: Audited, out: Path, say: Say) -> Audited:
     else:
         say('no overlap.svg without matplotlib: pip install "popgen[plots]"')
     audited = replace(audited, plot=plot)
+    write_text(out / "audit.yaml", yaml.safe_dump(audited.settings, sort_keys=False))
     write_text(out / "result.json", json_text(audited.to_json(), indent=1) + "\n")
     return audited
 

@@ -6,6 +6,7 @@ Every cell is a Ray Tune trial (benching/cell.py). What they found is summarised
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,8 @@ from popgen import __version__
 from popgen.bench.summary import BenchRow, Cell, Entry, summarise
 from popgen.bench.tables import as_csv, markdown
 from popgen.configs.bench import SEARCH, BenchConfig, load_bench
-from popgen.configs.search import SearchConfig
+from popgen.configs.search import EXPERT_SPACES, SearchConfig
+from popgen.data import describe
 from popgen.errors import BadInput, CannotResume, NotFound, PopgenError
 from popgen.files import new_folder, safe_name, write_text
 from popgen.jobs.benching.cell import OUTCOMES, CellJob
@@ -89,13 +91,10 @@ def bench(
     folder = Path(resume) if resume is not None else new_folder(out, Path("benches") / config.name, "bench", _SPEC)
     write_text(folder / _SPEC, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
     say(f"bench folder: {folder}")
-    job = CellJob(
-        str((folder / "cells").absolute()), own_code(), tuple(config.rivals), config.recipe.model_dump(mode="json")
-    )
     compute = next(iter(cells.values()))[SEARCH].compute
     try:
         results = run_trials(
-            job,
+            _job(config, folder),
             {name: _settings(name, searches) for name, searches in cells.items()},
             folder,
             resources=TrialResources(int(compute.workers), compute.gpus),
@@ -113,6 +112,11 @@ def bench(
     return found
 
 
+def _job(config: BenchConfig, folder: Path) -> CellJob:
+    recipe = config.recipe.model_dump(mode="json")
+    return CellJob(str((folder / "cells").absolute()), own_code(), tuple(config.rivals), recipe)
+
+
 def plan(
     config: BenchConfig, data_dir: str | None = None, say: Callable[[str], None] = print
 ) -> dict[str, dict[str, SearchConfig]]:
@@ -124,7 +128,7 @@ def plan(
     cells: dict[str, dict[str, SearchConfig]] = {}
     checked = set()
     for searches in config.cells():
-        placed = {name: with_data_folder(one, data_dir) for name, one in searches.items()}
+        placed = {name: _placed(one, config, data_dir) for name, one in searches.items()}
         first = placed[SEARCH]
         name = safe_name(f"{first.archs[0]}-{first.data}-s{first.seed}")
         if name in cells:
@@ -142,6 +146,14 @@ def plan(
                     "the generator's zoo was not found, so rivals of the zoo have no row; name its folder as search.zoo"
                 )
     return cells
+
+
+def _placed(one: SearchConfig, config: BenchConfig, data_dir: str | None) -> SearchConfig:
+    """The settings of a search with the folder of data sets, and under a description if that is the condition."""
+    placed = with_data_folder(one, data_dir)
+    if not config.describe or one.space in EXPERT_SPACES:
+        return placed
+    return placed.model_copy(update={"describe": describe(one.data)})
 
 
 def read(folder: str) -> BenchConfig:
@@ -183,7 +195,6 @@ def _summary(config: BenchConfig, results: dict[str, TrialResult], folder: Path)
     done = {name: one.result for name, one in results.items() if one.result is not None}
     cells = [_cell(content, folder / "cells" / name) for name, content in done.items()]
     write_text(folder / "results.csv", as_csv(cells))
-    remarks = {f"{content['arch']}: {text}" for content in done.values() for text in content["remarks"]}
     return Benched(
         config.name,
         str(folder),
@@ -191,7 +202,7 @@ def _summary(config: BenchConfig, results: dict[str, TrialResult], folder: Path)
         _facts(config, list(done.values())),
         summarise(cells, config.rows, config.subject),
         {name: one.error for name, one in results.items() if one.error is not None},
-        sorted(text for text in remarks if "has no candidates" in text or "cannot be scored" in text),
+        _remarks(list(done.values())),
     )
 
 
@@ -206,6 +217,21 @@ def _facts(config: BenchConfig, done: Sequence[dict[str, Any]]) -> str:
     )
 
 
+def _remarks(done: Sequence[dict[str, Any]]) -> list[str]:
+    """What a reader of the tables should know: rows that are missing, and cells whose splits disagree."""
+    said = {f"{content['arch']}: {text}" for content in done for text in content["remarks"]}
+    found = sorted(text for text in said if "has no candidates" in text or "cannot be scored" in text)
+    rows = Counter(text.partition(":")[0] for content in done for text in content["disagreements"])
+    if rows:
+        cells = sum(bool(content["disagreements"]) for content in done)
+        (most, count), *_ = rows.most_common(1)
+        found.append(
+            f"in {cells} of {len(done)} cells the test accuracy of a row differs from its validation accuracy, less the optimism, beyond "
+            f"chance; most often that of {most}, in {count}"
+        )
+    return found
+
+
 def _cell(content: dict[str, Any], path: Path) -> Cell:
     right = load_file(path / OUTCOMES)
     entries = {}
@@ -215,7 +241,7 @@ def _cell(content: dict[str, Any], path: Path) -> Cell:
         }
         costs = {name: row[name] for name in ("evaluations", "image_passes", "seconds")}
         outcomes = right[row["name"]].numpy() if row["name"] in right else None
-        entries[row["name"]] = Entry(row["name"], **costs, **scores, right=outcomes)
+        entries[row["name"]] = Entry(row["name"], **costs, **scores, val_optimism=row["val_optimism"], right=outcomes)
     return Cell(content["arch"], content["data"], content["seed"], entries)
 
 

@@ -26,7 +26,8 @@ from popgen.zoo import names as zoos
 from search import SPACES, check_optimizer
 
 BUILT_IN_GENERATOR = "digits"
-REPORTED = {"config.yaml": "search", "sweep.yaml": "sweep"}  # a file that every folder of a kind has, and the kind
+# A file that every folder of a kind has, and the kind.
+REPORTED = {"config.yaml": "search", "sweep.yaml": "sweep", "bench.yaml": "bench", "audit.yaml": "audit"}
 
 
 def check_search_names(config: SearchConfig) -> None:
@@ -134,8 +135,8 @@ def reported_kind(folder: str) -> str:
     if kind is None:
         raise NotFound(
             f"there is nothing to report on in {folder!r}",
-            f"the folder of a search or sweep has one of {', '.join(REPORTED)}",
-            "`popgen search` and `popgen sweep` print the folder that they write.",
+            f"the folder of a search, sweep, bench or audit has one of {', '.join(REPORTED)}",
+            "`popgen search`, `sweep`, `bench` and `audit` print the folder that they write.",
         )
     return kind
 

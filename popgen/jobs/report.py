@@ -14,12 +14,19 @@ from typing import Any, Literal
 from popgen.errors import BadInput
 from popgen.files import write_text
 from popgen.jobs.names import reported_kind
+from popgen.jobs.reporting.audit import audit_report
+from popgen.jobs.reporting.bench import bench_report
 from popgen.jobs.reporting.run import run_report
 from popgen.jobs.reporting.sweep import sweep_report
 from popgen.report import Report, html_page, markdown_page
 
 Format = Literal["html", "md"]
-READERS: dict[str, Callable[[str], Report]] = {"search": run_report, "sweep": sweep_report}
+READERS: dict[str, Callable[[str], Report]] = {
+    "search": run_report,
+    "sweep": sweep_report,
+    "bench": bench_report,
+    "audit": audit_report,
+}
 _OURS = {
     "html": '<meta name="generator" content="popgen ',
     "md": "\nWritten by popgen ",
@@ -48,13 +55,13 @@ class Reported:
 
 
 def report(folder: str, out: str | None = None, form: Format = "html") -> Reported:
-    """Write the report of a run or a sweep; an earlier report is replaced.
+    """Write the report of a run, sweep, bench or audit; an earlier report is replaced.
 
     The same folder gives the same report, byte for byte. Nothing is downloaded, and no code that the folder names is run unless it
     is trusted already.
 
     Args:
-        folder: what `popgen search` or `popgen sweep` wrote.
+        folder: what `popgen search`, `sweep`, `bench` or `audit` wrote.
         out: the file to write; None: report.html or report.md in the folder. The charts of report.md lie in a folder
             beside it, which is named after it.
 

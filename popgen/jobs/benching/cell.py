@@ -18,7 +18,7 @@ from torch import Tensor
 import popgen.baselines.clip_ridge
 import popgen.baselines.trained  # noqa: F401 - both register rivals
 from popgen.baselines.rivals import RivalInputs, rival_row
-from popgen.baselines.row import Row, test_outcomes
+from popgen.baselines.row import Row, disagreements, test_outcomes
 from popgen.configs.bench import GENERATED, SEARCH
 from popgen.configs.load import parse
 from popgen.configs.search import SearchConfig
@@ -38,7 +38,7 @@ CELL, OUTCOMES = "cell.json", "outcomes.safetensors"
 class CellJob:
     """What every cell of a bench needs beside its searches."""
 
-    folder: str  # of all cells
+    folder: str  # where every cell has one
     code: dict[str, list[str]]  # where the user's own code lies
     rivals: tuple[str, ...]
     recipe: dict[str, Any]  # how rivals train
@@ -82,6 +82,7 @@ class CellJob:
                 {**row.to_json(), "image_passes": round(row.evaluations * passes), "seconds": round(seconds, 3)}
                 for row, passes, seconds in rows
             ],
+            "disagreements": disagreements([row for row, _, _ in rows]),
             "remarks": said,
         }
         write_tensors(path / OUTCOMES, outcomes)

@@ -27,6 +27,7 @@ def arch_sections(one: Searched, config: SearchConfig) -> tuple[Section, ...]:
     )
     table: list[Block] = [stale] if one.is_stale else []
     table += [rivals_table(one.scores)] if one.scores else [Paragraph("The table is made when the search is finished.")]
+    table += [Paragraph(f"{remark[:1].upper()}{remark[1:]}.", is_remark=True) for remark in _disagreements(one.details)]
     tuned = finetuned_table(one.scores)
     charts: list[Chart | None] = [curve(one.trace, one.scores)]
     sections = [
@@ -42,6 +43,12 @@ def arch_sections(one: Searched, config: SearchConfig) -> tuple[Section, ...]:
     sections.append(Section("Classes", tuple(_classes(one, config))))
     sections.append(Section("Failures", tuple(_failures(one.trace))))
     return tuple(sections)
+
+
+def _disagreements(details: dict[str, Any]) -> list[str]:
+    """The remarks on rows whose test and validation accuracies differ beyond chance."""
+    found = details.get("disagreements")
+    return [str(remark) for remark in found] if isinstance(found, list) else []
 
 
 def _gain(details: dict[str, Any]) -> Iterator[Block]:

@@ -44,6 +44,7 @@ class Score:
     val_loss: float | None
     unit: str
     finetuned: dict[int, tuple[float | None, float | None]]
+    optimism: float | None = None  # by how much the validation accuracy is flattered
 
     @classmethod
     def of(cls, row: dict[str, Any]) -> Score:
@@ -68,6 +69,7 @@ class Score:
                 _number(row.get("val_loss")),
                 str(row.get("unit", "accuracy")),
                 after,
+                _number(row.get("val_optimism")),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise BrokenFile(
@@ -84,6 +86,7 @@ def rivals_table(scores: list[Score]) -> Table:
     """The table with its standard errors, and the test scores as marks."""
     unit = scores[-1].unit if scores else "accuracy"
     has_errors = any(one.test_error is not None for one in scores)
+    has_optimism = any(one.optimism is not None for one in scores)
     marks = tuple(
         None
         if one.test is None
@@ -92,12 +95,17 @@ def rivals_table(scores: list[Score]) -> Table:
     )
     return Table(
         f"{unit.capitalize()} of each row{' ± standard error' if has_errors else ''}",
-        ("", "evaluations", f"val {unit}", f"test {unit}"),
+        ("", "evaluations", f"val {unit}", *(("optimism",) if has_optimism else ()), f"test {unit}"),
         tuple(
             (
                 one.name,
                 f"{one.evaluations:,}",
                 with_error(one.val, one.val_error),
+                *(
+                    ("" if one.optimism is None else f"{one.optimism:.3f}".replace("-0.000", "0.000"),)
+                    if has_optimism
+                    else ()
+                ),
                 with_error(one.test, one.test_error),
             )
             for one in scores
@@ -154,8 +162,9 @@ def verdict(arch: str, scores: list[Score]) -> Iterator[str]:
     if higher:
         yield f"Higher in the test column: {', '.join(f'{one.name} ({text(one.test)})' for one in higher)}."
     if own.val is not None and own.val > own.test:
+        least = f"by about {text(own.optimism)} " if own.optimism and own.optimism > 0 else ""
         yield (
-            f"Its validation {own.unit}, {text(own.val)}, is flattered: by it the best of all candidates was chosen. "
+            f"Its validation {own.unit}, {text(own.val)}, is flattered {least}because by it the best of all candidates was chosen. "
             f"The test {own.unit} is the figure to quote."
         )
 

@@ -8,12 +8,15 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import torch
+
 from popgen import __version__
-from popgen.baselines.row import Row
+from popgen.baselines.optimism import Choice, Optimism, fresh_optimism
+from popgen.baselines.row import Row, disagreements
 from popgen.configs.search import SearchConfig
 from popgen.data.classes import renamed_classes
 from popgen.errors import BadInput, unknown_name
-from popgen.fitness import Fitness, LatentObjective, Scored
+from popgen.fitness import Fitness, LatentObjective, Scored, scores_of
 from popgen.fitness.batch_norm import in_words
 from popgen.jobs.searching.checks import ArchSearch, Prepared, engine_settings
 from popgen.jobs.searching.details import FrontPoint, SearchDetails
@@ -23,13 +26,15 @@ from popgen.jobs.searching.folder import RunFolder
 from popgen.jobs.searching.gain import gain_over_start
 from popgen.jobs.searching.source import GeneratorSource, Source
 from popgen.json_text import json_text, known_numbers
-from popgen.tasks import score_key
-from search import LocalPool, Objective, Pool, Population, Progress, RaySession, SearchResult, run_search
+from popgen.tasks import CLASSIFICATION, score_key
+from search import LocalPool, Objective, Pool, Population, Progress, RaySession, SearchResult, best_of, run_search
 from search import evaluate as engine_evaluate
 
 OnEvaluation = Callable[[str, Progress], None]  # architecture, state of its search
 # Ray is started if evaluations in one process would take more seconds than this; starting it takes about 8 s.
 _RAY_PAYS = 20.0
+_FRESH = 10_000  # most images that chose nothing for the optimism of the best; their error is then .005 or less
+_COMPARED = 32  # the search's best candidates that are compared for the optimism of the best
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,9 @@ def search_arch(run: Run, one: ArchSearch) -> Found:
     front = write_front(run, ready, result, card)
     rows = make_table(run, ready, result, best)
     rows, finetuned = _finetune(run, one, rows, card)
+    disagreeing = disagreements(rows)
+    for remark in disagreeing:
+        run.say(f"{one.arch}: {remark}")
     details = SearchDetails.of(
         result,
         ready.fitness,
@@ -122,6 +130,7 @@ def search_arch(run: Run, one: ArchSearch) -> Found:
         score_key=score_key(ready.fitness.task.unit, "val"),
         finetune=finetuned,
         information_gain=gain,
+        disagreements=disagreeing,
         **remarks,
     )
     return Found(one.arch, one.data.name, str(run.folder.path), str(weights), rows, details)
@@ -254,7 +263,31 @@ def make_table(run: Run, ready: ReadySearch, result: SearchResult, best: Scored)
     """The rows of the source, and behind them that of the search."""
     evaluations = ready.spent + result.evaluations
     rows = ready.source.rows(run.folder, ready.population, ready.fitness, evaluations)
-    return [*rows, Row.of("search", evaluations, best, ready.one.data)]
+    return [*rows, Row.of("search", evaluations, best, ready.one.data, _optimism(run, ready, best, evaluations))]
+
+
+def _optimism(run: Run, ready: ReadySearch, best: Scored, evaluations: int) -> Optimism | None:
+    """The optimism of the search's best; None where the loss alone did not choose.
+
+    It is measured on images that chose nothing. Where there are none, because candidates are finished with the training images,
+    those candidates that could have been chosen are taken as given, and the estimate is a lower one.
+    """
+    fitness, data = ready.fitness, ready.one.data
+    if fitness.label_free or run.config.objectives != ["loss"] or fitness.task.name != CLASSIFICATION:
+        return None
+    if fitness.head != "refit" and fitness.sgd is None:
+        part = data.val if run.config.split == "train" else data.train
+        vector, _ = ready.source.start(ready.population)
+        for start in scores_of(fitness, [ready.source.decoder.weights(vector)]):
+            order = torch.randperm(len(part), generator=torch.Generator().manual_seed(0))[:_FRESH]
+            images = fitness.spec.config.inputs.prepare(part.inputs[order])
+            return fresh_optimism(best, start, images, part.targets[order], evaluations)
+    near = best_of(run.folder.history, ready.one.arch, ready.population, _COMPARED)
+    choice = Choice()
+    for vector in near.vectors:
+        for scored in scores_of(fitness, [ready.source.decoder.weights(vector)]):
+            choice.add(scored, scored.finite_loss + ready.objective.penalty(vector))
+    return choice.optimism()
 
 
 def make_card(one: ArchSearch, fitness: Fitness) -> dict[str, str]:

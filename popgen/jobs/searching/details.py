@@ -71,6 +71,8 @@ class SearchDetails:
     information_gain: dict[str, Any] | None = None  # the gain over the start, in a search without labels
     finetune: dict[str, Any] | None = None
     contamination: dict[str, Any] | None = None
+    # Remarks on rows whose test and validation accuracies differ beyond chance.
+    disagreements: list[str] = field(default_factory=list)
 
     @classmethod
     def of(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from popgen.baselines.optimism import Choice
 from popgen.baselines.row import Row, test_score, unit_of, whole
 from popgen.configs.search import SearchConfig
 from popgen.fitness import Scored, scores_of
@@ -30,7 +31,11 @@ def generated_rows(folder: RunFolder, population: Population, decoder: WeightDec
     if not scored:
         return []
     best = min(scored, key=lambda network: network.finite_loss)
-    tested = Row.of("generated_best", len(seeds) * one.fitness.cost, best, one.data)
+    choice = Choice()
+    for network in scored:
+        choice.add(network)
+    optimism = None if one.fitness.label_free else choice.optimism()
+    tested = Row.of("generated_best", len(seeds) * one.fitness.cost, best, one.data, optimism)
     return [_mean_row("generated_mean", scored, len(seeds), one), tested]
 
 

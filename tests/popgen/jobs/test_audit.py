@@ -135,7 +135,7 @@ def test_without_matplotlib_there_is_no_drawing(
     monkeypatch.setitem(sys.modules, "matplotlib", None)  # as where it is not installed
     audited(planted, planted.zoo.matrix(planted.zoo.records[:2]), tmp_path, controls=2, verbose=True)
     assert 'no overlap.svg without matplotlib: pip install "popgen[plots]"' in capsys.readouterr().out
-    assert [file.name for file in (tmp_path / "out").iterdir()] == ["result.json"]
+    assert [file.name for file in (tmp_path / "out").iterdir()] == ["audit.yaml", "result.json"]
     assert json.loads((tmp_path / "out" / "result.json").read_text())["plot"] is None
 
 
@@ -156,6 +156,13 @@ def test_the_command_prints_tables_and_the_verdict(planted: PlantedZoo, tmp_path
     assert "diversity: generated networks are " in done.out
     assert "at the generated accuracy" in done.out and "overlap.svg" in done.out
     assert f"mlp-s for {DATA}: " in done.err
+    written_report = popgen("report", tmp_path / "out", "--json").json
+    assert written_report["kind"] == "audit"
+    assert written_report["verdict"][0].startswith(f"mlp-s for {DATA}: copies, because they lie in the span")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Accuracy against overlap" in page and page.count("noise 0.05: accuracy ") >= 4 and "average of 4" in page
+    (tmp_path / "out" / "result.json").write_text("{}")
+    assert "result.json cannot be read" in popgen("report", tmp_path / "out", code=5).err
     done = popgen("audit", *options, "--out", tmp_path / "again", "--json")
     assert done.json["audits"][0]["verdict"] == "copies" and done.json["settings"]["controls"] == 4
     refused = popgen("audit", *options, "--out", tmp_path / "out", code=4)

@@ -74,7 +74,9 @@ def test_its_figures_are_those_of_the_run(run_folder: tuple[Path, dict[str, Any]
         assert [row[0] for row in table.rows] == [row["name"] for row in rows]
         assert [row[1] for row in table.rows] == [str(row["evaluations"]) for row in rows]
         for shown, row in zip(table.rows, rows, strict=True):
-            assert shown[3] == f"{row['test_accuracy']:.3f} ±\N{NO-BREAK SPACE}{row['test_standard_error']:.3f}"
+            optimism = row["val_optimism"]
+            assert shown[3] == ("" if optimism is None else f"{optimism:.3f}".replace("-0.000", "0.000"))
+            assert shown[4] == f"{row['test_accuracy']:.3f} ±\N{NO-BREAK SPACE}{row['test_standard_error']:.3f}"
         own = next(row for row in rows if row["name"] == "search")
         [curve] = part(content, arch, "Best so far").blocks
         assert isinstance(curve, Chart)
@@ -292,7 +294,8 @@ def test_only_reports_are_replaced(run: Path, tmp_path: Path) -> None:
 
 def test_a_folder_of_another_kind(tmp_path: Path) -> None:
     with pytest.raises(
-        NotFound, match=r"nothing to report on in .*\nthe folder of a search or sweep has one of config.yaml"
+        NotFound,
+        match=r"nothing to report on in .*\nthe folder of a search, sweep, bench or audit has one of config.yaml",
     ):
         report(str(tmp_path))
 

@@ -15,7 +15,7 @@ import click
 from popgen.cli.options import DATA_DIR, JSON
 from popgen.cli.results import print_result
 from popgen.cli.say import remark, start
-from popgen.cli.zoo_import import import_command, row_of
+from popgen.cli.zoo.importing import import_command, row_of
 from popgen.configs.load import load
 from popgen.configs.spec import SpecFile, ZooSpec
 from popgen.errors import BrokenFile
