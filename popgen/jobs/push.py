@@ -67,6 +67,7 @@ def push(
     place = Path(folder)
     kind = kind_of(place)
     uploads, left_out = collect(place, kind)
+    _check_weights(place, kind)
     card = make_card(place, kind, name, None if audit is None else Path(audit)).text()
     is_own = may_replace(place / CARD)
     if not is_own:
@@ -79,7 +80,6 @@ def push(
         say(
             f"not sent, because no {kind.name} has them: {', '.join(left_out[:8])}{', ...' if len(left_out) > 8 else ''}"
         )
-    _check_weights(place, kind)
     sizes = {one.path: one.size for one in uploads}
     pushed = Pushed(name, kind.name, sizes, left_out, "written" if is_own else "kept")
     return pushed if dry_run else _sent(pushed, HubName(name, revision), kind, uploads, message, private)
