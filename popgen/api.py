@@ -23,6 +23,7 @@ from popgen.jobs.bench import bench as _bench
 from popgen.jobs.encode import Encoded, encode
 from popgen.jobs.generate import Generated
 from popgen.jobs.generate import generate as _generate
+from popgen.jobs.push import Pushed, push
 from popgen.jobs.retrieve import Retrieved, retrieve
 from popgen.jobs.search import Found
 from popgen.jobs.search import search as _search
@@ -41,6 +42,7 @@ __all__ = [
     "Finetune",
     "Found",
     "Generated",
+    "Pushed",
     "Retrieved",
     "Sampling",
     "Sgd",
@@ -52,6 +54,7 @@ __all__ = [
     "generate",
     "load_bench",
     "load_sweep",
+    "push",
     "read_spec",
     "retrieve",
     "run_audit",

@@ -23,7 +23,9 @@ LAYERS = [
     {"weights"},
     {"networks"},
     {"archs", "data"},
+    {"cards"},
     {"configs", "__init__"},  # __init__ runs before all others, and itself imports next to nothing
+    {"hub"},
     {"files", "first_bytes", "json_text", "progress", "refs", "shadow", "tables", "tasks"},
     {"trust"},
     {"errors", "lazy", "types"},
@@ -37,6 +39,7 @@ ONLY_IN = {
     "nevergrad": ("search/",),
     "cma": ("search/",),
     "datasets": ("popgen/data/sources/hub.py",),
+    "huggingface_hub": ("popgen/hub/", "popgen/cards/", "popgen/encoders/"),
     "open_clip": ("popgen/encoders/",),
     "timm": ("popgen/archs/timm_models.py",),
     "transformers": ("popgen/encoders/",),

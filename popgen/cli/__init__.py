@@ -15,6 +15,7 @@ from popgen.cli.compression import compression_command
 from popgen.cli.encode import encode_command
 from popgen.cli.generate import generate_command, retrieve_command
 from popgen.cli.options import TRUST
+from popgen.cli.push import push_command
 from popgen.cli.report import report_command
 from popgen.cli.search import search_command
 from popgen.cli.sweep import sweep_command
@@ -46,6 +47,7 @@ _COMMANDS = (
     encode_command,
     compression_command,
     audit_command,
+    push_command,
     zoo,
 )
 for command in _COMMANDS:

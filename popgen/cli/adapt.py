@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @DATA_DIR
 @click.option(
     "--generator",
-    help="Built-in, or the folder that `popgen train` wrote of a zoo with a base.  [default: cifar_shifts]",
+    help="Built-in, hub:OWNER/NAME, or the folder that `popgen train` wrote of a zoo with a base.  [default: cifar_shifts]",
 )
 @click.option("--zoo", help="Zoo of the row `best zoo`.  [default: the generator's own where it is found]")
 @click.option("--images", type=int, help="Images at most that networks are compared by.  [default: 1000]")

@@ -64,7 +64,7 @@ GENERATOR = click.option(
     "--generator",
     default="digits",
     show_default=True,
-    help="A built-in generator, or the folder that `popgen train` wrote.",
+    help="A built-in generator, the folder that `popgen train` wrote, or hub:OWNER/NAME[@REVISION].",
 )
 
 TRUST = click.Option(

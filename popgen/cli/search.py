@@ -76,13 +76,13 @@ def worth_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @DATA_DIR
 @click.option(
     "--generator",
-    help="A built-in generator, or the folder that `popgen train` wrote.  [default: digits where it knows the architecture, "
+    help="A built-in generator, the folder that `popgen train` wrote, or hub:OWNER/NAME[@REVISION].  [default: digits where it knows the architecture, "
     "else one under ./generators, else the experts of a zoo]",
 )
 @click.option(
     "--zoo",
     "zoo_name",
-    help="The zoo, for its rows in the table, and for its experts where no generator knows the architecture.  "
+    help="The zoo, also hub:OWNER/NAME[@REVISION], for its rows in the table, and for its experts where no generator knows the architecture.  "
     "[default: the generator's own, else one under ./zoos]",
 )
 @click.option("--parts", type=Names(), help=PARTS_HELP)

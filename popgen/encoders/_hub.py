@@ -1,15 +1,9 @@
-"""A quick check whether a model can be had from the Hugging Face hub.
+"""A quick check whether a model can be had from the Hugging Face hub."""
 
-It sends one short request, where the hub client itself would retry for most of a minute.
-"""
-
-from huggingface_hub import constants, snapshot_download
+from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-from huggingface_hub.utils import get_session
 
-from popgen.errors import Offline
-
-_TIMEOUT = 5.0  # seconds until the hub counts as unreachable
+from popgen.hub.failures import check_answers
 
 
 def check_reachable(what: str, repository: str) -> None:
@@ -26,17 +20,9 @@ def check_reachable(what: str, repository: str) -> None:
     """
     try:
         snapshot_download(repository, local_files_only=True)
-        return
     except (LocalEntryNotFoundError, HfHubHTTPError, ValueError):
-        pass
-    try:
-        if constants.HF_HUB_OFFLINE:
-            raise OSError("HF_HUB_OFFLINE is set")
-        get_session().head(constants.ENDPOINT, timeout=_TIMEOUT)
-    except Exception as error:  # the hub client uses requests, httpx or httpx2 by its release, each with its own errors
-        raise Offline(
-            f"{what} could not be fetched",
-            f"{repository} is not in the hub's cache here, and {constants.ENDPOINT} does not answer ({error})",
+        todo = (
             "Use clip-tiny and text-tiny (they ship with popgen), or where there is a network run "
-            f"`hf download {repository} --local-dir FOLDER`, copy the folder and name local-dir:FOLDER.",
-        ) from error
+            f"`hf download {repository} --local-dir FOLDER`, copy the folder and name local-dir:FOLDER."
+        )
+        check_answers(what, repository, todo)

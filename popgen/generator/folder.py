@@ -2,7 +2,7 @@
 
 config.json holds the settings, the architectures and the provenance; codes.json has a line for each stored code;
 model.safetensors holds all tensors, in the precision that popgen/generator/storage.py describes; texts.json has the
-sentence embeddings of the architectures.
+sentence embeddings of the architectures. README.md is the card, which no hash depends on.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from popgen.archs import ArchConfig, ArchSpec
+from popgen.cards.make import keep_card
 from popgen.configs.generator import GeneratorConfig
 from popgen.errors import BadInput, BrokenFile, NotFound, brief
 from popgen.files import write_tensors, write_text
@@ -25,6 +26,7 @@ from popgen.generator.names import generator_folder
 from popgen.generator.records import Code, Provenance
 from popgen.generator.storage import pack, unpack, unpack_scalings, unpack_whole
 from popgen.generator.texts import read_texts, write_texts
+from popgen.hub.kinds import GENERATOR
 from popgen.json_text import json_text, parse_json
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ def save_generator(generator: Generator, folder: Path) -> None:
 
 
 def save_config(generator: Generator, folder: Path) -> None:
-    """Write only config.json, because some metrics are measured after the other files were saved."""
+    """Write only config.json and the card, because some metrics are measured after the other files were saved."""
     config = {
         "format": FORMAT,
         "generator": generator.config.model_dump(),
@@ -60,6 +62,7 @@ def save_config(generator: Generator, folder: Path) -> None:
         "provenance": asdict(generator.provenance),
     }
     write_text(folder / "config.json", json_text(config, indent=1) + "\n")
+    keep_card(folder, GENERATOR)
 
 
 def load_generator(kind: type[Generator], name: str | Path) -> Generator:

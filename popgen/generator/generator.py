@@ -280,10 +280,11 @@ class Generator(nn.Module):
 
     @classmethod
     def from_pretrained(cls, name: str | Path) -> Generator:
-        """Load a generator by the name of a built-in one or by its folder.
+        """Load a generator by the name of a built-in one, by its folder, or from the hub as hub:OWNER/NAME[@REVISION].
 
         Raises:
-            NotFound: `name` is neither a built-in generator nor a generator's folder.
+            NotFound: `name` is none of these.
+            Offline: it is on the hub, which does not answer, and the hub's cache does not hold it.
             BrokenFile: a file is missing, truncated, or does not fit the others.
         """
         return load_generator(cls, name)

@@ -6,16 +6,22 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from popgen.errors import NotFound, near_matches, unknown_name
+from popgen.hub.download import hub_folder
+from popgen.hub.kinds import GENERATOR
+from popgen.hub.names import is_hub_name
 from popgen.json_text import parse_json
 from popgen.refs import asset, asset_names
 
 
 def generator_folder(name: str | Path) -> Path:
-    """Return the folder of a generator that is given as a path or by a built-in name.
+    """Return the folder of a generator that is given as a path, by a built-in name, or as hub:OWNER/NAME[@REVISION].
 
     Raises:
-        NotFound: it is neither.
+        NotFound: it is none of these.
+        BadInput, Offline, BrokenFile: see `popgen.hub.download.hub_folder`.
     """
+    if is_hub_name(name):
+        return hub_folder(str(name), GENERATOR)
     path = Path(name)
     if (path / "config.json").exists():
         return path
@@ -25,7 +31,10 @@ def generator_folder(name: str | Path) -> Path:
         if path.exists():
             raise NotFound(f"{path} is not a generator", "it has no config.json", "`popgen train SPEC.yaml` makes one.")
         raise unknown_name(
-            "generator", str(name), known, "Name a built-in one or the folder that `popgen train` wrote."
+            "generator",
+            str(name),
+            known,
+            "Name a built-in one, the folder that `popgen train` wrote, or hub:OWNER/NAME.",
         )
     return built_in
 

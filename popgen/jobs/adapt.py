@@ -19,6 +19,7 @@ from popgen.adaptation.points import PointDecoder
 from popgen.adaptation.rows import Row, Table
 from popgen.archs import ArchSpec, trust_named
 from popgen.archs.inputs import ImageInputs
+from popgen.cards.make import keep_card
 from popgen.configs.adapt import AdaptConfig
 from popgen.configs.sampling import Sampling
 from popgen.data import DataSet, Part
@@ -27,6 +28,8 @@ from popgen.data.unlabelled import load_images
 from popgen.errors import BadInput
 from popgen.files import check_empty, write_tensors, write_text
 from popgen.generator import Generator
+from popgen.hub.kinds import ADAPTED
+from popgen.jobs.parents import made_from, with_commits
 from popgen.jobs.searching.origin import open_zoo
 from popgen.json_text import json_text
 from popgen.networks.passes import Passes
@@ -87,6 +90,8 @@ class Adapted:
     rows: list[AdaptedRow] = field(default_factory=list)
     batches: list[AdaptedBatch] = field(default_factory=list)
     weights: str = ""
+    made_with: dict[str, Any] = field(default_factory=dict)  # the version of popgen, and the seed
+    made_from: dict[str, Any] = field(default_factory=dict)  # the generator, its zoo, and the licences in it
 
     def to_json(self) -> dict[str, Any]:
         """The keys of --json; they are stable."""
@@ -113,6 +118,7 @@ def adapt(
         PopgenError: an unknown name, settings or data that do not fit, or an `out` that is not empty.
     """
     _finish(config)
+    config = with_commits(config, say)
     trust_named([config.arch])
     trust_sources([config.data])
     generator = Generator.from_pretrained(config.generator)
@@ -176,8 +182,11 @@ class _Adaptation:
             classes=made.classes,
             rows=rows,
             weights=str(file),
+            **self._made(),
         )
-        return _written(adapted, out)
+        written = _written(adapted, out)
+        keep_card(out, ADAPTED)
+        return written
 
     def stream(self, out: Path, batch: int) -> Adapted:
         """Adapt to each batch of so many images by itself, and write the predictions."""
@@ -207,7 +216,12 @@ class _Adaptation:
             )
             self.on_progress("batches", number, len(parts))
         seconds = round(time.monotonic() - began, 1)
-        return _written(Adapted(config.arch, config.data, len(self.data.test), networks, seconds, batches=batches), out)
+        count, described = len(self.data.test), self._made()
+        return _written(Adapted(config.arch, config.data, count, networks, seconds, batches=batches, **described), out)
+
+    def _made(self) -> dict[str, Any]:
+        parents = made_from(self.generator, None, self.config.generator)
+        return {"made_with": {"popgen": __version__, "seed": self.config.seed}, "made_from": parents}
 
     def _decoder(self, data: DataSet) -> PointDecoder:
         return make_decoder(self.generator, self.config.arch, data, self.config.seed)

@@ -27,6 +27,7 @@ from popgen.data.names import trust_sources
 from popgen.errors import BadInput, NotFound
 from popgen.files import check_empty, write_text
 from popgen.generator import Generator
+from popgen.jobs.parents import with_commits
 from popgen.jobs.searching.origin import open_zoo
 from popgen.json_text import json_text
 from popgen.networks.threads import threads
@@ -89,6 +90,7 @@ class Audited:
     seconds: float
     result: str = ""
     plot: str = ""
+    generator_sha256: str | None = None  # None for a folder of networks
 
     def to_json(self) -> dict[str, Any]:
         """The content of result.json; the keys are stable."""
@@ -96,6 +98,7 @@ class Audited:
             "popgen": __version__,
             "settings": self.settings,
             "zoo": {"name": self.zoo, "sha256": self.zoo_sha256},
+            "generator_sha256": self.generator_sha256,
             "seconds": self.seconds,
             "plot": self.plot or None,
             "audits": [audit.to_json() for audit in self.audits],
@@ -123,6 +126,7 @@ def audit(
     """
     began = time.monotonic()
     check_empty(Path(out), "an audit")
+    config = with_commits(config, say)
     trust_named(config.archs)
     trust_sources(config.data)
     source, zoo = _opened(config)
@@ -145,6 +149,7 @@ def audit(
         zoo.sha256,
         round(time.monotonic() - began, 1),
         str(Path(out) / "result.json"),
+        generator_sha256=source.generator.sha256 if isinstance(source, FromGenerator) else None,
     )
     return _written(audited, Path(out), say)
 

@@ -17,6 +17,9 @@ from popgen.files import check_empty
 from popgen.generator import Generator
 from popgen.generator.fit_codes import CodeFit, fit_codes
 from popgen.generator.records import Code
+from popgen.hub.download import pinned
+from popgen.hub.kinds import ZOO
+from popgen.hub.names import is_hub_name
 from popgen.networks.forward import task_score
 from popgen.networks.threads import threads
 from popgen.types import Flat
@@ -57,6 +60,7 @@ def encode(
     Raises:
         PopgenError: an unknown name, an `out` that is not empty, nothing to encode.
     """
+    zoo = pinned(zoo, ZOO)
     made, found, folder = Generator.from_pretrained(generator), Zoo.open(zoo), Path(out)
     if steps < 0:
         raise BadInput(f"--steps is {steps}", "it is 0 or more", "")
@@ -76,6 +80,7 @@ def encode(
                 data = [load_data(record.data, data_dir) for record in records]
                 rows.append(_add(made, arch, records, data, found.matrix(records), CodeFit(steps, seed=seed)))
     entry = {"zoo": found.name, "zoo_sha256": found.sha256, "codes": len(made.records) - before}
+    entry |= {"zoo_name": zoo} if is_hub_name(zoo) else {}
     made.provenance.metrics.setdefault("encoded", []).append(entry)
     made.save_pretrained(folder)
     return rows

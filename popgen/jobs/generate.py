@@ -15,17 +15,21 @@ from popgen.adaptation.entropy import EntropySteps, minimise_entropy
 from popgen.archs import ArchSpec, trust_named
 from popgen.baselines.starts import repaired
 from popgen.baselines.unseen import Untrained, untrained
+from popgen.cards.make import keep_card
 from popgen.configs.generate import GenerateConfig
 from popgen.configs.sampling import Sampling
 from popgen.data import DataSet, load_data
 from popgen.data.names import trust_sources
 from popgen.errors import BadInput
-from popgen.files import check_empty, safe_name, write_tensors
+from popgen.files import check_empty, safe_name, write_tensors, write_text
 from popgen.fitness.batch_norm import BatchNorm, Chosen, checked, choose_batch_norm, treated
 from popgen.generator import Generator
 from popgen.generator.model.conditions import Description
 from popgen.generator.unseen import Target, find_target
+from popgen.hub.kinds import GENERATED
+from popgen.jobs.parents import made_from, with_commits
 from popgen.jobs.searching.origin import open_zoo
+from popgen.json_text import json_text
 from popgen.networks.forward import task_score
 from popgen.networks.threads import threads
 from popgen.tasks import CLASSIFICATION, get_task, keyed_scores
@@ -57,7 +61,7 @@ class Generated:
 
 
 def generate(config: GenerateConfig, out: str, say: Callable[[str], None] = lambda _: None) -> list[Generated]:
-    """Sample networks for each architecture and write them as `out/ARCH/00.safetensors`, ...
+    """Sample networks for each architecture and write them as `out/ARCH/00.safetensors`, ..., with result.json and a card.
 
     An architecture that the generator was not trained on (`cnn-s/channels:12-24`) is made from the nearest trained one, and
     `say` is called with a warning. With an address, nodes of a Ray cluster do the work, and the same files are written here;
@@ -67,6 +71,7 @@ def generate(config: GenerateConfig, out: str, say: Callable[[str], None] = lamb
         PopgenError: an unknown name, settings that do not go together, or an `out` that is not empty.
         SearchError: no cluster at the address.
     """
+    config = with_commits(config, say)
     sampler, targets = _checked(config, Path(out))
     for text in () if sampler.data is None else sampler.data.remarks:
         say(f"{config.data}: {text}")
@@ -78,6 +83,14 @@ def generate(config: GenerateConfig, out: str, say: Callable[[str], None] = lamb
         if not targets[arch].is_trained:
             say(_unscored(targets[arch]) if evidence is None else evidence.text())
         made += _write(config, targets[arch].spec, sampled, Path(out) / safe_name(arch), evidence)
+    content = {
+        "popgen": __version__,
+        "settings": config.model_dump(mode="json"),
+        "made_from": made_from(sampler.generator, None, config.generator),
+        "networks": [network.to_json() for network in made],
+    }
+    write_text(Path(out) / "result.json", json_text(content, indent=1) + "\n")
+    keep_card(Path(out), GENERATED)
     return made
 
 

@@ -20,6 +20,8 @@ from popgen.data.names import check_source
 from popgen.errors import NotFound, near_matches
 from popgen.fitness.names import check_measure_name
 from popgen.generator import names as generators
+from popgen.hub.kinds import kind_of
+from popgen.hub.names import check_repository, check_revision
 from popgen.zoo import names as zoos
 from search import SPACES, check_optimizer
 
@@ -137,6 +139,17 @@ def reported_kind(folder: str) -> str:
             "`popgen search`, `sweep`, `bench` and `audit` print the folder that they write.",
         )
     return kind
+
+
+def check_push_names(name: str, folder: str, revision: str | None) -> None:
+    """Refuse the name of a repository or branch that the hub does not take, and a folder that popgen did not write.
+
+    Raises:
+        BadInput, NotFound: what is wrong with the name or the folder.
+    """
+    check_repository(name)
+    check_revision(revision)
+    kind_of(Path(folder))
 
 
 def check_import_names(arch: str, zoo: Path, evaluated_on: str | None) -> None:

@@ -17,7 +17,10 @@ import torch
 
 from popgen import __version__
 from popgen.audit.contamination import contamination, say_contamination
+from popgen.cards.make import keep_card
 from popgen.configs.search import SearchConfig
+from popgen.hub.kinds import SEARCH
+from popgen.jobs.parents import made_from, with_commits
 from popgen.jobs.searching.arch import Found, OnEvaluation, Run, cluster_address, joins_cluster, search_arch
 from popgen.jobs.searching.checks import Prepared, prepare, with_data_folder
 from popgen.jobs.searching.folder import RunFolder
@@ -44,7 +47,7 @@ def search(
     Raises:
         PopgenError: a name, shape or combination that does not fit, before any long work.
     """
-    config = with_data_folder(config)
+    config = with_commits(with_data_folder(config), say)
     prepared = prepare(config, say)
     for text in prepared.data_remarks:
         say(f"{config.data}: {text}")
@@ -65,6 +68,7 @@ def search(
             raise
     found = [replace(one, details=replace(one.details, contamination=seen)) for one in found]
     folder.write_result({"popgen": __version__, "results": [one.to_json() for one in found]})
+    keep_card(folder.path, SEARCH)
     return found
 
 
@@ -93,7 +97,9 @@ def _open_folder(config: SearchConfig, prepared: Prepared, out: str | None, resu
         if "groups_sha256" not in then:  # Runs of earlier versions recorded the number of images in each group alone.
             now.pop("groups_sha256", None)
         folder.check_same({**before.frozen_fields(), **then}, now)
-    folder.write_config(config, {**recorded, "data_remarks": list(prepared.data_remarks), "versions": _versions()})
+    parents = made_from(prepared.generator, prepared.zoo, config.generator)
+    beside = {"data_remarks": list(prepared.data_remarks), "versions": _versions(), "parents": parents}
+    folder.write_config(config, {**recorded, **beside})
     return folder
 
 

@@ -23,6 +23,7 @@ from popgen.configs.search import SearchConfig
 from popgen.configs.sweep import SweepConfig, load_sweep
 from popgen.errors import BadInput, CannotResume, NotFound, PopgenError
 from popgen.files import new_folder, safe_name, write_text
+from popgen.jobs.parents import with_commits
 from popgen.jobs.search import prepare, search_in
 from popgen.jobs.searching.checks import with_data_folder
 from popgen.jobs.searching.folder import RunFolder
@@ -131,7 +132,7 @@ def plan(config: SweepConfig, say: Callable[[str], None] = print, data_dir: str 
     Raises:
         PopgenError: what `popgen search` would refuse.
     """
-    trials = [with_data_folder(one, data_dir) for one in config.searches()]
+    trials = [with_commits(with_data_folder(one, data_dir)) for one in config.searches()]
     each = {(one.archs[0], one.data): one for one in trials}.values()  # one seed of each: no check depends on the seed
     lacking = list(dict.fromkeys(one.archs[0] for one in each if prepare(one).zoo is None))
     if lacking and trials[0].baselines != "none":

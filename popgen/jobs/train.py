@@ -18,6 +18,9 @@ from popgen.generator.training import train_generator
 from popgen.generator.training.data import OnData
 from popgen.generator.training.loop import OnStep
 from popgen.generator.training.workers import check_workers
+from popgen.hub.download import pinned
+from popgen.hub.kinds import ZOO
+from popgen.hub.names import is_hub_name
 from popgen.zoo import Zoo, build_zoo
 
 __all__ = ["TrainingCompute", "read_spec", "train"]
@@ -75,15 +78,17 @@ def train(
     entries = [*content.zoo.archs, *(entry.arch for entry in content.zoo.checkpoints if entry.arch)]
     trust_named(entry.like or entry.name for entry in entries)
     trust_sources([*content.zoo.data_names, *(name for grid in config.tune.tasks for name in grid.names)])
+    exact = pinned(zoo or "", ZOO)
     found = (
-        Zoo.open(zoo)
-        if zoo
+        Zoo.open(exact)
+        if exact
         else build_zoo(content.zoo, Path("zoos") / content.zoo.name, workers=compute.build_workers, data_dir=data_dir)
     )
     made = _train(found, config, folder, on_step or (lambda *_: None), compute, data_dir, on_data)
     measured = measure_compression(made, found, data_dir=data_dir)
     made.provenance.metrics["compression"] = measured.to_json()
     made.provenance.metrics["remarks"] = keeping_remarks(made, found, measured)
+    made.provenance.zoo_name = exact if is_hub_name(exact) else ""
     save_config(made, folder)
     return made
 

@@ -5,16 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 
 from popgen.errors import NotFound, near_matches
+from popgen.hub.download import hub_folder
+from popgen.hub.kinds import ZOO
+from popgen.hub.names import is_hub_name
 from popgen.json_text import parse_json
 from popgen.refs import asset, asset_names
 
 
 def zoo_folder(folder_or_name: Path | str) -> Path:
-    """Return the folder of a zoo that is given as a path or by the name of one that the package ships.
+    """Return the folder of a zoo that is given as a path, by the name of one that the package ships, or as hub:OWNER/NAME[@REVISION].
 
     Raises:
         NotFound: there is no such zoo.
+        BadInput, Offline, BrokenFile: see `popgen.hub.download.hub_folder`.
     """
+    if is_hub_name(folder_or_name):
+        return hub_folder(str(folder_or_name), ZOO)
     folder = Path(folder_or_name)
     if (folder / "zoo.json").is_file():
         return folder

@@ -4,6 +4,7 @@
     index.jsonl              one Checkpoint on each line; new lines are appended
     shards/*.safetensors     the weights: each shard holds one matrix, of networks of one architecture
     references.safetensors   start, reference and scale of each architecture, written by `finalize`
+    README.md                the card, written by `finalize`; no hash depends on it
 
 A shard is written before the index lines that point at it, so that an interrupted write leaves a readable zoo.
 """
@@ -22,8 +23,10 @@ from torch import Tensor
 
 from popgen import __version__
 from popgen.archs import ArchSpec
+from popgen.cards.make import keep_card
 from popgen.errors import BadInput, CannotResume, unknown_name
 from popgen.files import check_empty, write_tensors, write_text
+from popgen.hub.kinds import ZOO
 from popgen.json_text import json_text
 from popgen.refs import inside
 from popgen.types import Flat, StateDict
@@ -86,12 +89,13 @@ class Zoo:
 
     @classmethod
     def open(cls, folder_or_name: Path | str) -> Zoo:
-        """Open the zoo in a folder, or the zoo of that name that the package ships.
+        """Open the zoo in a folder, the zoo of that name that the package ships, or hub:OWNER/NAME[@REVISION].
 
         Raises:
             NotFound: there is no such zoo.
             BrokenFile: its zoo.json or index cannot be read.
             BadInput: a record names a shard outside the folder.
+            Offline: it is on the hub, which does not answer.
         """
         folder = zoo_folder(folder_or_name)
         return cls(folder, read_info(folder / "zoo.json"), *read_index(folder / "index.jsonl"))
@@ -280,7 +284,7 @@ class Zoo:
         self._set_records(records, write_index(self._index_path, records))
 
     def finalize(self) -> None:
-        """Sort the index by id, merge small shards, and write the references and scales of all architectures.
+        """Sort the index by id, merge small shards, write the references and scales of all architectures, and the card.
 
         References and scales are fitted to the checkpoints that are not held out, or to all of an architecture whose
         checkpoints are all held out. The files then depend only on the checkpoints, not on the order in which they were
@@ -306,6 +310,8 @@ class Zoo:
             base = self.base(arch)
             references |= {} if base is None else {f"{arch}/base": base}
         self._replace_references(references, self.sha256)
+        if self.records:
+            keep_card(self.folder, ZOO)
 
     def verify(self) -> list[str]:
         """Problems of the folder, one line each: damaged weights, duplicates, outdated references."""

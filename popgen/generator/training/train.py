@@ -30,6 +30,7 @@ from popgen.generator.training.stages.vae import vae_stage
 from popgen.generator.training.workers import Workers
 from popgen.networks.threads import threads
 from popgen.zoo import Zoo
+from popgen.zoo.parents import parents_of
 
 # These settings change no result, so an interrupted training may resume with other values.
 _NOT_SETTINGS = {"memory", "save_every"}
@@ -142,14 +143,19 @@ def _complete(generator: Generator, data: TrainingData, zoo: Zoo) -> None:
 
 def _save(generator: Generator, zoo: Zoo, data: TrainingData, metrics: dict[str, Any], out: Path) -> None:
     """Measure a complete generator, choose its prior, and save it; it is on the CPU afterwards."""
-    generator.provenance = _provenance(zoo, data, metrics | {"retrieval": reconstruction_scores(generator, data)})
+    generator.provenance = _provenance(
+        zoo, data, metrics | {"retrieval": reconstruction_scores(generator, data)}, generator.config
+    )
     with torch.device("cpu"):
         generator.to_cpu()
         generator.provenance.metrics["priors"] = choose_prior(generator, data)
         generator.save_pretrained(out)
 
 
-def _provenance(zoo: Zoo, data: TrainingData, metrics: dict[str, Any]) -> Provenance:
+def _provenance(zoo: Zoo, data: TrainingData, metrics: dict[str, Any], config: GeneratorConfig) -> Provenance:
     classes = {one.classes for one in data.data_sets.values()}
     shared = list(classes.pop()) if len(classes) == 1 else []
-    return Provenance(zoo.name, zoo.sha256, shared, data.with_checkpoints, metrics, __version__, foreign=data.foreign)
+    made = Provenance(zoo.name, zoo.sha256, shared, data.with_checkpoints, metrics, __version__, foreign=data.foreign)
+    trained = [record for own in data.archs.values() for record in own.records]
+    made.parents = parents_of(trained, config.robust)
+    return made

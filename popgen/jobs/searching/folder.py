@@ -9,6 +9,7 @@ best-ARCH.safetensors                  the best weights
 front-ARCH/INDEX.safetensors           the points of a Pareto front
 finetuned-ARCH.json, -eN.safetensors   scores after fine-tuning, and the winner's weights after N epochs
 result.json                            the tables
+README.md                              the card
 """
 
 from __future__ import annotations

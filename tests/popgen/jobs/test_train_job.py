@@ -73,6 +73,7 @@ def stop_in(stage: str) -> Any:
 def test_a_generator_is_written_and_reported(trained: tuple[Path, dict[str, Any]], zoo: Zoo) -> None:
     folder, printed = trained
     assert {path.name for path in folder.iterdir()} == {
+        "README.md",
         "config.json",
         "codes.json",
         "texts.json",
@@ -139,6 +140,7 @@ def test_an_interrupted_training_gives_the_same_tensors(
     train_generator(zoo, settings(), out, lambda name, *_: seen.append(name))
     assert list(dict.fromkeys(seen)) == STAGES[STAGES.index(stage) :], "finished stages are not done again"
     assert {path.name for path in out.iterdir()} == {
+        "README.md",
         "config.json",
         "codes.json",
         "texts.json",

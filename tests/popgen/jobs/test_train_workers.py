@@ -62,6 +62,7 @@ def test_two_workers_make_what_one_makes(popgen: Any, folder: Path) -> None:
     assert (one / "model.safetensors").read_bytes() == (two / "model.safetensors").read_bytes()
     assert {path.name for path in two.iterdir()} == {
         "model.safetensors",
+        "README.md",
         "config.json",
         "codes.json",
         "texts.json",

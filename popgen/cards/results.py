@@ -1,0 +1,183 @@
+"""The cards of results: a search, an adapted network, generated networks."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from pathlib import Path
+from typing import Any
+
+from popgen.cards.card import Card, Score, bullets, data_text, number, pipeline, source_names, table
+from popgen.cards.licences import licence_fields, licence_text
+from popgen.cards.parents import base_models, licence_counts, parent_lines
+from popgen.cards.settings import settings_block
+from popgen.configs.command import search_command
+from popgen.configs.load import parse, read_yaml
+from popgen.configs.search import SearchConfig, nested
+from popgen.json_text import parse_json
+
+_LOAD = "The files are plain state dicts:\n\n```python\nfrom safetensors.torch import load_file\n\nstate = load_file({file!r})\n```"
+_CLASSES = (
+    "The network answers with the classes of its data set, and is worth what the numbers say on such images alone."
+)
+
+
+def search_card(folder: Path, name: str | None) -> Card:
+    """The card of a finished search."""
+    content, config = _result(folder), read_yaml(folder / "config.yaml")
+    settings = parse(nested(config["search"]), SearchConfig, str(folder / "config.yaml"))
+    settings = settings.model_copy(update={"data": data_text(settings.data), "data_dir": None})
+    recorded, results = config["recorded"], content["results"]
+    parents, data = recorded.get("parents") or {}, results[0]["data"]
+    archs = [one["arch"] for one in results]
+    scores = [score for one in results for score in _scores(one, one["rows"][-1], "found by search")]
+    tables = [f"**{one['arch']}**\n\n{_rows(one['rows'])}" for one in results]
+    errors = "± is the standard error of a score on that many images. The best validation score was chosen among many, so it flatters."
+    versions = ", ".join(f"{key} {value}" for key, value in (recorded.get("versions") or {}).items())
+    how = [
+        f"popgen {recorded.get('popgen', content.get('popgen', '?'))}{f', {versions}' if versions else ''}",
+        f"command: `{search_command(settings)}`",
+        f"seed {settings.seed}; weights were chosen by validation images, test images were used for the table alone",
+    ]
+    return _card(
+        folder,
+        name,
+        summary=f"Weights of {', '.join(archs)} for the data set {data_text(data)}, found by `popgen search`.",
+        parents=parents,
+        bases=(settings.generator, settings.zoo),
+        data=data,
+        archs=archs,
+        how=bullets(how),
+        numbers="\n\n".join([*tables, errors]),
+        scores=scores,
+        file=f"best-{archs[0]}.safetensors",
+    )
+
+
+def adapted_card(folder: Path, name: str | None) -> Card:
+    """The card of a network that `popgen adapt` wrote."""
+    content = _result(folder)
+    made, row = content.get("made_with") or {}, content["rows"][-1]
+    kept = "the base came back" if content["is_base"] else f"chosen: {content['chosen']}"
+    gain = f"{content['gain']:+.3f} ± {content['error']:.3f} nats of mutual information over the base, on images that did not choose"
+    how = [
+        f"popgen {made.get('popgen', '?')}",
+        f"command: `popgen adapt --arch {content['arch']} --data {data_text(content['data'])}`, seed {made.get('seed', 0)}",
+        f"{content['images']:,} unlabelled images, {content['networks']:,} networks compared; {kept}",
+        f"estimated gain: {gain}",
+    ]
+    columns = ["network", "information (nats)", "val accuracy", "test accuracy"]
+    rows = [
+        [one["name"], f"{one['information']:.3f}", *map(number, (one["val_accuracy"], one["test_accuracy"]))]
+        for one in content["rows"]
+    ]
+    return _card(
+        folder,
+        name,
+        summary=f"A {content['arch']}, fitted to images of {data_text(content['data'])} without labels by `popgen adapt`.",
+        parents=content.get("made_from") or {},
+        bases=((content.get("made_from") or {}).get("generator"),),
+        data=content["data"],
+        archs=[content["arch"]],
+        how=bullets(how),
+        numbers=table(columns, rows),
+        scores=_scores(content, row, "adapted"),
+        file="weights.safetensors",
+    )
+
+
+def generated_card(folder: Path, name: str | None) -> Card:
+    """The card of networks that `popgen generate` wrote."""
+    content = _result(folder)
+    networks, settings, scores, rows = content["networks"], content["settings"], [], []
+    archs, data = settings["archs"], settings.get("data") or ""
+    for arch in archs:
+        own = [one for one in networks if one["arch"] == arch]
+        known = [one["val_accuracy"] for one in own if one.get("val_accuracy") is not None]
+        error = statistics.stdev(known) / math.sqrt(len(known)) if len(known) > 1 else None
+        mean = statistics.fmean(known) if known else None
+        rows.append([arch, str(len(own)), number(mean, error), number(max(known, default=None))])
+        if mean is not None:
+            scores.append(Score(mean, data, "validation", f"{arch}, mean of {len(own)} generated networks"))
+    described = f"in words: {settings['describe']}" if settings.get("describe") else f"the images of {data_text(data)}"
+    how = [
+        f"popgen {content['popgen']}",
+        f"command: `popgen generate`, {settings['n']} of each, for {described}",
+        f"seed {settings['seed']}",
+    ]
+    kept = {key: value for key, value in settings.items() if key not in ("data_dir", "base", "address", "data")}
+    says = "Mean of the networks ± standard error over them, and the best one, on validation images."
+    return _card(
+        folder,
+        name,
+        summary=f"Networks of {', '.join(archs)} for {described}, made by `popgen generate` without a search.",
+        parents=content.get("made_from") or {},
+        bases=((content.get("made_from") or {}).get("generator"),),
+        data=data,
+        archs=archs,
+        how=f"{bullets(how)}\n\n{settings_block('The settings', kept)}",
+        numbers=f"{says}\n\n{table(['architecture', 'networks', 'val accuracy', 'best'], rows)}",
+        scores=scores,
+        file=f"{archs[0]}/00.safetensors",
+    )
+
+
+def _card(
+    folder: Path,
+    name: str | None,
+    **facts: Any,
+) -> Card:
+    """A card of results; `facts` are the parts that differ between the kinds."""
+    parents, data, archs = facts["parents"], facts["data"], facts["archs"]
+    counts = licence_counts(parents)
+    units = {score.unit for score in facts["scores"]}
+    header = {
+        **licence_fields(counts),
+        "tags": ["popgen", "weight-generation", *archs],
+        **pipeline(units),
+        **source_names([data]),
+        **base_models(*facts["bases"], *parents.get("bases", {})),
+    }
+    use = f"To use the networks as they are, to fine-tune them, or as starts of another search. {_LOAD.format(file=facts['file'])}"
+    sections = [
+        ("How it was made", facts["how"]),
+        (
+            "From what",
+            bullets([*parent_lines(parents), f"architectures: {', '.join(archs)}", f"data set: {data_text(data)}"]),
+        ),
+        ("Licences", licence_text(counts)),
+        ("Numbers", facts["numbers"]),
+        ("Intended use", use),
+        (
+            "Limits",
+            bullets(
+                [_CLASSES, "Whether it is new, or a copy of a parent, is what `popgen audit` says of its generator."]
+            ),
+        ),
+    ]
+    title = (name or folder.resolve().name).rpartition("/")[2]
+    return Card(title, facts["summary"], header, sections, facts["scores"])
+
+
+def _result(folder: Path) -> dict[str, Any]:
+    return dict(parse_json((folder / "result.json").read_text(encoding="utf-8")))
+
+
+def _scores(one: dict[str, Any], row: dict[str, Any], how: str) -> list[Score]:
+    found = []
+    for split, shown in (("val", "validation"), ("test", "test")):
+        value = row.get(f"{split}_accuracy", row.get(f"{split}_score"))
+        if value is not None:
+            found.append(Score(value, one["data"], shown, f"{one['arch']}, {how}", row.get("unit", "accuracy")))
+    return found
+
+
+def _rows(rows: list[dict[str, Any]]) -> str:
+    shown = []
+    for row in rows:
+        scores = [
+            number(row.get(f"{split}_accuracy", row.get(f"{split}_score")), row.get(f"{split}_standard_error"))
+            for split in ("val", "test")
+        ]
+        shown.append([row["name"].replace("_", " "), f"{row['evaluations']:,}", *scores])
+    return table(["network", "evaluations", "val", "test"], shown)
