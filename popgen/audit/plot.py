@@ -19,6 +19,7 @@ _STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "popgen", "font.size": 8}
 _LOOKS = {
     "generated": ("#D55E00", "o"),
     "training": ("#000000", "s"),
+    "references": ("#000000", "s"),
     "held out": ("#666666", "D"),
     "noise": ("#0072B2", "x"),
     "average": ("#009E73", "^"),
@@ -91,7 +92,7 @@ def alternative(audits: Sequence[Drawn]) -> str:
 def _draw(panel: Any, one: Drawn) -> None:
     for arm in reversed(one.all_arms):
         colour, marker = _LOOKS[arm.kind]
-        alone = arm.kind in ("generated", "training", "held out")
+        alone = arm.kind in ("generated", "training", "references", "held out")
         size, alpha = (14, 0.9) if alone else (10, 0.45)
         panel.scatter(
             arm.overlap, arm.accuracy, s=size, c=colour, marker=marker, alpha=alpha, linewidths=0.8, label=arm.kind
