@@ -156,7 +156,7 @@ def test_a_run_leaves_snapshots_of_its_lineage(tmp_path: Path) -> None:
     assert zoo.record(first).metrics == metrics
     early = zoo.record(f"{first}/end-18")
     assert evaluate(spec, zoo.state(early), data.val) == (early.metrics["val_loss"], early.metrics["val_accuracy"])
-    assert early.metrics["train_loss"] > 2 * metrics["train_loss"], "after 2 of the 20 steps of an epoch"
+    assert early.metrics["train_loss"] > metrics["train_loss"], "after 2 of the 20 steps of an epoch"
 
 
 def test_a_run_that_lost_a_snapshot_is_trained_again(tmp_path: Path) -> None:
