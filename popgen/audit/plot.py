@@ -14,6 +14,7 @@ from popgen.audit.verdict import Verdict
 from popgen.files import write_bytes
 
 _COLUMNS = 3
+_LEGEND = 4.8  # inches that four columns of the legend take
 _STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "popgen", "font.size": 8}
 # Colours that people with colour-blindness tell apart (Okabe and Ito); markers say the same once more.
 _LOOKS = {
@@ -63,7 +64,7 @@ def write_plot(path: Path, audits: Sequence[Drawn]) -> Path:
     columns = min(_COLUMNS, math.ceil(math.sqrt(len(audits))))
     rows = math.ceil(len(audits) / columns)
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(3.4 * columns, 3.0 * rows + 0.6), layout="constrained")
+        figure = Figure(figsize=(max(3.4 * columns, _LEGEND), 3.0 * rows + 0.6), layout="constrained")
         panels = figure.subplots(rows, columns, squeeze=False).flatten()
         for panel, one in zip(panels, audits, strict=False):
             _draw(panel, one)
