@@ -14,11 +14,13 @@ from popgen.audit.verdict import Verdict
 from popgen.files import write_bytes
 
 _COLUMNS = 3
+_LEGEND = 4.8  # inches that four columns of the legend take
 _STYLE: Any = {"svg.fonttype": "none", "svg.hashsalt": "popgen", "font.size": 8}
 # Colours that people with colour-blindness tell apart (Okabe and Ito); markers say the same once more.
 _LOOKS = {
     "generated": ("#D55E00", "o"),
     "training": ("#000000", "s"),
+    "references": ("#000000", "s"),
     "held out": ("#666666", "D"),
     "noise": ("#0072B2", "x"),
     "average": ("#009E73", "^"),
@@ -62,7 +64,7 @@ def write_plot(path: Path, audits: Sequence[Drawn]) -> Path:
     columns = min(_COLUMNS, math.ceil(math.sqrt(len(audits))))
     rows = math.ceil(len(audits) / columns)
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(3.4 * columns, 3.0 * rows + 0.6), layout="constrained")
+        figure = Figure(figsize=(max(3.4 * columns, _LEGEND), 3.0 * rows + 0.6), layout="constrained")
         panels = figure.subplots(rows, columns, squeeze=False).flatten()
         for panel, one in zip(panels, audits, strict=False):
             _draw(panel, one)
@@ -91,7 +93,7 @@ def alternative(audits: Sequence[Drawn]) -> str:
 def _draw(panel: Any, one: Drawn) -> None:
     for arm in reversed(one.all_arms):
         colour, marker = _LOOKS[arm.kind]
-        alone = arm.kind in ("generated", "training", "held out")
+        alone = arm.kind in ("generated", "training", "references", "held out")
         size, alpha = (14, 0.9) if alone else (10, 0.45)
         panel.scatter(
             arm.overlap, arm.accuracy, s=size, c=colour, marker=marker, alpha=alpha, linewidths=0.8, label=arm.kind

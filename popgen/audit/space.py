@@ -7,6 +7,8 @@ norm follow from the other weights and the data, and are left out. Three numbers
 - span: its distance to the affine span of all checkpoints, which averages, PCA and linear regressions never leave;
 - anchor: with the nearest checkpoint t and another one u of another lineage, (||g - u||^2 - ||g - t||^2) / ||u - t||^2, at its least over u.
   It is 1 for t itself and, in expectation, for t with noise of any strength; 0 where g is as far from u as from t, as in an average.
+  Networks that stand beside the checkpoints, which nothing was trained on, are among the u, too: with them even checkpoints of one
+  lineage have others.
 
 Modulo permutation means that each is the best of several orders of the network's units: its own, and those that match it to checkpoints
 that it may come from (popgen/weights/align.py). Checkpoints of other starts are first brought into the order of one of them.
@@ -39,6 +41,14 @@ class Places:
     l2: Tensor  # the same with the weights as they are, as the paper plots it
 
 
+@dataclass(frozen=True)
+class Beside:
+    """Independent networks (r, p), units in the order of the checkpoints, and their lineages."""
+
+    weights: Flat
+    lineages: Sequence[str]
+
+
 class WeightSpace:
     """The training checkpoints of one architecture as points in weight space.
 
@@ -47,6 +57,7 @@ class WeightSpace:
         aligned: (m, p), with their units in the order of one of them; None: their units correspond, or cannot be aligned.
         lineages: of each checkpoint.
         permutable: whether units are permuted at all.
+        beside: networks that only the anchor is measured from.
     """
 
     def __init__(
@@ -56,13 +67,14 @@ class WeightSpace:
         lineages: Sequence[str],
         aligned: Flat | None = None,
         permutable: bool = True,
+        beside: Beside | None = None,
     ) -> None:
         self.spec, self.lineages, self.permutable = spec, list(lineages), permutable
         self.frame = weights if aligned is None else aligned
         self._weights, self._learned = weights, _learned(spec)
         factor = _factor(spec, weights)
-        self._own_order = _Points(weights, lineages, factor)
-        self._in_frame = self._own_order if aligned is None else _Points(aligned, lineages, factor)
+        self._own_order = _Points(weights, lineages, factor, beside)
+        self._in_frame = self._own_order if aligned is None else _Points(aligned, lineages, factor, beside)
 
     def places(self, weights: Flat, likely: Tensor, lineages: Sequence[str | None] | None = None) -> Places:
         """Locate networks (n, p).
@@ -114,9 +126,12 @@ class _Look:
 
 
 class _Points:
-    """Checkpoints as scaled points around their mean, with their inner products."""
+    """Checkpoints, then networks beside them, as scaled points around their mean, with their inner products."""
 
-    def __init__(self, weights: Flat, lineages: Sequence[str], factor: Tensor) -> None:
+    def __init__(self, weights: Flat, lineages: Sequence[str], factor: Tensor, beside: Beside | None = None) -> None:
+        self._checkpoints = len(weights)
+        if beside is not None:
+            weights, lineages = torch.cat([weights, beside.weights]), [*lineages, *beside.lineages]
         self._factor, self._lineages = factor.double(), list(lineages)
         names = list(dict.fromkeys(lineages))
         self._lineage_of = torch.tensor([names.index(lineage) for lineage in lineages])
@@ -142,7 +157,7 @@ class _Points:
         return _Look(
             float(squares[first].sqrt()),
             self._span(x, products, kept, inverse),
-            self._anchor(squares, kept, first),
+            self._anchor(squares, lineage, first),
         )
 
     def _squares(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -160,7 +175,8 @@ class _Points:
     def _solver(self, lineage: str | None) -> tuple[Tensor, Tensor]:
         """Indices of the checkpoints of other lineages, and the pseudo-inverse of their differences' Gram matrix."""
         if lineage not in self._solvers:
-            kept = torch.tensor([i for i, other in enumerate(self._lineages) if lineage is None or other != lineage])
+            kept = self._others(lineage)
+            kept = kept[kept < self._checkpoints]
             origin, others = kept[0], kept[1:]
             towards = self._gram[others, origin]
             gram = self._gram[others][:, others] - towards[:, None] - towards[None] + self._gram[origin, origin]
@@ -168,7 +184,12 @@ class _Points:
             self._solvers[lineage] = kept, inverse
         return self._solvers[lineage]
 
-    def _anchor(self, squares: Tensor, kept: Tensor, first: Tensor) -> float:
+    def _others(self, lineage: str | None) -> Tensor:
+        """Indices of all points of other lineages."""
+        return torch.tensor([i for i, other in enumerate(self._lineages) if lineage is None or other != lineage])
+
+    def _anchor(self, squares: Tensor, lineage: str | None, first: Tensor) -> float:
+        kept = self._others(lineage)
         between = self._gram.diagonal()[kept] + self._gram[first, first] - 2 * self._gram[kept, first]
         others = (self._lineage_of[kept] != self._lineage_of[first]) & (between > _EXACT * self._gram.diagonal().max())
         values = (squares[kept] - squares[first])[others] / between[others]

@@ -1,7 +1,8 @@
 """The rule that says in one word what a generator makes for a data set: copies, interpolates, novel, fails, or unsure.
 
 References are checkpoints of the same data set, each compared with the training checkpoints of other lineages only; generated networks are
-compared with all training checkpoints in the same way. Every measure is brought on a scale on which independent training has the value 0
+compared with all training checkpoints in the same way. (Where all checkpoints are of one run, references come from another zoo; without it
+snapshots of the run stand in, see popgen/audit/training.py.) Every measure is brought on a scale on which independent training has the value 0
 and a replica the value 1, and every question is whether the value is above one half: nearer to a replica than to independent training. All
 scales come from the references and from noise around the checkpoints, never from the generated networks.
 

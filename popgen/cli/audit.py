@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     "--generated", type=click.Path(), help="Folder of state dicts that another tool made, instead of GENERATOR."
 )
 @click.option("--zoo", help="Zoo of the training checkpoints.  [default: the generator's own]")
+@click.option(
+    "--reference-zoo", help="Zoo of independent networks that the generator was not trained on.  [default: --zoo]"
+)
 @click.option("--data", type=Names(), help="Data sets.  [default: four of the zoo's]")
 @click.option("--arch", "archs", type=Names(), help="Architectures.  [default: all]")
 @DATA_DIR

@@ -16,6 +16,7 @@ class AuditConfig(Strict):
     generator: str | None = Field(None, min_length=1)  # a built-in generator, or the folder that `popgen train` wrote
     generated: str | None = Field(None, min_length=1)  # a folder of state dicts that another tool made
     zoo: str | None = None  # the training checkpoints; None: the generator's own zoo
+    reference_zoo: str | None = None  # independent networks that the generator was not trained on; None: those of `zoo`
     data: list[str] = []  # data sets to audit; []: a few of the zoo's, evenly spaced
     archs: list[str] = []  # architectures to audit; []: all that are known
     data_dir: str | None = None  # folder of named data sets; None: POPGEN_DATA, else ./data

@@ -41,6 +41,9 @@ class Recipe(Strict):
     # drawn anew in every epoch. A network that is trained so is robust against shifts of these kinds.
     variants: list[str] = []
     batch_norm: Literal["train", "frozen"] = "train"  # frozen: running statistics stay those of the start
+    # Networks that a run leaves in the zoo: the trained one, and with 2 or more its states at earlier steps, of the same lineage.
+    snapshots: int = Field(default=1, ge=1)
+    snapshot_every: int = Field(default=1, ge=1)  # steps between two of them
 
 
 class ArchEntry(Strict):

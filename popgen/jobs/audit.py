@@ -19,7 +19,7 @@ from popgen.audit.controls import Control, latent_controls, weight_controls
 from popgen.audit.finishing import Finishing
 from popgen.audit.generated import FromGenerator, Source, open_folder
 from popgen.audit.plot import can_plot, write_plot
-from popgen.audit.training import Group, Training, find_group, training_of
+from popgen.audit.training import Group, Outside, Training, find_group, find_outside, training_of
 from popgen.audit.verdict import HALF, Verdict, decide
 from popgen.configs.audit import AuditConfig
 from popgen.data import DataSet, Part, load_data
@@ -87,6 +87,7 @@ class Audited:
     settings: dict[str, Any]
     zoo: str
     zoo_sha256: str
+    reference_zoo: dict[str, str] | None  # name and sha256, where references are those of another zoo
     seconds: float
     result: str = ""
     plot: str = ""
@@ -99,6 +100,7 @@ class Audited:
             "settings": self.settings,
             "zoo": {"name": self.zoo, "sha256": self.zoo_sha256},
             "generator_sha256": self.generator_sha256,
+            "reference_zoo": self.reference_zoo,
             "seconds": self.seconds,
             "plot": self.plot or None,
             "audits": [audit.to_json() for audit in self.audits],
@@ -130,23 +132,26 @@ def audit(
     trust_named(config.archs)
     trust_sources(config.data)
     source, zoo = _opened(config)
+    references = None if config.reference_zoo is None else Zoo.open(config.reference_zoo)
     pairs = _pairs(config, source, zoo, say)
     archs_of = {name: [arch for arch, other in pairs if other == name] for _, name in pairs}
     data_sets = {name: _checked(name, archs, zoo, config) for name, archs in archs_of.items()}
     audits: list[Audit] = []
-    trainings: dict[str, Training] = {}
+    trainings: dict[str, tuple[Training, Outside | None]] = {}
     for arch, name in pairs:
         spec = zoo.spec(arch)
         with threads(1 if spec.size < _SMALL else None):
             if arch not in trainings:
-                trainings[arch] = training_of(zoo, spec, arch, say)
-            one = _One(config, source, zoo, spec, trainings[arch], data_sets[name], on_progress)
+                outside = None if references is None else find_outside(references, spec, zoo)
+                trainings[arch] = training_of(zoo, spec, arch, say, outside), outside
+            one = _One(config, source, zoo, spec, *trainings[arch], data_sets[name], on_progress)
             audits.append(one.audit())
     audited = Audited(
         audits,
         config.model_dump(),
         zoo.name,
         zoo.sha256,
+        None if references is None else {"name": references.name, "sha256": references.sha256},
         round(time.monotonic() - began, 1),
         str(Path(out) / "result.json"),
         generator_sha256=source.generator.sha256 if isinstance(source, FromGenerator) else None,
@@ -175,6 +180,7 @@ class _One:
     zoo: Zoo
     spec: ArchSpec
     training: Training
+    outside: Outside | None
     data: DataSet
     on_progress: OnProgress
 
@@ -182,14 +188,17 @@ class _One:
         """Measure all arms, then decide."""
         config, arch = self.config, self.training.records[0].arch
         yardstick = Yardstick(self.spec, self.data, self._test(), self.training, self._finishing())
-        group = find_group(self.zoo, self.training, self.data.name, yardstick.val_accuracy, config.references)
+        group = find_group(
+            self.zoo, self.training, self.data.name, yardstick.val_accuracy, config.references, self.outside
+        )
         made = partial(self.source.networks, self.spec, arch, self.data, config.samples, config.seed)
-        known = partial(self.zoo.matrix, group.references)
+        known = partial(group.zoo.matrix, group.references)
         controls = list(self._controls(arch, group))
         total, name = len(controls) + 2, f"{arch} for {self.data.name}"
         generated = yardstick.arm(Control("generated", "generated", None, made))
         self.on_progress(name, 1, total)
-        references = yardstick.arm(Control("training", "training", None, known), group.lineages(self.training))
+        kind = "training" if self.outside is None else "references"
+        references = yardstick.arm(Control(kind, kind, None, known), group.lineages)
         self.on_progress(name, 2, total)
         arms = []
         for done, control in enumerate(controls, 3):

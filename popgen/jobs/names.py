@@ -77,8 +77,9 @@ def check_audit_names(config: AuditConfig) -> None:
     Raises:
         NotFound: the name and what is known instead.
     """
-    if config.zoo is not None:
-        zoos.zoo_folder(config.zoo)
+    for zoo in (config.zoo, config.reference_zoo):
+        if zoo is not None:
+            zoos.zoo_folder(zoo)
     trained = None if config.generator is None else generators.archs_of(config.generator)
     for arch in config.archs:
         if trained is not None and arch not in trained:

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -25,10 +26,21 @@ _EVAL_BATCH = 1000  # examples in each forward pass: few enough to bound memory,
 _TOGETHER = 8  # images of a batch that are shown as the same variant
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """A network at a step of its training, `steps_left` before the last; metrics as `train_network` returns them."""
+
+    steps_left: int
+    state: StateDict
+    metrics: dict[str, float]
+
+
 def train_network(
     spec: ArchSpec, data: DataSet, recipe: Recipe, *, start: StateDict | None, seed: int
 ) -> tuple[StateDict, dict[str, float]]:
     """Train a network on the training split and return its final weights and the loss and score of each split.
+
+    Earlier snapshots that a recipe asks for are not kept; see `train_snapshots`.
 
     The metrics only describe the final weights: neither validation nor test data influence the training. It runs on
     one thread, because the order of a sum, and so its last bits, depends on the number of threads.
@@ -47,6 +59,24 @@ def train_network(
     >>> metrics["test_accuracy"] > 0.8
     True
     """
+    final = train_snapshots(spec, data, recipe.model_copy(update={"snapshots": 1}), start=start, seed=seed)[-1]
+    return final.state, final.metrics
+
+
+def train_snapshots(
+    spec: ArchSpec, data: DataSet, recipe: Recipe, *, start: StateDict | None, seed: int
+) -> list[Snapshot]:
+    """Train a network as `train_network` does, and return its `recipe.snapshots` last states, the final one last.
+
+    Raises:
+        BadInput: as `train_network`, or the run has too few steps for its snapshots; raised before it begins.
+
+    >>> from popgen.data import load_data
+    >>> recipe = Recipe(epochs=1, snapshots=3, snapshot_every=5)
+    >>> kept = train_snapshots(ArchSpec.from_config("mlp-s"), load_data("digits"), recipe, start=None, seed=0)
+    >>> [one.steps_left for one in kept]
+    [10, 5, 0]
+    """
     check_task(spec, data)
     if len(data.classes) != spec.config.classes:
         raise BadInput(
@@ -54,19 +84,54 @@ def train_network(
             "a network has one output per class",
             f"In the spec: archs: [{{name: my-net, like: {spec.name}, classes: {len(data.classes)}}}]",
         )
+    _check_steps(recipe, data)
+    kept: dict[int, StateDict] = {}
+    wanted = range((recipe.snapshots - 1) * recipe.snapshot_every, 0, -recipe.snapshot_every)
+
+    def keep(steps_left: int) -> None:
+        if steps_left in wanted:
+            kept[steps_left] = spec.to_state(spec.to_flat(net.state_dict()))
+
     with threads(1):
         net = build(spec.config, seed=seed)
         if start is not None:
             net.load_state_dict(start, strict=False)
-        fit(net, spec.config, data.train, recipe, torch.Generator().manual_seed(seed))
-        metrics: dict[str, float] = {}
-        task = get_task(spec.config.task)
-        for split in ("train", "val", "test"):
-            loss, reached = evaluate(net, None, getattr(data, split), spec.config)
-            metrics |= {f"{split}_loss": loss, score_key(task.unit, split): reached}
-    state = spec.to_state(spec.to_flat(net.state_dict()))
-    spec.check(state, f"the network trained as {spec.name} on {data.name} with seed {seed}")
-    return state, metrics
+        fit(net, spec.config, data.train, recipe, torch.Generator().manual_seed(seed), on_step=keep)
+        kept[0] = spec.to_state(spec.to_flat(net.state_dict()))
+        snapshots = [Snapshot(left, state, _metrics(spec, net, state, data)) for left, state in kept.items()]
+    for one in snapshots:
+        spec.check(one.state, f"the network trained as {spec.name} on {data.name} with seed {seed}")
+    return snapshots
+
+
+def _check_steps(recipe: Recipe, data: DataSet) -> None:
+    """Refuse a run that ends before its snapshots begin; the first may be no earlier than after one step."""
+    steps, needed = count_steps(recipe, len(data.train)), (recipe.snapshots - 1) * recipe.snapshot_every + 1
+    if recipe.snapshots > 1 and steps < needed:
+        raise BadInput(
+            f"{recipe.snapshots} snapshots, {recipe.snapshot_every} steps apart, take {needed} steps",
+            f"a training on {data.name} has {steps}",
+            "Raise recipe.epochs, or lower recipe.snapshots or recipe.snapshot_every.",
+        )
+
+
+def _metrics(spec: ArchSpec, net: nn.Module, state: StateDict, data: DataSet) -> dict[str, float]:
+    """The loss and the score of each split."""
+    metrics: dict[str, float] = {}
+    net.load_state_dict(state, strict=False)
+    for split in ("train", "val", "test"):
+        loss, reached = evaluate(net, None, getattr(data, split), spec.config)
+        metrics |= {f"{split}_loss": loss, score_key(get_task(spec.config.task).unit, split): reached}
+    return metrics
+
+
+def count_steps(recipe: Recipe, examples: int) -> int:
+    """Steps of a training; an incomplete last batch of an epoch is dropped.
+
+    >>> count_steps(Recipe(epochs=2, batch=50), 149)
+    4
+    """
+    return recipe.epochs * (examples // min(recipe.batch, examples)) if examples else 0
 
 
 def check_task(spec: ArchSpec, data: DataSet) -> None:
@@ -131,6 +196,7 @@ def fit(
     recipe: Recipe,
     generator: torch.Generator,
     clip: float | None = None,
+    on_step: Callable[[int], None] = lambda _left: None,
 ) -> None:
     """Train `net` in place, and leave it in training mode.
 
@@ -138,6 +204,7 @@ def fit(
         config: the network's inputs and task.
         generator: decides the order of the examples and their augmentation.
         clip: largest norm of the gradient of all weights together; None for no clipping.
+        on_step: called after each step with the number of steps that are left.
 
     >>> from popgen.archs import arch_config
     >>> net, part = build("mlp-s", seed=0), Part(torch.rand(100, 1, 8, 8), torch.zeros(100, dtype=torch.long))
@@ -148,14 +215,15 @@ def fit(
     task = get_task(config.task)
     batch = min(recipe.batch, len(part))
     optimizer = _optimizer(net, recipe)
-    schedule = _schedule(optimizer, recipe, steps=recipe.epochs * (len(part) // batch))
+    steps = count_steps(recipe, len(part))
+    schedule = _schedule(optimizer, recipe, steps)
     batches = _batches(part, config, recipe, batch, generator)
     net.train()
     if recipe.batch_norm == "frozen":
         for module in net.modules():
             if isinstance(module, _BatchNorm):
                 module.eval()
-    for inputs, targets in batches:
+    for done, (inputs, targets) in enumerate(batches, 1):
         optimizer.zero_grad()
         task.loss(net(inputs), targets).backward()
         if clip is not None:
@@ -163,6 +231,7 @@ def fit(
         optimizer.step()
         if schedule is not None:
             schedule.step()
+        on_step(steps - done)
 
 
 def _optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

@@ -99,6 +99,8 @@ def _print_plan(zoo_spec: ZooSpec, todo: Plan, out: Path, as_json: bool) -> None
     text = f"{out}: {todo.total} networks of {len(todo.sizes)} architectures, {len(todo.to_import)} to import"
     if not zoo_spec.checkpoints:
         grid = f"{len(todo.sizes)} architectures x {len(data)} data sets x {len(zoo_spec.seeds)} seeds"
+        if zoo_spec.recipe.snapshots > 1:
+            grid += f" x {zoo_spec.recipe.snapshots} snapshots"
         text = f"{out}: {todo.total} networks ({grid}), {len(todo.to_train)} to train"
     for line in todo.remarks:
         remark(line)
@@ -215,7 +217,8 @@ def _summary(found: Zoo) -> dict[str, Any]:
 
 
 def _seeds(group: list[Checkpoint]) -> str:
-    return " ".join(f"({r.seed})" if r.held_out else str(r.seed) for r in group if r.seed is not None)
+    seeds = (f"({r.seed})" if r.held_out else str(r.seed) for r in group if r.seed is not None)
+    return " ".join(dict.fromkeys(seeds))  # snapshots of one run have one seed
 
 
 def _natural(record: Checkpoint) -> list[tuple[int, str]]:

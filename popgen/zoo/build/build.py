@@ -106,8 +106,8 @@ def plan(spec: ZooSpec, out: Path, data_dir: str | None = None) -> Plan:
         zoo = _open_or_create(spec, out)
         sound_ids = {r.id for r in zoo.records} - set(find_damaged(zoo))
     return Plan(
-        total=len(runs) + len(imports),
-        to_train=[run for run in runs if run.id not in sound_ids],
+        total=len(runs) * spec.recipe.snapshots + len(imports),
+        to_train=[run for run in runs if not sound_ids.issuperset(run.ids(spec.recipe))],
         to_import=[foreign for foreign in imports if foreign.id not in sound_ids],
         sizes={name: arch_spec.size for name, arch_spec in arch_specs.items()},
         remarks=remarks,
@@ -188,13 +188,13 @@ def _recorded_spec(zoo: Zoo) -> dict[str, Any]:
         return recorded
 
 
-def _train_here(trainer: Trainer, runs: list[TrainingRun]) -> Generator[TrainedNetwork, None, None]:
+def _train_here(trainer: Trainer, runs: list[TrainingRun]) -> Generator[list[TrainedNetwork], None, None]:
     for run in runs:
         yield trainer.train(run)
 
 
-def _collect(zoo: Zoo, trainer: Trainer, trained: Iterator[TrainedNetwork], total: int, progress: bool) -> None:
-    """Write trained networks to the zoo as they arrive, and those that wait when the build is interrupted."""
+def _collect(zoo: Zoo, trainer: Trainer, trained: Iterator[list[TrainedNetwork]], total: int, progress: bool) -> None:
+    """Write the networks of runs to the zoo as they arrive, and those that wait when the build is interrupted."""
     waiting: list[TrainedNetwork] = []
     last_write = time.monotonic()
 
@@ -206,8 +206,8 @@ def _collect(zoo: Zoo, trainer: Trainer, trained: Iterator[TrainedNetwork], tota
     with Bars(progress) as bars:
         bars.update("training", 0, total)
         try:
-            for done, network in enumerate(trained, start=1):
-                waiting.append(network)
+            for done, networks in enumerate(trained, start=1):
+                waiting += [network for network in networks if network.id not in zoo]
                 bars.update("training", done, total)
                 if len(waiting) >= _WRITE_NETWORKS or time.monotonic() - last_write > _WRITE_SECONDS:
                     write()

@@ -8,12 +8,12 @@ from functools import cached_property
 from torch import Tensor
 
 from popgen.archs import ArchConfig, ArchSpec, arch_config, build, check_runs
-from popgen.configs.spec import ZooSpec
+from popgen.configs.spec import Recipe, ZooSpec
 from popgen.data import load_data
 from popgen.data.images.variants import parse_variant
 from popgen.data.load import check_data_name, split_name
 from popgen.errors import BadInput
-from popgen.networks.train import train_network
+from popgen.networks.train import train_snapshots
 from popgen.zoo.record import Checkpoint
 from popgen.zoo.refer import find_checkpoint
 
@@ -28,14 +28,25 @@ class TrainingRun:
 
     @property
     def id(self) -> str:
-        """Id of the resulting checkpoint, such as cnn-s/digits/rotate:15/s0."""
+        """Id of the resulting checkpoint, such as cnn-s/digits/rotate:15/s0, and of its lineage."""
         return f"{self.arch}/{self.data}/s{self.seed}"
+
+    def ids(self, recipe: Recipe) -> list[str]:
+        """Ids of all checkpoints that the run leaves, the trained network's last."""
+        steps = range((recipe.snapshots - 1) * recipe.snapshot_every, -1, -recipe.snapshot_every)
+        return [snapshot_id(self, left) for left in steps]
+
+
+def snapshot_id(run: TrainingRun, steps_left: int) -> str:
+    """The run's id for its last step, and such as cnn-s/digits/s0/end-10 for 10 steps before."""
+    return f"{run.id}/end-{steps_left}" if steps_left else run.id
 
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """The result of a training run."""
+    """A result of a training run: its last state, or an earlier snapshot."""
 
+    id: str
     run: TrainingRun
     weights: Tensor  # (p,), in the architecture's order
     metrics: dict[str, float]  # as `popgen.networks.train.train_network` returns them
@@ -136,18 +147,21 @@ class Trainer:
                     )
         return tuple(remarks)
 
-    def train(self, run: TrainingRun) -> TrainedNetwork:
-        """Train one network; its weights depend on the run, the recipe and the start alone."""
+    def train(self, run: TrainingRun) -> list[TrainedNetwork]:
+        """Train one network, and return its snapshots; weights depend on the run, the recipe and the start alone."""
         arch_spec, data = self.arch_specs[run.arch], load_data(run.data, self.data_dir)
         start = arch_spec.to_state(self.starts[run.arch]) if run.arch in self.starts else None
-        state, metrics = train_network(arch_spec, data, self.zoo_spec.recipe, start=start, seed=run.seed)
-        return TrainedNetwork(run, arch_spec.to_flat(state), metrics, data.classes)
+        kept = train_snapshots(arch_spec, data, self.zoo_spec.recipe, start=start, seed=run.seed)
+        return [
+            TrainedNetwork(snapshot_id(run, s.steps_left), run, arch_spec.to_flat(s.state), s.metrics, data.classes)
+            for s in kept
+        ]
 
     def record(self, network: TrainedNetwork) -> Checkpoint:
         """The index record of a trained network; each training run is a lineage of its own."""
         run, zoo_spec = network.run, self.zoo_spec
         return Checkpoint(
-            id=run.id,
+            id=network.id,
             arch=run.arch,
             arch_config=self.arch_specs[run.arch].config,
             data=run.data,

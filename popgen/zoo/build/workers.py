@@ -26,8 +26,8 @@ _QUEUED_RUNS = 2
 
 def train_on_ray(
     zoo_spec: ZooSpec, starts: dict[str, Tensor], runs: list[TrainingRun], workers: int, data_dir: str
-) -> Generator[TrainedNetwork, None, None]:
-    """Yield trained networks in the order in which they are finished.
+) -> Generator[list[TrainedNetwork], None, None]:
+    """Yield the networks of each run in the order in which runs are finished.
 
     Raises:
         CannotResume: a worker died twice.
@@ -70,7 +70,7 @@ class _Worker:
     def __init__(self) -> None:
         self._trainer: Trainer | None = None
 
-    def train(self, settings: list[Any], run: TrainingRun) -> TrainedNetwork:
+    def train(self, settings: list[Any], run: TrainingRun) -> list[TrainedNetwork]:
         if self._trainer is None:
             code, zoo_spec, starts, data_dir = ray.get(settings[0])
             take_own_code(code)

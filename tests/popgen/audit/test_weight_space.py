@@ -8,7 +8,7 @@ from torch import Tensor
 
 from popgen.archs import ArchSpec, build
 from popgen.audit.controls import noisy
-from popgen.audit.space import WeightSpace
+from popgen.audit.space import Beside, WeightSpace
 from popgen.weights.align import permuted
 
 SPEC = ArchSpec.from_config("mlp-s")
@@ -80,6 +80,22 @@ def test_a_checkpoint_is_compared_with_other_lineages_only(checkpoints: Tensor) 
     x = scaled(family, family)
     assert float(found.plain) == pytest.approx(float(torch.cdist(x[:1], x[1:3]).amin()), rel=1e-5)
     assert float(space.places(family[:1], NONE).nearest) < 1e-3
+
+
+def test_networks_beside_checkpoints_of_one_run_give_their_anchor_another_end(checkpoints: Tensor) -> None:
+    run, independent = noisy(SPEC, checkpoints[:1], 0.1, 4, seed=0), checkpoints[1:4]
+    names = ["b", "c", "d"]
+    alone = WeightSpace(SPEC, run, ["a"] * 4, permutable=False)
+    space = WeightSpace(SPEC, run, ["a"] * 4, permutable=False, beside=Beside(independent, names))
+    new, middle = checkpoints[4:5], (run[:1] + independent[:1]) / 2
+    assert float(alone.places(new, NONE).anchor) == 1, "without another lineage nothing tells"
+    assert float(space.places(run[1:2], NONE).anchor) == 1
+    assert abs(float(space.places(new, NONE).anchor)) < 0.2 and abs(float(space.places(middle, NONE).anchor)) < 0.1
+    held = space.places(independent, NONE.expand(3, 0), names)
+    assert held.anchor.abs().max() < 0.2, "a reference is not compared with itself"
+    assert torch.equal(space.places(new, NONE).span, alone.places(new, NONE).span), (
+        "the span is that of checkpoints alone"
+    )
 
 
 def test_checkpoints_of_other_starts_are_compared_in_one_order() -> None:

@@ -47,6 +47,8 @@ def test_dry_run_writes_nothing(tmp_path: Path) -> None:
     facts = json.loads(call(*arguments, "--json", "--set", "zoo.seeds=[0,1,2]").stdout)
     assert facts["to_train"] == 6
     assert facts["parameters"] == {"mlp-s": 4810}
+    text = call(*arguments, "--set", "zoo.recipe.snapshots=5").stdout
+    assert "20 networks (1 architectures x 2 data sets x 2 seeds x 5 snapshots), 4 to train" in text
     assert not (tmp_path / "zoo").exists()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 import xml.etree.ElementTree as ET
@@ -50,12 +51,13 @@ def test_a_planted_generator_gets_its_word(
     assert (made.arch, made.data, made.reference_data, made.lineages) == ("mlp-s", DATA, DATA, 6)
 
 
-@pytest.mark.slow  # two zoos, eight generators, two seeds: 32 audits, two minutes
+@pytest.mark.slow  # two zoos, eight generators, two seeds: 32 audits, two minutes; POPGEN_PLANTED=0,1,2,3,4 takes five
 @pytest.mark.parametrize(("arch", "shared"), [("mlp-s", True), ("cnn-s", False)])
-def test_planted_generators_of_two_seeds_get_their_words(arch: str, shared: bool, tmp_path: Path) -> None:
+def test_planted_generators_get_their_words(arch: str, shared: bool, tmp_path: Path) -> None:
     zoo = PlantedZoo.build(tmp_path / "zoo", arch, shared, seeds=8, epochs=20)
     wrong, unsure = [], []
-    for seed in range(2):
+    seeds = [int(seed) for seed in os.environ.get("POPGEN_PLANTED", "0,1").split(",")]
+    for seed in seeds:
         for case, (word, weights) in zoo.generators(seed, n=6).items():
             found = audited(zoo, weights, tmp_path / f"{case}-{seed}", seed=seed, controls=12).verdict
             if found.word == "unsure":
@@ -63,7 +65,7 @@ def test_planted_generators_of_two_seeds_get_their_words(arch: str, shared: bool
             elif found.word != word:
                 wrong.append((seed, case, found))
     assert wrong == []
-    assert len(unsure) <= 1, unsure
+    assert len(unsure) <= max(1, 3 * len(seeds) // 5), unsure
 
 
 def test_a_copy_in_behaviour_is_a_copy_whatever_its_weights(planted: PlantedZoo, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from popgen.archs import ArchSpec, build
 from popgen.configs.spec import Recipe, ZooSpec
 from popgen.data import load_data
 from popgen.errors import BadInput, CannotResume, NotFound
-from popgen.networks.train import evaluate
+from popgen.networks.train import evaluate, train_snapshots
 from popgen.zoo import Zoo, build_zoo, train_network
 from popgen.zoo.build.build import plan
 
@@ -118,17 +118,60 @@ def test_a_killed_build_goes_on_to_the_same_zoo(built: Zoo, tmp_path: Path) -> N
 
 def test_ctrl_c_keeps_finished_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = iter(range(100))
-    real = train_network
+    real = train_snapshots
 
     def interrupted(*args: object, **kwargs: object) -> object:
         if next(calls) == 4:
             os.kill(os.getpid(), signal.SIGINT)
         return real(*args, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("popgen.zoo.build.trainer.train_network", interrupted)
+    monkeypatch.setattr("popgen.zoo.build.trainer.train_snapshots", interrupted)
     with pytest.raises(KeyboardInterrupt):
         build_zoo(SPEC, tmp_path / "zoo", progress=False)
     assert len(Zoo.open(tmp_path / "zoo")) == 4
+
+
+RUNS = ZooSpec(
+    name="runs",
+    archs=["resnet-s"],
+    data=["digits"],
+    seeds=[0, 1],
+    start=None,
+    recipe={"epochs": 1, "snapshots": 3, "snapshot_every": 9},
+    workers=0,
+)
+
+
+def test_a_run_leaves_snapshots_of_its_lineage(tmp_path: Path) -> None:
+    zoo = build_zoo(RUNS, tmp_path / "zoo", progress=False)
+    first, second = "resnet-s/digits/s0", "resnet-s/digits/s1"
+    ids = [f"{run}{end}" for run in (first, second) for end in ("/end-18", "/end-9", "")]
+    assert {record.id: record.lineage for record in zoo.records} == dict(
+        zip(ids, [first] * 3 + [second] * 3, strict=True)
+    )
+    assert zoo.verify() == []
+    spec, data = zoo.spec("resnet-s"), load_data("digits")
+    final, metrics = train_network(spec, data, RUNS.recipe, start=None, seed=0)
+    assert torch.equal(zoo.matrix([zoo.record(first)])[0], spec.to_flat(final)), "snapshots do not change the training"
+    assert zoo.record(first).metrics == metrics
+    early = zoo.record(f"{first}/end-18")
+    assert evaluate(spec, zoo.state(early), data.val) == (early.metrics["val_loss"], early.metrics["val_accuracy"])
+    assert early.metrics["train_loss"] > metrics["train_loss"], "after 2 of the 20 steps of an epoch"
+
+
+def test_a_run_that_lost_a_snapshot_is_trained_again(tmp_path: Path) -> None:
+    zoo = build_zoo(RUNS, tmp_path / "zoo", progress=False)
+    before = zoo.sha256
+    zoo.drop(["resnet-s/digits/s0/end-9"])
+    found = plan(RUNS, tmp_path / "zoo")
+    assert (found.total, [run.id for run in found.to_train]) == (6, ["resnet-s/digits/s0"])
+    assert build_zoo(RUNS, tmp_path / "zoo", progress=False).sha256 == before
+
+
+def test_snapshots_that_a_run_has_no_steps_for_are_refused(tmp_path: Path) -> None:
+    recipe = RUNS.recipe.model_copy(update={"snapshot_every": 11})
+    with pytest.raises(BadInput, match="3 snapshots, 11 steps apart, take 23 steps\na training on digits has 20"):
+        build_zoo(RUNS.model_copy(update={"recipe": recipe}), tmp_path / "zoo", progress=False)
 
 
 def test_a_build_that_fails_before_its_first_network_leaves_no_zoo(tmp_path: Path) -> None:
