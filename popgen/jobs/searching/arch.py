@@ -321,7 +321,7 @@ def make_table(run: Run, ready: ReadySearch, result: SearchResult, best: Scored)
 def _optimism(run: Run, ready: ReadySearch, best: Scored, evaluations: int) -> Optimism | None:
     """The optimism of the search's best; None where the loss alone did not choose.
 
-    It is measured on images that chose nothing. Where there are none, because candidates are finished with the training images,
+    It is measured on images that chose nothing. Where there are none, because the training images finish candidates or trained the start,
     those candidates that could have been chosen are taken as given, and the estimate is a lower one.
     """
     fitness, data = ready.fitness, ready.one.data
@@ -333,7 +333,9 @@ def _optimism(run: Run, ready: ReadySearch, best: Scored, evaluations: int) -> O
         for start in scores_of(fitness, [ready.source.decoder.weights(vector)]):
             order = torch.randperm(len(part), generator=torch.Generator().manual_seed(0))[:_FRESH]
             images = fitness.spec.config.inputs.prepare(part.inputs[order])
-            return fresh_optimism(best, start, images, part.targets[order], evaluations)
+            fresh = fresh_optimism(best, start, images, part.targets[order], evaluations)
+            if fresh is not None:
+                return fresh
     near = best_of(run.folder.history, ready.one.arch, ready.population, _COMPARED)
     choice = Choice()
     for vector in near.vectors.copy():  # a population cannot be written to, which torch asks for

@@ -13,6 +13,7 @@ from popgen.baselines.optimism import Choice, fresh_optimism, optimism
 from popgen.baselines.row import Row, disagreements
 from popgen.data import load_data
 from popgen.fitness import make_fitness
+from popgen.networks.forward import network_outputs
 
 
 def simulated(shares: np.ndarray, images: int, draws: int) -> tuple[float, float]:
@@ -64,8 +65,19 @@ def test_images_that_chose_nothing_show_the_optimism_of_a_network_that_was_fitte
     images = spec.config.inputs.prepare(data.train.inputs)
     found = fresh_optimism(by_heart, start, images, data.train.targets, 300)
     honest = fresh_optimism(best, start, images, data.train.targets, 300)
+    assert found is not None and honest is not None
     assert found.value > 0.7 and found.candidates == 300 and found.bound is None
     assert honest.standard_error is not None and abs(honest.value) < 4 * honest.standard_error
+
+
+def test_images_that_trained_the_start_are_not_fresh() -> None:
+    data, spec = load_data("digits"), ArchSpec.from_config("mlp-s")
+    fitness = make_fitness(spec, data, data.classes, "keep")
+    trained, fresh = (fitness.score(spec.to_flat(build("mlp-s", seed=seed).state_dict())) for seed in (0, 1))
+    images = spec.config.inputs.prepare(data.val.inputs)
+    learned = network_outputs(spec, trained.flat, images).argmax(1)  # labels that the start knows by heart
+    assert fresh_optimism(fresh, trained, images, learned, 300) is None
+    assert fresh_optimism(fresh, trained, images, data.val.targets, 300) is not None
 
 
 def test_a_choice_keeps_the_loss_that_chose() -> None:
