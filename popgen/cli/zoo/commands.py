@@ -15,6 +15,7 @@ import click
 from popgen.cli.options import DATA_DIR, JSON
 from popgen.cli.results import print_result
 from popgen.cli.say import remark, start
+from popgen.cli.zoo.aligning import align_command
 from popgen.cli.zoo.importing import import_command, row_of
 from popgen.configs.load import load
 from popgen.configs.spec import SpecFile, ZooSpec
@@ -32,6 +33,7 @@ def zoo() -> None:
 
 
 zoo.add_command(import_command)
+zoo.add_command(align_command)
 
 
 @zoo.command("build")

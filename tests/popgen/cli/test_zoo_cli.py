@@ -10,7 +10,8 @@ from PIL import Image
 
 from popgen.archs import build
 from popgen.cli.zoo import zoo
-from popgen.errors import BadInput, BrokenFile, PopgenError
+from popgen.errors import BadInput, BrokenFile, NotFound, PopgenError
+from popgen.networks.forward import network_outputs
 from popgen.zoo import Zoo
 
 SPEC = """
@@ -213,3 +214,28 @@ def test_every_command_has_examples_and_json(command: str) -> None:
     text = call(command, "--help").stdout
     assert f"popgen zoo {command}" in text
     assert "--json" in text
+
+
+def test_a_zoo_is_aligned_by_weights_or_by_images(folder: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    (tmp_path / "own.yaml").write_text(
+        "zoo: {name: own, archs: [mlp-s], data: [digits], seeds: [0, 1, 2], start: null, recipe: {epochs: 2}}"
+    )
+    call("build", tmp_path / "own.yaml", "--out", own, "--workers", 0)
+    before = Zoo.open(own)
+    for name, options in (("weights", ()), ("images", ("--data", "digits"))):
+        facts = json.loads(call("align", own, "--out", tmp_path / name, *options, "--json").stdout)
+        made = Zoo.open(tmp_path / name)
+        assert (facts["networks"], facts["moved"], facts["sha256"]) == (3, 2, made.sha256)
+        images = torch.rand(20, 1, 8, 8)
+        for record in before.records:
+            old, new = before.matrix([record])[0], made.matrix([made.record(record.id)])[0]
+            spec = before.spec("mlp-s")
+            outputs = (network_outputs(spec, flat, spec.config.inputs.prepare(images)) for flat in (old, new))
+            assert torch.allclose(*outputs, atol=1e-4)
+    shared = call("align", folder, "--out", tmp_path / "shared")
+    assert shared.stdout.strip() == f"{tmp_path / 'shared'}: 4 networks, of which 0 had units moved"
+    with pytest.raises(BadInput, match="is not an empty folder"):
+        call("align", own, "--out", tmp_path / "weights")
+    with pytest.raises(NotFound, match="nowhere"):
+        call("align", "nowhere", "--out", tmp_path / "x")
