@@ -233,7 +233,8 @@ def test_a_training_that_was_cut_off_ends_the_same(
     assert list(dict.fromkeys(stage for stage, _ in seen)) == STAGES[STAGES.index(cut[0]) :]
     assert (out / "model.safetensors").read_bytes() == (trained_short / "model.safetensors").read_bytes()
     assert figures(out) == figures(trained_short)
-    assert {p.name for p in out.iterdir()} == {"model.safetensors", "config.json", "codes.json", "texts.json", "log"}
+    files = {"README.md", "model.safetensors", "config.json", "codes.json", "texts.json", "log"}
+    assert {p.name for p in out.iterdir()} == files
 
 
 def test_a_save_that_was_cut_off_is_not_used(zoo: Zoo, trained_short: Path, tmp_path: Path) -> None:

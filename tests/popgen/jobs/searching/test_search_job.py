@@ -64,7 +64,7 @@ def test_a_run_folder_holds_its_files(run_folder: tuple[Path, dict[str, Any]]) -
     folder, printed = run_folder
     names = {path.name for path in folder.iterdir() if path.suffix != ".lock"}
     weights = {f"{kind}-{arch}.safetensors" for kind in ("best", "population") for arch in ("cnn-s", "mlp-s")}
-    assert names == {"config.yaml", "history.jsonl", "result.json", *weights}
+    assert names == {"README.md", "config.yaml", "history.jsonl", "result.json", *weights}
     written = json.loads((folder / "result.json").read_text())
     assert written["results"] == printed["results"]
     assert yaml.safe_load((folder / "config.yaml").read_text())["search"]["archs"] == ["cnn-s", "mlp-s"]
