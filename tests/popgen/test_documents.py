@@ -41,6 +41,8 @@ SLOW = {
     "real_networks.md",
     "engine.md",
     "audit.md",
+    "bench.md",
+    "adapt.md",
 }  # pages whose commands take more than four seconds
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -280,6 +280,7 @@ def test_damage_is_found_before_and_after(
         blob.write_bytes(whole)
 
 
+@pytest.mark.slow  # four processes that import torch
 def test_what_was_fetched_works_without_the_hub(tmp_path: Path) -> None:
     make = ("retrieve", "--arch", "mlp-s", "--data", "digits/blur", "--json")
 

@@ -87,6 +87,7 @@ def write(file: Path, **changes: Any) -> Path:
     return file
 
 
+@pytest.mark.slow  # four runs of the whole bench
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_bench_writes_its_tables_and_takes_in_further_seeds(popgen: Any, tmp_path: Path) -> None:
     out = tmp_path / "out"
@@ -118,6 +119,7 @@ def test_a_bench_writes_its_tables_and_takes_in_further_seeds(popgen: Any, tmp_p
         resumed(str(out), BenchConfig(**{**BENCH, "rivals": ["best_zoo", "scratch"], "further": {}, "seeds": [0, 1]}))
 
 
+@pytest.mark.slow  # Ray starts
 @pytest.mark.usefixtures("ray_cluster")
 def test_a_failed_cell_stops_no_other(popgen: Any, tmp_path: Path) -> None:
     file, out = write(tmp_path / "a.yaml", rivals=["best_zoo"], seeds=[0, 1]), tmp_path / "out"
