@@ -14,6 +14,7 @@ from popgen.cli.bench import bench_command
 from popgen.cli.compression import compression_command
 from popgen.cli.encode import encode_command
 from popgen.cli.generate import generate_command, retrieve_command
+from popgen.cli.layers import layers_command
 from popgen.cli.options import TRUST
 from popgen.cli.push import push_command
 from popgen.cli.report import report_command
@@ -47,6 +48,7 @@ _COMMANDS = (
     encode_command,
     compression_command,
     audit_command,
+    layers_command,
     push_command,
     zoo,
 )
