@@ -39,7 +39,7 @@ class Layer:
     name: str
     shape: tuple[int, ...]
     matrix: tuple[int, int]
-    kind: str  # the name with * for each number between dots, or "all" where all are compared
+    kind: str  # see `kind_of`; "all" where all are compared
     rank: int  # singular values above the edge
     edge: float
     largest: float  # largest singular value
@@ -125,13 +125,16 @@ def count_reasons(left_out: tuple[LeftOut, ...]) -> dict[str, int]:
     return counts
 
 
-def kind_of_name(name: str) -> str:
-    """Return a tensor's name with * for each number between dots: what it shares with the same place in other layers.
+def kind_of(name: str, shape: tuple[int, ...]) -> str:
+    """Return what a matrix shares with those at the same place in other layers: its name with * for numbers between dots.
 
-    >>> kind_of_name("encoder.layer.3.attention.self.query.weight"), kind_of_name("layer2.0.conv1.weight")
-    ('encoder.layer.*.attention.self.query.weight', 'layer2.*.conv1.weight')
+    >>> kind_of("encoder.layer.3.attention.self.query.weight", (384, 384))
+    'encoder.layer.*.attention.self.query.weight'
+    >>> kind_of("layer2.0.conv1.weight", (32, 16, 3, 3))
+    'layer2.*.conv1.weight (convolution)'
     """
-    return ".".join("*" if part.isdecimal() else part for part in name.split("."))
+    pattern = ".".join("*" if part.isdecimal() else part for part in name.split("."))
+    return pattern if len(shape) == 2 else f"{pattern} (convolution)"
 
 
 def _tensors(base: str) -> list[Stored]:
@@ -166,7 +169,7 @@ def _measured(tensor: Stored, config: LayersConfig) -> Layer | None:
     found = signal_to_noise(matrix, config.formula)
     if found is None:
         return None
-    kind = "all" if config.together else kind_of_name(tensor.name)
+    kind = "all" if config.together else kind_of(tensor.name, tensor.shape)
     measured = (found.rank, found.edge, found.largest, found.snr)
     return Layer(tensor.name, tensor.shape, _flattened(tensor.shape), kind, *measured)
 

@@ -1,6 +1,6 @@
 """The tensors of safetensors files, whose names and shapes are known before any is read, and which are read one at a time.
 
-BASE is a file, an index of several files (Hugging Face's model.safetensors.index.json), or a folder with either.
+The base is a file, an index of several files (Hugging Face's model.safetensors.index.json), or a folder with either.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from popgen.zoo.imports.causes import check_head, os_cause
 
 SUFFIX, INDEX = ".safetensors", ".safetensors.index.json"
 _FIRST = (f"model{INDEX}", f"model{SUFFIX}")  # what a folder of transformers holds
+_GLOBS = (f"*{INDEX}", f"best-*{SUFFIX}", f"*{SUFFIX}")  # the second is what `popgen search` writes
 _AGAIN = "Download it again."
 
 
@@ -78,7 +79,7 @@ def _file(base: Path) -> Path:
     for name in _FIRST:
         if (base / name).is_file():
             return base / name
-    found = sorted(base.glob(f"*{INDEX}")) or sorted(base.glob(f"*{SUFFIX}"))
+    found = next((some for glob in _GLOBS if (some := sorted(base.glob(glob)))), [])
     if not found:
         raise NotFound(f"{base} holds no {SUFFIX} file", "files of other kinds are not read", "Name the file itself.")
     if len(found) > 1:
