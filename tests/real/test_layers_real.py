@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from safetensors.torch import save_file
 
+from popgen.audit.layers import layers
 from popgen.configs.layers import LayersConfig
-from popgen.jobs.layers import layers
 from popgen.zoo.imports.loading import read_content
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "checkpoints"

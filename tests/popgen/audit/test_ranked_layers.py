@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from popgen.archs import build
+from popgen.audit.layers import EMBEDDING, NO_FLOAT, NO_NOISE, SMALL, VECTOR, count_reasons, layers
 from popgen.configs.layers import LayersConfig
 from popgen.errors import BadInput
-from popgen.jobs.layers import EMBEDDING, NO_FLOAT, NO_NOISE, SMALL, VECTOR, count_reasons, layers
 
 SIGNALS = (0, 3, 1, 2)  # strong singular values of each layer's query
 

@@ -11,7 +11,7 @@ from popgen.cli.say import remark, start
 from popgen.json_text import json_text
 
 if TYPE_CHECKING:
-    from popgen.jobs.layers import Layers
+    from popgen.audit.layers import Layers
 
 
 @click.command("layers")
@@ -49,7 +49,7 @@ def layers_command(base: str, as_json: bool, **options: Any) -> None:
         Top.parse(config.top)
     check_layers_names(base)
     start(f"ranking the matrices of {base}")
-    from popgen.jobs.layers import count_reasons, layers
+    from popgen.audit.layers import count_reasons, layers
     from popgen.progress import Bars
 
     with Bars() as bars:
