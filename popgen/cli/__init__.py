@@ -11,9 +11,10 @@ from popgen import __version__
 from popgen.cli.adapt import adapt_command
 from popgen.cli.audit import audit_command
 from popgen.cli.bench import bench_command
-from popgen.cli.compression import compression_command
 from popgen.cli.encode import encode_command
 from popgen.cli.generate import generate_command, retrieve_command
+from popgen.cli.measure.compression import compression_command
+from popgen.cli.measure.layers import layers_command
 from popgen.cli.options import TRUST
 from popgen.cli.push import push_command
 from popgen.cli.report import report_command
@@ -47,6 +48,7 @@ _COMMANDS = (
     encode_command,
     compression_command,
     audit_command,
+    layers_command,
     push_command,
     zoo,
 )

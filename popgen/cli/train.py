@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from popgen.cli.compression import print_compression
+from popgen.cli.measure.compression import print_compression
 from popgen.cli.options import DATA_DIR, JSON
 from popgen.cli.say import remark, start
 from popgen.cli.zoo import parse_set

@@ -126,6 +126,21 @@ def check_training_names(spec: ZooSpec, config: GeneratorConfig, zoo: str | None
             check_source(name)
 
 
+def check_layers_names(base: str) -> None:
+    """Refuse weights to rank that are neither a file nor a folder here nor a checkpoint in a known zoo.
+
+    Raises:
+        NotFound: the name and what is known instead.
+    """
+    zoo, is_reference, _ = base.partition("#")
+    if Path(base).exists():
+        return
+    if not is_reference:
+        todo = "Name a .safetensors file, a folder with one, or a checkpoint as ZOO#ID."
+        raise NotFound(f"there is no file or folder {base!r}", "", todo)
+    zoos.zoo_folder(zoo)
+
+
 def reported_kind(folder: str) -> str:
     """The kind of a folder that `popgen report` reads, one of REPORTED's.
 

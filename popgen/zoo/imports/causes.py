@@ -51,10 +51,12 @@ def check_head(path: Path) -> bytes:
     if head[257:262] == b"ustar":
         raise BrokenFile(f"{path} is a tar archive, not a checkpoint", "it holds files", "Unpack it, and import those.")
     is_named = path.suffix.lower() == ".safetensors"
-    if is_named and head.startswith((ZIP, PICKLE)):
-        raise BadInput(f"{path} is a PyTorch file", "its name says safetensors", "Rename it to .pt.")
+    # A safetensors file begins with the length of its header, whose first byte is that of a pickle in one file of 32.
     header_bytes = int.from_bytes(head[:8], "little")
-    if not is_named and head[8:9] == b"{" and header_bytes + 8 <= size:
+    has_header = head[8:9] == b"{" and header_bytes + 8 <= size
+    if is_named and head.startswith((ZIP, PICKLE)) and not has_header:
+        raise BadInput(f"{path} is a PyTorch file", "its name says safetensors", "Rename it to .pt.")
+    if not is_named and has_header:
         raise BadInput(f"{path} is a safetensors file", "its name does not say so", "Rename it to .safetensors.")
     return head
 

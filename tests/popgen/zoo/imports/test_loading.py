@@ -279,3 +279,11 @@ def test_damaged_files_raise_nothing_but_errors_of_popgen(tmp_path: Path, form: 
         except PopgenError as error:
             outcomes.add(type(error).__name__)
     assert outcomes <= {"dict", "BrokenFile", "BadInput"} and len(outcomes) >= 2
+
+
+def test_a_header_whose_length_begins_like_a_pickle_is_read(tmp_path: Path) -> None:
+    """The first byte of a safetensors file is the low byte of its header's length, a multiple of 8."""
+    made = (save(STATE, {"pad": "x" * count}) for count in range(256))
+    content = next(content for content in made if content[:1] == b"\x80")
+    (tmp_path / "net.safetensors").write_bytes(content)
+    assert read_content(tmp_path / "net.safetensors").keys() == STATE.keys()
