@@ -18,7 +18,7 @@ def without_home(text: str) -> str:
 def without_paths(text: str, folder: Path) -> str:
     """The text with paths of what lies in `folder` or in the current folder made relative, and then without the home folder.
 
-    >>> without_paths('{"weights": "/work/run/best.safetensors"}', Path("/work/run"))
+    >>> without_paths('{"weights": "/data/run/best.safetensors"}', Path("/data/run"))
     '{"weights": "best.safetensors"}'
     """
     for place in (folder.resolve(), Path.cwd()):
