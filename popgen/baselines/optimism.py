@@ -6,6 +6,7 @@ The term is Efron's (Estimating the error rate of a prediction rule, 1983).
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -64,6 +65,14 @@ class Choice:
         self.losses.append(own)
         self.right.append((scored.outputs.argmax(1) == scored.targets).to(torch.uint8))
         self.offsets.append((scored.finite_loss if loss is None else loss) - float(own.mean()))
+
+    @classmethod
+    def of(cls, networks: Iterable[Scored]) -> Choice:
+        """The choice among networks by their own loss."""
+        choice = cls()
+        for one in networks:
+            choice.add(one)
+        return choice
 
     def optimism(self) -> Optimism | None:
         """The optimism of the candidate with the lowest loss; None where there was no choice."""

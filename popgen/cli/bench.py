@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from popgen.cli.options import DATA_DIR, JSON
+from popgen.cli.options import ADDRESS, DATA_DIR, JSON
 from popgen.cli.say import remark, start
 from popgen.configs.bench import SEARCH, load_bench
 from popgen.json_text import json_text
@@ -19,9 +19,7 @@ if TYPE_CHECKING:
 @click.argument("spec", required=False)
 @click.option("--out", type=click.Path(), help="Folder of the bench.  [default: benches/NAME]")
 @click.option("--resume", type=click.Path(), help="Continue the bench in this folder, or run its failed cells again.")
-@click.option(
-    "--address", envvar="RAY_ADDRESS", help="Address of a Ray cluster.  [default: $RAY_ADDRESS, or this machine]"
-)
+@ADDRESS
 @click.option("--parallel", type=click.IntRange(min=1), help="Cells at once.  [default: as many as fit]")
 @DATA_DIR
 @click.option("--dry-run", is_flag=True, help="Check everything and list the cells and rows.")

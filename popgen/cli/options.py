@@ -59,6 +59,9 @@ class BatchNorm(click.ParamType):
 BATCH_NORMS = "auto|keep|reestimate|SHARE"
 
 
+ADDRESS = click.option(
+    "--address", envvar="RAY_ADDRESS", help="Address of a Ray cluster.  [default: $RAY_ADDRESS, or this machine]"
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 GENERATOR = click.option(
     "--generator",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from popgen.cli.options import DATA_DIR, JSON
+from popgen.cli.options import ADDRESS, DATA_DIR, JSON
 from popgen.cli.say import remark, start
 from popgen.configs.sweep import SweepConfig, load_sweep
 from popgen.json_text import json_text
@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     "--resume", type=click.Path(), help="Continue the sweep in this folder, or run its failed searches again."
 )
 @click.option("--evaluations", type=click.IntRange(min=1), help="With --resume: more evaluations for each search.")
-@click.option(
-    "--address", envvar="RAY_ADDRESS", help="Address of a Ray cluster.  [default: $RAY_ADDRESS, or this machine]"
-)
+@ADDRESS
 @click.option("--parallel", type=click.IntRange(min=1), help="Searches at once.  [default: as many as fit]")
 @DATA_DIR
 @click.option("--dry-run", is_flag=True, help="Check everything and list the searches.")

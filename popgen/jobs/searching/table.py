@@ -31,10 +31,7 @@ def generated_rows(folder: RunFolder, population: Population, decoder: WeightDec
     if not scored:
         return []
     best = min(scored, key=lambda network: network.finite_loss)
-    choice = Choice()
-    for network in scored:
-        choice.add(network)
-    optimism = None if one.fitness.label_free else choice.optimism()
+    optimism = None if one.fitness.label_free else Choice.of(scored).optimism()
     tested = Row.of("generated_best", len(seeds) * one.fitness.cost, best, one.data, optimism)
     return [_mean_row("generated_mean", scored, len(seeds), one), tested]
 
