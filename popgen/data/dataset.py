@@ -70,6 +70,8 @@ class DataSet:
     groups: tuple[
         str, ...
     ] = ()  # names of the groups that each split's examples belong to, where the data set knows them
+    description: str = ""  # the task in words, where its source states it
+    phrases: tuple[str, ...] = ()  # a phrase for each class, such as "a positive opinion", where the source states them
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -80,6 +82,16 @@ class DataSet:
     def has_images(self) -> bool:
         """Whether the examples are images (c, h, w)."""
         return self.train.inputs.dim() == 4 and self.train.inputs.is_floating_point()
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether the examples are texts (n, bytes), see popgen.data.text.strings."""
+        return self.train.inputs.dim() == 2 and self.train.inputs.dtype == torch.uint8
+
+    @property
+    def label_phrases(self) -> tuple[str, ...]:
+        """A phrase for each class: the source's own, or else the class name in words."""
+        return self.phrases or tuple(name.replace("_", " ") for name in self.classes)
 
     def each(self, change: Callable[[Part], Part]) -> DataSet:
         """The data set with `change` applied to each of its three splits."""

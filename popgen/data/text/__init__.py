@@ -1,0 +1,1 @@
+"""Texts as examples of a data set."""
