@@ -89,6 +89,11 @@ class DataSet:
         return self.train.inputs.dim() == 2 and self.train.inputs.dtype == torch.uint8
 
     @property
+    def is_left_out(self) -> bool:
+        """Whether validation examples are the training examples, so that a fitted head is scored by leaving each out."""
+        return self.val.inputs.data_ptr() == self.train.inputs.data_ptr() and len(self.val) == len(self.train)
+
+    @property
     def label_phrases(self) -> tuple[str, ...]:
         """A phrase for each class: the source's own, or else the class name in words."""
         return self.phrases or tuple(name.replace("_", " ") for name in self.classes)
