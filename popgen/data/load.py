@@ -133,7 +133,7 @@ def check_data_name(name: str) -> None:
                 f"{path!r} of data set {name!r} does not exist", "", "Give the path from the current folder."
             )
         if prefix == "text":
-            _refuse_for_texts(name, [text for text in name.removeprefix(base).split("/") if text])
+            _refuse_for_texts(name, name.removeprefix(base).split("/")[1:])
             check_text(name, local_path(path))
     elif prefix == "hf":
         check_hub(base)
@@ -287,6 +287,8 @@ def _load(name: str, root: Path) -> DataSet:
         return load_named(name, base, reading.size, root)
     if prefix in _OWN_FILES:
         data = _load_own(name, prefix, path, reading)
+        if data.has_texts:
+            _refuse_for_texts(name, name.removeprefix(base).split("/")[1:])
         return replace(data, remarks=(*data.remarks, *source_remarks(data)))
     data = _call_source(base)
     return data if reading.size is None else replace(resize_data(data, reading.size), name=name)
@@ -298,7 +300,6 @@ def _load_own(name: str, prefix: str, path: str, reading: Reading) -> DataSet:
     if prefix == "text":
         return load_text(name, local_path(path))
     if prefix == "folder" and holds_texts(local_path(path)):
-        _refuse_for_texts(name, [text for text in name.removeprefix(f"folder:{path}").split("/") if text])
         return load_text_folder(name, local_path(path))
     if prefix == "folder":
         return load_folder(name, local_path(path), reading.size, alpha)

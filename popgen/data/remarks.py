@@ -31,7 +31,7 @@ def source_remarks(data: DataSet) -> tuple[str, ...]:
         unseen = torch.tensor([label for label in range(len(data.classes)) if label not in trained])
         counts = [f"{int(torch.isin(getattr(data, s).targets, unseen).sum())} {s}" for s in ("val", "test")]
         remarks.append(
-            f"train has no {data.noun} of {_listed(absent)}, to which {' and '.join(counts)} {data.noun} belong"
+            f"train has no {data.noun.removesuffix('s')} of {_listed(absent)}, to which {' and '.join(counts)} {data.noun} belong"
         )
     double = sorted({name for name in data.classes if data.classes.count(name) > 1})
     if double:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from popgen.errors import BadInput
@@ -52,10 +52,9 @@ def find_columns(name: str, found: Sequence[str], texts: Iterable[str], label: s
     >>> find_columns("text:mine.csv", ["id", "Review", "target"], ["Review"])
     Columns(text='Review', second=None, label='target', split=None, remarks=("texts are read from 'Review', labels from 'target'",))
     """
-    own = {column.casefold(): column for column in reversed([c for c in texts if c != label])}
+    own = _own(texts, label)
     every = {column.casefold(): column for column in reversed(found)}
-    pair = next((pair for pair in _PAIRS if own.keys() >= set(pair) and "text" not in own), None)
-    first = pair[0] if pair else next((known for known in _TEXTS if known in own), None)
+    first, other = _by_name(own)
     labelled = label or next((every[known] for known in _LABELS if known in every and known != first), None)
     if first is None or labelled is None:
         lacks = "texts" if first is None else "labels"
@@ -64,8 +63,31 @@ def find_columns(name: str, found: Sequence[str], texts: Iterable[str], label: s
             f"it has {', '.join(map(repr, found)) or 'no columns'}",
             "Call the columns text (or text_a and text_b) and label.",
         )
-    text, second = own[first], own[pair[1]] if pair else None
+    text, second = own[first], own[other] if other else None
     used = [column for column in (text, second) if column is not None]
     guessed = not {*used, labelled} <= {"text", "text_a", "text_b", label or "label"}
     said = f"texts are read from {' and '.join(map(repr, used))}, labels from {labelled!r}"
     return Columns(text, second, labelled, every.get(_SPLIT), (said,) if guessed else ())
+
+
+def has_texts(texts: Iterable[str], label: str | None = None) -> bool:
+    """Whether one of the columns of texts, but for that of labels, is known by its name.
+
+    >>> has_texts(["id", "Review"]), has_texts(["id", "text"], label="text")
+    (True, False)
+    """
+    return _by_name(_own(texts, label))[0] is not None
+
+
+def _own(texts: Iterable[str], label: str | None) -> dict[str, str]:
+    """The columns of texts by their names in lower case; the first of several stays."""
+    return {column.casefold(): column for column in reversed([c for c in texts if c != label])}
+
+
+def _by_name(own: Mapping[str, str]) -> tuple[str | None, str | None]:
+    """The best known name of a text among the columns, and that of the second text of a pair."""
+    if "text" not in own:
+        for pair in _PAIRS:
+            if own.keys() >= set(pair):
+                return pair
+    return next((known for known in _TEXTS if known in own), None), None

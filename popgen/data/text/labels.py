@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +26,11 @@ class Row:
 
 
 def encode_labels(
-    name: str, column: str, rows: dict[str, list[Row]], passed_over: dict[str, PassedOver]
+    name: str,
+    column: str,
+    rows: dict[str, list[Row]],
+    passed_over: dict[str, PassedOver],
+    names: Sequence[str] | None = None,
 ) -> tuple[tuple[str, ...], dict[str, list[Example]]]:
     """The class names, and the examples of each split with the indices of their classes.
 
@@ -34,14 +39,16 @@ def encode_labels(
     Args:
         name: the data set's name, for errors.
         column: the column of the labels, for errors.
+        names: the classes in their order, where it is known.
 
     Raises:
         BadInput: a label is neither a text nor a whole number, or the first split has none.
     """
     labels = {split: [_class_name(name, column, row) for row in own] for split, own in rows.items()}
     first = next(iter(rows))
-    classes = _sorted({label for label in labels[first] if label is not None})
-    if not classes:
+    found = {label for label in labels[first] if label is not None}
+    classes = tuple(names) if names is not None else _sorted(found)
+    if not found:
         where = "" if first == "all" else f" in {first}"
         raise BadInput(f"{name!r} has no labels{where}", f"column {column!r} is empty", "Fill it.")
     index_of = {label: index for index, label in enumerate(classes)}

@@ -14,7 +14,7 @@ from popgen.data.text.strings import LONGEST, PAIR, join_pair, to_bytes, to_text
 from popgen.data.text.tasks import TextTask
 from popgen.errors import BadInput
 
-_MOST_BYTES = 4 * 2**30  # of all texts of a data set, padded
+_MOST_BYTES = 4 * 2**30  # the limit for all texts of a data set, padded
 _AMONG = (("val", "train"), ("test", "train"), ("test", "val"))
 
 
@@ -62,6 +62,10 @@ def make_texts(
     }
     counts = say_counts({split: len(part) for split, part in parts.items()}, passed_over, kind, "texts")
     data = from_parts(name, ordered, parts, counts)
+    empty = [split for split in SPLITS if not len(getattr(data, split))]
+    if empty:
+        why = f"too few to cut {' and '.join(empty)} of them: {len(pool)} in all"
+        raise BadInput(f"{name!r} has too few texts", why, "Add some, or a column `split`.")
     phrases = tuple(task.phrases.values())
     remarks = (*counts, *_cut_remarks(pool), *_double_remarks(data), *task.remarks)
     return replace(data, description=task.description, phrases=phrases, remarks=remarks)

@@ -11,13 +11,14 @@ import gzip
 import json
 import zlib
 from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from popgen.errors import BadInput, BrokenFile, brief
+from popgen.errors import BadInput, BrokenFile, Offline, brief
 
 SUFFIXES = (".jsonl", ".csv", ".tsv", ".parquet")
-MOST_BYTES = 2 * 2**30  # of text in a file, so that a compressed file cannot fill the memory
+MOST_BYTES = 2 * 2**30  # the limit for the text of a file: a compressed one must not fill the memory
 _SEPARATORS = ",;\t"
 
 Table = dict[str, list[Any]]  # the values of each column; all columns have the same length
@@ -63,6 +64,7 @@ def read_table(path: Path) -> Table:
     Raises:
         BadInput: as `check_suffix`, or the file is too large.
         BrokenFile: the file cannot be read, is not UTF-8, or a row does not fit.
+        Offline: a parquet file needs the pyarrow library, which is not installed.
     """
     check_suffix(path)
     suffix = suffix_of(path)
@@ -157,6 +159,8 @@ def _unquoted(cell: str) -> str:
 
 
 def _read_parquet(path: Path) -> Table:
+    if find_spec("pyarrow") is None:
+        raise Offline(f"{path} cannot be read", "the pyarrow library is not installed", "pip install pyarrow")
     import pyarrow
     from pyarrow import parquet
 
