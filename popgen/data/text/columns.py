@@ -47,7 +47,7 @@ def find_columns(name: str, found: Sequence[str], texts: Iterable[str], label: s
         label: the column of labels, where it is known.
 
     Raises:
-        BadInput: there is no column of texts, or none of labels.
+        BadInput: there is no column of texts, or none of labels, or that of texts holds other things.
 
     >>> find_columns("text:mine.csv", ["id", "Review", "target"], ["Review"])
     Columns(text='Review', second=None, label='target', split=None, remarks=("texts are read from 'Review', labels from 'target'",))
@@ -56,6 +56,12 @@ def find_columns(name: str, found: Sequence[str], texts: Iterable[str], label: s
     every = {column.casefold(): column for column in reversed(found)}
     first, other = _by_name(own)
     labelled = label or next((every[known] for known in _LABELS if known in every and known != first), None)
+    mixed = next(
+        (every[known] for known in _TEXTS if known in every and known not in own and every[known] != label), None
+    )
+    if first is None and mixed is not None:
+        why = "some cells hold numbers, lists or something else"
+        raise BadInput(f"column {mixed!r} of {name!r} does not hold texts alone", why, "Write them as texts.")
     if first is None or labelled is None:
         lacks = "texts" if first is None else "labels"
         raise BadInput(
