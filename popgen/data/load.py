@@ -33,7 +33,7 @@ from popgen.data.sources.files import load_folder
 from popgen.data.sources.gather import SIZES
 from popgen.data.sources.hub import check_hub, load_hub, parse_hub
 from popgen.data.sources.torchvision import is_named_here, load_named, resize_data
-from popgen.data.subsets import SUBSETS, check_subset, class_indices, label_indices, shot_indices
+from popgen.data.subsets import SUBSETS, check_subset, check_together, class_indices, label_indices, shot_indices
 from popgen.data.text.folder import holds_texts, load_text_folder
 from popgen.data.text.load import check_text, load_text
 from popgen.data.text.tasks import tasks_file
@@ -119,6 +119,7 @@ def check_data_name(name: str) -> None:
             )
         else:
             check_variant(variant)
+    check_together(variants)
     base, reading = split_reading(source)
     prefix, _, path = base.partition(":")
     if reading.alpha is not None and prefix not in _OWN_FILES:

@@ -10,6 +10,7 @@ and validation is done on the same ones; the test split stays.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -17,7 +18,16 @@ from torch import Tensor
 from popgen.data.names import SUBSETS
 from popgen.errors import BadInput, unknown_name
 
-__all__ = ["SUBSETS", "check_subset", "class_indices", "label_indices", "parse_labels", "parse_shots", "shot_indices"]
+__all__ = [
+    "SUBSETS",
+    "check_subset",
+    "check_together",
+    "class_indices",
+    "label_indices",
+    "parse_labels",
+    "parse_shots",
+    "shot_indices",
+]
 
 
 def parse_shots(text: str) -> tuple[int, int]:
@@ -72,6 +82,17 @@ def check_subset(text: str) -> None:
             "a classifier needs at least two classes, and each is named once",
             "Give names or numbers with + between them, for example classes:3+5+8.",
         )
+
+
+def check_together(texts: Sequence[str]) -> None:
+    """Refuse subsets that both say how many examples are labelled.
+
+    Raises:
+        BadInput: there are several of `shots:` and `labels:`.
+    """
+    counts = [text for text in texts if text.partition(":")[0] in ("shots", "labels")]
+    if len(counts) > 1:
+        raise BadInput(f"{' and '.join(map(repr, counts))} both say how many examples are labelled", "", "Give one.")
 
 
 def class_indices(text: str, classes: tuple[str, ...], data: str) -> list[int]:

@@ -10,7 +10,7 @@ import torch
 
 from popgen.data.dataset import SPLITS, DataSet, Part, from_parts
 from popgen.data.sources.splits import PassedOver, say_counts
-from popgen.data.text.strings import LONGEST, PAIR, join_pair, to_bytes, to_texts
+from popgen.data.text.strings import LONGEST, PAIR, join_pair, same_text, to_bytes, to_texts
 from popgen.data.text.tasks import TextTask
 from popgen.errors import BadInput
 
@@ -99,7 +99,7 @@ def _cut_remarks(texts: list[str]) -> tuple[str, ...]:
 
 def _double_remarks(data: DataSet) -> tuple[str, ...]:
     """Remarks on texts of a split that stand in another one, too; case and white space do not count."""
-    keys = {split: [_key(text) for text in to_texts(getattr(data, split).inputs)] for split in SPLITS}
+    keys = {split: [same_text(text) for text in to_texts(getattr(data, split).inputs)] for split in SPLITS}
     remarks = []
     for split, among in _AMONG:
         known = set(keys[among])
@@ -110,7 +110,3 @@ def _double_remarks(data: DataSet) -> tuple[str, ...]:
         if count:
             remarks.append(f"{count} of {len(keys[split])} {split} texts are among the {among} texts, too: {effect}")
     return tuple(remarks)
-
-
-def _key(text: str) -> str:
-    return " ".join(text.casefold().split())

@@ -67,3 +67,12 @@ def split_pair(text: str) -> tuple[str, str | None]:
 def _cut(content: bytes, longest: int) -> bytes:
     """The first bytes of a text, without a character that the cut would halve."""
     return content if len(content) <= longest else content[:longest].decode(errors="ignore").encode()
+
+
+def same_text(text: str) -> str:
+    """What two texts share that are the same but for case and white space.
+
+    >>> same_text(" A  text\n") == same_text("a text")
+    True
+    """
+    return " ".join(text.casefold().split())
