@@ -125,7 +125,7 @@ def source_name(data: str) -> str:
 
 def source_names(data: Iterable[str]) -> dict[str, list[str]]:
     """The header's field for data sets; those of folders and files have no name elsewhere."""
-    names = sorted({source_name(name) for name in data} - {"folder", "npz", ""})
+    names = sorted({source_name(name) for name in data} - {"folder", "npz", "text", ""})
     return {"datasets": names} if names else {}
 
 

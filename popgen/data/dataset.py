@@ -29,8 +29,8 @@ _SPLIT_SEED = 1797  # the number of images in scikit-learn's digits; another see
 class Part:
     """One split of a data set: the inputs and the targets of its n examples.
 
-    Images have the shape (n, c, h, w) and values in [0, 1]; their targets are class indices of shape (n,). The task of
-    the data set defines other inputs and targets. `groups` are indices in the groups of the data set, where it knows them.
+    Images have the shape (n, c, h, w) and values in [0, 1], and texts are bytes (n, width), see `popgen.texts`;
+    their targets are class indices of shape (n,). The task of the data set defines other inputs and targets. `groups` are indices in the groups of the data set, where it knows them.
     """
 
     inputs: Tensor
@@ -85,7 +85,7 @@ class DataSet:
 
     @property
     def has_texts(self) -> bool:
-        """Whether the examples are texts (n, bytes), see popgen.data.text.strings."""
+        """Whether the examples are texts (n, bytes), see popgen.texts."""
         return self.train.inputs.dim() == 2 and self.train.inputs.dtype == torch.uint8
 
     @property
@@ -94,13 +94,20 @@ class DataSet:
         return self.val.inputs.data_ptr() == self.train.inputs.data_ptr() and len(self.val) == len(self.train)
 
     @property
+    def noun(self) -> str:
+        """What the examples are, in words: images, texts or examples."""
+        return "images" if self.has_images else "texts" if self.has_texts else "examples"
+
+    @property
     def label_phrases(self) -> tuple[str, ...]:
         """A phrase for each class: the source's own, or else the class name in words."""
         return self.phrases or tuple(name.replace("_", " ") for name in self.classes)
 
     def each(self, change: Callable[[Part], Part]) -> DataSet:
-        """The data set with `change` applied to each of its three splits."""
-        return replace(self, train=change(self.train), val=change(self.val), test=change(self.test))
+        """The data set with `change` applied to each of its three splits. Val stays the same as train where it is."""
+        train = change(self.train)
+        val = train if self.val is self.train else change(self.val)
+        return replace(self, train=train, val=val, test=change(self.test))
 
     @cached_property
     def sha256(self) -> str:
@@ -113,7 +120,7 @@ class DataSet:
         return digest.hexdigest()
 
     def check_classes(self, split: str) -> None:
-        """Check that every class has an image in a split.
+        """Check that every class has an example in a split.
 
         Raises:
             BadInput: some classes have none; the message names them.
@@ -122,9 +129,9 @@ class DataSet:
         empty = [self.classes[i] for i in (counts[: len(self.classes)] == 0).nonzero().flatten().tolist()]
         if empty:
             raise BadInput(
-                f"data set {self.name!r} has classes without {_KINDS[split]} images: {', '.join(empty[:_NAMED])}"
+                f"data set {self.name!r} has classes without {_KINDS[split]} {self.noun}: {', '.join(empty[:_NAMED])}"
                 + (f" and {len(empty) - _NAMED} more" if len(empty) > _NAMED else ""),
-                "images of each class are needed here",
+                f"{self.noun} of each class are needed here",
                 "Add some, or name the other classes behind the data set, as in digits/classes:3+5.",
             )
 

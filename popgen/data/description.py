@@ -1,12 +1,15 @@
-"""Describes a data set's name in words, as a text condition: "digits, rotated by 45 degrees, inverted"."""
+"""Describes a data set in words, as a text condition: "digits, rotated by 45 degrees, inverted"."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from popgen.data.images.styles import is_style, parse_style
 from popgen.data.images.variants import VARIANTS, is_mixed, parse_mixed, parse_variant
 from popgen.data.load import split_name, split_reading
 from popgen.data.names import CORRUPTIONS
-from popgen.data.subsets import SUBSETS, parse_shots
+from popgen.data.subsets import SUBSETS, parse_labels, parse_shots
+from popgen.data.text.table import stem_of
 
 _PHRASES = {
     "rotate": "rotated by {:g} degrees",
@@ -31,8 +34,12 @@ _PHRASES = {
 assert _PHRASES.keys() == VARIANTS.keys()
 
 
-def describe(name: str) -> str:
-    """Describe a data set's name in words; angles are brought to [0, 360).
+def describe(name: str, description: str = "") -> str:
+    """Describe a data set in words; angles are brought to [0, 360).
+
+    Args:
+        description: the task in words, where the data set has a text of its own (`DataSet.description`). Then of the name counts
+            alone which classes are kept: how many examples are labelled is no part of a task.
 
     Raises:
         NotFound: a size stands behind a variant.
@@ -46,13 +53,23 @@ def describe(name: str) -> str:
     'cifar10, each with snow of severity 5 or rotated by 90 degrees'
     >>> describe("digits/style:invert:0.2")
     'digits, 20 % of them inverted'
+    >>> describe("text:data/film_reviews.jsonl.gz/labels:64")
+    'texts of film reviews, 64 of them labelled'
+    >>> describe("text:mail.csv/classes:spam+ham/shots:8", "Decide what a message is.")
+    'Decide what a message is, only spam and ham'
     """
     source, variants = split_name(name)
+    if description:
+        kept = [_describe_subset(text, "") for text in variants if text.startswith("classes:")]
+        return ", ".join([description.rstrip("."), *kept]) if kept else description
     base, reading = split_reading(source)
+    is_text = base.startswith("text:")
+    if is_text:
+        base = f"texts of {stem_of(Path(base.partition(':')[2])).replace('_', ' ')}"
     parts = [base if reading.size is None else f"{base} at {reading.size} pixels"]
     for text in variants:
         if text.partition(":")[0] in SUBSETS:
-            parts.append(_describe_subset(text))
+            parts.append(_describe_subset(text, "texts" if is_text else "images"))
         elif is_mixed(text):
             parts.append(f"each {' or '.join(map(_describe_variant, parse_mixed(text)))}")
         elif is_style(text):
@@ -68,7 +85,9 @@ def _describe_variant(text: str) -> str:
     return _PHRASES[kind].format(value % 360 if kind == "rotate" else value)
 
 
-def _describe_subset(text: str) -> str:
+def _describe_subset(text: str, noun: str) -> str:
     if text.startswith("shots:"):
-        return f"{parse_shots(text)[0]} images a class"
+        return f"{parse_shots(text)[0]} {noun} a class"
+    if text.startswith("labels:"):
+        return f"{parse_labels(text)[0]} of them labelled"
     return f"only {text.partition(':')[2].replace('+', ' and ')}"

@@ -1,4 +1,4 @@
-"""Loads a data set by name: `digits`, `cifar10`, `npz:FILE`, `folder:FOLDER`, `hf:OWNER/NAME` or `module:function`.
+"""Loads a data set by name: `digits`, `cifar10`, `npz:FILE`, `text:FILE`, `folder:FOLDER`, `hf:OWNER/NAME` or `module:function`.
 
 Slashes append modifiers to the name of the source. The first say how images are read: `size:PIXELS` resizes and crops
 them to squares of that size, `alpha:white`, `alpha:black` or `alpha:ignore` says what lies behind transparent pixels of
@@ -33,11 +33,14 @@ from popgen.data.sources.files import load_folder
 from popgen.data.sources.gather import SIZES
 from popgen.data.sources.hub import check_hub, load_hub, parse_hub
 from popgen.data.sources.torchvision import is_named_here, load_named, resize_data
-from popgen.data.subsets import SUBSETS, check_subset, class_indices, shot_indices
+from popgen.data.subsets import SUBSETS, check_subset, check_together, class_indices, label_indices, shot_indices
+from popgen.data.text.folder import holds_texts, load_text_folder
+from popgen.data.text.load import check_text, load_text
+from popgen.data.text.tasks import tasks_file
 from popgen.errors import BadInput, NotFound, brief
 from popgen.refs import is_module_attr, load_attr
 
-_OWN_FILES = ("npz", "folder", "hf")  # prefixes of the user's own files and of the hub
+_OWN_FILES = ("npz", "text", "folder", "hf")  # prefixes of the user's own files and of the hub
 _CACHE_BYTES = 4 * 2**30  # the cache's limit: a few sets of CIFAR-10's size (0.7 GiB as float32) and their variants
 _FileStates = tuple[tuple[str, int, int], ...]  # absolute path, time of the last change in ns and bytes of each file
 _Key = tuple[str, _FileStates]  # name and files of a data set; a changed file has another key and is read again
@@ -67,8 +70,7 @@ class DataCache:
 
 
 def _input_bytes(data: DataSet) -> int:
-    """The size of the inputs as float32."""
-    return sum(getattr(data, split).inputs.numel() * 4 for split in SPLITS)
+    return sum(getattr(data, split).inputs.nbytes for split in SPLITS)
 
 
 # load_data owns the cache. There is one for the process because checks and jobs load the same data sets again by name.
@@ -117,6 +119,7 @@ def check_data_name(name: str) -> None:
             )
         else:
             check_variant(variant)
+    check_together(variants)
     base, reading = split_reading(source)
     prefix, _, path = base.partition(":")
     if reading.alpha is not None and prefix not in _OWN_FILES:
@@ -125,17 +128,31 @@ def check_data_name(name: str) -> None:
             f"{base!r} is read as it was published or made",
             "Leave it out; folder:, npz: and hf: have it.",
         )
-    if prefix in ("npz", "folder"):
+    if prefix in ("npz", "text", "folder"):
         if not is_there(path):
             raise NotFound(
                 f"{path!r} of data set {name!r} does not exist", "", "Give the path from the current folder."
             )
+        if prefix == "text":
+            _refuse_for_texts(name, name.removeprefix(base).split("/")[1:])
+            check_text(name, local_path(path))
     elif prefix == "hf":
         check_hub(base)
     elif base in _BUILTIN or base in CATALOGUE or is_module_attr(base):
         return
     else:
         raise unknown_source(base)
+
+
+def _refuse_for_texts(name: str, modifiers: list[str]) -> None:
+    """Refuse what only images can have: variants, and how they are read."""
+    wrong = next((text for text in modifiers if text.partition(":")[0] not in SUBSETS), None)
+    if wrong is not None:
+        raise BadInput(
+            f"{wrong!r} cannot be applied to {name!r}",
+            f"it is for images, and these are texts; subsets ({', '.join(SUBSETS)}) are for both",
+            "Leave it out.",
+        )
 
 
 @dataclass(frozen=True)
@@ -252,7 +269,8 @@ def _file_states(base: str, root: Path) -> _FileStates:
     if not is_there(path):
         return ()  # It is on the hub.
     place = local_path(path)
-    files = [place] if prefix == "npz" else sorted(p for p in place.rglob("*") if p.is_file())
+    files = sorted(p for p in place.rglob("*") if p.is_file()) if place.is_dir() else [place]
+    files += [file for file in (tasks_file(place),) if prefix == "text" and file.is_file()]
     return tuple((str(f.absolute()), f.stat().st_mtime_ns, f.stat().st_size) for f in files)
 
 
@@ -270,6 +288,8 @@ def _load(name: str, root: Path) -> DataSet:
         return load_named(name, base, reading.size, root)
     if prefix in _OWN_FILES:
         data = _load_own(name, prefix, path, reading)
+        if data.has_texts:
+            _refuse_for_texts(name, name.removeprefix(base).split("/")[1:])
         return replace(data, remarks=(*data.remarks, *source_remarks(data)))
     data = _call_source(base)
     return data if reading.size is None else replace(resize_data(data, reading.size), name=name)
@@ -278,6 +298,10 @@ def _load(name: str, root: Path) -> DataSet:
 def _load_own(name: str, prefix: str, path: str, reading: Reading) -> DataSet:
     """Load the user's own files, or a data set of the hub."""
     alpha = reading.alpha or ALPHAS[0]
+    if prefix == "text":
+        return load_text(name, local_path(path))
+    if prefix == "folder" and holds_texts(local_path(path)):
+        return load_text_folder(name, local_path(path))
     if prefix == "folder":
         return load_folder(name, local_path(path), reading.size, alpha)
     if prefix == "hf":
@@ -307,13 +331,18 @@ def _apply_modifier(data: DataSet, text: str) -> DataSet:
     kind = text.partition(":")[0]
     if kind == "shots":
         return replace(data, train=data.train.take(shot_indices(text, data.train.targets, data.classes, data.name)))
+    if kind == "labels":
+        return _with_labels(data, text)
     if kind == "classes":
         indices = class_indices(text, data.classes, data.name)
         new_label = torch.full((len(data.classes),), -1)  # -1 marks a class that is not kept
         new_label[indices] = torch.arange(len(indices))
         kept = data.each(lambda part: part.take((new_label[part.targets] >= 0).nonzero().flatten()))
         renumbered = kept.each(lambda part: replace(part, targets=new_label[part.targets]))
-        return replace(renumbered, classes=tuple(data.classes[index] for index in indices))
+        classes, phrases = (tuple(own[i] for i in indices) if own else () for own in (data.classes, data.phrases))
+        return replace(renumbered, classes=classes, phrases=phrases)
+    if data.has_texts:
+        _refuse_for_texts(data.name, [text])
     if not data.has_images:
         raise BadInput(
             f"{text!r} cannot be applied to {data.name!r}",
@@ -323,6 +352,15 @@ def _apply_modifier(data: DataSet, text: str) -> DataSet:
     if kind == STYLE:
         return apply_style(data, text)
     return data.each(lambda part: replace(part, inputs=apply_variants(part.inputs, [text])))
+
+
+def _with_labels(data: DataSet, text: str) -> DataSet:
+    """The data set with a few labelled examples in all, which are both train and val."""
+    few = data.train.take(label_indices(text, data.train.targets, data.classes, data.name))
+    counts = few.targets.bincount(minlength=len(data.classes)).tolist()
+    each = ", ".join(f"{name} {count}" for name, count in zip(data.classes, counts, strict=True))
+    remark = f"{len(few)} labelled {data.noun} in all ({each}); train and val are both these"
+    return replace(data, train=few, val=few, remarks=(*data.remarks, remark))
 
 
 def _digits_table() -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Remarks on a data set that is unusual or too thin to measure on: blank images, classes without images, few images."""
+"""Remarks on a data set that is unusual or too thin to measure on: blank images, classes without examples, few examples."""
 
 from __future__ import annotations
 
@@ -30,7 +30,9 @@ def source_remarks(data: DataSet) -> tuple[str, ...]:
     if absent:
         unseen = torch.tensor([label for label in range(len(data.classes)) if label not in trained])
         counts = [f"{int(torch.isin(getattr(data, s).targets, unseen).sum())} {s}" for s in ("val", "test")]
-        remarks.append(f"train has no image of {_listed(absent)}, to which {' and '.join(counts)} images belong")
+        remarks.append(
+            f"train has no {data.noun.removesuffix('s')} of {_listed(absent)}, to which {' and '.join(counts)} {data.noun} belong"
+        )
     double = sorted({name for name in data.classes if data.classes.count(name) > 1})
     if double:
         remarks.append(f"several classes are called {_listed(double)}; they are not matched with other classes by name")
@@ -46,9 +48,11 @@ def thin_remarks(data: DataSet) -> tuple[str, ...]:
     """
     remarks = []
     if len(data.classes) == 1:
-        remarks.append("there is one class, so that every network is right on all images")
+        remarks.append(f"there is one class, so that every network is right on all {data.noun}")
     if len(data.val) <= _FEW:
-        remarks.append(f"val has {len(data.val)} images: its accuracy says next to nothing, and one image decides")
+        remarks.append(
+            f"val has {len(data.val)} {data.noun}: its accuracy says next to nothing, and one of them decides"
+        )
     return tuple(remarks)
 
 

@@ -3,12 +3,14 @@
 `classes:` keeps some classes in all splits and numbers them in the order given. `shots:` keeps K training images of
 each class. They are the first K of a random order that depends only on the class name and the number of the draw, so
 that they are the same images whatever other classes or variants the data set's name has. `shots:` does not change the
-validation and test splits.
+validation and test splits. `labels:` says that there are N labelled examples in all: they are drawn of the training split,
+and validation is done on the same ones; the test split stays.
 """
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -16,7 +18,16 @@ from torch import Tensor
 from popgen.data.names import SUBSETS
 from popgen.errors import BadInput, unknown_name
 
-__all__ = ["SUBSETS", "check_subset", "class_indices", "parse_shots", "shot_indices"]
+__all__ = [
+    "SUBSETS",
+    "check_subset",
+    "check_together",
+    "class_indices",
+    "label_indices",
+    "parse_labels",
+    "parse_shots",
+    "shot_indices",
+]
 
 
 def parse_shots(text: str) -> tuple[int, int]:
@@ -28,12 +39,28 @@ def parse_shots(text: str) -> tuple[int, int]:
     >>> parse_shots("shots:5"), parse_shots("shots:1@7")
     ((5, 0), (1, 7))
     """
+    return _count_and_draw(text, "is not a number of training images for each class", 1, "shots:5")
+
+
+def parse_labels(text: str) -> tuple[int, int]:
+    """Parse `labels:N` or `labels:N@DRAW` into the number of all labelled examples and the number of the draw.
+
+    Raises:
+        BadInput: N or DRAW is not a whole number, or N is below 2.
+
+    >>> parse_labels("labels:64"), parse_labels("labels:16@7")
+    ((64, 0), (16, 7))
+    """
+    return _count_and_draw(text, "is not a number of labelled examples in all", 2, "labels:64")
+
+
+def _count_and_draw(text: str, why: str, fewest: int, example: str) -> tuple[int, int]:
     count, at, draw = text.partition(":")[2].partition("@")
-    if not count.isdecimal() or int(count) < 1 or (at and not draw.isdecimal()):
+    if not count.isdecimal() or int(count) < fewest or (at and not draw.isdecimal()):
         raise BadInput(
-            f"subset {text!r} is not a number of training images for each class",
-            "it is 1 or more; a number behind an @ draws other images",
-            "For example shots:5, or shots:5@7.",
+            f"subset {text!r} {why}",
+            f"it is {fewest} or more; a number behind an @ draws other examples",
+            f"For example {example}, or {example}@7.",
         )
     return int(count), int(draw or 0)
 
@@ -45,8 +72,8 @@ def check_subset(text: str) -> None:
         BadInput: `parse_shots` refuses it, or it names fewer than two classes or a class twice.
     """
     name, _, argument = text.partition(":")
-    if name == "shots":
-        parse_shots(text)
+    if name in ("shots", "labels"):
+        (parse_shots if name == "shots" else parse_labels)(text)
         return
     wanted = argument.split("+")
     if len(wanted) < 2 or "" in wanted or len(set(wanted)) < len(wanted):
@@ -55,6 +82,17 @@ def check_subset(text: str) -> None:
             "a classifier needs at least two classes, and each is named once",
             "Give names or numbers with + between them, for example classes:3+5+8.",
         )
+
+
+def check_together(texts: Sequence[str]) -> None:
+    """Refuse subsets that both say how many examples are labelled.
+
+    Raises:
+        BadInput: there are several of `shots:` and `labels:`.
+    """
+    counts = [text for text in texts if text.partition(":")[0] in ("shots", "labels")]
+    if len(counts) > 1:
+        raise BadInput(f"{' and '.join(map(repr, counts))} both say how many examples are labelled", "", "Give one.")
 
 
 def class_indices(text: str, classes: tuple[str, ...], data: str) -> list[int]:
@@ -109,6 +147,41 @@ def shot_indices(text: str, labels: Tensor, classes: tuple[str, ...], data: str)
                 f"{count} are asked for",
                 "Ask for fewer.",
             )
-        generator = torch.Generator().manual_seed(zlib.crc32(f"{draw}:{name}".encode()))
-        kept.append(index[torch.randperm(len(index), generator=generator)[:count]])
+        kept.append(index[_random_order(len(index), draw, name)[:count]])
     return torch.cat(kept)
+
+
+def label_indices(text: str, labels: Tensor, classes: tuple[str, ...], data: str) -> Tensor:
+    """Indices of the training examples that a `labels:` subset keeps, (N,).
+
+    One example of each class comes first; then classes are in proportion. The first N of this order are kept, so that those
+    of `labels:16` are among those of `labels:64`.
+
+    Args:
+        labels: the class index of each training example, shape (n,).
+
+    Raises:
+        BadInput: there are fewer training examples than N, or N is below the number of classes.
+    """
+    count, draw = parse_labels(text)
+    present = [label for label in range(len(classes)) if bool((labels == label).any())]
+    if not len(present) <= count <= len(labels):
+        raise BadInput(
+            f"{text!r} does not fit {data!r}",
+            f"it has {len(labels)} training examples of {len(present)} classes, and one of each class is the least",
+            f"Ask for {len(present)} to {len(labels)}.",
+        )
+    index, turn = torch.empty(0, dtype=torch.long), torch.empty(0, dtype=torch.float64)
+    for label in present:
+        own = (labels == label).nonzero().flatten()
+        own = own[_random_order(len(own), draw, classes[label])]
+        share = (torch.arange(len(own), dtype=torch.float64) + 0.5) / len(own)
+        share[0] = 0  # the first of each class goes before all others
+        index, turn = torch.cat([index, own]), torch.cat([turn, share])
+    return index[turn.argsort(stable=True)[:count]]
+
+
+def _random_order(count: int, draw: int, name: str) -> Tensor:
+    """A random order (count,) that depends on the class name and the number of the draw alone."""
+    generator = torch.Generator().manual_seed(zlib.crc32(f"{draw}:{name}".encode()))
+    return torch.randperm(count, generator=generator)

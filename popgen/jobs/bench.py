@@ -20,7 +20,8 @@ from popgen.bench.summary import BenchRow, Cell, Entry, summarise
 from popgen.bench.tables import as_csv, markdown
 from popgen.configs.bench import SEARCH, BenchConfig, load_bench
 from popgen.configs.search import EXPERT_SPACES, SearchConfig
-from popgen.data import describe
+from popgen.data import describe, load_data
+from popgen.data.names import trust_sources
 from popgen.errors import BadInput, CannotResume, NotFound, PopgenError
 from popgen.files import new_folder, safe_name, write_text
 from popgen.jobs.benching.cell import OUTCOMES, CellJob
@@ -153,7 +154,9 @@ def _placed(one: SearchConfig, config: BenchConfig, data_dir: str | None) -> Sea
     placed = with_data_folder(one, data_dir)
     if not config.describe or one.space in EXPERT_SPACES:
         return placed
-    return placed.model_copy(update={"describe": describe(one.data)})
+    trust_sources([one.data])
+    described = describe(one.data, load_data(one.data, placed.data_dir).description)
+    return placed.model_copy(update={"describe": described})
 
 
 def read(folder: str) -> BenchConfig:

@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from popgen.data.text.strings import split_pair
 from popgen.errors import BadInput, BrokenFile, NotFound, Offline, brief
 from popgen.refs import minilm_folder
+from popgen.texts import split_pair
 
 _BATCH = 64  # texts in a forward pass, sorted by length
 _FILES = ("*.safetensors", "config.json", "tokenizer*.json", "vocab*", "merges.txt", "special_tokens_map.json")

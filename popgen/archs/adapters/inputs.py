@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from popgen.archs.adapters.base import load_base
-from popgen.data.text.strings import to_texts
 from popgen.errors import BadInput
+from popgen.texts import to_texts
 
 _KEPT = 4 * 2**30  # most bytes of states that are kept
 _KEPT_STATES: OrderedDict[tuple[TextInputs, str], Tensor] = OrderedDict()  # by use, the most recent last

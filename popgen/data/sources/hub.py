@@ -1,7 +1,7 @@
 """Reads data sets through the Hugging Face datasets library: `hf:OWNER/NAME`, `hf:OWNER/NAME@CONFIG` or `hf:FOLDER`.
 
-A folder is one that save_to_disk wrote, or one of parquet files. The images are in the one column of type Image. The
-labels are in the one column of type ClassLabel, or in the column that `#COLUMN` at the end of the name gives, which
+A folder is one that save_to_disk wrote, or one of parquet files. The images are in the one column of type Image; where there
+is none, texts are in a column that `popgen.data.text.columns` knows. The labels are in the one column of type ClassLabel, or in the column that `#COLUMN` at the end of the name gives, which
 may hold whole numbers or texts. Splits are the data set's own, by the names of `popgen.data.sources.splits`; missing
 ones are cut from train. No code of a repository runs, because datasets reads only data files from version 4.0 on.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from popgen.data.images.reader import read_image
 from popgen.data.sources.gather import UnreadImages, gather
 from popgen.data.sources.labels import is_label_type, read_labels
 from popgen.data.sources.splits import PassedOver, name_splits, say_counts
+from popgen.data.text.hub import holds_texts, load_hub_texts
 from popgen.errors import BadInput, BrokenFile, NotFound, Offline, brief
 
 _NO_IMAGE = "the row holds none"
@@ -69,7 +71,8 @@ def load_hub(name: str, text: str, size: int | None, alpha: str = "white") -> Da
     """Load a data set from the hub or from a folder.
 
     Rows without an image, with one that cannot be read, or of a class that train does not have are passed over.
-    Remarks say how many images were read and what was passed over.
+    Remarks say how many images were read and what was passed over. A data set of texts is read by
+    `popgen.data.text.hub.load_hub_texts`, which may refuse it for reasons of its own.
 
     Args:
         name: the name of the result.
@@ -91,6 +94,11 @@ def load_hub(name: str, text: str, size: int | None, alpha: str = "white") -> Da
     if not {"train", "all"} & own.keys():
         raise BadInput(f"{name!r} has no split called train", f"it has {', '.join(tables)}", "Choose another data set.")
     used: dict[str, Any] = {split: tables[own[split]] for split in (*SPLITS, "all") if split in own}
+    unused = [split for split in tables if split not in own.values()]
+    not_used = (f"splits that are not used: {', '.join(unused)}",) if unused else ()
+    if holds_texts(next(iter(used.values())).features, column):
+        data = load_hub_texts(name, used, column, Path(source) if is_there(source) else None)
+        return replace(data, remarks=(*data.remarks, *not_used))
     image, label = _columns(name, next(iter(used.values())).features, column)
     passed_over = {split: PassedOver() for split in used}
     classes, labels = read_labels(name, used, label, passed_over)
@@ -103,10 +111,8 @@ def load_hub(name: str, text: str, size: int | None, alpha: str = "white") -> Da
                 passed_over[split].add("without an image", f"row {rows[index]}")
             else:
                 passed_over[split].add("unreadable", f"row {rows[index]}: {error.why}")
-    unused = [split for split in tables if split not in own.values()]
     remarks = say_counts({split: len(part) for split, part in gathered.parts.items()}, passed_over, "rows")
-    remarks += (f"splits that are not used: {', '.join(unused)}",) if unused else ()
-    return from_parts(name, classes, gathered.parts, remarks + gathered.remarks)
+    return from_parts(name, classes, gathered.parts, remarks + not_used + gathered.remarks)
 
 
 def _load(name: str, source: str, config: str | None) -> Any:
@@ -164,7 +170,8 @@ def _columns(name: str, features: Any, column: str | None) -> tuple[str, str]:
     labels = [key for key, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
     has = f"it has {', '.join(f'{key} ({type(kind).__name__})' for key, kind in features.items())}"
     if len(images) != 1:
-        raise BadInput(f"{name!r} has {len(images)} columns of type Image", has, "One is needed.")
+        what = "columns of type Image" if images else "columns of type Image and none of texts that popgen knows"
+        raise BadInput(f"{name!r} has {len(images)} {what}", has, "One is needed; call that of texts text.")
     if column is None and len(labels) != 1:
         others = [key for key, kind in features.items() if is_label_type(kind)]
         todo = f"Name the label's column: {name.partition('/size:')[0]}#{(labels or others or ['COLUMN'])[0]}."

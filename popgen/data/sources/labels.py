@@ -14,8 +14,12 @@ Rows = list[tuple[int, int]]  # rows of a table that are used, each with the ind
 
 def is_label_type(kind: Any) -> bool:
     """Whether a column's type, one of the datasets library, can be a label: whole numbers or texts."""
-    dtype = str(getattr(kind, "dtype", ""))
-    return dtype.startswith(("int", "uint")) or dtype in _TEXTS
+    return is_text_type(kind) or str(getattr(kind, "dtype", "")).startswith(("int", "uint"))
+
+
+def is_text_type(kind: Any) -> bool:
+    """Whether a column's type, one of the datasets library, is that of texts."""
+    return str(getattr(kind, "dtype", "")) in _TEXTS
 
 
 def read_labels(

@@ -1,4 +1,4 @@
-"""Lists the images of `folder:FOLDER`: a folder for each class, with or without folders for the splits above them.
+"""Lists the images or texts of `folder:FOLDER`: a folder for each class, with or without folders for the splits above them.
 
 A split's folder is called train, val or test, or by another usual name of these (see `popgen.data.sources.splits`).
 Names that begin with a dot, and `__MACOSX`, are hidden: they are never classes or images. Everything that is passed
@@ -20,6 +20,20 @@ _SPLIT_FOLDERS = ("train", "val", "test")  # these are splits even if they have 
 
 
 @dataclass(frozen=True)
+class Kind:
+    """A kind of examples that a folder holds: what they are called, their suffixes, and files of a folder that are none of them."""
+
+    noun: str
+    suffixes: frozenset[str]
+    example: str
+    beside: frozenset[str] = frozenset()
+
+
+IMAGES = Kind("images", frozenset(SUFFIXES), "image.png")
+TEXTS = Kind("texts", frozenset({".txt"}), "text.txt", frozenset({"tasks.json"}))
+
+
+@dataclass(frozen=True)
 class Listing:
     """The class names of a folder, and the files of each split with their labels, in reading order.
 
@@ -31,15 +45,15 @@ class Listing:
     passed_over: dict[str, PassedOver]
 
 
-def list_folder(root: Path) -> Listing:
-    """List the images of a folder by split and class.
+def list_folder(root: Path, kind: Kind = IMAGES) -> Listing:
+    """List the examples of a folder by split and class.
 
     Raises:
-        BadInput: `root` is not a folder that has a folder of images for each class, or two folders are the same split.
+        BadInput: `root` is not a folder that has a folder of examples for each class, or two folders are the same split.
         BrokenFile: a folder cannot be listed.
     """
     try:
-        return _listed(root)
+        return _listed(root, kind)
     except OSError as error:
         raise BrokenFile(
             f"{error.filename or root} cannot be listed",
@@ -48,19 +62,26 @@ def list_folder(root: Path) -> Listing:
         ) from error
 
 
-def _listed(root: Path) -> Listing:
+def _listed(root: Path, kind: Kind) -> Listing:
     if not root.is_dir():
         raise BadInput(f"{root} is not a folder", "folder: reads a folder per class", "Use npz: for an .npz file.")
-    roots = _split_folders(root)
+    roots = _split_folders(root, kind)
     classes = tuple(p.name for p in _folders(roots.get("train", root)))
     if not classes:
         raise BadInput(
-            f"{root} has no class folders", "expected FOLDER/CLASS/image.png or FOLDER/train/CLASS/image.png", ""
+            f"{root} has no class folders",
+            f"expected FOLDER/CLASS/{kind.example} or FOLDER/train/CLASS/{kind.example}",
+            "",
         )
     passed_over = {split: PassedOver() for split in roots}
     if "train" in roots:
-        _pass_over_loose(root, {folder.name for folder in roots.values()}, passed_over["train"], "outside the splits")
-    files = {split: _list_images(folder, classes, passed_over[split]) for split, folder in roots.items()}
+        _pass_over_loose(
+            root,
+            {*(folder.name for folder in roots.values()), *kind.beside},
+            passed_over["train"],
+            "outside the splits",
+        )
+    files = {split: _list_examples(folder, classes, passed_over[split], kind) for split, folder in roots.items()}
     return Listing(classes, files, passed_over)
 
 
@@ -78,7 +99,7 @@ def _folders(root: Path) -> list[Path]:
     return sorted(p for p in root.iterdir() if p.is_dir() and not is_hidden(p.name))
 
 
-def _split_folders(root: Path) -> dict[str, Path]:
+def _split_folders(root: Path, kind: Kind) -> dict[str, Path]:
     """The folder of each split, in the order train, val, test; or `root` as `all` if it has no splits."""
     folders = _folders(root)
     named = [p for p in folders if split_of(p.name) and (p.name in _SPLIT_FOLDERS or _folders(p))]
@@ -86,7 +107,7 @@ def _split_folders(root: Path) -> dict[str, Path]:
         raise BadInput(
             f"{', '.join(p.name for p in folders)} of {root} have no class folders",
             "their names are those of splits, and a split has a folder for each class",
-            "Expected FOLDER/train/CLASS/image.png.",
+            f"Expected FOLDER/train/CLASS/{kind.example}.",
         )
     if not named:
         return {"all": root}
@@ -100,32 +121,32 @@ def _split_folders(root: Path) -> dict[str, Path]:
     return {split: root / splits[split] for split in _SPLIT_FOLDERS if split in splits}
 
 
-def _list_images(root: Path, classes: tuple[str, ...], passed: PassedOver) -> list[tuple[Path, int]]:
-    """List the images of one split, and count what is passed over in it."""
-    found = [(path, label) for label, name in enumerate(classes) for path in _class_images(root / name, passed)]
+def _list_examples(root: Path, classes: tuple[str, ...], passed: PassedOver, kind: Kind) -> list[tuple[Path, int]]:
+    """List the examples of one split, and count what is passed over in it."""
+    found = [(path, i) for i, name in enumerate(classes) for path in _class_files(root / name, passed, kind)]
     for folder in _folders(root):
         if folder.name not in classes:
             passed.add("in classes that train does not have", folder.name, _count_files(folder))
-    _pass_over_loose(root, {p.name for p in _folders(root)}, passed, "outside the class folders")
+    _pass_over_loose(root, {*(p.name for p in _folders(root)), *kind.beside}, passed, "outside the class folders")
     if not found:
         others = f"; passed over: {passed.text()}" if passed.text() else ""
         raise BadInput(
-            f"{root} holds no images",
-            f"looked for {', '.join(sorted(SUFFIXES))} in {len(classes)} class folders{others}",
+            f"{root} holds no {kind.noun}",
+            f"looked for {', '.join(sorted(kind.suffixes))} in {len(classes)} class folders{others}",
             "",
         )
     return found
 
 
-def _class_images(folder: Path, passed: PassedOver) -> Iterator[Path]:
-    """The images of one class, sorted by name; what else is there is counted."""
+def _class_files(folder: Path, passed: PassedOver, kind: Kind) -> Iterator[Path]:
+    """The examples of one class, sorted by name; what else is there is counted."""
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         inside = f"{folder.name}/{path.name}"
         if is_hidden(path.name):
             passed.add("hidden", inside, _count_files(path))
         elif path.is_dir():
             passed.add("in sub-folders of classes", inside, _count_files(path))
-        elif path.suffix.lower() not in SUFFIXES:
+        elif path.suffix.lower() not in kind.suffixes:
             passed.add("with another suffix", path.suffix or path.name)
         else:
             yield path

@@ -79,18 +79,21 @@ class PassedOver:
         return ", ".join(texts)
 
 
-def say_counts(read: dict[str, int], passed_over: dict[str, PassedOver], kind: str) -> tuple[str, ...]:
-    """Remarks: one line on the images that were read of each split, and one for each split that left something out.
+def say_counts(
+    read: dict[str, int], passed_over: dict[str, PassedOver], kind: str, noun: str = "images"
+) -> tuple[str, ...]:
+    """Remarks: one line on the examples that were read of each split, and one for each split that left something out.
 
     Args:
         read: the number of images by split; a pool that has no splits has the key `all`.
         kind: what the source holds, such as "files".
+        noun: what the examples are.
     """
     counts = ", ".join(f"{split} {count}" for split, count in read.items())
     missing = [split for split in ("val", "test") if split not in read and "all" not in read]
     cut = f"; {' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} cut from train" if missing else ""
-    split_here = f"images read: {read['all']}, split here into train, val and test" if "all" in read else ""
-    lines = [split_here or f"images read: {counts}{cut}"]
+    split_here = f"{noun} read: {read['all']}, split here into train, val and test" if "all" in read else ""
+    lines = [split_here or f"{noun} read: {counts}{cut}"]
     for split, passed in passed_over.items():
         if passed.text():
             place = "" if split == "all" else f"{split}: "

@@ -134,7 +134,7 @@ class TrainingData:
         _check_extra(zoo, archs, data_sets, more)
         data_sets |= more
         features = _read_all(data_sets, images, config, on_data)
-        described = texts.encode([describe(name) for name in data_sets]).to(device)
+        described = texts.encode([describe(name, data.description) for name, data in data_sets.items()]).to(device)
         sentences = dict(zip(data_sets, described, strict=True))
         return cls(archs, data_sets, features, sentences, images.dim, texts.dim, device, augment, data_dir)
 

@@ -91,7 +91,10 @@ def test_sets_that_do_not_fit(tmp_path: Path) -> None:
     of_other_names = datasets.DatasetDict({"train": table(4), "test": swapped})
     of_two_sizes = datasets.concatenate_datasets([table(4), table(4, side=9)])
     cases = {
-        "text": (datasets.Dataset.from_dict({"text": ["a"], "label": [0]}), "has 0 columns of type Image\nit has text"),
+        "neither": (
+            datasets.Dataset.from_dict({"words": ["a"], "label": [0]}),
+            "has 0 columns of type Image and none of texts that popgen knows\nit has words",
+        ),
         "plain": (table(6).cast_column("label", datasets.Value("int64")), "has 0 columns of type ClassLabel"),
         "fractions": (table(6).add_column("part", [0.5] * 6), "column 'part' .* does not hold whole numbers or texts"),
         "empty texts": (

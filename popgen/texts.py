@@ -39,6 +39,21 @@ def to_texts(examples: UInt8[Tensor, "n bytes"]) -> list[str]:
     return [bytes(row).rstrip(b"\x00").decode() for row in examples.numpy(force=True)]
 
 
+def join_pair(first: str, second: str | None, longest: int = LONGEST) -> str:
+    """One text for a pair, or the first text where there is no second. Of a pair above `longest` bytes the longer text is cut first.
+
+    >>> join_pair("one", "two") == f"one{PAIR}two", join_pair("one", None), join_pair("abcdef", "xy", 6) == f"abc{PAIR}xy"
+    (True, 'one', True)
+    """
+    if second is None:
+        return first
+    one, two = first.encode(), second.encode()
+    room = longest - len(PAIR)
+    of_one = max(room - len(two), room // 2)
+    of_two = room - min(len(one), of_one)
+    return f"{_cut(one, of_one).decode()}{PAIR}{_cut(two, of_two).decode()}"
+
+
 def split_pair(text: str) -> tuple[str, str | None]:
     """The two texts of a pair, or a text and None.
 
@@ -52,3 +67,12 @@ def split_pair(text: str) -> tuple[str, str | None]:
 def _cut(content: bytes, longest: int) -> bytes:
     """The first bytes of a text, without a character that the cut would halve."""
     return content if len(content) <= longest else content[:longest].decode(errors="ignore").encode()
+
+
+def same_text(text: str) -> str:
+    """What two texts share that are the same but for case and white space.
+
+    >>> same_text(" A  text\n") == same_text("a text")
+    True
+    """
+    return " ".join(text.casefold().split())

@@ -1,0 +1,53 @@
+"""Small tables of texts, written by the tests themselves."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Row = dict[str, Any]
+Write = Callable[..., Path]
+
+PLACES = ("harbour", "library", "garden", "station", "museum", "market", "bridge", "tower", "school", "chapel")
+
+
+def opinions(count: int = 10, start: int = 0) -> list[Row]:
+    """Rows of a text and its label, good and bad in turn; no two texts are the same."""
+    return [
+        {
+            "text": f"The {PLACES[i % 10]} was {('lovely', 'dreadful')[i % 2]} on day {start + i}.",
+            "label": ("good", "bad")[i % 2],
+        }
+        for i in range(count)
+    ]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Write rows as a file of the folder of the test; its suffix says how."""
+
+    def to_file(name: str, rows: Iterable[Row]) -> Path:
+        rows, path = list(rows), tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        opened = gzip.open if name.endswith(".gz") else open
+        if ".parquet" in name:
+            from pyarrow import Table, parquet
+
+            parquet.write_table(Table.from_pylist(rows), path)
+        elif ".jsonl" in name:
+            with opened(path, "wt", encoding="utf-8") as file:
+                file.writelines(json.dumps(row) + "\n" for row in rows)
+        else:
+            with opened(path, "wt", encoding="utf-8", newline="") as file:
+                table = csv.DictWriter(file, list(rows[0]), delimiter="\t" if ".tsv" in name else ",")
+                table.writeheader()
+                table.writerows(rows)
+        return path
+
+    return to_file
