@@ -26,7 +26,7 @@ LAYERS = [
     {"cards"},
     {"configs", "__init__"},  # __init__ runs before all others, and itself imports next to nothing
     {"hub"},
-    {"files", "first_bytes", "json_text", "progress", "refs", "shadow", "tables", "tasks"},
+    {"files", "first_bytes", "json_text", "progress", "refs", "shadow", "tables", "tasks", "texts"},
     {"trust"},
     {"errors", "lazy", "types"},
 ]
@@ -42,7 +42,8 @@ ONLY_IN = {
     "huggingface_hub": ("popgen/hub/", "popgen/cards/", "popgen/encoders/"),
     "open_clip": ("popgen/encoders/",),
     "timm": ("popgen/archs/timm_models.py",),
-    "transformers": ("popgen/encoders/",),
+    "transformers": ("popgen/encoders/", "popgen/archs/adapters/", "popgen/archs/language/"),
+    "peft": ("popgen/archs/adapters/",),
     "sentence_transformers": ("popgen/encoders/",),
     "pickle": ("popgen/zoo/imports/loading.py",),  # for the name of the error that torch.load raises
     "_pickle": (),

@@ -90,7 +90,7 @@ def _score(made: Generator, arch: str, name: str, control: Any) -> float:
 
 
 def _mean_accuracy(spec: ArchSpec, flats: Flat, data: DataSet) -> float:
-    return statistics.mean(task_score(spec, flat, data.test) for flat in flats)
+    return statistics.mean(task_score(spec, flat, data, "test") for flat in flats)
 
 
 def _raw(zoo: Zoo, base: dict[str, Any]) -> list[float]:

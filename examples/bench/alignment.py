@@ -67,10 +67,10 @@ def main() -> None:
 
 def compare(spec: ArchSpec, one: Tensor, other: Tensor, data: DataSet) -> str:
     inputs = spec.config.inputs.prepare(data.train.inputs[:IMAGES])
-    texts = [f"{task_score(spec, one, data.test):.3f} {task_score(spec, other, data.test):.3f}"]
+    texts = [f"{task_score(spec, one, data, 'test'):.3f} {task_score(spec, other, data, 'test'):.3f}"]
     for moved in (other, align(spec, other, one).weights, align(spec, other, one, inputs[:MATCHED]).weights):
         middle = (one + moved) / 2
-        pair = (task_score(spec, flat, data.test) for flat in (middle, reestimate(spec, middle, inputs)))
+        pair = (task_score(spec, flat, data, "test") for flat in (middle, reestimate(spec, middle, inputs)))
         texts.append(" ".join(f"{value:.3f}" for value in pair))
     return " | ".join(texts)
 

@@ -65,10 +65,10 @@ def episode(
     right = {}
     for kind, flat in networks.items():
         score = refit.score(flat)
-        right[f"{kind}, ridge"] = task_score(score.spec, score.flat, data.test)
+        right[f"{kind}, ridge"] = task_score(score.spec, score.flat, data, "test")
         right[f"{kind}, nearest mean"] = nearest_mean(spec, flat, data)
         score = remap.score(flat)
-        right[f"{kind}, own rows"] = task_score(score.spec, score.flat, data.test)
+        right[f"{kind}, own rows"] = task_score(score.spec, score.flat, data, "test")
     return right
 
 

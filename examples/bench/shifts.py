@@ -67,7 +67,7 @@ def rows_of(
     spec, start = generator.spec(arch), zoo.start(arch)
 
     def tested(flat: Tensor) -> float:
-        return task_score(spec, flat, data.test)
+        return task_score(spec, flat, data, "test")
 
     def generated(control: Control | None = None) -> list[float]:
         seeds = range(options.seeds)
@@ -77,7 +77,7 @@ def rows_of(
     records = zoo.select(arch=arch, held_out=False)
     weights = zoo.matrix(records)
     closest = generator.closest(arch, data)
-    best = max(weights, key=lambda flat: task_score(spec, flat, data.val))
+    best = max(weights, key=lambda flat: task_score(spec, flat, data))
     rows = {
         "best zoo": [tested(best)],
         "average": [tested(average(records, weights, closest[:2]))],

@@ -22,6 +22,9 @@ class Inputs(Protocol):
     """The contract of a kind of inputs."""
 
     kind: ClassVar[str]  # the class's key in INPUTS
+    costly: ClassVar[
+        bool
+    ]  # whether `prepare` costs about as much as the network, so that its results are worth keeping
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -55,6 +58,7 @@ class ImageInputs:
     """
 
     kind: ClassVar[str] = "images"
+    costly: ClassVar[bool] = False
 
     shape: tuple[int, int, int] = (1, 8, 8)  # channels, height, width
     mean: tuple[float, ...] = (0.0,)

@@ -42,6 +42,9 @@ class Recipe(Strict):
     variants: list[str] = []
     batch_norm: Literal["train", "frozen"] = "train"  # frozen: running statistics stay those of the start
     # Networks that a run leaves in the zoo: the trained one, and with 2 or more its states at earlier steps, of the same lineage.
+    examples: int | None = Field(
+        default=None, ge=1
+    )  # training examples that are used, drawn once for all runs; null: all
     snapshots: int = Field(default=1, ge=1)
     snapshot_every: int = Field(default=1, ge=1)  # steps between two of them
 

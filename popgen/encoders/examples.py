@@ -1,4 +1,4 @@
-"""Encoders of a data set's examples, by name: CLIP for images, and those registered in ENCODERS for other data."""
+"""Encoders of a data set's examples, by name: CLIP for images, text:NAME for texts, and those registered in ENCODERS."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Protocol
 from torch import Tensor
 
 from popgen.encoders.images import ImageEncoder
+from popgen.encoders.texts import PREFIX, TextExampleEncoder
 
 
 class ExampleEncoder(Protocol):
@@ -25,7 +26,7 @@ ENCODERS: dict[str, Callable[[str], ExampleEncoder]] = {}  # name -> function th
 
 
 def load_example_encoder(name: str, device: str = "cpu", with_open_clip: bool = False) -> ExampleEncoder:
-    """Load the encoder with this name from ENCODERS, or else the CLIP with this name.
+    """Load the encoder with this name: one of ENCODERS, text:NAME, or else a CLIP.
 
     Args:
         with_open_clip: see `ImageEncoder.load`.
@@ -33,4 +34,8 @@ def load_example_encoder(name: str, device: str = "cpu", with_open_clip: bool = 
     Raises:
         PopgenError: as in `ImageEncoder.load`.
     """
-    return ENCODERS[name](device) if name in ENCODERS else ImageEncoder.load(name, device, with_open_clip)
+    if name in ENCODERS:
+        return ENCODERS[name](device)
+    if name.startswith(PREFIX):
+        return TextExampleEncoder.load(name, device)
+    return ImageEncoder.load(name, device, with_open_clip)

@@ -13,10 +13,12 @@ from popgen.data import DataSet
 from popgen.data.classes import match_classes
 from popgen.encoders.arch import ArchTextEncoder
 from popgen.encoders.examples import ENCODERS, ExampleEncoder, load_example_encoder
+from popgen.encoders.texts import TextExampleEncoder, is_text_encoder
 from popgen.errors import BadInput
 from popgen.generator.draws import draw_features
 from popgen.generator.model.conditions import DataSetEncoder, Description, arch_vectors
 from popgen.generator.records import Condition
+from popgen.generator.task_sets import TaskKind, task_set
 from popgen.generator.texts import StoredTexts
 
 
@@ -64,6 +66,7 @@ class Conditioner:
         classes: list[str],
         n: int,
         seed: int,
+        kind: TaskKind = "both",
     ) -> Condition:
         """Return `n` conditions on an architecture and a data set.
 
@@ -72,6 +75,7 @@ class Conditioner:
 
         Args:
             classes: names of the training classes, with which the classes of the data set are matched.
+            kind: what of a data set of texts is shown.
 
         Raises:
             BadInput: the data set cannot be a condition, see `check_data`.
@@ -81,13 +85,24 @@ class Conditioner:
             self.check_data(data)
         is_stored = self.stored.holds(self._config.text, [spec])
         vector = arch_vectors([spec], self.stored.encode if is_stored else self._text_encoder().encode)
-        if isinstance(data, Description):
+        if isinstance(data, Description) and is_text_encoder(self._config.images):
+            embedding = self._described(data_encoder, data).expand(n, -1)
+        elif isinstance(data, Description):
             embedding = data_encoder.from_text(self._text_encoder().encode([data.text])).expand(n, -1)
         else:
-            drawn = draw_features(data, self._example_encoder(), self._config, n, seed)
+            drawn = draw_features(data, self._example_encoder(), self._config, n, seed, kind)
             class_index = self._class_index(data, classes)
             embedding = data_encoder(drawn.flatten(0, 1), class_index).unflatten(0, drawn.shape[:2]).mean(1)
         return Condition(embedding, vector.expand(n, -1))
+
+    def _described(self, data_encoder: DataSetEncoder, data: Description) -> Tensor:
+        """The embedding (1, out) of a task of texts that is given by words alone."""
+        encoder = self._example_encoder()
+        assert isinstance(encoder, TextExampleEncoder)
+        words = encoder.words(data.text, data.phrases)
+        sets = task_set(words, words[:0], self._config.images_per_class, "words")
+        embedding: Tensor = data_encoder(sets[None])
+        return embedding
 
     def check_data(self, data: DataSet) -> None:
         """Check that a data set can be a condition.
@@ -96,7 +111,13 @@ class Conditioner:
             BadInput: it has no images where the encoder takes images, no training examples, or no training images of a
                 class, if the condition uses labels.
         """
-        if self._config.images not in ENCODERS and not data.has_images:
+        if is_text_encoder(self._config.images) and not data.has_texts:
+            raise BadInput(
+                f"data set {data.name!r} has no texts",
+                f"its examples have the shape {data.shape}, and the generator's conditions are made from texts",
+                "Use text:FILE, or another generator.",
+            )
+        if not is_text_encoder(self._config.images) and self._config.images not in ENCODERS and not data.has_images:
             raise BadInput(
                 f"data set {data.name!r} has no images",
                 f"its examples have the shape {data.shape}, and the generator's conditions are made from images",

@@ -31,6 +31,7 @@ from popgen.generator.model.vae import WeightVAE
 from popgen.generator.records import Code, Condition, Provenance
 from popgen.generator.sampling import prior_name, sample, strength_for
 from popgen.generator.strength import Strength
+from popgen.generator.task_sets import TaskKind
 from popgen.generator.texts import StoredTexts
 from popgen.types import Flat, Latents, StateDict
 from popgen.weights import Scaling
@@ -139,8 +140,13 @@ class Generator(nn.Module):
         """
         self._conditioner.check_data(data)
 
-    def condition(self, arch: str, data: DataSet | Description, n: int = 1, seed: int = 0) -> Condition:
+    def condition(
+        self, arch: str, data: DataSet | Description, n: int = 1, seed: int = 0, kind: TaskKind = "both"
+    ) -> Condition:
         """Return `n` conditions on a trained architecture and a data set, each from its own draws of images.
+
+        Args:
+            kind: what of a data set of texts is shown, see popgen.generator.task_sets.
 
         Raises:
             NotFound: the generator was not trained on the architecture.
@@ -148,7 +154,7 @@ class Generator(nn.Module):
             PopgenError: an encoder is not on this machine and cannot be downloaded.
         """
         classes = self.provenance.classes
-        return self._conditioner.condition(self.data_encoder, self.spec(arch), data, classes, n, seed)
+        return self._conditioner.condition(self.data_encoder, self.spec(arch), data, classes, n, seed, kind)
 
     def mean_embedding(self, arch: str, data: DataSet | Description, draws: int = 8) -> Tensor:
         """Return the mean embedding (out,) of a data set over `draws` conditions."""

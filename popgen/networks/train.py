@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -85,6 +85,9 @@ def train_snapshots(
             "a network has one output per class",
             f"In the spec: archs: [{{name: my-net, like: {spec.name}, classes: {len(data.classes)}}}]",
         )
+    if recipe.examples is not None:
+        order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))
+        data = replace(data, train=data.train.take(order[: recipe.examples]))
     _check_steps(recipe, data)
     kept: dict[int, StateDict] = {}
     wanted = range((recipe.snapshots - 1) * recipe.snapshot_every, 0, -recipe.snapshot_every)

@@ -26,6 +26,7 @@ class TextInputs:
     """Texts, tokenized for `base`, cut to `context` tokens, and run through its first `frozen` layers."""
 
     kind: ClassVar[str] = "texts"
+    costly: ClassVar[bool] = True
 
     base: str = "minilm"
     context: int = 128

@@ -45,9 +45,13 @@ class SetTransformer(nn.Module):
 
 @dataclass(frozen=True)
 class Description:
-    """A data set in words, such as "digits, rotated by 45 degrees"; training uses texts of popgen.data.describe."""
+    """A data set in words, such as "digits, rotated by 45 degrees"; training uses texts of popgen.data.describe.
+
+    A task of texts may also have a phrase for each class.
+    """
 
     text: str
+    phrases: tuple[str, ...] = ()
 
 
 class Standardise(nn.Module):

@@ -6,7 +6,7 @@ Held-out lineages are kept apart: they are used by the gate and for figures, and
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -18,14 +18,17 @@ from popgen.data import DataSet, describe, load_data
 from popgen.data.images.augment import flip_and_crop
 from popgen.encoders.arch import ArchTextEncoder
 from popgen.encoders.examples import ExampleEncoder, load_example_encoder
+from popgen.encoders.texts import TextExampleEncoder
 from popgen.errors import BadInput
 from popgen.generator.model.conditions import arch_vectors
+from popgen.generator.task_sets import drawn_kind, task_set
 from popgen.types import Images, Labels
 from popgen.weights import Scaling
 from popgen.zoo import Checkpoint, Zoo
 from popgen.zoo.weight_rows import WeightRows
 
 # Called with the number of data sets whose features are computed, and that of all.
+_PREPARED = 1000  # examples of a data set that are prepared, where preparation is costly
 OnData = Callable[[int, int], None]
 
 
@@ -63,6 +66,7 @@ class TrainingData:
         device: where weights, inputs and features are used.
         augment: the augmentation of images that networks are trained on, none or flip-crop.
         data_dir: the folder of named data sets; None: POPGEN_DATA, else ./data.
+        words: for each data set of texts the vectors (1 + classes, dim) of its description and its phrases.
     """
 
     archs: dict[str, ArchCheckpoints]
@@ -74,6 +78,8 @@ class TrainingData:
     device: str = "cpu"
     augment: str = "none"
     data_dir: str | None = None
+    words: dict[str, Tensor] = field(default_factory=dict)
+    _states: dict[tuple[str, str], tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
 
     @property
     def with_checkpoints(self) -> list[str]:
@@ -136,22 +142,42 @@ class TrainingData:
         features = _read_all(data_sets, images, config, on_data)
         described = texts.encode([describe(name, data.description) for name, data in data_sets.items()]).to(device)
         sentences = dict(zip(data_sets, described, strict=True))
-        return cls(archs, data_sets, features, sentences, images.dim, texts.dim, device, augment, data_dir)
+        words = {}
+        if isinstance(images, TextExampleEncoder):
+            words = {name: images.words(one.description, one.label_phrases) for name, one in data_sets.items()}
+        return cls(archs, data_sets, features, sentences, images.dim, texts.dim, device, augment, data_dir, words)
 
     def draw_images(self, arch: str, data: str, count: int) -> tuple[Images, Labels]:
         """Return `count` random training images, as the architecture takes them, and their labels (count,)."""
+        inputs = self.archs[arch].spec.config.inputs
+        if inputs.costly:
+            return self._draw_prepared(arch, data, count)
         train = self.data_sets[data].train
         pick = torch.randint(len(train), (count,), device="cpu")
         images, labels = train.inputs[pick].to(self.device), train.targets[pick].to(self.device)
         images = images if self.augment == "none" else flip_and_crop(images)
-        return self.archs[arch].spec.config.inputs.prepare(images), labels
+        return inputs.prepare(images), labels
+
+    def _draw_prepared(self, arch: str, data: str, count: int) -> tuple[Tensor, Tensor]:
+        """Random examples of at most 1,000 whose preparation, which costs as much as the network, was done once."""
+        if (arch, data) not in self._states:
+            train = self.data_sets[data].train
+            order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0), device="cpu")[:_PREPARED]
+            prepared = self.archs[arch].spec.config.inputs.prepare(train.inputs[order].to(self.device))
+            self._states[arch, data] = prepared, train.targets[order].to(self.device)
+        prepared, targets = self._states[arch, data]
+        pick = torch.randint(len(targets), (count,), device="cpu")
+        return prepared[pick], targets[pick]
 
     def spec_for(self, own: ArchCheckpoints, data: str) -> ArchSpec:
         """The architecture with the outputs of a data set's classes."""
         return own.spec.for_classes(self.data_sets[data].label_phrases)
 
     def draw_features(self, data: str, per_class: int) -> Tensor:
-        """Return the features (classes, per_class, dim) of a new draw of images."""
+        """Return the features (classes, per_class, dim) of a new draw of images; of texts, a set of words and texts."""
+        if data in self.words:
+            texts = self.features[data][0]
+            return task_set(self.words[data], texts, per_class, drawn_kind()).to(self.device)
         drawn = [f[torch.randint(len(f), (per_class,), device="cpu")] for f in self.features[data]]
         return torch.stack(drawn).to(self.device)
 
@@ -165,12 +191,12 @@ def _check_extra(
             raise BadInput(
                 f"generator.tune.tasks has {name!r}, which the zoo holds out", "it would not be held out any more", ""
             )
-        classes = len(data.classes)
         for arch, own in archs.items():
-            if classes != own.spec.config.classes:
+            classes, spec = len(data.classes), own.spec.for_classes(data.label_phrases)
+            if classes != spec.config.classes:
                 raise BadInput(
                     f"generator.tune.tasks has {name!r} with {classes} classes",
-                    f"{arch} has {own.spec.config.classes} outputs",
+                    f"{arch} has {spec.config.classes} outputs",
                     "Name data sets with the classes of the zoo's.",
                 )
 

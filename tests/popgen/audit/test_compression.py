@@ -58,9 +58,9 @@ def test_distillation_is_zero_at_the_original_and_has_a_gradient() -> None:
     flat = spec.to_flat(build("resnet-s", seed=0).state_dict())
     inputs = spec.config.inputs.prepare(part.inputs)
     batch = [(inputs, network_outputs(spec, flat, inputs), part.targets)]
-    assert float(distillation_losses(spec, flat[None], batch)) == pytest.approx(0, abs=1e-6)
+    assert float(distillation_losses([spec], flat[None], batch)) == pytest.approx(0, abs=1e-6)
     moved = (flat * 1.1)[None].requires_grad_()
-    (gradient,) = torch.autograd.grad(distillation_losses(spec, moved, batch).sum(), moved)
+    (gradient,) = torch.autograd.grad(distillation_losses([spec], moved, batch).sum(), moved)
     assert bool(torch.isfinite(gradient).all()) and float(gradient.norm()) > 0
 
 
@@ -81,7 +81,7 @@ def test_fitted_codes_are_closer_and_reproducible(generator: Generator, zoo: Zoo
         batches = [
             (x, network_outputs(spec, w, x), one.train.targets) for x, w, one in zip(inputs, weights, data, strict=True)
         ]
-        return distillation_losses(spec, generator.decode(arch, latents), batches)
+        return distillation_losses([spec] * len(data), generator.decode(arch, latents), batches)
 
     assert bool((divergence(codes) < 0.9 * divergence(start)).all())
     assert torch.equal(fit_codes(generator, arch, weights, data, start, CodeFit(steps=0, images=60)), start)

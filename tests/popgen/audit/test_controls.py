@@ -66,7 +66,7 @@ def test_latent_controls_are_networks() -> None:
     made = {one.name: one.draw() for one in latent_controls(generator, "mlp-s", data, [data.name], 2, seed=0)}
     assert list(made) == ["latent noise 0.1", "latent noise 0.3", "latent noise 1", "latent kde"]
     spec = generator.spec("mlp-s")
-    assert task_score(spec, made["latent noise 0.1"][0], data.test) > 0.9
+    assert task_score(spec, made["latent noise 0.1"][0], data, "test") > 0.9
     unknown = list(latent_controls(generator, "mlp-s", data, ["mnist"], 2, seed=0))
     assert [one.name for one in unknown] == ["latent kde"]
 
@@ -93,7 +93,7 @@ def test_a_ridge_head_is_fitted_for_every_network() -> None:
     spec, data = ArchSpec.from_config("mlp-s"), load_data("digits")
     fresh = spec.to_flat(build("mlp-s", seed=3).state_dict())[None]
     finished = Finishing(spec, data, head="ridge").finish(fresh)
-    assert task_score(spec, fresh[0], data.test) < 0.3 < 0.85 < task_score(spec, finished[0], data.test)
+    assert task_score(spec, fresh[0], data, "test") < 0.3 < 0.85 < task_score(spec, finished[0], data, "test")
     body = spec.size - sum(t.size for t in spec.tensors if t.name.startswith(spec.head))
     assert torch.equal(finished[0, :body], fresh[0, :body])
 

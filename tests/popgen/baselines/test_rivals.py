@@ -61,7 +61,7 @@ def rows(given: RivalInputs) -> dict[str, Row]:
 def expected(given: RivalInputs, name: str, evaluations: int, flat: torch.Tensor) -> Row:
     """The row of one network, scored on its own."""
     scored = given.fitness.score(flat)
-    test = task_score(scored.spec, scored.flat, given.data.test)
+    test = task_score(scored.spec, scored.flat, given.data, "test")
     images = len(given.data.val), len(given.data.test)
     return Row(name, evaluations, scored.score, test, scored.loss, images=images)
 

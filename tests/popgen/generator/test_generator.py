@@ -23,8 +23,8 @@ def digits() -> Generator:
 
 def mean_accuracy(generator: Generator, arch: str, latents: Tensor, data: str) -> float:
     """Mean validation accuracy of decoded latents on a data set."""
-    weights, part = generator.decode(arch, latents), load_data(data).val
-    return sum(task_score(generator.spec(arch), flat, part) for flat in weights) / len(weights)
+    weights, known = generator.decode(arch, latents), load_data(data)
+    return sum(task_score(generator.spec(arch), flat, known) for flat in weights) / len(weights)
 
 
 def test_the_condition_of_a_data_set_depends_on_its_training_images_alone(digits: Generator) -> None:
@@ -64,8 +64,7 @@ def test_checkpoints_keep_their_accuracy_through_the_latent(digits: Generator, a
     for held_out in (False, True):
         for data in ("digits/rotate:30", "digits/invert", "digits/rotate:180", "digits/rotate:0"):
             weights = zoo.matrix(zoo.select(arch, data, held_out)[:1])
-            part = load_data(data).val
-            before = task_score(digits.spec(arch), weights[0], part)
+            before = task_score(digits.spec(arch), weights[0], load_data(data))
             lost.append(before - mean_accuracy(digits, arch, digits.encode(arch, weights), data))
     assert sum(lost) / len(lost) < 0.05
     assert max(lost) < 0.15

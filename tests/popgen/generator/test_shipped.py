@@ -98,8 +98,10 @@ def lost_points(generator: Generator, zoo: Zoo, arch: str, records: list[Checkpo
     latents = generator.encode(arch, weights)
     decoded = generator.restore(arch, latents, generator.residual(arch, weights, latents))
     assert not torch.equal(decoded, weights)
-    tests = [load_data(record.data).test for record in records]
-    before, after = ([task_score(spec, w, t) for w, t in zip(rows, tests, strict=True)] for rows in (weights, decoded))
+    tests = [load_data(record.data) for record in records]
+    before, after = (
+        [task_score(spec, w, t, "test") for w, t in zip(rows, tests, strict=True)] for rows in (weights, decoded)
+    )
     assert mean(before) > 0.85
     assert before == pytest.approx([record.metrics["test_accuracy"] for record in records], abs=1e-4)
     return 100 * (mean(before) - mean(after))
@@ -130,7 +132,7 @@ def test_networks_for_rotations_that_were_held_out(generator: Generator, arch: s
         data = load_data(f"digits/rotate:{angle:g}")
         for control in (None, "shuffled"):
             flats = generator.decode(arch, generator.sample(arch, data, 5, control=control))
-            scores[control].append(mean(task_score(generator.spec(arch), flat, data.test) for flat in flats))
+            scores[control].append(mean(task_score(generator.spec(arch), flat, data, "test") for flat in flats))
     assert mean(scores[None]) > 0.87
     assert mean(scores["shuffled"]) < mean(scores[None]) - 0.3
 

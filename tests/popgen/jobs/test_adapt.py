@@ -93,8 +93,8 @@ def test_a_table_of_rivals_and_the_weights_of_the_choice(generator: str, tmp_pat
     assert chosen.what == made.chosen == made.best and made.gain > made.error and not made.is_base
     assert made.rows[0].what in ("resnet-s/digits/s0", "resnet-s/digits/invert/s0")
     flat = spec.to_flat(load_file(made.weights))
-    assert chosen.val_accuracy == pytest.approx(task_score(spec, flat, data.val), abs=1e-6)
-    assert chosen.test_accuracy == pytest.approx(task_score(spec, flat, data.test), abs=1e-6)
+    assert chosen.val_accuracy == pytest.approx(task_score(spec, flat, data), abs=1e-6)
+    assert chosen.test_accuracy == pytest.approx(task_score(spec, flat, data, "test"), abs=1e-6)
     assert chosen.test_accuracy > made.rows[1].test_accuracy + 0.1
     plain = [row.information for row in made.rows if not row.name.endswith(("TENT", "ETA", "zoo"))]
     assert max(plain) == pytest.approx(chosen.information, abs=0.1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from random_networks import ARCHS, module, network
@@ -21,20 +23,20 @@ from popgen.networks.forward import (
 
 @pytest.mark.parametrize("arch", ARCHS)
 def test_outputs_and_accuracy_are_those_of_the_module(arch: str) -> None:
-    spec, part = ArchSpec.from_config(arch), load_data("digits/rotate:30").val
-    flat = network(spec)
+    spec, data = ArchSpec.from_config(arch), load_data("digits/rotate:30")
+    part, flat = data.val, network(spec)
     net = module(spec, flat)
     with torch.no_grad():
         expected = net(part.inputs)
     assert torch.allclose(network_outputs(spec, flat, part.inputs), expected, atol=1e-5)
-    assert task_score(spec, flat, part) == float((expected.argmax(1) == part.targets).double().mean())
+    assert task_score(spec, flat, data) == float((expected.argmax(1) == part.targets).double().mean())
 
 
 def test_accuracy_over_several_batches() -> None:
     spec, data = ArchSpec.from_config("mlp-s"), load_data("digits")
     part = type(data.train)(data.train.inputs.repeat(2, 1, 1, 1)[:1999], data.train.targets.repeat(2)[:1999])
     right = module(spec, network(spec))(part.inputs).argmax(1) == part.targets
-    assert task_score(spec, network(spec), part) == int(right.sum()) / 1999
+    assert task_score(spec, network(spec), replace(data, val=part)) == int(right.sum()) / 1999
 
 
 def test_inputs_are_fitted_and_normalised() -> None:
@@ -64,7 +66,7 @@ def test_the_behaviour_loss_is_the_mean_cross_entropy() -> None:
     expected = [
         F.cross_entropy(network_outputs(spec, flat, x), y) for flat, (x, y) in zip(weights, batches, strict=True)
     ]
-    assert torch.allclose(behaviour_loss(spec, weights, batches), torch.stack(expected).mean(), atol=1e-5)
+    assert torch.allclose(behaviour_loss([spec] * 2, weights, batches), torch.stack(expected).mean(), atol=1e-5)
 
 
 def test_folded_statistics_are_the_same_network() -> None:
@@ -80,7 +82,7 @@ def test_gradients_agree_with_finite_differences(kind: str) -> None:
     spec, part = ArchSpec.from_config("resnet-s"), load_data("digits").val
     x, y = part.inputs[:40].double(), part.targets[:40]
     flat = network(spec).double().requires_grad_()
-    (gradient,) = torch.autograd.grad(behaviour_loss(spec, flat[None], [(x, y)]), flat)
+    (gradient,) = torch.autograd.grad(behaviour_loss([spec], flat[None], [(x, y)]), flat)
     direction = torch.cat([torch.full((t.size,), float(t.kind == kind)) for t in spec.tensors]).double()
     direction *= torch.randn(spec.size, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():

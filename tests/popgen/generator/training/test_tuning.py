@@ -71,9 +71,9 @@ def tuned(zoo: Zoo, tmp_path_factory: pytest.TempPathFactory) -> Generator:
 
 
 def generated(generator: Generator, data: str, condition: Any = None) -> float:
-    part, spec = load_data(data).val, generator.spec("mlp-s")
-    latents = generator.sample("mlp-s", condition or load_data(data), 4)
-    return sum(task_score(spec, flat, part) for flat in generator.decode("mlp-s", latents)) / 4
+    known, spec = load_data(data), generator.spec("mlp-s")
+    latents = generator.sample("mlp-s", condition or known, 4)
+    return sum(task_score(spec, flat, known) for flat in generator.decode("mlp-s", latents)) / 4
 
 
 def test_a_task_without_checkpoints_is_learned(tuned: Generator) -> None:

@@ -47,14 +47,15 @@ def test_a_front(popgen: Callable[..., Any], tmp_path: Path) -> None:
     )
     found = called.results[0]
     front = found["details"]["front"]
-    spec, val = ArchSpec.from_config("mlp-s"), load_data("digits/rotate:45").val
+    spec, data = ArchSpec.from_config("mlp-s"), load_data("digits/rotate:45")
+    val = data.val
     assert len(front) >= 2 and found["details"]["best_index"] in [point["index"] for point in front]
     for point in front:
         flat = spec.to_flat(load_file(point["weights"]))
         logits = network_outputs(spec, flat, spec.config.inputs.prepare(val.inputs))
         for name, value in point["values"].items():
             assert MEASURES[name](logits, val.targets) == pytest.approx(value, abs=1e-5)
-        assert point["val_accuracy"] == pytest.approx(task_score(spec, flat, val), abs=1e-6)
+        assert point["val_accuracy"] == pytest.approx(task_score(spec, flat, data), abs=1e-6)
         rivals = [other["values"] for other in front if other is not point]
         assert not any(all(rival[name] <= point["values"][name] for name in rival) for rival in rivals)
     shown = popgen("search", "--resume", out).out
