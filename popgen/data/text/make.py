@@ -64,7 +64,7 @@ def make_texts(
     data = from_parts(name, ordered, parts, counts)
     empty = [split for split in SPLITS if not len(getattr(data, split))]
     if empty:
-        why = f"too few to cut {' and '.join(empty)} of them: {len(pool)} in all"
+        why = f"they cannot be cut into {' and '.join(empty)}: {len(pool)} in all"
         raise BadInput(f"{name!r} has too few texts", why, "Add some, or a column `split`.")
     phrases = tuple(task.phrases.values())
     remarks = (*counts, *_cut_remarks(pool), *_double_remarks(data), *task.remarks)

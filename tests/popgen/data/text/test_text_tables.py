@@ -65,9 +65,7 @@ def test_keys_that_a_line_lacks_are_none(tmp_path: Path) -> None:
         ("x.parquet", b"PAR1", BrokenFile, "x.parquet is no readable parquet\nArrowInvalid"),
     ],
 )
-def test_files_that_are_refused(
-    name: str, content: bytes, error: type[PopgenError], text: str, tmp_path: Path
-) -> None:
+def test_files_that_are_refused(name: str, content: bytes, error: type[PopgenError], text: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(error, match=text):
         read_table(tmp_path / name)
