@@ -152,7 +152,7 @@ def test_a_class_of_no_training_text_and_one_class(write: Any) -> None:
     data = load_data(f"text:{write('x.jsonl', [{**row, 'label': 'all'} for row in opinions(10)])}")
     assert thin_remarks(data) == (
         "there is one class, so that every network is right on all texts",
-        "val has 2 texts: its accuracy says next to nothing, and one of them decides",
+        "val has 2 texts: its accuracy says next to nothing, and one text decides",
     )
     rows = [{**row, "split": ("train", "val", "test")[i % 3]} for i, row in enumerate(opinions(30))]
     rows = [
