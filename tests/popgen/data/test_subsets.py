@@ -59,7 +59,7 @@ def test_a_form_that_is_refused_before_loading(name: str, pieces: list[str]) -> 
     ("name", "pieces"),
     [
         ("digits/classes:3+eight", ["class of 'digits'", "'eight'", "0 to 9"]),
-        ("digits/shots:500", ["'shots:500'", "training images", "Ask for fewer"]),
+        ("digits/shots:500", ["'shots:500'", "training examples", "Ask for fewer"]),
     ],
 )
 def test_a_subset_that_the_data_set_does_not_have(name: str, pieces: list[str]) -> None:
@@ -101,7 +101,7 @@ def test_few_labels_are_both_train_and_val() -> None:
     )
     rows = {row.numpy().tobytes() for row in whole.train.inputs}
     assert all(row.numpy().tobytes() in rows for row in few.train.inputs)
-    for behind in ("rotate:45", "classes:3+5"):
+    for behind in ("rotate:45", "classes:3+5", "style:invert:0.5"):
         changed = load_data(f"digits/labels:30/{behind}")
         assert changed.val is changed.train, behind
 
