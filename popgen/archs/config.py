@@ -13,6 +13,8 @@ from popgen.tasks import CLASSIFICATION
 from popgen.trust import add_spec_folder, is_trusted, own_code, trust
 
 _REDUNDANT = ("num_classes", "in_chans", "img_size")  # options of networks from outside that repeat classes and inputs
+# Options of adapters that say which base it is, and what a data set's classes are called.
+_NOT_IN_TEXT = ("base_sha256", "phrases", "head")
 _TYPES = {"name": str, "builder": str, "options": dict, "classes": int, "task": str}  # types in JSON
 
 
@@ -75,7 +77,7 @@ class ArchConfig:
         >>> arch_config("mlp-s").text()
         'mlp network, hidden 64, input 1x8x8, 10 classes'
         """
-        redundant = _REDUNDANT if is_outside(self.builder) else ()
+        redundant = _REDUNDANT if is_outside(self.builder) else _NOT_IN_TEXT
         options = sorted((key, value) for key, value in self.options.items() if key not in redundant)
         parts = [f"{key.replace('_', ' ')} {_plain(value)}" for key, value in options]
         return ", ".join(

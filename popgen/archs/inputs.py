@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from popgen.archs.adapters.inputs import TextInputs
 from popgen.errors import BadInput
 
 
@@ -128,7 +129,7 @@ class ImageInputs:
                 )
 
 
-INPUTS: dict[str, type[Inputs]] = {"images": ImageInputs}  # kind -> class
+INPUTS: dict[str, type[Inputs]] = {"images": ImageInputs, "texts": TextInputs}  # kind -> class
 
 
 def size_of(inputs: Inputs) -> int:

@@ -11,6 +11,8 @@ from typing import Any
 from torch import nn
 
 from popgen.archs import outside
+from popgen.archs.adapters.config import adapter_config
+from popgen.archs.adapters.names import is_adapter
 from popgen.archs.builders import construct
 from popgen.archs.config import ArchConfig, with_classes
 from popgen.archs.inputs import ImageInputs
@@ -51,6 +53,8 @@ def arch_config(name: str, known: dict[str, ArchConfig] | None = None, /, **give
     table = {**ARCHITECTURES, **(known or {})}
     if name in table:
         return _replace_fields(table[name], given)
+    if is_adapter(name):
+        return _replace_fields(adapter_config(name), given)
     if is_outside(name):
         return _outside_config(name, given)
     base, options = split_options(name)

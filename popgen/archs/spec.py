@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from popgen.archs.adapters.config import is_adapter_config, with_phrases
 from popgen.archs.config import ArchConfig
 from popgen.archs.construction import build
 from popgen.archs.named import arch_config
@@ -43,7 +44,7 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class ArchSpec:
-    """A network's configuration, its tensors in the order of the state dict, and its head (the last linear layer)."""
+    """A network's configuration, its tensors in the order of the state dict, and its head (the last linear layer, or the one that it names)."""
 
     config: ArchConfig
     tensors: tuple[TensorSpec, ...]
@@ -108,7 +109,19 @@ class ArchSpec:
         last = max(len(holders) - 1, 1)
         tensors = tuple(TensorSpec(k, tuple(t.shape), kind, i, i / last, *_fans(t)) for k, t, kind, i in rows)
         heads = [k.rpartition(".")[0] for k, _, kind, _ in rows if kind == "linear"]
-        return cls(config, tensors, tuple(counters), heads[-1] if heads else "")
+        head = getattr(module, "head_name", heads[-1] if heads else "")
+        return cls(config, tensors, tuple(counters), head)
+
+    def for_classes(self, phrases: tuple[str, ...]) -> ArchSpec:
+        """The same tensors with an output for each class, where the head is made of phrases for the classes; else this spec."""
+        return self if not is_adapter_config(self.config) else replace(self, config=with_phrases(self.config, phrases))
+
+    def with_own_head(self) -> ArchSpec:
+        """The architecture whose head is among its tensors; it differs from this one where the head is made of phrases."""
+        config = self.config
+        if not is_adapter_config(config) or config.options["head"] == "linear":
+            return self
+        return ArchSpec.from_config(with_phrases(config, tuple(config.options["phrases"]), "linear"))
 
     def check(self, state: Mapping[str, Tensor], where: str, todo: str = "") -> None:
         """Refuse a state dict that does not fit this architecture, and name the tensors that differ.

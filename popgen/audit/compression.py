@@ -17,7 +17,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from popgen.archs import ArchSpec
-from popgen.data import Part, load_data
+from popgen.data import DataSet, load_data
 from popgen.errors import BadInput, unknown_name
 from popgen.generator.generator import Generator
 from popgen.networks.forward import task_score
@@ -152,7 +152,7 @@ def _measure_arch(
 ) -> _Measured:
     """Evaluate all checkpoints of an architecture in every form."""
     spec, weights = generator.spec(arch), zoo.matrix(records)
-    parts = [getattr(load_data(record.data, data_dir), split) for record in records]
+    data = [load_data(record.data, data_dir) for record in records]
     latents, residuals, encoded = _codes(generator, zoo, arch, records, weights, encode_new)
     small = quantise(spec, weights)
     networks = {
@@ -160,10 +160,10 @@ def _measure_arch(
         "int8+zstd": small.weights(),
         "generator": generator.restore(arch, latents, residuals),
     }
-    before = _accuracies(spec, weights, parts)
+    before = _accuracies(spec, weights, data, split)
     lost = {"float32": [0.0] * len(records)}
     for name, decoded in networks.items():
-        lost[name] = [a - b for a, b in zip(before, _accuracies(spec, decoded, parts), strict=True)]
+        lost[name] = [a - b for a, b in zip(before, _accuracies(spec, decoded, data, split), strict=True)]
     sizes = {"float32": 4 * weights.numel(), "float16": 2 * weights.numel(), "int8+zstd": small.compressed_bytes()}
     return _Measured(statistics.fmean(before), sizes, lost, encoded)
 
@@ -247,8 +247,8 @@ def comparable(generator: Generator, zoo: Zoo, held_out: bool | None) -> dict[st
     return found
 
 
-def _accuracies(spec: ArchSpec, weights: Flat, parts: list[Part]) -> list[float]:
-    return [task_score(spec, flat, part) for flat, part in zip(weights, parts, strict=True)]
+def _accuracies(spec: ArchSpec, weights: Flat, data: list[DataSet], split: str) -> list[float]:
+    return [task_score(spec, flat, one, split) for flat, one in zip(weights, data, strict=True)]
 
 
 def _form(name: str, size: int, lost: dict[str, list[float]]) -> Form:

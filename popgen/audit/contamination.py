@@ -18,9 +18,9 @@ from popgen.audit.overlap import Overlap, overlap
 from popgen.data import DataSet, load_data
 from popgen.data.load import is_local, split_name
 from popgen.data.subsets import SUBSETS
-from popgen.data.text.strings import same_text, to_texts
 from popgen.errors import PopgenError
 from popgen.generator import Generator
+from popgen.texts import same_text, to_texts
 from popgen.zoo import Zoo
 
 _KINDS = {"train": "training", "val": "validation", "test": "test"}

@@ -152,7 +152,7 @@ def unit_of(scored: Scored) -> str:
 
 def test_score(scored: Scored, data: DataSet) -> float:
     """The score of a finished network on the test split. Only tables call this."""
-    return task_score(scored.spec, scored.flat, data.test)
+    return task_score(scored.spec, scored.flat, data, "test")
 
 
 def test_outcomes(scored: Scored, data: DataSet) -> Tensor | None:

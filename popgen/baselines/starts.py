@@ -182,6 +182,6 @@ def _val_loss(spec: ArchSpec, flat: Tensor, data: DataSet) -> float:
 def trained_accuracy(spec: ArchSpec, flat: Tensor, data: DataSet, recipe: Recipe, epochs: int, seed: int) -> float:
     """Test score after so many epochs from these weights by the zoo's recipe, with its schedule over these epochs."""
     if epochs == 0:
-        return task_score(spec, flat, data.test)
+        return task_score(spec, flat, data, "test")
     recipe, key = recipe.model_copy(update={"epochs": epochs}), score_key(get_task(spec.config.task).unit, "test")
     return train_network(spec, data, recipe, start=spec.to_state(flat), seed=seed)[1][key]

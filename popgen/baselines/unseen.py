@@ -69,13 +69,13 @@ def untrained(
 ) -> Untrained:
     """Compare generated networks (n, p) of an untrained architecture with the other starts."""
     starts = make_starts(target, zoo, data, closest, seed)
-    rivals = {s.name: None if s.flat is None else task_score(target.spec, s.flat, data.val) for s in starts}
+    rivals = {s.name: None if s.flat is None else task_score(target.spec, s.flat, data) for s in starts}
     return Untrained(
         target.spec.name,
         target.source,
         "" if target.transplant is None else target.transplant.changes.text(),
         target.spec.has_batch_norm,
-        statistics.mean(task_score(target.spec, flat, data.val) for flat in weights),
+        statistics.mean(task_score(target.spec, flat, data) for flat in weights),
         rivals,
         {start.name: start.origin for start in starts},
     )

@@ -29,7 +29,7 @@ _SPLIT_SEED = 1797  # the number of images in scikit-learn's digits; another see
 class Part:
     """One split of a data set: the inputs and the targets of its n examples.
 
-    Images have the shape (n, c, h, w) and values in [0, 1], and texts are bytes (n, width), see `popgen.data.text.strings`;
+    Images have the shape (n, c, h, w) and values in [0, 1], and texts are bytes (n, width), see `popgen.texts`;
     their targets are class indices of shape (n,). The task of the data set defines other inputs and targets. `groups` are indices in the groups of the data set, where it knows them.
     """
 
@@ -85,8 +85,13 @@ class DataSet:
 
     @property
     def has_texts(self) -> bool:
-        """Whether the examples are texts (n, bytes), see popgen.data.text.strings."""
+        """Whether the examples are texts (n, bytes), see popgen.texts."""
         return self.train.inputs.dim() == 2 and self.train.inputs.dtype == torch.uint8
+
+    @property
+    def is_left_out(self) -> bool:
+        """Whether validation examples are the training examples, so that a fitted head is scored by leaving each out."""
+        return self.val.inputs.data_ptr() == self.train.inputs.data_ptr() and len(self.val) == len(self.train)
 
     @property
     def noun(self) -> str:

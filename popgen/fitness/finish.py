@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from popgen.archs import ArchSpec
+from popgen.archs.adapters.config import phrase_features
 from popgen.fitness.batch_norm import BatchNorm, treated
-from popgen.fitness.heads import fit_ridge_head
+from popgen.fitness.heads import fit_phrase_head, fit_ridge_head
 from popgen.fitness.sgd import SgdSteps, take_steps
 
 Examples = tuple[Tensor, Tensor]  # prepared inputs and targets
@@ -26,6 +27,7 @@ class Unfinished:
 
     flat: Tensor
     loo_loss: float | None = None
+    left_out: Tensor | None = None  # leave-one-out outputs (n, classes) of the training examples under that head
 
 
 Finish = Callable[[Unfinished], Unfinished]
@@ -55,12 +57,18 @@ def refitted_head(spec: ArchSpec, finished: ArchSpec, targets: Tensor, features:
     Args:
         features: what enters the head (n, f) on the training inputs, for weights (p,).
     """
-    intercept = any(tensor.name == f"{spec.head}.bias" for tensor in spec.tensors)
+    intercept = any(tensor.name == f"{finished.head}.bias" for tensor in finished.tensors)
+    phrases = phrase_features(finished.config)
 
     def finish(weights: Unfinished) -> Unfinished:
-        head = fit_ridge_head(features(weights.flat), targets, finished.config.classes, intercept)
+        x = features(weights.flat)
+        head = (
+            fit_ridge_head(x, targets, finished.config.classes, intercept)
+            if phrases is None
+            else fit_phrase_head(x, targets, phrases)
+        )
         flat = _with_head(spec, finished, weights.flat, head.weight, head.bias)
-        return Unfinished(flat, head.loss + 1 - head.accuracy)
+        return Unfinished(flat, head.loss + 1 - head.accuracy, head.left_out)
 
     return finish
 

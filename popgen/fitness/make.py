@@ -48,15 +48,16 @@ def make_fitness(
     batch_norm = checked(batch_norm)
     _check_choices(head, split)
     check_task(spec, data)
-    head = _choose_head(data, classes) if head == "auto" else head
+    spec = spec.for_classes(data.label_phrases)
+    head = _choose_head(spec, data, classes) if head == "auto" else head
     _check_head(spec, data, head)
     rows = _rows_by_name(data, classes) if head == "remap" else ()
     other = head != "keep" and len(data.classes) != spec.config.classes
-    finished = _other_classes(spec, len(data.classes)) if other else spec
+    finished = _other_classes(spec, len(data.classes)) if other else spec.with_own_head() if head == "refit" else spec
     parts: list[Part] = [data.train, getattr(data, split)]
     train, val = ((spec.config.inputs.prepare(part.inputs), part.targets) for part in parts)
     kept = "keep" if batch_norm == "auto" else batch_norm
-    return Fitness(spec, finished, head, kept, rows, train, val, sgd, groups)
+    return Fitness(spec, finished, head, kept, rows, train, val, sgd, groups, left_out=data.is_left_out)
 
 
 def _check_choices(head: str, split: str) -> None:
@@ -87,7 +88,7 @@ def _check_head(spec: ArchSpec, data: DataSet, head: str) -> None:
             f"the classes of {data.name!r} are not those of the network, or another head was asked for",
             "Use --head keep, and data with the network's classes.",
         )
-    if head != "keep" and not _head_is_output(spec):
+    if head != "keep" and not _head_is_output(spec.with_own_head()):
         raise BadInput(
             f"the outputs of {spec.name!r} are not those of its last linear layer ({spec.head or 'it has none'})",
             f"--head {head} works on that layer",
@@ -115,7 +116,9 @@ def _head_is_output(spec: ArchSpec) -> bool:
     )
 
 
-def _choose_head(data: DataSet, classes: tuple[str, ...]) -> str:
+def _choose_head(spec: ArchSpec, data: DataSet, classes: tuple[str, ...]) -> str:
+    if spec.with_own_head() is not spec:
+        return "refit"
     rows = match_classes(data.classes, classes)
     if data.classes == classes or rows == list(range(len(classes))):
         return "keep"

@@ -90,7 +90,8 @@ def fit_codes(
     codes = []
     for rows in torch.arange(len(weights)).split(_TOGETHER):
         images = [drawn[data[i].name] for i in rows.tolist()]
-        losses = _losses(generator, spec, weights[rows], start[rows], images, settings)
+        specs = [spec.for_classes(data[i].label_phrases) for i in rows.tolist()]
+        losses = _losses(generator, specs, weights[rows], start[rows], images, settings)
         codes.append(_minimise(losses, start[rows], settings))
     return torch.cat(codes) if codes else start
 
@@ -103,21 +104,22 @@ def _draw(spec: ArchSpec, data: DataSet, settings: CodeFit) -> tuple[Images, Lab
 
 def _losses(
     generator: Generator,
-    spec: ArchSpec,
+    specs: list[ArchSpec],
     weights: Flat,
     start: Latents,
     images: list[tuple[Images, Labels]],
     settings: CodeFit,
 ) -> Callable[[Latents], Tensor]:
     """Return the function that computes the loss (n,) of codes (n, k, d)."""
-    scaling = generator.scalings[spec.name]
+    name = specs[0].name
+    spec, scaling = generator.spec(name), generator.scalings[name]
     x = scaling.normalise(weights)
     with torch.no_grad():
-        batches = [(i, network_outputs(spec, w, i), y) for w, (i, y) in zip(weights, images, strict=True)]
+        batches = [(i, network_outputs(one, w, i), y) for one, w, (i, y) in zip(specs, weights, images, strict=True)]
 
     def losses(code: Latents) -> Tensor:
         decoded = generator.vae.decode(spec, generator.unstandardise(spec.name, code))
-        behaviour = distillation_losses(spec, scaling.denormalise(decoded), batches, settings.distil, settings.labels)
+        behaviour = distillation_losses(specs, scaling.denormalise(decoded), batches, settings.distil, settings.labels)
         near = _NEAR_WEIGHTS * (decoded - x).square().mean(1)
         return behaviour + near + _NEAR_START * (code - start).square().mean((1, 2))
 

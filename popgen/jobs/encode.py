@@ -101,7 +101,7 @@ def _add(
     spec = made.spec(arch)
 
     def mean_accuracy(networks: Tensor) -> float:
-        return statistics.fmean(task_score(spec, w, d.val) for w, d in zip(networks, data, strict=True))
+        return statistics.fmean(task_score(spec, w, d) for w, d in zip(networks, data, strict=True))
 
     made.records += [Code.of(record, len(made.records) + i) for i, record in enumerate(records)]
     rest = made.residual(arch, weights, codes)

@@ -254,7 +254,7 @@ class _Sampler:
         """Validation scores; None where the networks' classes are not the data set's."""
         if self.data is None or list(self.data.classes) != self.generator.provenance.classes:
             return [None] * len(networks)
-        return [task_score(spec, flat, self.data.val) for flat in networks]
+        return [task_score(spec, flat, self.data) for flat in networks]
 
 
 def _sample_all(sampler: _Sampler, config: GenerateConfig) -> Iterable[_Sampled]:

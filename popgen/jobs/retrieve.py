@@ -79,5 +79,5 @@ def retrieve(
         )
     card = {"format": "pt", "popgen": __version__, "arch": arch, "data": data, "code": code.id}
     write_tensors(file, spec.to_state(flat), card)
-    scores = task_score(spec, flat, data_set.val), task_score(spec, flat, data_set.test)
+    scores = task_score(spec, flat, data_set), task_score(spec, flat, data_set, "test")
     return Retrieved(code.id, arch, data, code.seed, str(file), *scores, code.val_score, code.test_score, code.unit)

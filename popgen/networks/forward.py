@@ -6,6 +6,8 @@ weights, as in evaluation mode. Evaluation without gradients is faster with `pop
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.func import functional_call
@@ -13,7 +15,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from popgen.archs import ArchSpec
-from popgen.data import Part
+from popgen.data import DataSet
 from popgen.errors import BadInput
 from popgen.networks.passes import Passes
 from popgen.networks.skeleton import skeleton
@@ -46,18 +48,21 @@ def network_features(spec: ArchSpec, flat: Tensor, inputs: Tensor) -> Tensor:
     return seen[0].flatten(1)
 
 
-def behaviour_loss(spec: ArchSpec, weights: Flat, batches: list[Batch]) -> Tensor:
-    """Mean task loss of the networks `weights` (n, p), each on its own batch; differentiable."""
-    net, task = skeleton(spec), get_task(spec.config.task)
+def behaviour_loss(specs: Sequence[ArchSpec], weights: Flat, batches: list[Batch]) -> Tensor:
+    """Mean task loss of the networks `weights` (n, p), each on its own batch; differentiable.
+
+    Args:
+        specs: the architecture of each network, for the classes of its batch.
+    """
     losses = [
-        task.loss(functional_call(net, _differentiable_state(spec, flat), (inputs,)), targets)
-        for flat, (inputs, targets) in zip(weights, batches, strict=True)
+        get_task(spec.config.task).loss(_differentiable_outputs(spec, flat, inputs), targets)
+        for spec, flat, (inputs, targets) in zip(specs, weights, batches, strict=True)
     ]
     return torch.stack(losses).mean()
 
 
 def distillation_losses(
-    spec: ArchSpec,
+    specs: Sequence[ArchSpec],
     weights: Flat,
     batches: list[tuple[Tensor, Tensor, Tensor]],
     distil: float = 1.0,
@@ -68,14 +73,14 @@ def distillation_losses(
     They are differentiable. The last axis of the outputs is read as logits.
 
     Args:
+        specs: as in `behaviour_loss`.
         batches: for each network prepared inputs (m, ...), the original's logits (m, ..., classes), and targets.
         distil: weight of KL(original || network) at temperature 1 in nats per target (Hinton et al., arXiv 1503.02531).
         labels: weight of the task's own loss.
     """
-    net, task = skeleton(spec), get_task(spec.config.task)
     losses = []
-    for flat, (inputs, original, targets) in zip(weights, batches, strict=True):
-        outputs = functional_call(net, _differentiable_state(spec, flat), (inputs,))
+    for spec, flat, (inputs, original, targets) in zip(specs, weights, batches, strict=True):
+        task, outputs = get_task(spec.config.task), _differentiable_outputs(spec, flat, inputs)
         student, teacher = (logits.flatten(0, -2).log_softmax(-1) for logits in (outputs, original))
         divergence = F.kl_div(student, teacher, log_target=True, reduction="batchmean")
         losses.append(distil * divergence + labels * task.loss(outputs, targets))
@@ -83,10 +88,15 @@ def distillation_losses(
 
 
 @torch.no_grad()
-def task_score(spec: ArchSpec, flat: Tensor, part: Part) -> float:
+def task_score(spec: ArchSpec, flat: Tensor, data: DataSet, split: str = "val") -> float:
     """Score of the network with weights `flat` (p,) on a split, in the unit of its task (accuracy: 0 to 1)."""
+    spec, part = spec.for_classes(data.label_phrases), getattr(data, split)
     inputs = spec.config.inputs.prepare(part.inputs.to(flat.device))
     return get_task(spec.config.task).score(Passes(spec, inputs).outputs(flat), part.targets.to(flat.device))
+
+
+def _differentiable_outputs(spec: ArchSpec, flat: Tensor, inputs: Tensor) -> Tensor:
+    return functional_call(skeleton(spec), _differentiable_state(spec, flat), (inputs,))
 
 
 def _differentiable_state(spec: ArchSpec, flat: Tensor) -> StateDict:

@@ -78,6 +78,7 @@ def train_snapshots(
     [10, 5, 0]
     """
     check_task(spec, data)
+    spec = spec.for_classes(data.label_phrases)
     if len(data.classes) != spec.config.classes:
         raise BadInput(
             f"{spec.name!r} has {spec.config.classes} outputs, data set {data.name!r} has {len(data.classes)} classes",

@@ -10,9 +10,9 @@ import torch
 
 from popgen.data.dataset import SPLITS, DataSet, Part, from_parts
 from popgen.data.sources.splits import PassedOver, say_counts
-from popgen.data.text.strings import LONGEST, PAIR, join_pair, same_text, to_bytes, to_texts
 from popgen.data.text.tasks import TextTask
 from popgen.errors import BadInput
+from popgen.texts import LONGEST, PAIR, join_pair, same_text, to_bytes, to_texts
 
 _MOST_BYTES = 4 * 2**30  # the limit for all texts of a data set, padded
 _AMONG = (("val", "train"), ("test", "train"), ("test", "val"))

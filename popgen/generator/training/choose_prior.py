@@ -34,7 +34,7 @@ def choose_prior(generator: Generator, data: TrainingData) -> dict[str, float]:
             for prior in candidates:
                 codes = generator.sample(arch, known, _SAMPLES, sampling=Sampling(prior=prior))
                 flats = generator.decode(arch, codes)
-                score = statistics.mean(task_score(generator.spec(arch), flat, known.val) for flat in flats)
+                score = statistics.mean(task_score(generator.spec(arch), flat, known) for flat in flats)
                 scores[prior].append(score)
     generator.provenance.prior = kind if kind in CLOSED_FORM else "network"
     if kind == "auto":

@@ -146,6 +146,10 @@ class TrainingData:
         images = images if self.augment == "none" else flip_and_crop(images)
         return self.archs[arch].spec.config.inputs.prepare(images), labels
 
+    def spec_for(self, own: ArchCheckpoints, data: str) -> ArchSpec:
+        """The architecture with the outputs of a data set's classes."""
+        return own.spec.for_classes(self.data_sets[data].label_phrases)
+
     def draw_features(self, data: str, per_class: int) -> Tensor:
         """Return the features (classes, per_class, dim) of a new draw of images."""
         drawn = [f[torch.randint(len(f), (per_class,), device="cpu")] for f in self.features[data]]

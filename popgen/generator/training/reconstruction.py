@@ -98,5 +98,5 @@ def _restored(generator: Generator, arch: str, weights: Flat) -> Flat:
 def _mean_score(generator: Generator, data: TrainingData, records: list[Checkpoint], weights: Flat) -> float:
     spec = generator.spec(records[0].arch)
     pairs = zip(records, weights, strict=True)
-    scores = [task_score(spec, flat, data.data_sets[record.data].val) for record, flat in pairs]
+    scores = [task_score(spec, flat, data.data_sets[record.data]) for record, flat in pairs]
     return sum(scores) / len(scores)

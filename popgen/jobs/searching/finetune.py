@@ -141,7 +141,7 @@ def _train(
     """Train one row's network. Its weights are written before its figures, so that figures are never without weights."""
     assert row.scored is not None
     spec, flat = row.scored.spec, run.train(row.scored, epochs)
-    scores = [task_score(spec, flat, part) for part in (run.data.val, run.data.test)]
+    scores = [task_score(spec, flat, run.data, split) for split in ("val", "test")]
     found = Finetuned(epochs, scores[0], scores[1], unit_of(row.scored))
     said = "" if flat.isfinite().all() else ", and its weights are not finite any more: try a lower --finetune-lr"
     say(f"{run.arch}: {row.name} after {epochs} epochs: val {found.unit} {found.val_score:.3f}{said}")

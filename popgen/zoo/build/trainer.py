@@ -138,7 +138,7 @@ class Trainer:
             remarks += [f"{source}: {text}" for text in data.remarks]
             classes = len(data.classes)
             for name, arch_spec in self.arch_specs.items():
-                outputs = arch_spec.config.classes
+                outputs = arch_spec.for_classes(data.label_phrases).config.classes
                 if outputs != classes:
                     raise BadInput(
                         f"architecture {name!r} has {outputs} outputs, data set {source!r} has {classes} classes",

@@ -37,9 +37,11 @@ def restoring_stage(generator: Generator, data: TrainingData) -> Stage:
         decoded, error = reconstruct(generator, own.spec.name, x)
         residual = generator.residual_of(own.spec.name)
         restored = decoded + residual(residual.code(error))
-        outputs = _outputs(data, own, x, [own.records[i].data for i in pick], config.images)
+        names = [own.records[i].data for i in pick]
+        specs = [data.spec_for(own, name) for name in names]
+        outputs = _outputs(data, own, x, names, config.images)
         behaviour = distillation_losses(
-            own.spec, own.scaling.denormalise(restored), outputs, config.distil, config.labels
+            specs, own.scaling.denormalise(restored), outputs, config.distil, config.labels
         ).mean()
         sampler.record(own.spec.name, behaviour)
         return {"reconstruction": config.reconstruction * F.mse_loss(restored, x), "behaviour": behaviour}
@@ -70,4 +72,8 @@ def _outputs(
     """Return for each network a draw of training images, the network's outputs on them, and their labels."""
     weights = own.scaling.denormalise(x)
     drawn = [data.draw_images(own.spec.name, name, count) for name in names]
-    return [(inputs, network_outputs(own.spec, w, inputs), y) for w, (inputs, y) in zip(weights, drawn, strict=True)]
+    specs = [data.spec_for(own, name) for name in names]
+    return [
+        (inputs, network_outputs(spec, w, inputs), y)
+        for spec, w, (inputs, y) in zip(specs, weights, drawn, strict=True)
+    ]

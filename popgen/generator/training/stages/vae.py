@@ -41,10 +41,10 @@ def best_checkpoint(data: TrainingData, own: ArchCheckpoints) -> Tensor:
     """Return the normalised weights (p,) of the checkpoint with the lowest loss on images it was trained on."""
     losses = []
     for row, record in enumerate(own.records):
-        train = data.data_sets[record.data].train
+        train, spec = data.data_sets[record.data].train, data.spec_for(own, record.data)
         images = own.spec.config.inputs.prepare(train.inputs[:_IMAGES].to(data.device))
         weights = own.scaling.denormalise(own.x[[row]])
-        losses.append(behaviour_loss(own.spec, weights, [(images, train.targets[:_IMAGES].to(data.device))]))
+        losses.append(behaviour_loss([spec], weights, [(images, train.targets[:_IMAGES].to(data.device))]))
     best: Tensor = own.x[[int(torch.stack(losses).argmin())]][0]
     return best
 
@@ -74,7 +74,7 @@ def vae_losses(generator: Generator, data: TrainingData, sampler: ArchSampler) -
 def behaviour_of(data: TrainingData, own: ArchCheckpoints, x: Flat, names: list[str], count: int) -> Tensor:
     """Return the mean task loss of the networks x (n, p), each on `count` new training images of its data set."""
     batches = [data.draw_images(own.spec.name, name, count) for name in names]
-    return behaviour_loss(own.spec, own.scaling.denormalise(x), batches)
+    return behaviour_loss([data.spec_for(own, name) for name in names], own.scaling.denormalise(x), batches)
 
 
 def _mixed(own: ArchCheckpoints, pick: Tensor, share: float) -> Flat:

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from popgen.data.text.strings import LONGEST, PAIR, join_pair, same_text, split_pair, to_bytes, to_texts
+from popgen.texts import LONGEST, PAIR, join_pair, same_text, split_pair, to_bytes, to_texts
 
 texts = st.text(max_size=40)
 
