@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from popgen.data import describe, load_data
-from popgen.data.text.strings import split_pair, to_texts
+from popgen.texts import split_pair, to_texts
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "text"
 

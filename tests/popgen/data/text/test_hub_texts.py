@@ -9,8 +9,8 @@ import pytest
 from text_rows import opinions
 
 from popgen.data import load_data
-from popgen.data.text.strings import PAIR, to_texts
 from popgen.errors import BadInput, NotFound
+from popgen.texts import PAIR, to_texts
 
 
 def table(

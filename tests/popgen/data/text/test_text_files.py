@@ -13,9 +13,9 @@ from text_rows import opinions
 from popgen.data import DataSet, describe, load_data
 from popgen.data.load import check_data_name, is_local
 from popgen.data.text import make
-from popgen.data.text.strings import LONGEST, PAIR, to_texts
 from popgen.errors import BadInput, BrokenFile, NotFound
 from popgen.jobs.names import check_source
+from popgen.texts import LONGEST, PAIR, to_texts
 
 
 def sizes(data: DataSet) -> list[int]:

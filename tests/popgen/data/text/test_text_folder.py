@@ -11,8 +11,8 @@ from PIL import Image
 from text_rows import opinions
 
 from popgen.data import load_data
-from popgen.data.text.strings import to_texts
 from popgen.errors import BadInput
+from popgen.texts import to_texts
 
 
 def fill(root: Path, count: int, start: int = 0) -> Path:
