@@ -26,7 +26,7 @@ LAYERS = [
     {"cards"},
     {"configs", "__init__"},  # __init__ runs before all others, and itself imports next to nothing
     {"hub"},
-    {"files", "first_bytes", "json_text", "progress", "refs", "shadow", "tables", "tasks"},
+    {"files", "first_bytes", "json_text", "progress", "refs", "shadow", "tables", "tasks", "texts"},
     {"trust"},
     {"errors", "lazy", "types"},
 ]
