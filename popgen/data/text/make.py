@@ -77,6 +77,7 @@ def _texts(name: str, split: str, examples: list[Example], passed: PassedOver) -
     for one in examples:
         first, second = _clean(one.text or ""), _clean(one.second or "")
         if first.strip():
+            # A pair keeps one byte more than there is room for, so that its cut is counted with the others.
             kept.append((join_pair(first, second if second.strip() else None, LONGEST + 1), one.label))
         else:
             passed.add("empty", one.where)

@@ -15,7 +15,7 @@ from popgen.data.load import check_data_name, is_local
 from popgen.data.text import make
 from popgen.errors import BadInput, BrokenFile, NotFound
 from popgen.jobs.names import check_source
-from popgen.texts import LONGEST, PAIR, to_texts
+from popgen.texts import LONGEST, PAIR, split_pair, to_texts
 
 
 def sizes(data: DataSet) -> list[int]:
@@ -144,6 +144,17 @@ def test_what_is_left_out_and_unusual_is_said(write: Any) -> None:
         "1 of 26 texts are longer than 4,096 bytes and are cut",
         "1 of 10 test texts are among the train texts, too: accuracy on them is inflated",
     )
+
+
+def test_a_long_pair_keeps_the_beginnings_of_both(write: Any) -> None:
+    rows = [
+        {"text_a": f"{i} " + "a" * 5000, "text_b": "b" * 5000, "label": row["label"]}
+        for i, row in enumerate(opinions(10))
+    ]
+    data = load_data(f"text:{write('x.jsonl', rows)}")
+    first, second = split_pair(to_texts(data.train.inputs)[0])
+    assert second is not None and abs(len(first) - len(second)) <= 2 and len(first) + 1 + len(second) == LONGEST
+    assert data.remarks[1] == "10 of 10 texts are longer than 4,096 bytes and are cut"
 
 
 def test_a_class_of_no_training_text_and_one_class(write: Any) -> None:
