@@ -11,6 +11,7 @@ from PIL import Image
 from text_rows import opinions
 
 from popgen.data import load_data
+from popgen.data.groups import load_groups
 from popgen.errors import BadInput
 from popgen.texts import to_texts
 
@@ -31,7 +32,7 @@ def test_a_folder_by_class(tmp_path: Path) -> None:
     (tmp_path / "tasks.json").write_text(json.dumps(task), encoding="utf-8")
     data = load_data(f"folder:{tmp_path}")
     assert (data.classes, data.phrases, data.description) == (("good", "bad"), ("well", "ill"), "Decide.")
-    assert data.has_texts and data.unread == ("bad/01.txt",)
+    assert data.has_texts and sorted(data.unread) == ["bad/01.txt", "good/00.txt"]
     for text, label in zip(to_texts(data.train.inputs), data.train.targets.tolist(), strict=True):
         assert ("lovely" in text) == (label == 0)
     assert data.remarks == (
@@ -73,3 +74,26 @@ def test_a_folder_with_images_is_one_of_images(tmp_path: Path) -> None:
     data = load_data(f"folder:{tmp_path}")
     assert data.has_images
     assert data.remarks[1] == "files passed over: 10 with another suffix (.txt)"
+
+
+def test_groups_by_file(tmp_path: Path) -> None:
+    root = fill(tmp_path / "set", 30)
+    (root / "good" / "04.txt").write_text("", encoding="utf-8")
+    task = {"labels": {"good": "well", "bad": "ill"}}  # not the order of the folders
+    (root / "tasks.json").write_text(json.dumps(task), encoding="utf-8")
+    files = sorted(root.glob("*/*.txt"))
+    number_of = {path.read_text(encoding="utf-8"): int(path.stem) for path in files}
+    lines = [f"{path.relative_to(root).as_posix()},g{int(path.stem) % 3}" for path in files]
+    (tmp_path / "groups.csv").write_text("\n".join(["file,group", *lines]), encoding="utf-8")
+    data = load_data(f"folder:{root}")
+    groups = load_groups(data, str(tmp_path / "groups.csv"))
+    assert groups.test is not None
+    for part, index in ((data.val, groups.index), (data.test, groups.test)):
+        assert [groups.names[i] for i in index] == [f"g{number_of[text] % 3}" for text in to_texts(part.inputs)]
+    (tmp_path / "groups.csv").write_text("\n".join(["file,group", *lines[:3]]), encoding="utf-8")
+    with pytest.raises(
+        BadInput, match=r"no group for \d+ of 6 validation texts of .*\n.*\nEvery validation text needs"
+    ):
+        load_groups(data, str(tmp_path / "groups.csv"))
+    with pytest.raises(BadInput, match="not of 'folder:.*/labels:4'\nits validation split has other texts\nGive index"):
+        load_groups(load_data(f"folder:{root}/labels:4"), str(tmp_path / "groups.csv"))
