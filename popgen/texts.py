@@ -72,7 +72,7 @@ def _cut(content: bytes, longest: int) -> bytes:
 def same_text(text: str) -> str:
     """What two texts share that are the same but for case and white space.
 
-    >>> same_text(" A  text\n") == same_text("a text")
+    >>> same_text(" A  text ") == same_text("a text")
     True
     """
     return " ".join(text.casefold().split())

@@ -65,7 +65,17 @@ class ImageInputs:
     std: tuple[float, ...] = (1.0,)
 
     def prepare(self, examples: Tensor) -> Tensor:
-        """Resize images (n, c, h, w) to the network's shape and normalise them."""
+        """Resize images (n, c, h, w) to the network's shape and normalise them.
+
+        Raises:
+            BadInput: the examples are no images.
+        """
+        if examples.dim() != 4:
+            raise BadInput(
+                f"a network of images cannot read examples of the shape {tuple(examples.shape[1:])}",
+                "such examples are texts or something else",
+                "Name an architecture for such data, or a data set of images.",
+            )
         images = fit_images(examples, self.shape)
         mean, std = (torch.tensor(v, device=images.device).view(1, -1, 1, 1) for v in (self.mean, self.std))
         return (images - mean) / std

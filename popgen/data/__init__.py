@@ -1,4 +1,4 @@
-"""Data sets: labelled images with fixed stratified splits; variants and subsets are part of a data set's name.
+"""Data sets: labelled images or texts with fixed stratified splits; variants and subsets are part of a data set's name.
 
 The names below load their modules on first use, so that a wrong name can be refused before torch is imported.
 """

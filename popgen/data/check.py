@@ -18,7 +18,7 @@ def check_made(name: str, data: DataSet) -> tuple[str, ...]:
 
     Raises:
         BadInput: a split is empty or holds no tensors, inputs and targets differ in number, inputs of the splits differ
-            in shape or are not finite, or a class index is none of the classes.
+            in shape or are not finite, a class index is none of the classes, or phrases are not as many as the classes.
     """
     for split in SPLITS:
         why = _fault(getattr(data, split), data)
@@ -26,6 +26,11 @@ def check_made(name: str, data: DataSet) -> tuple[str, ...]:
             raise BadInput(f"{split} of the data set that {name!r} returned does not fit", why, "Correct the function.")
     if data.task == CLASSIFICATION and not data.classes:
         raise BadInput(f"the data set that {name!r} returned has no classes", "", "Give their names.")
+    if data.phrases and len(data.phrases) != len(data.classes):
+        counts = f"{len(data.phrases)} phrases for {len(data.classes)} classes"
+        raise BadInput(
+            f"the data set that {name!r} returned has {counts}", "", "Give a phrase for each class, or none."
+        )
     shapes = sorted({tuple(getattr(data, split).inputs.shape[1:]) for split in SPLITS})
     if len(shapes) > 1:
         raise BadInput(

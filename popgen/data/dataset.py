@@ -66,7 +66,7 @@ class DataSet:
     test: Part
     remarks: tuple[str, ...] = ()
     task: str = CLASSIFICATION  # a key of popgen.tasks.TASKS
-    unread: tuple[str, ...] = ()  # files of a folder that could not be read, relative to the folder
+    unread: tuple[str, ...] = ()  # files of a folder that could not be read or are empty, relative to the folder
     groups: tuple[
         str, ...
     ] = ()  # names of the groups that each split's examples belong to, where the data set knows them

@@ -21,7 +21,7 @@ from torch import Tensor
 from popgen.data.dataset import SPLITS, DataSet, Part, from_parts
 from popgen.data.folder import local_path
 from popgen.data.load import split_name, split_reading
-from popgen.data.sources.listing import list_folder
+from popgen.data.sources.listing import IMAGES, TEXTS, list_folder
 from popgen.errors import BadInput, NotFound
 from popgen.json_text import json_text
 from popgen.tables import read_csv
@@ -148,13 +148,15 @@ def _by_file(data: DataSet, entries: _Entries) -> tuple[list[str], list[str] | N
     if prefix != "folder":
         raise BadInput(
             f"{path} names files, and {data.name!r} is not a folder of them",
-            "only images of folder:FOLDER have names",
-            f"Give index,group with the indices of the validation images, 0 to {len(data.val) - 1}.",
+            "only what lies in folder:FOLDER has names",
+            f"Give index,group with the indices of the validation {data.noun}, 0 to {len(data.val) - 1}.",
         )
     root = local_path(folder)
+    listing = list_folder(root, TEXTS if data.has_texts else IMAGES)
+    label_of = [data.classes.index(name) for name in listing.classes]  # tasks.json may give classes another order
     listed = {
-        split: [(file.relative_to(root).as_posix(), label) for file, label in files]
-        for split, files in list_folder(root).files.items()
+        split: [(file.relative_to(root).as_posix(), label_of[label]) for file, label in files]
+        for split, files in listing.files.items()
     }
     read = {split: [one for one in files if one[0] not in data.unread] for split, files in listed.items()}
     labels = {split: torch.tensor([label for _, label in files]) for split, files in read.items()}
@@ -236,14 +238,15 @@ def _source(data: DataSet) -> str:
     """The source of a data set without its variants; they do not change which images a split has.
 
     Raises:
-        BadInput: the name has a subset `classes:`, whose splits have fewer images than its source.
+        BadInput: the name has a subset `classes:` or `labels:`, whose splits are others than its source's.
     """
     source, modifiers = split_name(data.name)
-    if any(text.startswith("classes:") for text in modifiers):
+    subset = next((text.partition(":")[0] for text in modifiers if text.startswith(("classes:", "labels:"))), None)
+    if subset is not None:
         raise BadInput(
             f"groups are those of a whole data set, not of {data.name!r}",
-            "its validation split has other images",
-            "Give index,group with the indices in this one, or leave classes: out.",
+            f"its validation split has other {data.noun}",
+            f"Give index,group with the indices in this one, or leave {subset}: out.",
         )
     return source
 
@@ -266,9 +269,9 @@ def _indices(data: DataSet, labels: dict[str, Tensor], wanted: str) -> tuple[str
     own: Part = getattr(data, wanted)
     if not torch.equal(found.targets, own.targets):
         raise BadInput(
-            f"the {_KINDS[wanted]} images of {data.name!r} are not in the order of its files",
+            f"the {_KINDS[wanted]} {data.noun} of {data.name!r} are not in the order of its files",
             "so their groups cannot be told by name",
-            f"Give index,group with the indices of the validation images, 0 to {len(data.val) - 1}.",
+            f"Give index,group with the indices of the validation {data.noun}, 0 to {len(data.val) - 1}.",
         )
     return source, found.inputs.flatten()
 
@@ -277,12 +280,12 @@ def _refuse_missing(
     data: DataSet, path: Path, key: str, wanted: list[str], group_of: dict[str, str], split: str
 ) -> None:
     """Raise BadInput if an image of a split has no group."""
-    missing = [name for name in wanted if name not in group_of]
+    missing, one = [name for name in wanted if name not in group_of], data.noun.removesuffix("s")
     if missing:
         raise BadInput(
-            f"{path} has no group for {len(missing)} of {len(wanted)} {_KINDS[split]} images of {data.name!r}",
+            f"{path} has no group for {len(missing)} of {len(wanted)} {_KINDS[split]} {data.noun} of {data.name!r}",
             f"the first of them: {key} {', '.join(missing[:3])}",
-            "Every validation image needs one." if split == "val" else "Give one to every test image, or to none.",
+            f"Every validation {one} needs one." if split == "val" else f"Give one to every test {one}, or to none.",
         )
 
 
@@ -291,7 +294,7 @@ def _refuse_unknown(data: DataSet, path: Path, key: str, known: set[str], group_
     unknown = [name for name in group_of if name not in known]
     if unknown:
         raise BadInput(
-            f"{path} names {len(unknown)} images that {data.name!r} has not",
+            f"{path} names {len(unknown)} {data.noun} that {data.name!r} has not",
             f"the first of them: {key} {', '.join(unknown[:3])}",
             "Paths are relative to the data set's folder." if key == "file" else "Indices count from 0.",
         )

@@ -46,13 +46,11 @@ def thin_remarks(data: DataSet) -> tuple[str, ...]:
     >>> thin_remarks(load_data("digits"))
     ()
     """
-    remarks = []
+    remarks, one = [], data.noun.removesuffix("s")
     if len(data.classes) == 1:
         remarks.append(f"there is one class, so that every network is right on all {data.noun}")
     if len(data.val) <= _FEW:
-        remarks.append(
-            f"val has {len(data.val)} {data.noun}: its accuracy says next to nothing, and one of them decides"
-        )
+        remarks.append(f"val has {len(data.val)} {data.noun}: its accuracy says next to nothing, and one {one} decides")
     return tuple(remarks)
 
 

@@ -1,8 +1,8 @@
 """Subsets of a data set, appended to its name as variants are: `digits/rotate:45/classes:3+5+8/shots:5`.
 
-`classes:` keeps some classes in all splits and numbers them in the order given. `shots:` keeps K training images of
+`classes:` keeps some classes in all splits and numbers them in the order given. `shots:` keeps K training examples of
 each class. They are the first K of a random order that depends only on the class name and the number of the draw, so
-that they are the same images whatever other classes or variants the data set's name has. `shots:` does not change the
+that they are the same ones whatever other classes or variants the data set's name has. `shots:` does not change the
 validation and test splits. `labels:` says that there are N labelled examples in all: they are drawn of the training split,
 and validation is done on the same ones; the test split stays.
 """
@@ -31,7 +31,7 @@ __all__ = [
 
 
 def parse_shots(text: str) -> tuple[int, int]:
-    """Parse `shots:K` or `shots:K@DRAW` into the number of images of each class and the number of the draw.
+    """Parse `shots:K` or `shots:K@DRAW` into the number of examples of each class and the number of the draw.
 
     Raises:
         BadInput: K or DRAW is not a whole number, or K is 0.
@@ -39,7 +39,7 @@ def parse_shots(text: str) -> tuple[int, int]:
     >>> parse_shots("shots:5"), parse_shots("shots:1@7")
     ((5, 0), (1, 7))
     """
-    return _count_and_draw(text, "is not a number of training images for each class", 1, "shots:5")
+    return _count_and_draw(text, "is not a number of training examples for each class", 1, "shots:5")
 
 
 def parse_labels(text: str) -> tuple[int, int]:
@@ -129,13 +129,13 @@ def class_indices(text: str, classes: tuple[str, ...], data: str) -> list[int]:
 
 
 def shot_indices(text: str, labels: Tensor, classes: tuple[str, ...], data: str) -> Tensor:
-    """Indices of the training images that a `shots:` subset keeps, class by class.
+    """Indices of the training examples that a `shots:` subset keeps, class by class.
 
     Args:
-        labels: the class index of each training image, shape (n,).
+        labels: the class index of each training example, shape (n,).
 
     Raises:
-        BadInput: a class has fewer than K training images.
+        BadInput: a class has fewer than K training examples.
     """
     count, draw = parse_shots(text)
     kept = []
@@ -143,7 +143,7 @@ def shot_indices(text: str, labels: Tensor, classes: tuple[str, ...], data: str)
         index = (labels == label).nonzero().flatten()
         if len(index) < count:
             raise BadInput(
-                f"{text!r}: class {name!r} of {data!r} has {len(index)} training images",
+                f"{text!r}: class {name!r} of {data!r} has {len(index)} training examples",
                 f"{count} are asked for",
                 "Ask for fewer.",
             )

@@ -90,6 +90,7 @@ def apply_style(data: DataSet, text: str) -> DataSet:
         )
     style = parse_style(text)
     train, val, test = (_styled(getattr(data, split), style, number) for number, split in enumerate(SPLITS))
+    val = train if data.val is data.train else val
     return replace(data, train=train, val=val, test=test, groups=(PLAIN, style.variant))
 
 

@@ -96,10 +96,11 @@ def load_hub(name: str, text: str, size: int | None, alpha: str = "white") -> Da
     used: dict[str, Any] = {split: tables[own[split]] for split in (*SPLITS, "all") if split in own}
     unused = [split for split in tables if split not in own.values()]
     not_used = (f"splits that are not used: {', '.join(unused)}",) if unused else ()
-    if holds_texts(next(iter(used.values())).features, column):
+    features = next(iter(used.values())).features
+    if not _images(features) and holds_texts(features, column):
         data = load_hub_texts(name, used, column, Path(source) if is_there(source) else None)
         return replace(data, remarks=(*data.remarks, *not_used))
-    image, label = _columns(name, next(iter(used.values())).features, column)
+    image, label = _columns(name, features, column)
     passed_over = {split: PassedOver() for split in used}
     classes, labels = read_labels(name, used, label, passed_over)
     unread = {split: _unread(name, table, image, labels[split], alpha) for split, table in used.items()}
@@ -162,11 +163,18 @@ def _no_progress_bars(datasets: Any) -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
+def _images(features: Any) -> list[str]:
+    """The columns of images."""
+    import datasets
+
+    return [key for key, kind in features.items() if isinstance(kind, datasets.Image)]
+
+
 def _columns(name: str, features: Any, column: str | None) -> tuple[str, str]:
     """The names of the image column and the label column."""
     import datasets
 
-    images = [key for key, kind in features.items() if isinstance(kind, datasets.Image)]
+    images = _images(features)
     labels = [key for key, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
     has = f"it has {', '.join(f'{key} ({type(kind).__name__})' for key, kind in features.items())}"
     if len(images) != 1:

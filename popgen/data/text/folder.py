@@ -35,7 +35,9 @@ def load_text_folder(name: str, root: Path) -> DataSet:
         for path, label in files:
             where = path.relative_to(root).as_posix()
             try:
-                examples[split].append(Example(path.read_text(encoding="utf-8-sig"), None, label, where))
+                text = path.read_text(encoding="utf-8-sig")
+                examples[split].append(Example(text, None, label, where))
+                unread += [] if text.strip() else [where]
             except (OSError, UnicodeDecodeError) as error:
                 why = "not UTF-8" if isinstance(error, UnicodeDecodeError) else error.strerror or str(error)
                 unread.append(where)

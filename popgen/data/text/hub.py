@@ -17,12 +17,8 @@ from popgen.errors import BadInput, NotFound
 
 
 def holds_texts(features: Any, label: str | None) -> bool:
-    """Whether a table has a column of texts beside its labels that is known by its name, and no images."""
-    import datasets
-
-    return not any(isinstance(kind, datasets.Image) for kind in features.values()) and has_texts(
-        _text_columns(features), label
-    )
+    """Whether a table without images has a column of texts, beside that of its labels, that is known by its name."""
+    return has_texts(_text_columns(features), label)
 
 
 def load_hub_texts(name: str, tables: dict[str, Any], label: str | None, folder: Path | None) -> DataSet:
@@ -42,15 +38,13 @@ def load_hub_texts(name: str, tables: dict[str, Any], label: str | None, folder:
             `tasks.json` does not fit.
         BrokenFile: `tasks.json` cannot be read.
     """
-    import datasets
-
     features = next(iter(tables.values())).features
     if label is not None and label not in features:
         raise NotFound(f"{name!r} has no column {label!r}", f"it has {', '.join(features)}", "Name one of them.")
     if label is not None and not is_label_type(features[label]):
         why = f"it holds {features[label].dtype}" if hasattr(features[label], "dtype") else "a class is one value"
         raise BadInput(f"column {label!r} of {name!r} does not hold whole numbers or texts", why, "Name another one.")
-    typed = [key for key, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
+    typed = [key for key, kind in features.items() if hasattr(kind, "names")]  # these are of type ClassLabel
     known = label or (typed[0] if len(typed) == 1 else None)
     columns = find_columns(name, list(features), _text_columns(features), known)
     used = [column for column in (columns.text, columns.second, columns.label) if column is not None]

@@ -64,7 +64,7 @@ def make_texts(
     data = from_parts(name, ordered, parts, counts)
     empty = [split for split in SPLITS if not len(getattr(data, split))]
     if empty:
-        why = f"too few to cut {' and '.join(empty)} of them: {len(pool)} in all"
+        why = f"they cannot be cut into {' and '.join(empty)}: {len(pool)} in all"
         raise BadInput(f"{name!r} has too few texts", why, "Add some, or a column `split`.")
     phrases = tuple(task.phrases.values())
     remarks = (*counts, *_cut_remarks(pool), *_double_remarks(data), *task.remarks)
@@ -77,6 +77,7 @@ def _texts(name: str, split: str, examples: list[Example], passed: PassedOver) -
     for one in examples:
         first, second = _clean(one.text or ""), _clean(one.second or "")
         if first.strip():
+            # A pair keeps one byte more than there is room for, so that its cut is counted with the others.
             kept.append((join_pair(first, second if second.strip() else None, LONGEST + 1), one.label))
         else:
             passed.add("empty", one.where)

@@ -133,11 +133,11 @@ def _read_separated(path: Path, lines: Iterator[str], suffix: str) -> Table:
     if len(set(names)) < len(names):
         raise BrokenFile(f"{path} has two columns of one name", f"its first row is {', '.join(names)}", "Rename one.")
     table: Table = {name: [] for name in names}
-    for number, row in enumerate(rows, 2):
+    for number, row in enumerate(rows, 1):
         if not row or row == [""]:
             continue
         if len(row) != len(names):
-            raise _broken_row(path, number, f"it has {len(row)} cells, and the first row has {len(names)}", "row")
+            raise _broken_row(path, number, f"it has {len(row)} cells, and there are {len(names)} columns", "row")
         for column, cell in zip(table.values(), row, strict=True):
             column.append(cell)
     return table

@@ -90,5 +90,5 @@ def _task(file: Path, stem: str, content: Any) -> TextTask:
 
 
 def _misfit(file: Path, stem: str, why: str) -> BadInput:
-    todo = 'Write {"description": "what is decided", "labels": {"CLASS": "a phrase"}}.'
+    todo = 'Write {"description": "what is decided", "labels": {"CLASS": "a phrase"}}, or move the file away.'
     return BadInput(f"{f'{stem!r} of ' if stem else ''}{file} does not describe a task", why, todo)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from popgen.archs.inputs import fit_images
+from popgen.archs.inputs import ImageInputs, fit_images
+from popgen.errors import BadInput
 
 
 @settings(max_examples=20, deadline=None)
@@ -28,3 +30,8 @@ def test_fitting_rules() -> None:
         float((fit_images(stripes, (1, 8, 8)) - 0.5).abs().max()) < 0.1
     )  # stripes become grey because the resizing is antialiased
     assert fit_images(stripes, (1, 100, 30)).shape == (1, 1, 100, 30)
+
+
+def test_texts_are_no_images() -> None:
+    with pytest.raises(BadInput, match=r"a network of images cannot read examples of the shape \(25,\)\nsuch examples"):
+        ImageInputs().prepare(torch.zeros(3, 25, dtype=torch.uint8))

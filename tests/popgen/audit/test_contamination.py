@@ -134,3 +134,29 @@ def test_copies_in_another_split_of_the_same_data_are_counted_and_said(tmp_path:
         f"{data.name}: 2 of 3 test images (2 pixel for pixel, 0 as near copies) are among its own validation images: "
         "the test score is not independent of the choice",
     ]
+
+
+def test_texts_are_compared_without_case_and_white_space(
+    tmp_path: Path, generator: Generator, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def table(name: str, texts: list[str]) -> str:
+        lines = [f'"{text}",{i % 2},{("train", "val", "test")[i // 4]}' for i, text in enumerate(texts)]
+        (tmp_path / name).write_text("\n".join(["text,label,split", *lines]) + "\n", encoding="utf-8")
+        return f"text:{tmp_path / name}"
+
+    own = table("own.csv", [f"text {i}" for i in range(11)] + ["Text  0"])
+    seen = table("seen.csv", [f"TEXT {i}" for i in range(7, 11)] + [f"other {i}" for i in range(8)])
+    found = contamination(load_data(own), generator, zoo_of(tmp_path / "z", (seen, BUILT), ("digits", BUILT)))
+    assert found["within"] == [{"split": "test", "among": "train", "exact": 1, "near": 0, "of": 4}]
+    counts = {"val": {"exact": 1, "near": 0, "of": 4}, "test": {"exact": 3, "near": 0, "of": 4}}
+    assert found["shared"] == [{"data": seen, "seen": "train", **counts}]
+    assert (found["checked"], found["not_checked"]) == (["digits", seen], [])
+    say_contamination(found, load_data(own), print)
+    assert capsys.readouterr().out == (
+        f"{own}: 1 of 4 validation texts, 3 of 4 test texts are among the texts of {seen} that checkpoints were trained on "
+        "(train): accuracy on them is inflated\n"
+    )
+
+
+def test_few_labels_for_both_splits_are_no_finding(generator: Generator) -> None:
+    assert contamination(load_data("digits/labels:20"), generator, None)["within"] == []

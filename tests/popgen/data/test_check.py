@@ -38,6 +38,10 @@ X, Y = DIGITS.train.inputs, DIGITS.train.targets
         (lambda: with_train(X, Y.float()), r"targets are torch.float32 of shape \(1000,\)"),
         (lambda: with_train(X, Y + 1), "targets go from 1 to 10, and there are 10 classes"),
         (lambda: with_train(X[:, :, 1:], Y), r"inputs of different shapes\n\[\(1, 7, 8\), \(1, 8, 8\)\]"),
+        (
+            lambda: replace(DIGITS, phrases=("a nought", "a one")),
+            "has 2 phrases for 10 classes\nGive a phrase for each",
+        ),
         (lambda: with_train(X, Y - 1), "targets go from -1 to 8"),
     ],
 )

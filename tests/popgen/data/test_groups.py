@@ -143,7 +143,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
     refused("index,group\n0,a\n0,b\n", "has two groups for '0': 'a' and 'b'")
     refused("index,group\n0,a\n2,a\n", "no group for 38 of 40 validation images .*\nthe first of them: index 1, 3, 4")
     refused(f"index,group\n{whole}40,a\n", "names 1 images that .* has not\nthe first of them: index 40")
-    refused("file,group\na.png,a\n", "is not a folder of them\nonly images of folder:FOLDER have names")
+    refused("file,group\na.png,a\n", "is not a folder of them\nonly what lies in folder:FOLDER has names")
     name, files = save_folder(tmp_path / "images", ("train", "val"))
     some = "".join(f"{file},a\n" for file in files)
     refused(f"file,group\n{some}val/class0/no.png,a\n", "names 1 images .*\n.*: file val/class0/no.png\nPaths", name)

@@ -1,4 +1,4 @@
-"""The subsets `classes:` and `shots:` of a data set's name keep the right classes and images."""
+"""The subsets `classes:`, `shots:` and `labels:` of a data set's name keep the right classes and images."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 
 from popgen.data import load_data
 from popgen.data.load import check_data_name, split_name
-from popgen.data.subsets import class_indices
+from popgen.data.subsets import class_indices, label_indices
 from popgen.errors import BadInput, PopgenError
 from popgen.generator import Generator
 
@@ -43,6 +43,9 @@ def test_shots_are_the_same_images_under_every_name() -> None:
         ("digits/shots", ["'shots'", "shots:5@7"]),
         ("digits/shots:0", ["'shots:0'", "1 or more"]),
         ("digits/shots:5@x", ["'shots:5@x'", "shots:5@7"]),
+        ("digits/labels:1", ["'labels:1'", "is not a number of labelled examples in all", "2 or more", "labels:64@7"]),
+        ("digits/labels:8@", ["'labels:8@'", "behind an @ draws other examples"]),
+        ("digits/shots:2/labels:20", ["'shots:2' and 'labels:20' both say how many", "Give one."]),
         ("digits/shts:5", ["'shts'", "nearest known: shots"]),
     ],
 )
@@ -56,7 +59,7 @@ def test_a_form_that_is_refused_before_loading(name: str, pieces: list[str]) -> 
     ("name", "pieces"),
     [
         ("digits/classes:3+eight", ["class of 'digits'", "'eight'", "0 to 9"]),
-        ("digits/shots:500", ["'shots:500'", "training images", "Ask for fewer"]),
+        ("digits/shots:500", ["'shots:500'", "training examples", "Ask for fewer"]),
     ],
 )
 def test_a_subset_that_the_data_set_does_not_have(name: str, pieces: list[str]) -> None:
@@ -84,3 +87,43 @@ def test_a_name_that_several_classes_have_is_refused() -> None:
     with pytest.raises(BadInput, match="several classes of 'birds' are called 'crane'\nthey have the numbers 0, 1"):
         class_indices("classes:crane+hen", ("crane", "crane", "hen"), "birds")
     assert class_indices("classes:1+hen", ("crane", "crane", "hen"), "birds") == [1, 2]
+
+
+def test_few_labels_are_both_train_and_val() -> None:
+    whole, few = load_data("digits"), load_data("digits/labels:30")
+    assert few.val is few.train and len(few.train) == 30
+    assert few.train.targets.bincount().tolist() == [3] * 10
+    assert torch.equal(few.test.inputs, whole.test.inputs)
+    assert few.remarks == (
+        "30 labelled images in all ("
+        + ", ".join(f"{digit} 3" for digit in range(10))
+        + "); train and val are both these",
+    )
+    rows = {row.numpy().tobytes() for row in whole.train.inputs}
+    assert all(row.numpy().tobytes() in rows for row in few.train.inputs)
+    for behind in ("rotate:45", "classes:3+5", "style:invert:0.5"):
+        changed = load_data(f"digits/labels:30/{behind}")
+        assert changed.val is changed.train, behind
+
+
+def test_few_labels_are_among_more_of_the_same_draw() -> None:
+    few, more, other = (load_data(f"digits/labels:{text}").train.inputs for text in ("16", "64", "16@1"))
+    assert torch.equal(more[:16], few)
+    assert not torch.equal(other, few)
+
+
+def test_few_labels_have_every_class_and_then_their_proportions() -> None:
+    labels = torch.tensor([0] * 90 + [1] * 9 + [2])
+    classes = ("most", "some", "one")
+    counts = {
+        n: labels[label_indices(f"labels:{n}", labels, classes, "x")].bincount(minlength=3).tolist()
+        for n in (3, 12, 100)
+    }
+    assert counts == {3: [1, 1, 1], 12: [10, 1, 1], 100: [90, 9, 1]}
+    for n in (2, 101):
+        with pytest.raises(BadInput) as caught:
+            label_indices(f"labels:{n}", labels, classes, "x")
+        assert str(caught.value) == (
+            f"'labels:{n}' does not fit 'x'\n"
+            "it has 100 training examples of 3 classes, and one of each class is the least\nAsk for 3 to 100."
+        )

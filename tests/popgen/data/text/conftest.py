@@ -7,25 +7,11 @@ import gzip
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from text_rows import Row
 
-Row = dict[str, Any]
 Write = Callable[..., Path]
-
-PLACES = ("harbour", "library", "garden", "station", "museum", "market", "bridge", "tower", "school", "chapel")
-
-
-def opinions(count: int = 10, start: int = 0) -> list[Row]:
-    """Rows of a text and its label, good and bad in turn; no two texts are the same."""
-    return [
-        {
-            "text": f"The {PLACES[i % 10]} was {('lovely', 'dreadful')[i % 2]} on day {start + i}.",
-            "label": ("good", "bad")[i % 2],
-        }
-        for i in range(count)
-    ]
 
 
 @pytest.fixture

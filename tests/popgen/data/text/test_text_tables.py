@@ -57,11 +57,16 @@ def test_keys_that_a_line_lacks_are_none(tmp_path: Path) -> None:
         ("x.jsonl", b'{"text": "caf\xe9"}', BrokenFile, "x.jsonl is not UTF-8\nUnicodeDecodeError"),
         ("x.jsonl.gz", b"no gzip", BrokenFile, "x.jsonl.gz cannot be read\nBadGzipFile"),
         ("x.csv.gz", gzip.compress(b"text,label\n" * 999)[:-9], BrokenFile, "x.csv.gz cannot be read\nEOFError"),
-        ("x.csv", b"text,label\na,b,c\n", BrokenFile, "row 2 of .*x.csv cannot be used\nit has 3 cells, and the first"),
+        (
+            "x.csv",
+            b"text,label\na,b,c\n",
+            BrokenFile,
+            "row 1 of .*x.csv cannot be used\nit has 3 cells, and there are 2 columns",
+        ),
         ("x.csv", b"text,label\n\n" + b'"a"b,c\n', BrokenFile, "x.csv is no CSV\nError: ',' expected after '\"'"),
         ("x.csv", b"text,label\n" + b"a" * 140_000 + b",b\n", BrokenFile, r"x.csv is no CSV\nError: field larger"),
         ("x.csv", b"text,text\na,b\n", BrokenFile, "two columns of one name\nits first row is text, text"),
-        ("x.tsv", b"text\tlabel\na b\n", BrokenFile, "row 2 of .*x.tsv cannot be used\nit has 1 cells"),
+        ("x.tsv", b"text\tlabel\na b\n", BrokenFile, "row 1 of .*x.tsv cannot be used\nit has 1 cells"),
         ("x.parquet", b"PAR1", BrokenFile, "x.parquet is no readable parquet\nArrowInvalid"),
     ],
 )
