@@ -114,12 +114,17 @@ class ArchSpec:
 
     def for_classes(self, phrases: tuple[str, ...]) -> ArchSpec:
         """The same tensors with an output for each class, where the head is made of phrases for the classes; else this spec."""
-        return self if not is_adapter_config(self.config) else replace(self, config=with_phrases(self.config, phrases))
+        return self if not self.is_adapter else replace(self, config=with_phrases(self.config, phrases))
+
+    @property
+    def is_adapter(self) -> bool:
+        """Whether the tensors are those of an adapter on a frozen base."""
+        return is_adapter_config(self.config)
 
     def with_own_head(self) -> ArchSpec:
         """The architecture whose head is among its tensors; it differs from this one where the head is made of phrases."""
         config = self.config
-        if not is_adapter_config(config) or config.options["head"] == "linear":
+        if not self.is_adapter or config.options["head"] == "linear":
             return self
         return ArchSpec.from_config(with_phrases(config, tuple(config.options["phrases"]), "linear"))
 

@@ -20,7 +20,7 @@ from popgen.archs import ArchSpec
 from popgen.data import DataSet, load_data
 from popgen.errors import BadInput, unknown_name
 from popgen.generator.generator import Generator
-from popgen.networks.forward import task_score
+from popgen.networks.forward import fewer, task_score
 from popgen.types import Flat
 from popgen.weights.quantise import quantise
 from popgen.zoo import Checkpoint, Zoo
@@ -152,7 +152,7 @@ def _measure_arch(
 ) -> _Measured:
     """Evaluate all checkpoints of an architecture in every form."""
     spec, weights = generator.spec(arch), zoo.matrix(records)
-    data = [load_data(record.data, data_dir) for record in records]
+    data = [fewer(load_data(record.data, data_dir), spec, split) for record in records]
     latents, residuals, encoded = _codes(generator, zoo, arch, records, weights, encode_new)
     small = quantise(spec, weights)
     networks = {

@@ -31,6 +31,7 @@ from popgen.zoo import Checkpoint, Zoo
 
 AVERAGED = (2, 3, 4)  # data sets or experts in an average: both neighbours on a line of tasks, or two on each side
 STANDARD = ("random", "best_zoo", "average", "ridge")
+ADAPTERS = ("frozen", "best_zoo", "nearest", "average", "average_of_all", "ridge")  # the rivals of generated adapters
 WITH_EXPERTS = (
     "random",
     "best_zoo",
@@ -195,6 +196,19 @@ def averages_of_best(given: RivalInputs) -> Iterator[Tensor]:
     for k in AVERAGED:
         if k <= len(best):
             yield best[:k].mean(0)
+
+
+@rival("average_of_all")
+def average_of_all(given: RivalInputs) -> Iterator[Tensor]:
+    """The mean of all checkpoints."""
+    if len(given.records):
+        yield given.weights.mean(0)
+
+
+@rival("frozen")
+def frozen_base(given: RivalInputs) -> Iterator[Tensor]:
+    """An adapter's frozen base: a fresh adapter changes nothing."""
+    yield random_weights(given.spec, given.seed)
 
 
 @rival("nearest")

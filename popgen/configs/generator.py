@@ -106,6 +106,9 @@ class TuneConfig(Strict):
     tasks: list[Annotated[DataGrid, BeforeValidator(lambda v: {"source": v} if isinstance(v, str) else v)]] = []
     networks: int = Field(16, ge=2)  # networks generated and scored in each step, each for a data set drawn at random
     images: int = Field(48, ge=8)  # images on which each of them is scored
+    # Weight of the loss of episodes, where half of the images fit a head and the others judge it; for networks whose head is made of
+    # phrases for the classes.
+    episodes: float = Field(0.0, ge=0)
     fewer_classes: float = Field(0.1, ge=0, le=1)  # probability that the conditions of a step show only some classes
     condition_noise: float = Field(0.3, ge=0)  # noise on the data set embedding, in units of its standard deviation
     anchor_every: int = Field(4, ge=1)  # steps between uses of the losses of VAE and prior, which keep the zoo's codes

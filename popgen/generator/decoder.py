@@ -75,6 +75,36 @@ class Decoder:
 
 
 @dataclass(frozen=True)
+class AnchoredDecoder:
+    """Maps a flat standardised latent and a strength to weights: the reference, plus the strength times what is decoded beside it.
+
+    Strength 0 is the reference itself, which for adapters is the frozen base, so that the base always stands in the space.
+    """
+
+    trained: Decoder
+
+    @property
+    def spec(self) -> ArchSpec:
+        """The architecture of the decoded networks."""
+        return self.trained.spec
+
+    def weights(self, vector: np.ndarray | Tensor) -> Tensor:
+        """Return the weights (p,) of a vector (k * d + 1,), whose last entry is the strength."""
+        return self.weights_of_many(vector[None])[0]
+
+    def weights_of_many(self, vectors: np.ndarray | Tensor) -> Tensor:
+        """Return the weights (n, p) of vectors (n, k * d + 1)."""
+        both = torch.tensor(vectors) if isinstance(vectors, np.ndarray) else vectors
+        reference = self.trained.scaling.denormalise(torch.zeros_like(self.trained.scaling.reference)[None])
+        decoded = self.trained.weights_of_many(both[:, :-1])
+        return torch.lerp(reference, decoded, both[:, -1:].to(decoded))
+
+    def to(self, device: str) -> AnchoredDecoder:
+        """Return a copy on another device."""
+        return AnchoredDecoder(self.trained.to(device))
+
+
+@dataclass(frozen=True)
 class TransplantDecoder:
     """Maps a flat standardised latent to weights of an architecture that the generator was not trained on."""
 

@@ -22,6 +22,7 @@ from popgen.encoders.texts import TextExampleEncoder
 from popgen.errors import BadInput
 from popgen.generator.model.conditions import arch_vectors
 from popgen.generator.task_sets import drawn_kind, task_set
+from popgen.networks.forward import fewer
 from popgen.types import Images, Labels
 from popgen.weights import Scaling
 from popgen.zoo import Checkpoint, Zoo
@@ -120,25 +121,14 @@ class TrainingData:
         texts = ArchTextEncoder.load(config.text)
         images = load_example_encoder(config.images, device, with_open_clip=True)
         fits = sum(4 * zoo.spec(record.arch).size for record in zoo.records) <= memory * 1e9
-        archs = {}
-        for name in zoo.archs:
-            spec, records = zoo.spec(name), zoo.select(arch=name, held_out=False)
-            held_out = zoo.select(arch=name, held_out=True)
-            if len(records) < 2:
-                raise BadInput(
-                    f"the zoo {zoo.name!r} has {len(records)} training checkpoints of {name!r}",
-                    "a generator needs two or more",
-                    "Build or import more.",
-                )
-            scaling = Scaling.of(spec, zoo.reference(name), zoo.scales(name)).to(device)
-            x, held_out_x = (WeightRows(zoo, chosen, scaling, fits, device) for chosen in (records, held_out))
-            vector = arch_vectors([spec], texts.encode)[0].to(device)
-            archs[name] = ArchCheckpoints(spec, scaling, records, x, held_out, held_out_x, vector)
+        archs = {name: _checkpoints(zoo, name, texts, fits, device) for name in zoo.archs}
         names = sorted({r.data for own in archs.values() for r in own.records})
         data_sets = {name: load_data(name, data_dir) for name in names}
         more = {name: load_data(name, data_dir) for name in extra}
         _check_extra(zoo, archs, data_sets, more)
         data_sets |= more
+        spec = next(iter(archs.values())).spec
+        data_sets = {name: fewer(one, spec) for name, one in data_sets.items()}
         features = _read_all(data_sets, images, config, on_data)
         described = texts.encode([describe(name, data.description) for name, data in data_sets.items()]).to(device)
         sentences = dict(zip(data_sets, described, strict=True))
@@ -180,6 +170,37 @@ class TrainingData:
             return task_set(self.words[data], texts, per_class, drawn_kind()).to(self.device)
         drawn = [f[torch.randint(len(f), (per_class,), device="cpu")] for f in self.features[data]]
         return torch.stack(drawn).to(self.device)
+
+
+def _checkpoints(zoo: Zoo, name: str, texts: ArchTextEncoder, fits: bool, device: str) -> ArchCheckpoints:
+    """Return the checkpoints of one architecture; two or more of them can be trained on."""
+    spec, records = zoo.spec(name), zoo.select(arch=name, held_out=False)
+    held_out = zoo.select(arch=name, held_out=True)
+    if len(records) < 2:
+        raise BadInput(
+            f"the zoo {zoo.name!r} has {len(records)} training checkpoints of {name!r}",
+            "a generator needs two or more",
+            "Build or import more.",
+        )
+    scaling = Scaling.of(spec, zoo.reference(name), zoo.scales(name)).to(device)
+    x, held_out_x = (WeightRows(zoo, chosen, scaling, fits, device) for chosen in (records, held_out))
+    vector = arch_vectors([spec], texts.encode)[0].to(device)
+    return ArchCheckpoints(spec, scaling, records, x, held_out, held_out_x, vector)
+
+
+def check_episodes(archs: dict[str, ArchCheckpoints], weight: float) -> None:
+    """Refuse episodes for architectures whose head is not made of phrases.
+
+    Raises:
+        BadInput: there are such architectures, and the loss of episodes has a weight.
+    """
+    others = [name for name, own in archs.items() if not own.spec.is_adapter]
+    if weight and others:
+        raise BadInput(
+            f"generator.tune.episodes is {weight:g}, and {others[0]} is no adapter",
+            "a head is fitted in an episode from phrases for the classes",
+            "Leave it out.",
+        )
 
 
 def _check_extra(

@@ -15,7 +15,7 @@ from popgen.generator.records import Code, Provenance
 from popgen.generator.texts import StoredTexts
 from popgen.generator.training.choose_prior import CLOSED_FORM, choose_prior
 from popgen.generator.training.codes import store_codes, store_residual_codes
-from popgen.generator.training.data import OnData, TrainingData
+from popgen.generator.training.data import OnData, TrainingData, check_episodes
 from popgen.generator.training.log import Log
 from popgen.generator.training.loop import Loop, OnStep
 from popgen.generator.training.reconstruction import check_gate, held_out_watch, reconstruction_scores
@@ -98,7 +98,9 @@ def load_training_data(
     extra = [name for grid in config.tune.tasks for name in grid.names]
     known = {record.data for record in zoo.select(held_out=False)}
     more = [name for name in dict.fromkeys(extra) if name not in known]
-    return TrainingData.load(zoo, config.encoders, more, config.memory, device, config.augment, data_dir, on_data)
+    data = TrainingData.load(zoo, config.encoders, more, config.memory, device, config.augment, data_dir, on_data)
+    check_episodes(data.archs, config.tune.episodes)
+    return data
 
 
 def _untrained(config: GeneratorConfig, data: TrainingData) -> Generator:

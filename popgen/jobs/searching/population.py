@@ -12,8 +12,37 @@ from popgen.data import DataSet
 from popgen.generator import Generator
 from popgen.generator.controls import Control
 from popgen.generator.model.conditions import Description
+from popgen.generator.task_sets import TASK_KINDS, TaskKind
 from popgen.jobs.searching.folder import RunFolder
 from search import Population, best_of
+
+_STRENGTHS = (0.5, 1.0)  # Each mean of generated adapters is tried at these strengths, beside the frozen base.
+
+
+def make_task_population(
+    generator: Generator, arch: str, data: DataSet, closest: list[str], config: SearchConfig
+) -> Population:
+    """Candidates for adapters, as vectors of an `AnchoredDecoder`: latents with a strength.
+
+    They are the frozen base; what is generated for the task's words, its texts, both and neither, at half and whole strength;
+    samples for both; and codes of the zoo's adapters on the closest tasks.
+    """
+    named: list[tuple[str, Tensor, float]] = [("frozen", torch.zeros(generator.latent_shape), 0.0)]
+    for kind in TASK_KINDS:
+        mean = _task_samples(generator, arch, data, config, kind).mean(0)
+        named += [(f"{kind}@{strength:g}", mean, strength) for strength in _STRENGTHS]
+    named += [("generated", latent, 1.0) for latent in _task_samples(generator, arch, data, config, "both")]
+    codes = [(code, latent) for name in closest for code, latent in generator.stored(arch, name)]
+    named += [(f"expert:{code.id}", latent, 1.0) for code, latent in codes[: config.experts]]
+    vectors = [torch.cat([latent.flatten(), torch.tensor([strength])]) for _, latent, strength in named]
+    return Population(torch.stack(vectors).double().numpy(), [name for name, _, _ in named])
+
+
+def _task_samples(generator: Generator, arch: str, data: DataSet, config: SearchConfig, kind: TaskKind) -> Tensor:
+    condition = generator.condition(arch, data, config.population, config.seed, kind)
+    return generator.sample(
+        arch, data, config.population, seed=config.seed, sampling=config.sampling, condition=condition
+    )
 
 
 def make_population(

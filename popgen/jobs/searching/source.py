@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from popgen.baselines.rivals import STANDARD, RivalInputs, rival_rows
+from popgen.baselines.rivals import ADAPTERS, STANDARD, RivalInputs, rival_rows
 from popgen.baselines.row import Row
 from popgen.baselines.starts import UNTRAINED
 from popgen.configs.sampling import Sampling
@@ -18,12 +18,12 @@ from popgen.files import write_text
 from popgen.fitness import Fitness
 from popgen.fitness.batch_norm import CHOICES, KEPT_OR_NOT
 from popgen.generator import Generator
-from popgen.generator.decoder import WeightDecoder
+from popgen.generator.decoder import AnchoredDecoder, Decoder, WeightDecoder
 from popgen.generator.strength import Strength
 from popgen.jobs.searching.checks import ArchSearch
 from popgen.jobs.searching.details import SourceDetails
 from popgen.jobs.searching.folder import RunFolder, read_batch_norm
-from popgen.jobs.searching.population import condition_of, make_population
+from popgen.jobs.searching.population import condition_of, make_population, make_task_population
 from popgen.jobs.searching.table import control_rows, generated_rows
 from popgen.json_text import json_text
 from popgen.zoo import Zoo
@@ -132,10 +132,15 @@ class GeneratorSource:
     @cached_property
     def decoder(self) -> WeightDecoder:
         """The generator's decoder of the architecture; a base's tensors stand where they are not searched."""
-        return replace(self.target.decoder(self.generator), mask=self.one.mask)
+        decoder = self.target.decoder(self.generator)
+        if self.target.spec.is_adapter and isinstance(decoder, Decoder):
+            return AnchoredDecoder(decoder)
+        return replace(decoder, mask=self.one.mask)
 
     def population(self) -> Population:
-        """Latents (n, k * d)."""
+        """Latents (n, k * d), for adapters with a strength behind each."""
+        if self.target.spec.is_adapter:
+            return make_task_population(self.generator, self.one.arch, self.one.data, self.closest, self.config)
         if self.strength.information:
             self.say(f"{self.one.arch}: {self.strength.text()}")
         return make_population(
@@ -188,7 +193,8 @@ class GeneratorSource:
 
     def _rivals(self, fitness: Fitness, evaluations: int) -> Iterator[Row]:
         """The zoo's rows; for an architecture that no network of the zoo has, the other ways to fill it with weights."""
-        names = (*STANDARD, "noise") if self.config.baselines == "all" else STANDARD
+        names = ADAPTERS if self.target.spec.is_adapter else STANDARD
+        names = (*names, "noise") if self.config.baselines == "all" else names
         given = self.rival_inputs(fitness, evaluations)
         yield from rival_rows(names if self.target.is_trained else UNTRAINED, given, say=self.say)
 

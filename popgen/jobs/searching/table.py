@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
+
 from popgen.baselines.optimism import Choice
 from popgen.baselines.row import Row, test_score, unit_of, whole
 from popgen.configs.search import SearchConfig
 from popgen.fitness import Scored, scores_of
 from popgen.generator import Generator
 from popgen.generator.controls import CONTROLS
-from popgen.generator.decoder import WeightDecoder
+from popgen.generator.decoder import AnchoredDecoder, WeightDecoder
 from popgen.jobs.searching.checks import ArchSearch
 from popgen.jobs.searching.folder import RunFolder
 from popgen.jobs.searching.population import sample
@@ -42,8 +44,10 @@ def control_rows(
     """Networks generated under other data sets' conditions, and under none: they show the effect of the condition."""
     rows = []
     for control in CONTROLS if generator.prior_name(config.sampling.prior) == "network" else CONTROLS[:1]:
-        latents = sample(generator, one.target.source, one.data, config, _CONTROL_SAMPLES, control)
-        scored = scores_of(one.fitness, (decoder.weights(latent.flatten()) for latent in latents))
+        latents = sample(generator, one.target.source, one.data, config, _CONTROL_SAMPLES, control).flatten(1)
+        if isinstance(decoder, AnchoredDecoder):
+            latents = torch.cat([latents, torch.ones(len(latents), 1)], 1)
+        scored = scores_of(one.fitness, (decoder.weights(latent) for latent in latents))
         if scored:
             rows.append(_mean_row(control, scored, len(latents), one))
         if len(scored) < len(latents):

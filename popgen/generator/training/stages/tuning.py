@@ -10,12 +10,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from popgen.archs.adapters.config import phrase_features
+from popgen.archs.adapters.network import TEMPERATURE
 from popgen.generator.generator import Generator
 from popgen.generator.training.arch_sampler import ArchSampler
-from popgen.generator.training.data import TrainingData
+from popgen.generator.training.data import ArchCheckpoints, TrainingData
 from popgen.generator.training.stage import Stage
 from popgen.generator.training.stages.vae import behaviour_of, vae_losses
-from popgen.types import Latents
+from popgen.networks.episodes import phrase_losses
+from popgen.networks.forward import network_outputs
+from popgen.types import Flat, Latents
 
 _ANCHORS = 32  # checkpoints of the zoo in each step that includes them
 
@@ -35,7 +39,12 @@ def tuning_stage(generator: Generator, data: TrainingData, codes: dict[str, Late
         embeddings = _embed(generator, data, chosen + [data.archs[arch].records[i].data for arch, i in anchors])
         noise = torch.randn(len(chosen), *generator.latent_shape)
         z = generator.prior.sample(embeddings[: len(chosen)], own.vector.expand(len(chosen), -1), noise)
-        generated = behaviour_of(data, own, generator.vae.decode(own.spec, z), chosen, config.images)
+        x = generator.vae.decode(own.spec, z)
+        generated = (
+            _with_episodes(data, own, x, chosen, config.images, config.episodes)
+            if config.episodes
+            else behaviour_of(data, own, x, chosen, config.images)
+        )
         sampler.record(own.spec.name, generated)
         if not with_anchors:
             return {"generated": generated}
@@ -75,6 +84,20 @@ def _trained(generator: Generator) -> list[nn.Parameter]:
     ids = {id(p) for p in frozen}
     everything = [*vae.parameters(), *generator.prior.parameters(), *generator.data_encoder.parameters()]
     return [p for p in everything if id(p) not in ids]
+
+
+def _with_episodes(
+    data: TrainingData, own: ArchCheckpoints, x: Flat, names: list[str], count: int, weight: float
+) -> Tensor:
+    """Return the mean task loss of the networks x (n, p), plus the weighted loss of episodes."""
+    losses = []
+    for flat, name in zip(own.scaling.denormalise(x), names, strict=True):
+        inputs, labels = data.draw_images(own.spec.name, name, count)
+        phrases = phrase_features(data.spec_for(own, name).config)
+        assert phrases is not None, "a spec asks for episodes of adapters alone"
+        plain, fitted = phrase_losses(network_outputs(own.spec, flat, inputs), labels, phrases, TEMPERATURE)
+        losses.append(plain + weight * fitted)
+    return torch.stack(losses).mean()
 
 
 def _embed(generator: Generator, data: TrainingData, names: list[str]) -> Tensor:
