@@ -71,9 +71,11 @@ class AdapterNetwork(nn.Module):
         order = lengths.argsort(stable=True)
         # Texts of like lengths run together, without the padding behind the longest of them, which changes nothing.
         parts = [self._part(states[index, : int(lengths[index[-1]])]) for index in order.split(_TOGETHER)]
-        return torch.cat(parts)[order.argsort()]
+        logits: Tensor = getattr(self, HEAD)(torch.cat(parts)[order.argsort()])
+        return logits
 
     def _part(self, states: Tensor) -> Tensor:
+        """Features (n, width) of texts."""
         hidden, mask = states[..., :-1], states[..., -1]
         hook = self.__dict__["_layers"][0].register_forward_pre_hook(
             lambda _, args, kwargs: _replaced(hidden, args, kwargs), with_kwargs=True
@@ -83,8 +85,7 @@ class AdapterNetwork(nn.Module):
             outputs = self.__dict__["_adapted"](input_ids=tokens, attention_mask=mask.long()).last_hidden_state
         finally:
             hook.remove()
-        logits: Tensor = getattr(self, HEAD)(mean_states(outputs, mask))
-        return logits
+        return mean_states(outputs, mask)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> AdapterNetwork:
         """Move the frozen base with the adapter."""
