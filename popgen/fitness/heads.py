@@ -98,11 +98,13 @@ def fit_phrase_head(features: Tensor, labels: Tensor, phrases: Tensor) -> RidgeH
     for t in _TEMPERATURES:
         residual = y - (t * cosines).softmax(1)
         offset = residual.mean(0)
-        for penalty in _PRIOR_PENALTIES * s.square().sum() / n:
+        for penalty in _PRIOR_PENALTIES * (s.square().sum() / n).clamp_min(1e-12):
             shrink = s / (s.square() + penalty)
             fitted = u @ ((s * shrink)[:, None] * (u.T @ (residual - offset))) + offset
             leverage = u.square() @ (s * shrink) + 1 / n
             left_out = residual - (residual - fitted) / (1 - leverage).clamp_min(1e-9)[:, None]
+            if n == 1:  # nothing is left to fit to, so that the phrases decide
+                left_out = torch.zeros_like(residual)
             logits = t * cosines + _STEPS[:, None, None] * left_out
             losses = F.cross_entropy(logits.flatten(0, 1), labels.repeat(len(_STEPS)), reduction="none")
             means = losses.view(len(_STEPS), n).mean(1)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from popgen.errors import BadInput, BrokenFile, NotFound, Offline, brief
@@ -125,7 +126,7 @@ def load_base(name: str) -> Base:
         net = AutoModel.from_pretrained(
             source, local_files_only=local, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
         )
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         if local:
             raise BrokenFile(
                 f"transformers cannot load the base {source}", brief(error), "Copy the folder again."

@@ -11,6 +11,7 @@ by the frozen base. Such a network has an output for every class of any data set
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -136,7 +137,9 @@ def _with_lora(base: Base, r: int, alpha: int, targets: list[str], layers: list[
         layers_to_transform=list(range(layers[0], layers[1] + 1)),
     )  # fmt: skip
     try:
-        adapted = get_peft_model(net, config)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers for what it calls otherwise now
+            adapted = get_peft_model(net, config)
     except ValueError as error:
         leaves = {name.rpartition(".")[2] for name, one in base.layers.named_modules() if isinstance(one, nn.Linear)}
         raise BadInput(
