@@ -26,6 +26,12 @@ from popgen.json_text import json_text
 @click.option("--data", help="Data set that the networks are for.")
 @DATA_DIR
 @click.option("--describe", help='The same in words: "digits, rotated by 45 degrees"; --data then only scores them.')
+@click.option(
+    "--phrase",
+    "phrases",
+    multiple=True,
+    help='For adapters: what a class means, such as "a positive opinion"; once for each class, in order.',
+)
 @click.option("-n", "n", type=int, help="Networks of each architecture.  [default: 16]")
 @GENERATOR
 @sampling_options
@@ -57,13 +63,15 @@ def generate_command(arch: list[str], out: str, as_json: bool, **options: Any) -
       popgen generate --arch cnn-s,mlp-s --data digits/rotate:45 -n 16
       popgen generate --arch cnn-s --describe "digits, rotated by 45 degrees"
       popgen generate --arch cnn-s/channels:12-24 --data digits/rotate:45
+      popgen generate --arch lora-minilm --generator DIR --describe "Decide whether a hotel review is good." \
+        --phrase "a bad review" --phrase "a good review"
     """
     from popgen.configs.generate import GenerateConfig
     from popgen.configs.load import parse
     from popgen.configs.search import nested
     from popgen.jobs.names import check_generate_names
 
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in options.items() if value not in (None, ())}
     if not given.keys() & {"data", "describe"}:
         raise click.UsageError("Missing option '--data' or '--describe', for example --data digits/rotate:45.")
     config = parse(nested({"archs": arch, **given}, GenerateConfig), GenerateConfig, "popgen generate")

@@ -14,6 +14,7 @@ class GenerateConfig(Strict):
     archs: list[str] = Field(min_length=1)
     data: str | None = None  # the data set whose training images are the condition, and on which networks are scored
     describe: str | None = Field(None, min_length=1)  # the condition in words; `data` then only scores
+    phrases: list[str] = []  # in words what each class of a task of texts means, in order; [] takes those of `data`
     data_dir: str | None = None  # folder of named data sets; None: POPGEN_DATA, else ./data
     n: int = Field(16, ge=1)  # networks of each architecture
     generator: str = "digits"  # a built-in generator, or the folder that `popgen train` wrote

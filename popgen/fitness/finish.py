@@ -14,6 +14,7 @@ from torch import Tensor
 
 from popgen.archs import ArchSpec
 from popgen.archs.adapters.config import phrase_features
+from popgen.archs.adapters.network import TEMPERATURE
 from popgen.fitness.batch_norm import BatchNorm, treated
 from popgen.fitness.heads import fit_phrase_head, fit_ridge_head
 from popgen.fitness.sgd import SgdSteps, take_steps
@@ -76,6 +77,14 @@ def refitted_head(spec: ArchSpec, finished: ArchSpec, targets: Tensor, features:
 def steps_of_sgd(finished: ArchSpec, train: Examples, sgd: SgdSteps) -> Finish:
     """Train the whole network for some steps."""
     return lambda weights: Unfinished(take_steps(finished, weights.flat, *train, sgd))
+
+
+def with_phrase_head(spec: ArchSpec, flat: Tensor) -> tuple[ArchSpec, Tensor]:
+    """A network whose head is made of phrases, with this head among its tensors, so that its file says all; others as they are."""
+    finished, phrases = spec.with_own_head(), phrase_features(spec.config)
+    if finished is spec or phrases is None:
+        return spec, flat
+    return finished, _with_head(spec, finished, flat, TEMPERATURE * phrases, torch.zeros(len(phrases)))
 
 
 def _with_head(spec: ArchSpec, finished: ArchSpec, flat: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from popgen.data.names import trust_sources
 from popgen.errors import BadInput
 from popgen.files import check_empty, safe_name, write_tensors, write_text
 from popgen.fitness.batch_norm import BatchNorm, Chosen, checked, choose_batch_norm, treated
+from popgen.fitness.finish import with_phrase_head
 from popgen.generator import Generator
 from popgen.generator.model.conditions import Description
 from popgen.generator.unseen import Target, find_target
@@ -126,9 +127,32 @@ def _checked(config: GenerateConfig, folder: Path) -> tuple[_Sampler, dict[str, 
     if data is not None:
         generator.check_data(data)
     generator.load_encoders(described=config.describe is not None)
-    condition = data if config.describe is None else Description(config.describe)
+    phrases = _phrases(config, data, targets)
+    condition = data if config.describe is None else Description(config.describe, phrases)
     assert condition is not None
+    targets = (
+        {arch: replace(one, spec=one.spec.for_classes(phrases)) for arch, one in targets.items()}
+        if phrases
+        else targets
+    )
     return _Sampler(generator, condition, data, config, mask), targets
+
+
+def _phrases(config: GenerateConfig, data: DataSet | None, targets: dict[str, Target]) -> tuple[str, ...]:
+    """A phrase for each class of a task of texts: as given, else the data set's; () where architectures have heads of their own."""
+    adapters = [arch for arch, target in targets.items() if target.spec.is_adapter]
+    given = tuple(config.phrases)
+    if given and (len(given) < 2 or len(set(given)) < len(given)):
+        raise BadInput(f"--phrase is given {len(given)} times", "there are two classes or more, each with its own", "")
+    if given and not adapters:
+        raise BadInput(
+            "--phrase is for adapters of language encoders", f"{', '.join(targets)} is none", "Leave it out."
+        )
+    if given and data is not None and len(given) != len(data.classes):
+        raise BadInput(f"--phrase is given {len(given)} times", f"{data.name!r} has {len(data.classes)} classes", "")
+    if not adapters:
+        return ()
+    return given or (() if data is None else data.label_phrases)
 
 
 def _check_finish(config: GenerateConfig, targets: dict[str, Target]) -> None:
@@ -157,9 +181,10 @@ def _write(
     unit = get_task(spec.config.task).unit
     card = {"format": "pt", "popgen": __version__, "data": data, "describe": config.describe or ""}
     card["arch"] = sampled.arch
-    for i, (flat, score) in enumerate(zip(sampled.networks, sampled.val_scores, strict=True)):
-        batch_norm = sampled.batch_norms[i]
-        state, own = spec.to_state(flat), {**card, "batch_norm": str(batch_norm)}
+    for i, (network, score) in enumerate(zip(sampled.networks, sampled.val_scores, strict=True)):
+        batch_norm, (finished, flat) = sampled.batch_norms[i], with_phrase_head(spec, network)
+        state, own = finished.to_state(flat), {**card, "batch_norm": str(batch_norm)}
+        own |= {"arch_config": json_text(finished.config.to_json())} if spec.is_adapter else {}
         file = write_tensors(folder / f"{i:02d}.safetensors", state, own)
         made.append(Generated(sampled.arch, data, i, str(file), score, evidence, unit, batch_norm, sampled.chosen))
     write_tensors(folder / "latents.safetensors", {"latents": sampled.latents})
@@ -252,7 +277,10 @@ class _Sampler:
 
     def _scores(self, spec: ArchSpec, networks: Flat) -> list[float | None]:
         """Validation scores; None where the networks' classes are not the data set's."""
-        if self.data is None or list(self.data.classes) != self.generator.provenance.classes:
+        known = spec.is_adapter or (
+            self.data is not None and list(self.data.classes) == self.generator.provenance.classes
+        )
+        if self.data is None or not known:
             return [None] * len(networks)
         return [task_score(spec, flat, self.data) for flat in networks]
 

@@ -1,0 +1,165 @@
+"""A zoo of adapters, a generator of adapters, and a search for an adapter from few labels, on a tiny base and texts of our own."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_bases import save_base
+
+from popgen.archs import ArchConfig, ArchSpec
+from popgen.data import load_data
+from popgen.generator import Generator
+from popgen.generator.model.conditions import Description
+from popgen.networks.forward import network_outputs
+from popgen.zoo import Zoo
+
+ARCH = "lora-tiny"
+# For each task: its description, its classes with a phrase for each, and the words of which each class's texts have one.
+TASKS: dict[str, tuple[str, dict[str, str], dict[str, list[str]]]] = {
+    "taste": ("Decide whether a review is good.", {"no": "bad", "yes": "good"}, {"no": ["bad", "dull"], "yes": ["good", "fine"]}),
+    "topic": ("Decide what a review is about.", {"f": "film", "m": "meal"}, {"f": ["film", "movie"], "m": ["food", "meal"]}),
+    "heat": ("Decide how warm it is.", {"c": "cold", "w": "warm"}, {"c": ["cold"], "w": ["warm"]}),
+    "mine": ("Decide whether a meal is good.", {"no": "dull food", "yes": "fine food"}, {"no": ["dull", "cold"], "yes": ["fine", "warm"]}),
+}  # fmt: skip
+SPEC = """
+zoo:
+  name: tiny
+  archs: [{{name: lora-tiny, like: "lora:{base}/r:2/layers:1-2/context:16"}}]
+  data: ["text:{tasks}/taste.jsonl", "text:{tasks}/topic.jsonl", "text:{tasks}/heat.jsonl"]
+  seeds: [0, 1]
+  recipe: {{epochs: 2, batch: 8, lr: 0.01, weight_decay: 0.0, examples: 40}}
+  workers: 0
+generator:
+  vae: {{latent_tokens: 1, latent_width: 4, width: 16, behaviour: 0, steps: 30, batch: 4, gate: 1}}
+  encoders: {{images: "text:text-tiny", text: text-tiny, labels: false, images_per_class: 4, width: 16, out: 8, steps: 10}}
+  prior: {{width: 16, layers: 1, steps: 10, batch: 8}}
+  tune: {{steps: 6, networks: 2, images: 16, episodes: 1.0}}
+  describe: {{steps: 0}}
+  restore: {{rank: 2, steps: 2, networks: 2, images: 8}}
+"""
+
+
+def write_tasks(folder: Path) -> None:
+    """Each task as a table of texts with a split, and tasks.json beside them."""
+    folder.mkdir()
+    rng = random.Random(0)
+    for name, (_, _, words) in TASKS.items():
+        rows = []
+        for i in range(100):
+            label = rng.choice(list(words))
+            text = f"the {rng.choice(['story', 'review', 'film'])} {i} is {rng.choice(words[label])} and very {rng.choice('abc')}"
+            rows.append({"text": text, "label": label, "split": "train" if i < 60 else "val" if i < 80 else "test"})
+        (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    described = {name: {"description": text, "labels": phrases} for name, (text, phrases, _) in TASKS.items()}
+    (folder / "tasks.json").write_text(json.dumps(described))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a base, tasks, a zoo and a generator."""
+    folder = tmp_path_factory.mktemp("adapters")
+    save_base(folder / "base")
+    write_tasks(folder / "tasks")
+    (folder / "spec.yaml").write_text(SPEC.format(base=folder / "base", tasks=folder / "tasks"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(place: Path) -> Path:
+    from popgen.api import train  # the fixture lives as long as the module, longer than the command line's
+
+    train(str(place / "spec.yaml"), str(place / "generator"), zoo=str(built(place).folder))
+    return place
+
+
+def built(place: Path) -> Zoo:
+    from popgen.configs.generator import read_spec
+    from popgen.zoo import build_zoo
+
+    content, _ = read_spec(str(place / "spec.yaml"))
+    return build_zoo(content.zoo, place / "zoo", workers=0, progress=False)
+
+
+def test_a_zoo_holds_adapters_of_tasks_with_classes_of_their_own(trained: Path) -> None:
+    zoo = Zoo.open(str(trained / "zoo"))
+    assert len(zoo.records) == 6 and len({record.classes for record in zoo.records}) == 3
+    assert len({record.fingerprint for record in zoo.records}) == 1
+    assert zoo.spec(ARCH).config.options["phrases"] == []
+    start = zoo.start(ARCH)
+    assert start is not None and torch.equal(start, zoo.reference(ARCH))
+    state = zoo.state(zoo.records[0])
+    assert all(name.startswith("base_model.model.encoder.layer.") and "lora_" in name for name in state)
+
+
+def test_a_generator_knows_tasks_by_words_texts_both_or_neither(trained: Path) -> None:
+    generator = Generator.from_pretrained(trained / "generator")
+    data = load_data(f"text:{trained}/tasks/mine.jsonl")
+    found = {kind: generator.condition(ARCH, data, kind=kind).data for kind in ("both", "words", "texts", "none")}
+    assert all(not torch.allclose(found["none"], found[kind]) for kind in ("both", "words", "texts"))
+    described = generator.condition(ARCH, Description(TASKS["mine"][0], tuple(TASKS["mine"][1].values()))).data
+    assert torch.allclose(described, found["words"], atol=1e-4)  # the order of phrases, which is drawn, means nothing
+    assert generator.closest(ARCH, load_data(f"text:{trained}/tasks/heat.jsonl"))
+    with pytest.raises(Exception, match="has no texts"):
+        generator.condition(ARCH, load_data("digits"))
+
+
+def test_a_search_from_few_labels(trained: Path, popgen: Callable[..., Any]) -> None:
+    out, data = trained / "run", f"text:{trained}/tasks/mine.jsonl/labels:16"
+    called = popgen(
+        *("search", "--arch", ARCH, "--data", data, "--generator", trained / "generator", "--zoo", trained / "zoo"),
+        *("--evaluations", 20, "--workers", 0, "--population", 4, "--out", out, "--finetune-epochs", 2, "--json"),
+    )
+    [found] = json.loads(called.out)["results"]
+    rows = {row["name"]: row for row in found["rows"]}
+    assert {"frozen", "best_zoo", "nearest", "average", "average_of_all", "generated_best", "search"} <= set(rows)
+    assert "head refit" in called.err
+    state, data_set = load_file(found["weights"]), load_data(data)
+    assert state["classifier.weight"].shape == (2, 32)
+    best = torch.tensor([rows["search"]["val_loss"], rows["frozen"]["val_loss"]])
+    assert best[0] <= best[1] + 1e-6
+    assert data_set.val is data_set.train and rows["search"]["finetuned"][0]["epochs"] == 2
+
+
+def test_the_written_network_gives_the_rows_score(trained: Path) -> None:
+    from safetensors import safe_open
+
+    [file] = (trained / "run").glob("best-*.safetensors")
+    with safe_open(file, framework="pt") as opened:
+        config = ArchConfig.from_json(json.loads((opened.metadata() or {})["arch_config"]))
+    spec, data = ArchSpec.from_config(config), load_data(f"text:{trained}/tasks/mine.jsonl/labels:16")
+    outputs = network_outputs(spec, spec.to_flat(load_file(file)), spec.config.inputs.prepare(data.test.inputs))
+    rows = json.loads((trained / "run" / "result.json").read_text())["results"][0]["rows"]
+    expected = next(row["test_accuracy"] for row in rows if row["name"] == "search")
+    assert float((outputs.argmax(1) == data.test.targets).double().mean()) == pytest.approx(expected, abs=1e-6)
+
+
+def test_generate_from_a_description_and_retrieve(trained: Path, popgen: Callable[..., Any]) -> None:
+    made = ("--arch", ARCH, "--generator", trained / "generator")
+    popgen(
+        "generate",
+        *made,
+        "--describe",
+        TASKS["mine"][0],
+        "--phrase",
+        "dull food",
+        "--phrase",
+        "fine food",
+        "-n",
+        2,
+        "--out",
+        trained / "described",
+    )
+    files = sorted((trained / "described" / ARCH).glob("0*.safetensors"))
+    assert len(files) == 2 and load_file(files[0])["classifier.weight"].shape == (2, 32)
+    refused = popgen("generate", *made, "--describe", "x", "--phrase", "one", "--out", trained / "none", code=None)
+    assert "there are two classes or more" in refused.err
+    heat = f"text:{trained}/tasks/heat.jsonl"
+    called = popgen("retrieve", *made, "--data", heat, "--out", trained / "heat.safetensors", "--json")
+    assert json.loads(called.out)["val_accuracy"] > 0.4
