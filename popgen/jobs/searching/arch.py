@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 
 from popgen import __version__
+from popgen.archs import build
 from popgen.baselines.optimism import Choice, Optimism, fresh_optimism
 from popgen.baselines.row import Row, disagreements
 from popgen.configs.search import SearchConfig
@@ -18,6 +18,7 @@ from popgen.data.classes import renamed_classes
 from popgen.errors import BadInput, unknown_name
 from popgen.fitness import Fitness, LatentObjective, Scored, scores_of
 from popgen.fitness.batch_norm import in_words
+from popgen.jobs.searching.base_gain import GainOverBase
 from popgen.jobs.searching.checks import ArchSearch, Prepared, engine_settings
 from popgen.jobs.searching.details import FrontPoint, SearchDetails
 from popgen.jobs.searching.experts import ExpertSource
@@ -34,14 +35,12 @@ from popgen.jobs.searching.fronts import (
     why_untested,
 )
 from popgen.jobs.searching.gain import gain_over_start
+from popgen.jobs.searching.pools import make_pool
 from popgen.jobs.searching.source import GeneratorSource, Source
 from popgen.json_text import json_text, known_numbers
 from popgen.tasks import CLASSIFICATION, score_key
 from search import (
     History,
-    LocalPool,
-    Objective,
-    Pool,
     Population,
     Progress,
     RaySession,
@@ -49,11 +48,8 @@ from search import (
     best_of,
     run_search,
 )
-from search import evaluate as engine_evaluate
 
 OnEvaluation = Callable[[str, Progress], None]  # architecture, state of its search
-# Ray is started if evaluations in one process would take more seconds than this; starting it takes about 8 s.
-_RAY_PAYS = 20.0
 _FRESH = 10_000  # most images that chose nothing for the optimism of the best; their error is then .005 or less
 _COMPARED = 32  # the search's best candidates that are compared for the optimism of the best
 
@@ -133,6 +129,9 @@ def search_arch(run: Run, one: ArchSearch) -> Found:
     gain = None
     if ready.fitness.label_free:
         best, result, gain = over_start(run, ready, best, result)
+    base_gain = None
+    if ready.fitness.spec.is_adapter and not ready.fitness.label_free:
+        best, result, base_gain = over_base(run, ready, best, result)
     card = make_card(one, ready.fitness)
     weights = run.folder.write_best(one.arch, best.state(), card)
     front, fronts = write_front(run, ready, result, card)
@@ -152,6 +151,7 @@ def search_arch(run: Run, one: ArchSearch) -> Found:
         score_key=score_key(ready.fitness.task.unit, "val"),
         finetune=finetuned,
         information_gain=gain,
+        base_gain=base_gain,
         disagreements=disagreeing,
         **remarks,
     )
@@ -213,7 +213,7 @@ def announce(run: Run, ready: ReadySearch) -> dict[str, Any]:
 def evaluate(run: Run, ready: ReadySearch) -> SearchResult:
     """Run the engine until the budget is spent; a run that was stopped goes on from its history."""
     arch, on_evaluation = ready.one.arch, run.on_evaluation
-    pool = make_pool(run, ready)
+    pool = make_pool(run.config, run.session, ready.objective, ready.population)
     try:
         return run_search(
             None,
@@ -246,28 +246,19 @@ def over_start(
     return given, result, gain.to_json()
 
 
-def make_pool(run: Run, ready: ReadySearch) -> Pool:
-    """Ray actors, or this process. `auto` times one candidate: the answer does not depend on where it is computed."""
-    how, address, objective = run.config.compute, cluster_address(run.config), ready.objective
-    options: dict[str, Any] = {"gpus": how.gpus, "at_once": how.at_once, "timeout": how.timeout}
-    workers = how.workers
-    if workers == "auto" and joins_cluster(run.config):
-        return _ray_pool(objective, None, address, options)
-    if workers == "auto":
-        needs_workers = how.timeout is not None or how.gpus > 0
-        count = run.config.evaluations / objective.fitness.cost
-        in_process = not needs_workers and evaluation_seconds(objective, ready.population) * count < _RAY_PAYS
-        workers = 0 if in_process else (os.cpu_count() or 1)
-    if workers == 0:
-        return LocalPool(objective, at_once=how.at_once)
-    run.session.start(workers, address)
-    return _ray_pool(objective, workers, address, options)
-
-
-def _ray_pool(objective: LatentObjective, workers: int | None, address: str | None, options: dict[str, Any]) -> Pool:
-    from search import RayPool  # noqa: PLC0415 - Ray is imported only where it is used
-
-    return RayPool(objective, workers, address, **options)
+def over_base(
+    run: Run, ready: ReadySearch, best: Scored, result: SearchResult
+) -> tuple[Scored, SearchResult, dict[str, Any] | None]:
+    """The adapter that a search gives back: the best, or none where it is no better than the frozen base; the gain is for result.json."""
+    spec = ready.fitness.spec
+    frozen = scores_of(ready.fitness, [spec.to_flat(build(spec.config, seed=run.config.seed).state_dict())])
+    if not frozen:
+        return best, result, None
+    gain = GainOverBase.of(best, frozen[0], result.best_origin or "search")
+    run.say(f"{ready.one.arch}: {gain.text()}")
+    if gain.is_base_kept:
+        return frozen[0], replace(result, best_index=None, best_origin="frozen"), gain.to_json()
+    return best, result, gain.to_json()
 
 
 def write_front(
@@ -363,28 +354,9 @@ def make_card(one: ArchSearch, fitness: Fitness) -> dict[str, str]:
     }
 
 
-def cluster_address(config: SearchConfig) -> str | None:
-    """The Ray cluster that the user names, or RAY_ADDRESS does."""
-    return config.compute.address or os.environ.get("RAY_ADDRESS") or None
-
-
-def joins_cluster(config: SearchConfig) -> bool:
-    """Whether candidates are evaluated on a cluster that runs already."""
-    return cluster_address(config) is not None and config.compute.workers != 0
-
-
 def _finetune(
     run: Run, one: ArchSearch, rows: list[Row], card: dict[str, str]
 ) -> tuple[list[Row], dict[str, Any] | None]:
     """The rows with their scores after fine-tuning, where that was asked for."""
-    training = FinetuneRun.of(one.arch, one.data, run.config)
+    training = FinetuneRun.of(one.arch, one.data, run.config, one.fitness.spec.is_adapter)
     return finetune(rows, training, run.folder, card, run.say) if training.epochs else (rows, None)
-
-
-def evaluation_seconds(objective: Objective, population: Population) -> float:
-    """The time of one evaluation: of the population's mean, or of its first member that does not fail; 0 if all do."""
-    pool = LocalPool(objective)
-    for vector in (population.mean(), *population.vectors):
-        if engine_evaluate(pool, [vector])[0].error is None:  # this call fills caches, so that the next is timed
-            return engine_evaluate(pool, [vector])[0].seconds
-    return 0.0

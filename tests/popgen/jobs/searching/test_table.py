@@ -19,9 +19,9 @@ from popgen.data import load_data
 from popgen.fitness import Fitness, LatentObjective, make_fitness, scores_of
 from popgen.generator import Generator
 from popgen.generator.unseen import Target
-from popgen.jobs.searching.arch import evaluation_seconds
 from popgen.jobs.searching.checks import ArchSearch
 from popgen.jobs.searching.folder import RunFolder
+from popgen.jobs.searching.pools import evaluation_seconds
 from popgen.jobs.searching.population import sample
 from popgen.jobs.searching.table import generated_rows
 from search import Budget, Population, SearchSettings, run_search
