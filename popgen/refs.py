@@ -12,7 +12,16 @@ from popgen.trust import make_importable
 
 ASSETS = Path(__file__).parent / "assets"
 _MODULE_ATTR = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
-_SOURCES = ("npz:", "folder:", "local-dir:", "hub:", "timm:", "hf:")  # prefixes of references that are not modules
+_SOURCES = (
+    "npz:",
+    "folder:",
+    "local-dir:",
+    "hub:",
+    "timm:",
+    "hf:",
+    "lm:",
+    "lines:",
+)  # prefixes of references that are not modules
 
 
 def is_module_attr(ref: str) -> bool:

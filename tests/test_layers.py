@@ -42,7 +42,7 @@ ONLY_IN = {
     "huggingface_hub": ("popgen/hub/", "popgen/cards/", "popgen/encoders/"),
     "open_clip": ("popgen/encoders/",),
     "timm": ("popgen/archs/timm_models.py",),
-    "transformers": ("popgen/encoders/",),
+    "transformers": ("popgen/encoders/", "popgen/archs/language/"),
     "sentence_transformers": ("popgen/encoders/",),
     "pickle": ("popgen/zoo/imports/loading.py",),  # for the name of the error that torch.load raises
     "_pickle": (),

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from popgen.archs.language.inputs import TokenInputs
 from popgen.errors import BadInput
 
 
@@ -118,7 +119,7 @@ class ImageInputs:
                 )
 
 
-INPUTS: dict[str, type[Inputs]] = {"images": ImageInputs}  # kind -> class
+INPUTS: dict[str, type[Inputs]] = {one.kind: one for one in (ImageInputs, TokenInputs)}
 
 
 def size_of(inputs: Inputs) -> int:

@@ -1,4 +1,4 @@
-"""Networks that are not built in: `module:function`, `timm:NAME`, `hub:OWNER/REPO:ENTRY`, each with optional options.
+"""Networks that are not built in: `module:function`, `timm:NAME`, `hub:OWNER/REPO:ENTRY`, `lm:BASE`, each with optional options.
 
 A network's image size and normalisation come from timm's own records, or from attributes of the function
 (`input_shape`, `classes`, `mean`, `std`, `class_names`; `inputs` and `task` for other kinds of data). A hub entry
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _INPUTS = ("input_shape", "mean", "std")
 _ATTRIBUTES = (*_INPUTS, "classes", "task")
+_WITHOUT_CODE = ("timm:", "lm:")  # builders that run no code but that of installed packages
 
 
 def fields(name: str, given: dict[str, Any]) -> dict[str, Any]:
@@ -48,6 +49,10 @@ def fields(name: str, given: dict[str, Any]) -> dict[str, Any]:
         from popgen.archs.timm_models import timm_fields  # noqa: PLC0415 - importing timm takes seconds
 
         return {"builder": base, **timm_fields(base.removeprefix("timm:"), options, given)}
+    if base.startswith("lm:"):
+        from popgen.archs.language.architecture import lm_fields  # noqa: PLC0415 - importing transformers takes seconds
+
+        return lm_fields(base.removeprefix("lm:"), options, given)
     found: dict[str, Any] = {"builder": base, "options": options}
     if base.startswith("hub:"):
         if missing := [key for key in _INPUTS if key not in given]:
@@ -81,7 +86,7 @@ def trust_named(names: Iterable[str]) -> None:
 
 def remember_builders(configs: Iterable[ArchConfig]) -> None:
     """Trust the code of these architectures on this machine from now on: the user has made checkpoints of them here."""
-    remember(c.builder for c in configs if is_outside(c.builder) and not c.builder.startswith("timm:"))
+    remember(c.builder for c in configs if is_outside(c.builder) and not c.builder.startswith(_WITHOUT_CODE))
 
 
 def network(builder: str, options: dict[str, Any]) -> nn.Module:
@@ -97,6 +102,10 @@ def network(builder: str, options: dict[str, Any]) -> nn.Module:
         from popgen.archs.timm_models import timm_network  # noqa: PLC0415 - importing timm takes seconds
 
         return timm_network(builder.removeprefix("timm:"), options)
+    if builder.startswith("lm:"):
+        from popgen.archs.language.architecture import lm_network  # noqa: PLC0415 - importing transformers takes seconds
+
+        return lm_network(builder.removeprefix("lm:"))
     if builder.startswith("hub:"):
         check_trusted(builder)
         return hub_network(parse_hub(builder)[0], options)
@@ -145,4 +154,6 @@ def describe_builder(builder: str) -> str:
     """
     if builder.startswith("timm:"):
         return f"{builder.removeprefix('timm:').partition('.')[0].replace('_', ' ')} network of timm"
+    if builder.startswith("lm:"):
+        return f"language model {builder.rpartition('/')[2].removeprefix('lm:')}"
     return parse_hub(builder)[0].text if builder.startswith("hub:") else f"{builder} network"
