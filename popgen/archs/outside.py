@@ -18,6 +18,7 @@ from popgen.archs.variants import free_options, split_options
 from popgen.errors import BadInput
 from popgen.refs import is_module_attr, load_attr
 from popgen.trust import check_trusted, remember, trust
+from popgen.types import StateDict
 
 if TYPE_CHECKING:
     from popgen.archs.config import ArchConfig
@@ -114,6 +115,24 @@ def network(builder: str, options: dict[str, Any]) -> nn.Module:
         check_trusted(builder)
     made: nn.Module = function(**options)
     return made
+
+
+def pretrained_state(builder: str) -> StateDict:
+    """Return the weights that come with an architecture's name, by the names of its network's tensors.
+
+    Raises:
+        BadInput: the name brings no weights; only that of a language model, `lm:BASE`, does.
+        NotFound, Offline, BrokenFile: they cannot be read.
+    """
+    if not builder.startswith("lm:"):
+        raise BadInput(
+            f"{builder!r} brings no weights of its own",
+            "only language models do: lm:BASE",
+            "Name a checkpoint instead.",
+        )
+    from popgen.archs.language.bases import absolute, pretrained_state  # noqa: PLC0415 - as above
+
+    return pretrained_state(absolute(split_options(builder)[0].removeprefix("lm:")))
 
 
 def _makes_networks(function: Any) -> bool:

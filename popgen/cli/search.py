@@ -58,6 +58,7 @@ _OPTIONS = [
     ),
     click.option("--finetune-lr", type=float, help="Peak learning rate of that training.  [default: 0.03]"),
     click.option("--finetune-batch", type=int, help="Images of its steps.  [default: 50]"),
+    click.option("--finetune-parts", is_flag=True, default=None, help="Train only the tensors of --parts."),
 ]
 
 
@@ -114,7 +115,7 @@ def worth_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option(
     "--space",
-    help="Of a generator's latent: identity (its own coordinates), std or pca; around a zoo's experts: mix or low-rank; auto.  "
+    help="Of a generator's latent: identity (its own coordinates), std or pca; around a zoo's experts: mix, mix-whole or low-rank; auto.  "
     "[default: identity, or auto without a generator]",
 )
 @click.option("--sigma", type=float, help="First step, in units of the population's spread.")

@@ -13,8 +13,14 @@ from popgen.refs import is_module_attr
 from popgen.trust import trust
 
 BUILT_IN = ("digits",)
-FORMS = ("npz:FILE", "folder:FOLDER", "hf:OWNER/NAME", "module:function")  # names of data sets from outside
-SUBSETS = ("classes", "shots")
+FORMS = (
+    "npz:FILE",
+    "folder:FOLDER",
+    "lines:FILE",
+    "hf:OWNER/NAME",
+    "module:function",
+)  # names of data sets from outside
+SUBSETS = ("classes", "shots", "blocks")
 # The corruptions of CIFAR-10-C in their published order; the argument is the severity, a whole number.
 CORRUPTIONS = (
     "gaussian_noise_c",
@@ -57,7 +63,7 @@ VARIANT_RANGES: dict[str, tuple[float | None, float, float]] = {
     "jpeg": (50, 1, 100),
     **dict.fromkeys(CORRUPTIONS, (None, 1, 5)),
 }
-READING = ("size", "alpha")  # modifiers that say how images are read
+READING = ("size", "alpha", "block")  # modifiers that say how images and texts are read
 MODIFIERS = (*VARIANT_RANGES, MIXED, STYLE, *SUBSETS, *READING)  # everything that may follow a source's name
 
 
@@ -99,7 +105,7 @@ def check_source(name: str) -> None:
     >>> check_source("digits/rotate:45"), check_source("folder:photos")
     (None, None)
     """
-    if name.startswith(("npz:", "folder:", "hf:")) or name.endswith("/"):
+    if name.startswith(("npz:", "folder:", "hf:", "lines:")) or name.endswith("/"):
         return  # a path may contain anything, and a slash at the end is another mistake
     base = source_of(name)
     if base not in (*BUILT_IN, *CATALOGUE) and not is_module_attr(base):

@@ -45,7 +45,7 @@ def thin_remarks(data: DataSet) -> tuple[str, ...]:
     ()
     """
     remarks = []
-    if len(data.classes) == 1:
+    if len(data.classes) == 1 and data.task == CLASSIFICATION:
         remarks.append("there is one class, so that every network is right on all images")
     if len(data.val) <= _FEW:
         remarks.append(f"val has {len(data.val)} images: its accuracy says next to nothing, and one image decides")

@@ -3,7 +3,7 @@
 `classes:` keeps some classes in all splits and numbers them in the order given. `shots:` keeps K training images of
 each class. They are the first K of a random order that depends only on the class name and the number of the draw, so
 that they are the same images whatever other classes or variants the data set's name has. `shots:` does not change the
-validation and test splits.
+validation and test splits. `blocks:` keeps the first K blocks of text in training and validation.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 from popgen.data.names import SUBSETS
 from popgen.errors import BadInput, unknown_name
 
-__all__ = ["SUBSETS", "check_subset", "class_indices", "parse_shots", "shot_indices"]
+__all__ = ["SUBSETS", "check_subset", "class_indices", "parse_blocks", "parse_shots", "shot_indices"]
 
 
 def parse_shots(text: str) -> tuple[int, int]:
@@ -38,15 +38,33 @@ def parse_shots(text: str) -> tuple[int, int]:
     return int(count), int(draw or 0)
 
 
+def parse_blocks(text: str) -> int:
+    """Parse `blocks:K` into the number of blocks.
+
+    Raises:
+        BadInput: K is not a whole number from 1.
+
+    >>> parse_blocks("blocks:16")
+    16
+    """
+    count = text.partition(":")[2]
+    if not count.isdecimal() or int(count) < 1:
+        raise BadInput(f"subset {text!r} is not a number of blocks", "it is 1 or more", "For example blocks:16.")
+    return int(count)
+
+
 def check_subset(text: str) -> None:
     """Check the form of a subset; the data set need not be read for it.
 
     Raises:
-        BadInput: `parse_shots` refuses it, or it names fewer than two classes or a class twice.
+        BadInput: `parse_shots` or `parse_blocks` refuses it, or it names fewer than two classes or a class twice.
     """
     name, _, argument = text.partition(":")
     if name == "shots":
         parse_shots(text)
+        return
+    if name == "blocks":
+        parse_blocks(text)
         return
     wanted = argument.split("+")
     if len(wanted) < 2 or "" in wanted or len(set(wanted)) < len(wanted):

@@ -113,20 +113,23 @@ class WeightSubspace:
         return replace(self, base=base, directions=directions, group_of=group_of, mask=mask)
 
 
-def mixture(spec: ArchSpec, base: Tensor, experts: Flat, mask: Mask | None = None) -> WeightSubspace:
+def mixture(
+    spec: ArchSpec, base: Tensor, experts: Flat, mask: Mask | None = None, whole: bool = False
+) -> WeightSubspace:
     """Return the subspace base + coefficients * (expert - base) of mixtures of experts.
 
     Args:
         base: weights (p,) of one expert.
         experts: weights (k, p) of the others, with their units aligned to those of the base.
         mask: tensors to move; None moves all of them.
+        whole: all layers are one group, so that each expert has one coefficient.
 
     >>> spec = ArchSpec.from_config("mlp-s")
     >>> mixed = mixture(spec, torch.zeros(spec.size), torch.ones(1, spec.size))
     >>> bool((mixed.weights(np.ones(2)) == 1).all()), mixed.groups
     (True, ('1', 'head'))
     """
-    groups, group_of = _group_index(spec)
+    groups, group_of = (("all",), torch.zeros(spec.size, dtype=torch.long)) if whole else _group_index(spec)
     return WeightSubspace(spec, base, experts - base, group_of, groups, mask)
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from transformers.utils import logging
 
 from popgen.archs.language import llama2c
@@ -44,7 +45,7 @@ def read_config(base: str) -> PretrainedConfig:
     if _is_llama2c(base):
         return llama2c.read_config(Path(base))
     config: PretrainedConfig = _called(base, lambda: AutoConfig.from_pretrained(base, **_SAFE))
-    if type(config) not in AutoModelForCausalLM._model_mapping:
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise BadInput(
             f"lm:{base} is {config.model_type}, of which transformers has no causal language model", "", _FORM
         )

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from popgen.baselines.layers import AROUND_BASE, DRAWN_AND_TRAINED
 from popgen.baselines.rivals import WITH_EXPERTS, RivalInputs, rival_rows
 from popgen.baselines.row import Row
 from popgen.configs.search import SearchConfig
@@ -20,6 +21,7 @@ from popgen.fitness.batch_norm import CHOICES, BatchNorm
 from popgen.jobs.searching.checks import ArchSearch
 from popgen.jobs.searching.decide import decide_space, rank, read_decision
 from popgen.jobs.searching.details import SourceDetails
+from popgen.jobs.searching.finetune import finetune_recipe
 from popgen.jobs.searching.folder import RunFolder
 from popgen.jobs.searching.origin import expert_records
 from popgen.types import Flat
@@ -62,8 +64,9 @@ class ExpertSource:
     @cached_property
     def decoder(self) -> WeightSubspace:
         """Decoder of coefficients into weights."""
-        if self.decision.space == "mix":
-            return mixture(self.spec, self.experts[0], self.experts[1:], self.one.mask)
+        if self.decision.space != "low-rank":
+            whole = self.decision.space == "mix-whole"
+            return mixture(self.spec, self.experts[0], self.experts[1:], self.one.mask, whole)
         return low_rank(self.spec, self.experts[0], _RANK, self.config.seed, self.one.mask)
 
     def population(self) -> Population:
@@ -103,9 +106,11 @@ class ExpertSource:
             return []
         self.say(f"{self.one.arch}: rows that need a generator are left out (ridge, shuffled, empty, generated)")
         given = self.rival_inputs(self.one.fitness, evaluations)
-        rows = list(rival_rows(WITH_EXPERTS, given, self._batch_norms(), self.say))
+        around = AROUND_BASE if self.one.mask is not None else ()
+        rows = list(rival_rows((*WITH_EXPERTS, *around), given, self._batch_norms(), self.say))
         if self.config.baselines == "all":  # noise has as many tries as the search, and its treatment of batch norm
-            rows += rival_rows(["noise"], replace(given, fitness=fitness), say=self.say)
+            drawn = ("noise", *(DRAWN_AND_TRAINED if around else ()))
+            rows += rival_rows(drawn, replace(given, fitness=fitness), say=self.say)
         return rows
 
     def rival_inputs(self, fitness: Fitness, evaluations: float) -> RivalInputs:
@@ -121,6 +126,8 @@ class ExpertSource:
             records=self.records,
             order=[index[i] for i in rank(self.decision.losses)],
             align=self._align,
+            base=None if self.one.mask is None else self.one.mask.base,
+            recipe=finetune_recipe(self.config, self.one.trained_parts(self.config)),
         )
 
     def details(self) -> SourceDetails:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -48,18 +48,21 @@ class FinetuneRun:
     device: str
 
     @classmethod
-    def of(cls, arch: str, data: DataSet, config: SearchConfig) -> FinetuneRun:
-        """The fine-tuning that the settings of a search ask for; `epochs` is empty where they ask for none."""
-        recipe = Recipe(
-            optimizer="sgd", momentum=0.9, weight_decay=5e-4, lr=config.finetune.lr, batch=config.finetune.batch
-        )
+    def of(cls, arch: str, data: DataSet, config: SearchConfig, parts: Sequence[str] = ()) -> FinetuneRun:
+        """The fine-tuning that the settings of a search ask for; `epochs` is empty where they ask for none.
+
+        Args:
+            parts: names of the tensors that are trained; () stands for all.
+        """
+        recipe = finetune_recipe(config, parts)
         epochs = tuple(sorted(set(config.finetune.epochs) - {0}))
         device = "cuda" if config.compute.gpus and torch.cuda.is_available() else "cpu"
         return cls(arch, data, epochs, recipe, config.seed, device)
 
     def key(self, scored: Scored, epochs: int) -> str:
         """A hash of the network, the images and the recipe."""
-        how = [scored.spec.config.to_json(), self.data.sha256, self.recipe.model_dump(), _CLIP, epochs, self.seed]
+        recipe = self.recipe.model_dump(exclude=set() if self.recipe.parts else {"parts"})
+        how = [scored.spec.config.to_json(), self.data.sha256, recipe, _CLIP, epochs, self.seed]
         return hashlib.sha256(scored.flat.cpu().numpy().tobytes() + json_text(how).encode()).hexdigest()
 
     def train(self, scored: Scored, epochs: int, batches: int | None = None) -> Tensor:
@@ -87,6 +90,12 @@ class FinetuneRun:
         self.train(scored, 1, batches=_TIMED)
         images = min(len(self.data.train), _TIMED * self.recipe.batch)
         return (time.perf_counter() - began) * len(self.data.train) / images
+
+
+def finetune_recipe(config: SearchConfig, parts: Sequence[str] = ()) -> Recipe:
+    """The recipe of that fine-tuning, whose epochs are set later."""
+    how = config.finetune
+    return Recipe(optimizer="sgd", momentum=0.9, weight_decay=5e-4, lr=how.lr, batch=how.batch, parts=list(parts))
 
 
 def finetune(
