@@ -115,7 +115,7 @@ def worth_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option(
     "--space",
-    help="Of a generator's latent: identity (its own coordinates), std or pca; around a zoo's experts: mix, mix-whole or low-rank; auto.  "
+    help="Of a generator's latent: identity (its own coordinates), std or pca; around a zoo's experts: mix, principal or low-rank; auto.  "
     "[default: identity, or auto without a generator]",
 )
 @click.option("--sigma", type=float, help="First step, in units of the population's spread.")

@@ -14,7 +14,7 @@ Baselines = Literal["none", "standard", "all"]
 Epochs = Annotated[int, Field(ge=0, le=10_000)]
 EXPERT_SPACES = (
     "mix",
-    "mix-whole",
+    "principal",
     "low-rank",
 )  # spaces of weights around the experts of a zoo; a generator's are search.SPACES
 
@@ -86,7 +86,7 @@ class SearchConfig(Settings):
     patience: int | None = Field(None, ge=1)  # the search stops after so many evaluations without a better one
     optimizer: str = "CMA"
     # The space that the optimizer moves in. For a generator's latents it is identity (their own coordinates, which have variance 1
-    # over the zoo), std or pca; around experts of a zoo it is mix, mix-whole or low-rank; auto chooses. None: identity, or auto without a generator.
+    # over the zoo), std or pca; around experts of a zoo it is mix, principal or low-rank; auto chooses. None: identity, or auto without a generator.
     space: str | None = None
     sigma: float | None = Field(None, gt=0, allow_inf_nan=False)  # first step, in units of the population's spread
     batch: int = Field(12, ge=1)  # candidates asked at a time; part of the algorithm, not of the machine

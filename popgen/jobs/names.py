@@ -221,7 +221,7 @@ def check_space(space: str | None) -> None:
         near = near_matches(space, [*SPACES, *EXPERT_SPACES])
         raise NotFound(
             f"unknown space {space!r}",
-            "known are identity, std and pca (coordinates of a generator's latent), mix, mix-whole and low-rank (weights around experts), auto",
+            "known are identity, std and pca (coordinates of a generator's latent), mix, principal and low-rank (weights around experts), auto",
             f"did you mean: {near}?",
         )
 

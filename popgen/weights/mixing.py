@@ -20,6 +20,7 @@ from popgen.weights.blocks import MATRICES, blocks_of
 from popgen.weights.mask import Mask
 
 MAX_GROUPS = 6  # neighbours are joined until this holds: a few hundred evaluations can search few coordinates only
+VARIANCE_KEPT = 0.99  # share of the experts' variance that their principal components explain
 STEP = 0.05  # size of a low-rank step with coefficient 1, in standard deviations of the tensor that it is added to
 _MAX_STAGE_SHARE = 0.7  # a sequence with a larger share of the blocks is not a stage
 _MIN_VARIANCE = 1e-5  # lower bound of running variances, which negative coefficients could make negative
@@ -113,24 +114,44 @@ class WeightSubspace:
         return replace(self, base=base, directions=directions, group_of=group_of, mask=mask)
 
 
-def mixture(
-    spec: ArchSpec, base: Tensor, experts: Flat, mask: Mask | None = None, whole: bool = False
-) -> WeightSubspace:
+def mixture(spec: ArchSpec, base: Tensor, experts: Flat, mask: Mask | None = None) -> WeightSubspace:
     """Return the subspace base + coefficients * (expert - base) of mixtures of experts.
 
     Args:
         base: weights (p,) of one expert.
         experts: weights (k, p) of the others, with their units aligned to those of the base.
         mask: tensors to move; None moves all of them.
-        whole: all layers are one group, so that each expert has one coefficient.
 
     >>> spec = ArchSpec.from_config("mlp-s")
     >>> mixed = mixture(spec, torch.zeros(spec.size), torch.ones(1, spec.size))
     >>> bool((mixed.weights(np.ones(2)) == 1).all()), mixed.groups
     (True, ('1', 'head'))
     """
-    groups, group_of = (("all",), torch.zeros(spec.size, dtype=torch.long)) if whole else _group_index(spec)
+    groups, group_of = _group_index(spec)
     return WeightSubspace(spec, base, experts - base, group_of, groups, mask)
+
+
+def principal(spec: ArchSpec, experts: Flat, mask: Mask | None = None) -> tuple[WeightSubspace, np.ndarray]:
+    """Return the subspace of the principal components of experts (n, p), and the experts' vectors (n, components) in it.
+
+    The zero vector is the mean of the experts, whose coordinates have variance 1, so that normal vectors are draws from the
+    experts' normal distribution with all layers together. Components are kept up to VARIANCE_KEPT of the variance.
+
+    >>> spec = ArchSpec.from_config("mlp-s")
+    >>> space, vectors = principal(spec, torch.stack([torch.zeros(spec.size), torch.ones(spec.size)]))
+    >>> space.groups, bool((space.weights(vectors[1]) - 1).abs().max() < 1e-5)
+    (('all',), True)
+    """
+    mean = experts.mean(0)
+    steps = experts - mean
+    variances, vectors = torch.linalg.eigh((steps @ steps.T).double())
+    variances, vectors = variances.flip(0).clamp_min(0), vectors.flip(1).float()
+    shares = variances.cumsum(0) / variances.sum().clamp_min(1e-30)
+    count = min(int((shares < VARIANCE_KEPT).sum()) + 1, max(len(experts) - 1, 1))
+    scale = max(len(experts) - 1, 1) ** 0.5
+    directions = vectors[:, :count].T @ steps / scale
+    group_of = torch.zeros(spec.size, dtype=torch.long)
+    return WeightSubspace(spec, mean, directions, group_of, ("all",), mask), (scale * vectors[:, :count]).numpy()
 
 
 def low_rank(spec: ArchSpec, base: Tensor, rank: int, seed: int, mask: Mask | None = None) -> WeightSubspace:

@@ -25,7 +25,7 @@ from popgen.jobs.searching.finetune import finetune_recipe
 from popgen.jobs.searching.folder import RunFolder
 from popgen.jobs.searching.origin import expert_records
 from popgen.types import Flat
-from popgen.weights.mixing import WeightSubspace, low_rank, mixture
+from popgen.weights.mixing import WeightSubspace, low_rank, mixture, principal
 from popgen.zoo import Zoo
 from popgen.zoo.aligned import align_records
 from search import Population
@@ -64,9 +64,10 @@ class ExpertSource:
     @cached_property
     def decoder(self) -> WeightSubspace:
         """Decoder of coefficients into weights."""
-        if self.decision.space != "low-rank":
-            whole = self.decision.space == "mix-whole"
-            return mixture(self.spec, self.experts[0], self.experts[1:], self.one.mask, whole)
+        if self.decision.space == "principal":
+            return self._principal[0]
+        if self.decision.space == "mix":
+            return mixture(self.spec, self.experts[0], self.experts[1:], self.one.mask)
         return low_rank(self.spec, self.experts[0], _RANK, self.config.seed, self.one.mask)
 
     def population(self) -> Population:
@@ -76,6 +77,9 @@ class ExpertSource:
             steps = np.random.default_rng(self.config.seed).normal(size=(self.config.population, decoder.dim))
             steps[0] = 0
             return Population(steps, [f"expert:{ids[0]}", *["step"] * (len(steps) - 1)])
+        if self.decision.space == "principal":
+            vectors = self._principal[1]
+            return Population(np.vstack([vectors, 0 * vectors[:1]]), [*(f"expert:{i}" for i in ids), "average"])
         one = np.eye(len(ids))[:, 1:]  # coefficients of the others, the base's row first
         rows = [*one, *(one[1:] / 2), np.full(len(ids) - 1, 1 / len(ids))]
         origins = [*(f"expert:{i}" for i in ids), *(f"midpoint:{ids[0]}+{i}" for i in ids[1:]), "average"]
@@ -143,6 +147,10 @@ class ExpertSource:
             barriers=decided.barriers,
             evaluations_before=decided.spent,
         )
+
+    @cached_property
+    def _principal(self) -> tuple[WeightSubspace, np.ndarray]:
+        return principal(self.spec, self.experts, self.one.mask)
 
     def _batch_norms(self) -> Sequence[BatchNorm]:
         """The treatments of batch norm that the user leaves open."""
