@@ -5,7 +5,7 @@
 The most informative matrices of the base (a quarter of each kind, `popgen layers`) are fine-tuned on every text of the folder that is
 not held out; each training leaves three states in the zoo. On each held-out text every row then has the first blocks of the training
 and validation splits and a budget of forward passes over the latter, of which a step of SGD takes three. Beside the rows at equal cost
-stands a search with two thirds of the budget and as many steps as the rest pays. Perplexity on the test split, which is looked at once
+stands a search with two thirds of the budget and as many steps as the rest pays, and what these steps alone give. Perplexity on the test split, which is looked at once
 a row: mean over the seeds, each with a zoo of its own, and the standard deviation between them.
 """
 
@@ -41,8 +41,9 @@ def main() -> None:
     parser.add_argument("--context", type=int, default=128, help="tokens of a block")
     parser.add_argument("--block", type=int, default=200, help="bytes of a block")
     parser.add_argument("--blocks", type=int, default=16, help="of a held-out text for training, and for validation")
+    parser.add_argument("--every", type=int, default=15, help="steps between two states that a fine-tuning leaves")
     parser.add_argument("--epochs", type=int, default=1, help="of fine-tuning on each domain of the zoo")
-    parser.add_argument("--lr", type=float, default=0.1, help="peak learning rate of SGD")
+    parser.add_argument("--lr", type=float, default=0.03, help="peak learning rate of SGD")
     parser.add_argument("--out", type=Path, default=Path("language_layers"))
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -53,6 +54,7 @@ def main() -> None:
         zoo = build(options, parts, seed)
         for name in options.held_out:
             for row, perplexity in rows(options, parts, zoo, name, seed):
+                print(f"{name}, seed {seed}: {row} {perplexity:.2f}", flush=True)
                 found.setdefault(row, {}).setdefault(name, []).append(perplexity)
     print(f"| test perplexity | {' | '.join(options.held_out)} |\n|---|{'---|' * len(options.held_out)}")
     for row, by_text in found.items():
@@ -82,7 +84,7 @@ def build(options: argparse.Namespace, parts: list[str], seed: int) -> Path:
                 "weight_decay": 0.0,
                 "parts": parts,
                 "snapshots": 3,
-                "snapshot_every": 15,
+                "snapshot_every": options.every,
             },
         }
     )
@@ -98,7 +100,7 @@ def rows(options: argparse.Namespace, parts: list[str], zoo: Path, name: str, se
     searches: dict[str, dict[str, Any]] = {
         "search, mix": {"space": "mix", "baselines": "all"},
         "search, principal": {"space": "principal", "sigma": 0.5},
-        "search, mix, then SGD": {"space": "mix", **shorter},
+        "search, mix, then SGD": {"space": "mix", "baselines": "standard", **shorter},
         "search, principal, then SGD": {"space": "principal", "sigma": 0.5, **shorter},
     }
     for label, own in searches.items():
@@ -123,8 +125,12 @@ def rows(options: argparse.Namespace, parts: list[str], zoo: Path, name: str, se
         )
         print(f"{name}, seed {seed}: {label}, {time.process_time() - began:.0f} CPU seconds", flush=True)
         for row in found.rows:
-            tuned = row.finetuned[-1].test_score if row.finetuned else row.test_score
-            yield (label if row.name == "search" else row.name), tuned
+            if row.name == "search":
+                yield label, row.finetuned[-1].test_score if row.finetuned else row.test_score
+            elif not row.finetuned:
+                yield row.name, row.test_score
+            elif row.name in ("base", "average_of_all"):
+                yield f"{row.name}, then {steps} steps of SGD", row.finetuned[-1].test_score
 
 
 def finetune(options: argparse.Namespace, steps: list[int]) -> dict[str, Any]:
