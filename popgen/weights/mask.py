@@ -17,10 +17,11 @@ from popgen.archs import ArchSpec
 from popgen.archs.outside import pretrained_state
 from popgen.errors import BadInput, BrokenFile, NotFound, brief, near_matches
 from popgen.types import Flat, StateDict
+from popgen.weights.in_place import InPlace
 
 
 @dataclass(frozen=True)
-class Mask:
+class Mask(InPlace):
     """The values of one architecture that are generated, and the base that supplies all others."""
 
     generated: Tensor  # (p,), True where a value is generated

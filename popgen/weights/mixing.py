@@ -17,6 +17,7 @@ from torch import Tensor
 from popgen.archs import ArchSpec
 from popgen.types import Flat
 from popgen.weights.blocks import MATRICES, blocks_of
+from popgen.weights.in_place import InPlace
 from popgen.weights.mask import Mask
 
 MAX_GROUPS = 6  # neighbours are joined until this holds: a few hundred evaluations can search few coordinates only
@@ -72,7 +73,7 @@ def _joined(groups: dict[str, list[str]]) -> dict[str, list[str]]:
 
 
 @dataclass(frozen=True)
-class WeightSubspace:
+class WeightSubspace(InPlace):
     """The affine subspace base + coefficients * directions, with separate coefficients for each group of layers.
 
     A vector holds the coefficients (directions, groups), flattened. The zero vector gives the base.

@@ -62,6 +62,7 @@ ARGUMENTS = {
         "--seeds",
         "1",
     ],
+    "bench/language_layers.py": ["--base", "{language}/tiny", "--text", "x", "--held-out", "sea"],
     "bench/adapt.py": ["--help"],  # tests/popgen/jobs/test_adapt.py runs it with a generator of shifts
     "recipes/clip_tiny_probe.py": [],
     "recipes/clip_tiny.py": ["--help"],  # takes minutes, and its result is checked by the probe
