@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -141,3 +144,35 @@ def test_parts_that_name_nothing_are_refused(popgen: Any, made: Path, zoo: Zoo) 
     called = popgen("zoo", "build", "wrong.yaml", "--out", "wrong", cwd=made, code=4)
     assert "'mlp' brings no weights of its own" in called.err
     assert len(zoo.records) == 4
+
+
+@pytest.mark.slow  # six searches
+def test_the_script_that_compares_searches_over_layers(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "text").mkdir()
+    for domain in WORDS:
+        (tmp_path / "text" / f"{domain}.txt").write_bytes((made / f"{domain}.txt").read_bytes())
+    script = Path(__file__).parents[4] / "examples" / "bench" / "language_layers.py"
+    arguments = ["--base", f"lm:{made / 'tiny'}", "--text", "text", "--held-out", "sea", "--seeds", "0", "1"]
+    sizes = [
+        "--evaluations",
+        "36",
+        "--context",
+        "32",
+        "--block",
+        "64",
+        "--blocks",
+        "8",
+        "--epochs",
+        "3",
+        "--every",
+        "4",
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(script), *arguments, *sizes]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=550)
+    assert done.returncode == 0, done.stderr[-3000:]
+    table = dict(re.findall(r"^\| ([\w, ]+) \| ([\d.]+) ± [\d.]+ \|$", done.stdout, re.M))
+    figures = {name: float(value) for name, value in table.items()}
+    assert {"base", "mixtures", "trained average", "search, principal", "search, mix, then SGD"} <= set(figures)
+    assert figures["search, mix"] < figures["base"] < figures["random"]
+    assert "zoo of seed 1: garden, kitchen" in done.stdout
