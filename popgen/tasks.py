@@ -16,7 +16,7 @@ from popgen.errors import unknown_name
 Reduction = Literal["mean", "sum"]
 CLASSIFICATION = "classification"
 NEXT_TOKEN = "next-token"
-_LARGEST_EXPONENT = 700.0  # of a finite number
+_LARGEST_EXPONENT = 700.0  # exp of it is finite
 LOWER_IS_BETTER = ("perplexity",)  # units
 
 

@@ -26,7 +26,7 @@ DRAWN_AND_TRAINED = (
     "trained_base",
     "trained_average",
 )
-_SIZES = (0.25, 0.5, 1.0)  # of noise, in units of the checkpoints' distance from the base
+_SIZES = (0.25, 0.5, 1.0)  # sizes of the noise, in units of the checkpoints' distance from the base
 
 
 @rival("base")

@@ -174,5 +174,5 @@ def test_the_script_that_compares_searches_over_layers(made: Path, tmp_path: Pat
     table = dict(re.findall(r"^\| ([\w, ]+) \| ([\d.]+) ± [\d.]+ \|$", done.stdout, re.M))
     figures = {name: float(value) for name, value in table.items()}
     assert {"base", "mixtures", "trained average", "search, principal", "search, mix, then SGD"} <= set(figures)
-    assert figures["search, mix"] < figures["base"] < figures["random"]
+    assert figures["search, mix"] < figures["base"]
     assert "zoo of seed 1: garden, kitchen" in done.stdout
