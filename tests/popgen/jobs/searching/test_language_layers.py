@@ -90,6 +90,13 @@ def test_a_search_stands_beside_its_rivals(popgen: Any, made: Path, parts: list[
     assert loss["noise_around_base"] < loss["base"] + 1 and loss["random"] > loss["search"]
     assert rows["joint_gaussian"]["evaluations"] == rows["mixtures"]["evaluations"] == 30
     assert rows["search"]["finetuned"][0]["val_score"] < rows["search"]["val_score"]
+    popgen("report", "run", "--format", "md", cwd=made)
+    written = (made / "run" / "report.md").read_text()
+    [lower] = re.findall(r"Lower in the test column: (.+)\.$", written, re.M) or [""]
+    named = re.findall(r"(\w+) \(", lower)
+    assert all(rows[name]["test_score"] < rows["search"]["test_score"] for name in named)
+    assert "Higher in the test column" not in written
+    assert "loss (that of the task) on the validation split" in written and "--finetune-parts" in written
     base = pretrained_state(f"lm:{made / 'tiny'}")
     for file in ("best-model.safetensors", "finetuned-model-e3.safetensors"):
         state = load_file(made / "run" / file)
@@ -144,6 +151,15 @@ def test_parts_that_name_nothing_are_refused(popgen: Any, made: Path, zoo: Zoo) 
     called = popgen("zoo", "build", "wrong.yaml", "--out", "wrong", cwd=made, code=4)
     assert "'mlp' brings no weights of its own" in called.err
     assert len(zoo.records) == 4
+
+
+@pytest.mark.usefixtures("zoo")
+def test_a_bench_counts_higher_scores_as_better(popgen: Any, made: Path) -> None:
+    cell = {"archs": ["model"], "data": ["lines:sea.txt/block:64"], "seeds": [0], "rivals": ["best_zoo"], "further": {}}
+    content = {"name": "words", **cell, "search": {"zoo": "zoos/words", "evaluations": 30}}
+    (made / "bench.yaml").write_text(yaml.safe_dump(content))
+    called = popgen("bench", "bench.yaml", "--out", "bench", cwd=made, code=4)
+    assert "a bench compares scores of which a higher one is better, and these are perplexity" in called.err
 
 
 @pytest.mark.slow  # six searches
