@@ -72,7 +72,8 @@ def worth_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command("search")
 @click.option("--arch", type=Names(), help="Architectures, separated by commas.")
 @click.option(
-    "--data", help="Data set: digits/rotate:45, cifar10, npz:FILE, folder:FOLDER, lines:FILE, hf:OWNER/NAME, module:function."
+    "--data",
+    help="Data set: digits/rotate:45, cifar10, npz:FILE, folder:FOLDER, lines:FILE, hf:OWNER/NAME, module:function.",
 )
 @DATA_DIR
 @click.option(

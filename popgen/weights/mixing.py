@@ -22,6 +22,7 @@ from popgen.weights.mask import Mask
 
 MAX_GROUPS = 6  # neighbours are joined until this holds: a few hundred evaluations can search few coordinates only
 VARIANCE_KEPT = 0.99  # share of the experts' variance that their principal components explain
+_FEWEST = 2  # components
 STEP = 0.05  # size of a low-rank step with coefficient 1, in standard deviations of the tensor that it is added to
 _MAX_STAGE_SHARE = 0.7  # a sequence with a larger share of the blocks is not a stage
 _MIN_VARIANCE = 1e-5  # lower bound of running variances, which negative coefficients could make negative
@@ -136,7 +137,8 @@ def principal(spec: ArchSpec, experts: Flat, mask: Mask | None = None) -> tuple[
     """Return the subspace of the principal components of experts (n, p), and the experts' vectors (n, components) in it.
 
     The zero vector is the mean of the experts, whose coordinates have variance 1, so that normal vectors are draws from the
-    experts' normal distribution with all layers together. Components are kept up to VARIANCE_KEPT of the variance.
+    experts' normal distribution with all layers together. Components are kept up to VARIANCE_KEPT of the variance, and two of
+    three experts or more: CMA takes no single coordinate.
 
     >>> spec = ArchSpec.from_config("mlp-s")
     >>> space, vectors = principal(spec, torch.stack([torch.zeros(spec.size), torch.ones(spec.size)]))
@@ -148,7 +150,7 @@ def principal(spec: ArchSpec, experts: Flat, mask: Mask | None = None) -> tuple[
     variances, vectors = torch.linalg.eigh((steps @ steps.T).double())
     variances, vectors = variances.flip(0).clamp_min(0), vectors.flip(1).float()
     shares = variances.cumsum(0) / variances.sum().clamp_min(1e-30)
-    count = min(int((shares < VARIANCE_KEPT).sum()) + 1, max(len(experts) - 1, 1))
+    count = min(max(int((shares < VARIANCE_KEPT).sum()) + 1, _FEWEST), max(len(experts) - 1, 1))
     scale = max(len(experts) - 1, 1) ** 0.5
     directions = vectors[:, :count].T @ steps / scale
     group_of = torch.zeros(spec.size, dtype=torch.long)
