@@ -21,6 +21,9 @@ _SOURCES = (
     "hub:",
     "timm:",
     "hf:",
+    "lm:",
+    "lora:",
+    "lines:",
 )  # prefixes of references that are not modules
 
 

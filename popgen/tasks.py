@@ -5,6 +5,7 @@ Architectures and data sets name their task. A further task is one more class, r
 
 from __future__ import annotations
 
+import math
 from typing import Literal, Protocol
 
 from torch import Tensor
@@ -14,6 +15,9 @@ from popgen.errors import unknown_name
 
 Reduction = Literal["mean", "sum"]
 CLASSIFICATION = "classification"
+NEXT_TOKEN = "next-token"
+_LARGEST_EXPONENT = 700.0  # exp of it is finite
+LOWER_IS_BETTER = ("perplexity",)  # units
 
 
 class Task(Protocol):
@@ -31,7 +35,7 @@ class Task(Protocol):
         """The mean or sum of a differentiable loss over all targets; lower is better."""
 
     def score(self, outputs: Tensor, targets: Tensor) -> float:
-        """The quality of the outputs in the task's unit; higher is better."""
+        """The quality of the outputs in the task's unit; higher is better unless the unit is in LOWER_IS_BETTER."""
 
 
 class Classification:
@@ -56,7 +60,40 @@ class Classification:
         return int((outputs.argmax(1) == targets).sum()) / max(len(targets), 1)
 
 
-TASKS: dict[str, Task] = {CLASSIFICATION: Classification()}
+class NextToken:
+    """Prediction of each next token: the outputs are log likelihoods in nats, exactly 0 where there is no token.
+
+    The targets only count the texts. The loss is the mean over all tokens of all texts, the score the perplexity.
+
+    >>> import torch
+    >>> outputs = torch.tensor([[-1.0, -3.0], [-2.0, 0.0]])
+    >>> round(NextToken().score(outputs, torch.zeros(2)), 3)  # exp(2)
+    7.389
+    """
+
+    name = NEXT_TOKEN
+    unit = "perplexity"
+
+    def loss(self, outputs: Tensor, targets: Tensor, reduction: Reduction = "mean") -> Tensor:
+        """The negative mean of log likelihoods (n, ...) that are not 0; the sum counts each text with that mean."""
+        mean = -outputs.sum() / (outputs != 0).sum().clamp_min(1)
+        return mean if reduction == "mean" else mean * targets.numel()
+
+    def score(self, outputs: Tensor, targets: Tensor) -> float:
+        """Perplexity, 1 or more."""
+        return math.exp(min(float(self.loss(outputs, targets)), _LARGEST_EXPONENT))
+
+
+TASKS: dict[str, Task] = {CLASSIFICATION: Classification(), NEXT_TOKEN: NextToken()}
+
+
+def goodness(unit: str, score: float) -> float:
+    """A score as a number of which a higher one is better, whatever its unit.
+
+    >>> goodness("accuracy", 0.5), goodness("perplexity", 8.0)
+    (0.5, -8.0)
+    """
+    return -score if unit in LOWER_IS_BETTER else score
 
 
 def get_task(name: str) -> Task:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from popgen.archs.adapters.inputs import TextInputs
+from popgen.archs.language.inputs import TokenInputs
 from popgen.errors import BadInput
 
 
@@ -133,7 +134,7 @@ class ImageInputs:
                 )
 
 
-INPUTS: dict[str, type[Inputs]] = {"images": ImageInputs, "texts": TextInputs}  # kind -> class
+INPUTS: dict[str, type[Inputs]] = {one.kind: one for one in (ImageInputs, TextInputs, TokenInputs)}
 
 
 def size_of(inputs: Inputs) -> int:

@@ -37,13 +37,13 @@ def is_outside(name: str) -> bool:
     >>> is_outside("timm:resnet18/in_chans:1"), is_outside("my.nets:make"), is_outside("cnn-s/channels:8-8")
     (True, True, False)
     """
-    return name.startswith(("timm:", "hub:")) or is_module_attr(split_options(name)[0])
+    return name.startswith(("timm:", "hub:", "lm:")) or is_module_attr(split_options(name)[0])
 
 
 def unknown_arch(name: str, known: Iterable[str]) -> NotFound:
     """Return the error for a name that is neither among `known` nor from outside."""
     todo = (
-        "Name a built-in one, timm:NAME, hub:OWNER/REPO:ENTRY, "
+        "Name a built-in one, timm:NAME, hub:OWNER/REPO:ENTRY, lm:BASE, "
         "or a function that returns an nn.Module as module:function."
     )
     return _unknown("architecture", name, known, todo)

@@ -1,4 +1,4 @@
-"""Networks that are not built in: `module:function`, `timm:NAME`, `hub:OWNER/REPO:ENTRY`, each with optional options.
+"""Networks that are not built in: `module:function`, `timm:NAME`, `hub:OWNER/REPO:ENTRY`, `lm:BASE`, each with optional options.
 
 A network's image size and normalisation come from timm's own records, or from attributes of the function
 (`input_shape`, `classes`, `mean`, `std`, `class_names`; `inputs` and `task` for other kinds of data). A hub entry
@@ -18,12 +18,14 @@ from popgen.archs.variants import free_options, split_options
 from popgen.errors import BadInput
 from popgen.refs import is_module_attr, load_attr
 from popgen.trust import check_trusted, remember, trust
+from popgen.types import StateDict
 
 if TYPE_CHECKING:
     from popgen.archs.config import ArchConfig
 
 _INPUTS = ("input_shape", "mean", "std")
 _ATTRIBUTES = (*_INPUTS, "classes", "task")
+_WITHOUT_CODE = ("timm:", "lm:")  # builders that run no code but that of installed packages
 
 
 def fields(name: str, given: dict[str, Any]) -> dict[str, Any]:
@@ -48,6 +50,10 @@ def fields(name: str, given: dict[str, Any]) -> dict[str, Any]:
         from popgen.archs.timm_models import timm_fields  # noqa: PLC0415 - importing timm takes seconds
 
         return {"builder": base, **timm_fields(base.removeprefix("timm:"), options, given)}
+    if base.startswith("lm:"):
+        from popgen.archs.language.architecture import lm_fields  # noqa: PLC0415 - importing transformers takes seconds
+
+        return lm_fields(base.removeprefix("lm:"), options, given)
     found: dict[str, Any] = {"builder": base, "options": options}
     if base.startswith("hub:"):
         if missing := [key for key in _INPUTS if key not in given]:
@@ -81,7 +87,7 @@ def trust_named(names: Iterable[str]) -> None:
 
 def remember_builders(configs: Iterable[ArchConfig]) -> None:
     """Trust the code of these architectures on this machine from now on: the user has made checkpoints of them here."""
-    remember(c.builder for c in configs if is_outside(c.builder) and not c.builder.startswith("timm:"))
+    remember(c.builder for c in configs if is_outside(c.builder) and not c.builder.startswith(_WITHOUT_CODE))
 
 
 def network(builder: str, options: dict[str, Any]) -> nn.Module:
@@ -97,6 +103,10 @@ def network(builder: str, options: dict[str, Any]) -> nn.Module:
         from popgen.archs.timm_models import timm_network  # noqa: PLC0415 - importing timm takes seconds
 
         return timm_network(builder.removeprefix("timm:"), options)
+    if builder.startswith("lm:"):
+        from popgen.archs.language.architecture import lm_network  # noqa: PLC0415 - importing transformers takes seconds
+
+        return lm_network(builder.removeprefix("lm:"))
     if builder.startswith("hub:"):
         check_trusted(builder)
         return hub_network(parse_hub(builder)[0], options)
@@ -105,6 +115,24 @@ def network(builder: str, options: dict[str, Any]) -> nn.Module:
         check_trusted(builder)
     made: nn.Module = function(**options)
     return made
+
+
+def pretrained_state(builder: str) -> StateDict:
+    """Return the weights that come with an architecture's name, by the names of its network's tensors.
+
+    Raises:
+        BadInput: the name brings no weights; only that of a language model, `lm:BASE`, does.
+        NotFound, Offline, BrokenFile: they cannot be read.
+    """
+    if not builder.startswith("lm:"):
+        raise BadInput(
+            f"{builder!r} brings no weights of its own",
+            "only language models do: lm:BASE",
+            "Name a checkpoint instead.",
+        )
+    from popgen.archs.language.bases import absolute, pretrained_state  # noqa: PLC0415 - as above
+
+    return pretrained_state(absolute(split_options(builder)[0].removeprefix("lm:")))
 
 
 def _makes_networks(function: Any) -> bool:
@@ -145,4 +173,6 @@ def describe_builder(builder: str) -> str:
     """
     if builder.startswith("timm:"):
         return f"{builder.removeprefix('timm:').partition('.')[0].replace('_', ' ')} network of timm"
+    if builder.startswith("lm:"):
+        return f"language model {builder.rpartition('/')[2].removeprefix('lm:')}"
     return parse_hub(builder)[0].text if builder.startswith("hub:") else f"{builder} network"

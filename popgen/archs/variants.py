@@ -20,10 +20,17 @@ _CHOICES = {"shortcut": ("A", "B")}  # option -> its allowed values
 def split_options(name: str) -> tuple[str, list[str]]:
     """Split a name into the architecture's own name and the texts of its options.
 
+    A language model's own name may be a path, so that its options are what ends the name and has a colon.
+
     >>> split_options("resnet-s/widths:8-32/blocks:2")
     ('resnet-s', ['widths:8-32', 'blocks:2'])
+    >>> split_options("lm:models/tiny/context:64")
+    ('lm:models/tiny', ['context:64'])
     """
     base, *options = name.split("/")
+    if name.startswith("lm:"):
+        while options and ":" not in options[0]:
+            base = f"{base}/{options.pop(0)}"
     return base, options
 
 

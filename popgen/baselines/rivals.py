@@ -59,6 +59,7 @@ class RivalInputs:
     sampling: Sampling = Sampling()  # how the generator is sampled
     recipe: Recipe = Recipe()  # the training of rivals that train
     data_dir: str | None = None  # the folder of named data sets
+    base: Tensor | None = None  # weights (p,) of the base, where only some of its tensors are searched
     align: Callable[[list[str]], Flat] | None = None  # weights of checkpoints by id, aligned with the best one
 
     @property

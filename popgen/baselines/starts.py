@@ -93,7 +93,7 @@ def best_on_closest(zoo: Zoo, arch: str, closest: list[str]) -> Checkpoint | Non
     for name in closest:
         records = zoo.select(arch=arch, data=name, held_out=False)
         if records:
-            return max(records, key=lambda record: record.score("val") or 0.0)
+            return max(records, key=lambda record: record.goodness("val"))
     return None
 
 

@@ -59,13 +59,13 @@ class Training:
         return spec.to_flat(net.state_dict())
 
 
-def _cost(given: RivalInputs, starts: int) -> float:
+def cost_of_training(given: RivalInputs, starts: int) -> float:
     """The cost of so many starts, of the training after them, and of scoring its network."""
     training = Training.of(given, starts)
     return starts * given.fitness.cost + (0 if training is None else training.cost(given) + 1)
 
 
-def _best_and_trained(given: RivalInputs, starts: Iterable[Tensor], count: int) -> Iterator[Tensor]:
+def start_and_trained(given: RivalInputs, starts: Iterable[Tensor], count: int) -> Iterator[Tensor]:
     """The best of `count` starts as a candidate is finished, and what the training makes of it."""
     scored = scores_of(given.fitness, starts)
     if not scored:
@@ -77,19 +77,19 @@ def _best_and_trained(given: RivalInputs, starts: Iterable[Tensor], count: int) 
         yield training.run(given, best.flat)
 
 
-@rival("finetuned_zoo", cost=lambda given, _: _cost(given, len(given.records)), finished=True)
+@rival("finetuned_zoo", cost=lambda given, _: cost_of_training(given, len(given.records)), finished=True)
 def finetuned_zoo(given: RivalInputs) -> Iterator[Tensor]:
     """The zoo's best, fine-tuned."""
-    return _best_and_trained(given, given.weights, len(given.records))
+    return start_and_trained(given, given.weights, len(given.records))
 
 
-@rival("finetuned_sample", cost=lambda given, _: _cost(given, _SAMPLES), finished=True)
+@rival("finetuned_sample", cost=lambda given, _: cost_of_training(given, _SAMPLES), finished=True)
 def finetuned_sample(given: RivalInputs) -> Iterator[Tensor]:
     """The best of sixteen samples of the generator, fine-tuned."""
-    return _best_and_trained(given, sampled(given, _SAMPLES), _SAMPLES)
+    return start_and_trained(given, sampled(given, _SAMPLES), _SAMPLES)
 
 
-@rival("scratch", cost=lambda given, _: _cost(given, 0), finished=True)
+@rival("scratch", cost=lambda given, _: cost_of_training(given, 0), finished=True)
 def scratch(given: RivalInputs) -> Iterator[Tensor]:
     """A fresh network, trained."""
     training = Training.of(given, 0)

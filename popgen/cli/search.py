@@ -60,6 +60,7 @@ _OPTIONS = [
         "--finetune-lr", type=float, help="Peak learning rate of that training.  [default: 0.03; 0.003 for adapters]"
     ),
     click.option("--finetune-batch", type=int, help="Images of its steps.  [default: 50; 16 for adapters]"),
+    click.option("--finetune-parts", is_flag=True, default=None, help="Train only the tensors of --parts."),
 ]
 
 
@@ -74,7 +75,7 @@ def worth_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--arch", type=Names(), help="Architectures, separated by commas.")
 @click.option(
     "--data",
-    help="Data set: digits/rotate:45, cifar10, npz:FILE, text:FILE, folder:FOLDER, hf:OWNER/NAME, module:function.",
+    help="Data set: digits/rotate:45, cifar10, npz:FILE, folder:FOLDER, text:FILE, lines:FILE, hf:OWNER/NAME, module:function.",
 )
 @DATA_DIR
 @click.option(
@@ -117,7 +118,7 @@ def worth_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option(
     "--space",
-    help="Of a generator's latent: identity (its own coordinates), std or pca; around a zoo's experts: mix or low-rank; auto.  "
+    help="Of a generator's latent: identity (its own coordinates), std or pca; around a zoo's experts: mix, principal or low-rank; auto.  "
     "[default: identity, or auto without a generator]",
 )
 @click.option("--sigma", type=float, help="First step, in units of the population's spread.")

@@ -18,13 +18,16 @@ def search_command(config: SearchConfig, out: str | None = None) -> str:
 
     >>> search_command(SearchConfig(archs=["cnn-s"], data="digits/rotate:45", sgd={"steps": 2}, rungs=[0.25, 0.5]))
     'popgen search --arch cnn-s --data digits/rotate:45 --sgd-steps 2 --rungs 0.25,0.5'
+    >>> search_command(SearchConfig(archs=["cnn-s"], data="digits", finetune={"epochs": [2], "parts": True}))
+    'popgen search --arch cnn-s --data digits --finetune-epochs 2 --finetune-parts'
     """
     words = ["popgen", "search", "--arch", ",".join(config.archs), "--data", config.data]
     fresh = SearchConfig(archs=config.archs, data=config.data)
     before, now = (flattened(one.model_dump(mode="json")) for one in (fresh, config))
     for field, value in now.items():
         if value != before[field]:
-            words += [f"--{_OPTION.get(field, field).replace('_', '-')}", _word(value)]
+            option = f"--{_OPTION.get(field, field).replace('_', '-')}"
+            words += [option] if value is True else [option, _word(value)]  # what is off is the default
     return shlex.join(words if out is None else [*words, "--out", out])
 
 

@@ -16,7 +16,9 @@ from popgen.errors import BadInput
 class LayersConfig(Strict):
     """The weights whose matrices are ranked, and how."""
 
-    base: str = Field(min_length=1)  # a .safetensors file, an index of several, a folder with either, or ZOO#ID
+    base: str = Field(
+        min_length=1
+    )  # a .safetensors file, an index of several, a folder with either, lm:BASE, or ZOO#ID
     top: str | None = None  # how many of each kind are chosen, such as 25% or 2; None: none
     together: bool = False  # compare all matrices with each other, not only those of one kind
     # The median of fewer singular values says little about the noise.

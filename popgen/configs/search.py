@@ -12,7 +12,11 @@ from popgen.configs.sampling import BatchNorm, Sampling
 
 Baselines = Literal["none", "standard", "all"]
 Epochs = Annotated[int, Field(ge=0, le=10_000)]
-EXPERT_SPACES = ("mix", "low-rank")  # spaces of weights around the experts of a zoo; a generator's are search.SPACES
+EXPERT_SPACES = (
+    "mix",
+    "principal",
+    "low-rank",
+)  # spaces of weights around the experts of a zoo; a generator's are search.SPACES
 
 # The name of each section's field on the command line. Runs that popgen wrote before it had sections spell their settings so,
 # too, and `at_once` as `group`.
@@ -20,7 +24,7 @@ FLAT = {
     **{name: f"sampling.{name}" for name in ("prior", "sampler", "guidance", "strength")},
     "sample_steps": "sampling.steps",
     **{f"sgd_{name}": f"sgd.{name}" for name in ("steps", "lr", "batch")},
-    **{f"finetune_{name}": f"finetune.{name}" for name in ("epochs", "lr", "batch")},
+    **{f"finetune_{name}": f"finetune.{name}" for name in ("epochs", "lr", "batch", "parts")},
     **{name: f"compute.{name}" for name in ("workers", "address", "timeout", "gpus", "at_once")},
     "group": "compute.at_once",
 }
@@ -43,6 +47,7 @@ class Finetune(Strict):
     # Peak learning rate of one cycle over the epochs; None: 0.03 with SGD, 0.003 with AdamW for adapters.
     lr: float | None = Field(None, gt=0, allow_inf_nan=False)
     batch: int | None = Field(None, ge=2)  # images in each step; None: 50, 16 for adapters
+    parts: bool = False  # train the tensors of `parts` alone
 
 
 class Compute(Strict):
@@ -82,7 +87,7 @@ class SearchConfig(Settings):
     patience: int | None = Field(None, ge=1)  # the search stops after so many evaluations without a better one
     optimizer: str = "CMA"
     # The space that the optimizer moves in. For a generator's latents it is identity (their own coordinates, which have variance 1
-    # over the zoo), std or pca; around experts of a zoo it is mix or low-rank; auto chooses. None: identity, or auto without a generator.
+    # over the zoo), std or pca; around experts of a zoo it is mix, principal or low-rank; auto chooses. None: identity, or auto without a generator.
     space: str | None = None
     sigma: float | None = Field(None, gt=0, allow_inf_nan=False)  # first step, in units of the population's spread
     batch: int = Field(12, ge=1)  # candidates asked at a time; part of the algorithm, not of the machine

@@ -41,6 +41,8 @@ class Recipe(Strict):
     # drawn anew in every epoch. A network that is trained so is robust against shifts of these kinds.
     variants: list[str] = []
     batch_norm: Literal["train", "frozen"] = "train"  # frozen: running statistics stay those of the start
+    # Tensors that are trained, as globs of their names; none: all of them. The others stay as they were at the start.
+    parts: list[str] = []
     # Networks that a run leaves in the zoo: the trained one, and with 2 or more its states at earlier steps, of the same lineage.
     examples: int | None = Field(
         default=None, ge=1
@@ -198,10 +200,9 @@ class ZooSpec(Strict):
     checkpoints: list[CheckpointEntry] = []
     root: str = "."  # folder of the files to import, relative to the spec's folder
     seeds: list[int] = Field([0], min_length=1)
-    start: int | str | None = (
-        0  # seed of the start that all networks of an architecture share; null: each starts from its own; a text: the zoo's
-        # folder and the checkpoint that they start from, ZOO#ID
-    )
+    # Seed of the start that all networks of an architecture share; null: each starts from its own; a text: the zoo's folder
+    # and the checkpoint that they start from, ZOO#ID, or pretrained: the weights that come with the architecture.
+    start: int | str | None = 0
     held_out: HeldOut = HeldOut()
     recipe: Recipe = Recipe()
     licence: str = "unknown"

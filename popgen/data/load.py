@@ -1,8 +1,8 @@
-"""Loads a data set by name: `digits`, `cifar10`, `npz:FILE`, `text:FILE`, `folder:FOLDER`, `hf:OWNER/NAME` or `module:function`.
+"""Loads a data set by name: `digits`, `npz:FILE`, `text:FILE`, `folder:FOLDER`, `lines:FILE`, `hf:OWNER/NAME`, `module:function`.
 
 Slashes append modifiers to the name of the source. The first say how images are read: `size:PIXELS` resizes and crops
 them to squares of that size, `alpha:white`, `alpha:black` or `alpha:ignore` says what lies behind transparent pixels of
-the user's own files. Variants and subsets follow. Splits are fixed: they are the source's own where it has them, and
+the user's own files, `block:BYTES` cuts the text of `lines:`. Variants and subsets follow. Splits are fixed: they are the source's own where it has them, and
 otherwise stratified by class from a fixed seed. They are made before variants are applied, so that an image and its
 rotation are in the same split.
 """
@@ -33,14 +33,24 @@ from popgen.data.sources.files import load_folder
 from popgen.data.sources.gather import SIZES
 from popgen.data.sources.hub import check_hub, load_hub, parse_hub
 from popgen.data.sources.torchvision import is_named_here, load_named, resize_data
-from popgen.data.subsets import SUBSETS, check_subset, check_together, class_indices, label_indices, shot_indices
+from popgen.data.subsets import (
+    SUBSETS,
+    check_subset,
+    check_together,
+    class_indices,
+    label_indices,
+    parse_blocks,
+    shot_indices,
+)
 from popgen.data.text.folder import holds_texts, load_text_folder
+from popgen.data.text.lines import BLOCK, BLOCKS, first_blocks, load_lines
 from popgen.data.text.load import check_text, load_text
 from popgen.data.text.tasks import tasks_file
 from popgen.errors import BadInput, NotFound, brief
 from popgen.refs import is_module_attr, load_attr
 
-_OWN_FILES = ("npz", "text", "folder", "hf")  # prefixes of the user's own files and of the hub
+_READ_AS = {"size": "images are resized", "alpha": "images are laid on a colour", "block": "texts are cut"}
+_OWN_FILES = ("npz", "text", "folder", "hf", "lines")  # prefixes of the user's own files and of the hub
 _CACHE_BYTES = 4 * 2**30  # the cache's limit: a few sets of CIFAR-10's size (0.7 GiB as float32) and their variants
 _FileStates = tuple[tuple[str, int, int], ...]  # absolute path, time of the last change in ns and bytes of each file
 _Key = tuple[str, _FileStates]  # name and files of a data set; a changed file has another key and is read again
@@ -114,7 +124,7 @@ def check_data_name(name: str) -> None:
         elif (kind := variant.partition(":")[0]) in READING:
             raise BadInput(
                 f"{variant!r} of {name!r} stands behind a variant",
-                f"images are {'resized' if kind == 'size' else 'laid on a colour'} when they are read",
+                f"{_READ_AS[kind]} when they are read",
                 f"Put it first: {'/'.join([source, variant, *(v for v in variants if v != variant)])}.",
             )
         else:
@@ -122,13 +132,14 @@ def check_data_name(name: str) -> None:
     check_together(variants)
     base, reading = split_reading(source)
     prefix, _, path = base.partition(":")
+    _check_reading(name, prefix, reading)
     if reading.alpha is not None and prefix not in _OWN_FILES:
         raise BadInput(
             f"{name!r} has an alpha:, which is for images in files of your own",
             f"{base!r} is read as it was published or made",
             "Leave it out; folder:, npz: and hf: have it.",
         )
-    if prefix in ("npz", "text", "folder"):
+    if prefix in ("npz", "text", "folder", "lines"):
         if not is_there(path):
             raise NotFound(
                 f"{path!r} of data set {name!r} does not exist", "", "Give the path from the current folder."
@@ -155,12 +166,22 @@ def _refuse_for_texts(name: str, modifiers: list[str]) -> None:
         )
 
 
+def _check_reading(name: str, prefix: str, reading: Reading) -> None:
+    """Refuse how images are read for texts, and how texts are read for images."""
+    of_images = [kind for kind in ("size", "alpha") if getattr(reading, kind) is not None]
+    if prefix == "lines" and of_images:
+        raise BadInput(f"{name!r} has {of_images[0]}:, which is for images", "lines: reads text", "Leave it out.")
+    if prefix != "lines" and reading.block is not None:
+        raise BadInput(f"{name!r} has block:, which cuts text", "only lines: reads consecutive text", "Leave it out.")
+
+
 @dataclass(frozen=True)
 class Reading:
     """How the images of a source are read; None stands for what the name does not say."""
 
     size: int | None = None  # pixels of both sides
     alpha: str | None = None  # what lies behind transparent pixels, one of popgen.data.images.reader.ALPHAS
+    block: int | None = None  # bytes of a block of text
 
 
 def split_reading(source: str) -> tuple[str, Reading]:
@@ -171,7 +192,7 @@ def split_reading(source: str) -> tuple[str, Reading]:
             one of them is given twice.
 
     >>> split_reading("food101/size:32")
-    ('food101', Reading(size=32, alpha=None))
+    ('food101', Reading(size=32, alpha=None, block=None))
     """
     base, reading = source, Reading()
     while "/" in base and base.rpartition("/")[2].partition(":")[0] in READING:
@@ -183,6 +204,8 @@ def split_reading(source: str) -> tuple[str, Reading]:
             raise BadInput(f"{source!r} has {kind}: twice", "", "Give it once.")
         if kind == "size":
             reading = replace(reading, size=_parse_size(text, last, shorter, source))
+        elif kind == "block":
+            reading = replace(reading, block=_parse_block(text, last, shorter, source))
         else:
             reading = replace(reading, alpha=_parse_alpha(text, last, shorter, source))
         base = shorter
@@ -195,6 +218,16 @@ def _parse_size(text: str, last: str, base: str, source: str) -> int:
             f"{last!r} of {source!r} is not a size",
             f"whole pixels from {SIZES[0]} to {SIZES[1]}, of both sides",
             f"For example {base}/size:32.",
+        )
+    return int(text)
+
+
+def _parse_block(text: str, last: str, base: str, source: str) -> int:
+    if not text.isdecimal() or not BLOCKS[0] <= int(text) <= BLOCKS[1]:
+        raise BadInput(
+            f"{last!r} of {source!r} is not the length of a block",
+            f"whole bytes from {BLOCKS[0]} to {BLOCKS[1]}",
+            f"For example {base}/block:{BLOCK}.",
         )
     return int(text)
 
@@ -302,6 +335,8 @@ def _load_own(name: str, prefix: str, path: str, reading: Reading) -> DataSet:
         return load_text(name, local_path(path))
     if prefix == "folder" and holds_texts(local_path(path)):
         return load_text_folder(name, local_path(path))
+    if prefix == "lines":
+        return load_lines(name, local_path(path), reading.block or BLOCK)
     if prefix == "folder":
         return load_folder(name, local_path(path), reading.size, alpha)
     if prefix == "hf":
@@ -333,6 +368,8 @@ def _apply_modifier(data: DataSet, text: str) -> DataSet:
         return replace(data, train=data.train.take(shot_indices(text, data.train.targets, data.classes, data.name)))
     if kind == "labels":
         return _with_labels(data, text)
+    if kind == "blocks":
+        return first_blocks(data, parse_blocks(text))
     if kind == "classes":
         indices = class_indices(text, data.classes, data.name)
         new_label = torch.full((len(data.classes),), -1)  # -1 marks a class that is not kept

@@ -17,10 +17,11 @@ FORMS = (
     "npz:FILE",
     "text:FILE",
     "folder:FOLDER",
+    "lines:FILE",
     "hf:OWNER/NAME",
     "module:function",
 )  # names of data sets from outside
-SUBSETS = ("classes", "shots", "labels")
+SUBSETS = ("classes", "shots", "labels", "blocks")
 # The corruptions of CIFAR-10-C in their published order; the argument is the severity, a whole number.
 CORRUPTIONS = (
     "gaussian_noise_c",
@@ -63,7 +64,7 @@ VARIANT_RANGES: dict[str, tuple[float | None, float, float]] = {
     "jpeg": (50, 1, 100),
     **dict.fromkeys(CORRUPTIONS, (None, 1, 5)),
 }
-READING = ("size", "alpha")  # modifiers that say how images are read
+READING = ("size", "alpha", "block")  # modifiers that say how images and texts are read
 MODIFIERS = (*VARIANT_RANGES, MIXED, STYLE, *SUBSETS, *READING)  # everything that may follow a source's name
 
 
@@ -105,7 +106,7 @@ def check_source(name: str) -> None:
     >>> check_source("digits/rotate:45"), check_source("folder:photos")
     (None, None)
     """
-    if name.startswith(("npz:", "text:", "folder:", "hf:")) or name.endswith("/"):
+    if name.startswith(("npz:", "text:", "folder:", "hf:", "lines:")) or name.endswith("/"):
         return  # a path may contain anything, and a slash at the end is another mistake
     base = source_of(name)
     if base not in (*BUILT_IN, *CATALOGUE) and not is_module_attr(base):

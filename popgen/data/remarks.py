@@ -47,7 +47,7 @@ def thin_remarks(data: DataSet) -> tuple[str, ...]:
     ()
     """
     remarks, one = [], data.noun.removesuffix("s")
-    if len(data.classes) == 1:
+    if len(data.classes) == 1 and data.task == CLASSIFICATION:
         remarks.append(f"there is one class, so that every network is right on all {data.noun}")
     if len(data.val) <= _FEW:
         remarks.append(f"val has {len(data.val)} {data.noun}: its accuracy says next to nothing, and one {one} decides")

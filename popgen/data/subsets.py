@@ -5,6 +5,7 @@ each class. They are the first K of a random order that depends only on the clas
 that they are the same ones whatever other classes or variants the data set's name has. `shots:` does not change the
 validation and test splits. `labels:` says that there are N labelled examples in all: they are drawn of the training split,
 and validation is done on the same ones; the test split stays.
+`blocks:` keeps the first K blocks of text in training and validation.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ __all__ = [
     "check_together",
     "class_indices",
     "label_indices",
+    "parse_blocks",
     "parse_labels",
     "parse_shots",
     "shot_indices",
@@ -65,15 +67,33 @@ def _count_and_draw(text: str, why: str, fewest: int, example: str) -> tuple[int
     return int(count), int(draw or 0)
 
 
+def parse_blocks(text: str) -> int:
+    """Parse `blocks:K` into the number of blocks.
+
+    Raises:
+        BadInput: K is not a whole number from 1.
+
+    >>> parse_blocks("blocks:16")
+    16
+    """
+    count = text.partition(":")[2]
+    if not count.isdecimal() or int(count) < 1:
+        raise BadInput(f"subset {text!r} is not a number of blocks", "it is 1 or more", "For example blocks:16.")
+    return int(count)
+
+
 def check_subset(text: str) -> None:
     """Check the form of a subset; the data set need not be read for it.
 
     Raises:
-        BadInput: `parse_shots` refuses it, or it names fewer than two classes or a class twice.
+        BadInput: `parse_shots` or `parse_blocks` refuses it, or it names fewer than two classes or a class twice.
     """
     name, _, argument = text.partition(":")
     if name in ("shots", "labels"):
         (parse_shots if name == "shots" else parse_labels)(text)
+        return
+    if name == "blocks":
+        parse_blocks(text)
         return
     wanted = argument.split("+")
     if len(wanted) < 2 or "" in wanted or len(set(wanted)) < len(wanted):

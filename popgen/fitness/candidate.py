@@ -6,7 +6,6 @@ A Fitness holds training and validation examples only; test examples never enter
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -33,6 +32,7 @@ from popgen.networks.batchnorm import reestimate
 from popgen.networks.passes import Passes
 from popgen.tasks import Task, get_task
 from popgen.types import Flat, Labels, StateDict
+from popgen.weights.in_place import in_place
 from popgen.weights.mask import Mask
 
 
@@ -84,7 +84,7 @@ class Fitness:
         return state | {name: tuple(one.numpy(force=True) for one in state[name]) for name in ("train", "val")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        arrays = {name: tuple(_in_place(one) for one in state[name]) for name in ("train", "val")}
+        arrays = {name: tuple(in_place(one) for one in state[name]) for name in ("train", "val")}
         self.__dict__.update(state | arrays)
 
     @property
@@ -281,10 +281,3 @@ def scores_under(fitness: Fitness, flat: Tensor, options: Sequence[BatchNorm]) -
         except Exception:  # as in `scores_of`
             continue
     return found
-
-
-def _in_place(array: np.ndarray) -> Tensor:
-    """A tensor of the same memory, which nobody writes to: read-only where it belongs to Ray's store."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-        return torch.from_numpy(array)

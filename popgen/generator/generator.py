@@ -7,7 +7,6 @@ computed by conditioner.py, and latents are sampled by sampling.py.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -269,9 +268,9 @@ class Generator(nn.Module):
         return {k: v.clone() for k, v in self.spec(arch).to_state(self.decode(arch, latent[None])[0]).items()}
 
     def stored(self, arch: str, data: str) -> list[tuple[Code, Tensor]]:
-        """Return the records and latents (k, d) of training checkpoints: the highest validation score first, those without one last."""
+        """Return the records and latents (k, d) of training checkpoints: the best validation score first, those without one last."""
         found = [(r, self.codes[r.row]) for r in self.records if r.arch == arch and r.data == data]
-        return sorted(found, key=lambda pair: math.inf if pair[0].val_score is None else -pair[0].val_score)
+        return sorted(found, key=lambda pair: -pair[0].goodness)
 
     def to_cpu(self) -> None:
         """Move all tensors to the CPU, where generators are saved and sampled."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +10,7 @@ from pydantic import ConfigDict, TypeAdapter
 from torch import Tensor
 
 from popgen.json_text import known_numbers
-from popgen.tasks import get_task, keyed_scores, score_key
+from popgen.tasks import get_task, goodness, keyed_scores, score_key
 from popgen.zoo import Checkpoint
 
 
@@ -35,6 +36,11 @@ class Code:
         seed = -1 if record.seed is None else record.seed
         unit = get_task(record.arch_config.task).unit
         return cls(record.id, record.arch, record.data, seed, val, test, row, unit)
+
+    @property
+    def goodness(self) -> float:
+        """The validation score as a number of which a higher one is better; -infinity if there is none."""
+        return -math.inf if self.val_score is None else goodness(self.unit, self.val_score)
 
     def to_json(self) -> dict[str, Any]:
         """Return the record with the keys of codes.json."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -107,5 +106,5 @@ def code_table(generator: Generator, arch: str) -> CodeTable:
     return CodeTable(
         generator.codes[[code.row for code in records]],
         generator.data_vectors[[index[code.data] for code in records]],
-        torch.tensor([-math.inf if code.val_score is None else code.val_score for code in records]),
+        torch.tensor([code.goodness for code in records]),
     )

@@ -26,8 +26,9 @@ from popgen.errors import BadInput, CannotResume, NotFound, PopgenError
 from popgen.files import new_folder, safe_name, write_text
 from popgen.jobs.benching.cell import OUTCOMES, CellJob
 from popgen.jobs.search import prepare
-from popgen.jobs.searching.checks import with_data_folder
+from popgen.jobs.searching.checks import Prepared, with_data_folder
 from popgen.json_text import json_text
+from popgen.tasks import LOWER_IS_BETTER
 from popgen.trust import own_code
 from search.sweep.sweep import SweepProgress, TrialResources, TrialResult, run_trials
 
@@ -141,12 +142,29 @@ def plan(
         cells[name] = placed
         if (first.archs[0], first.data) not in checked:  # no check depends on the seed
             checked.add((first.archs[0], first.data))
-            lacks = [row for row, one in placed.items() if prepare(one).zoo is None]
+            prepared = {row: prepare(one) for row, one in placed.items()}
+            _check_unit(prepared[SEARCH])
+            lacks = [row for row, one in prepared.items() if one.zoo is None]
             if lacks and len(checked) == 1:
                 say(
                     "the generator's zoo was not found, so rivals of the zoo have no row; name its folder as search.zoo"
                 )
     return cells
+
+
+def _check_unit(prepared: Prepared) -> None:
+    """Refuse a task whose scores are better when they are lower: means and wins count higher ones.
+
+    Raises:
+        BadInput: it is such a task.
+    """
+    unit = prepared.searches[0].fitness.task.unit
+    if unit in LOWER_IS_BETTER:
+        raise BadInput(
+            f"a bench compares scores of which a higher one is better, and these are {unit}",
+            "",
+            "popgen search --baselines all shows the rivals of one search; see examples/bench/language_layers.py.",
+        )
 
 
 def _placed(one: SearchConfig, config: BenchConfig, data_dir: str | None) -> SearchConfig:

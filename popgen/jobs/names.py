@@ -133,7 +133,7 @@ def check_layers_names(base: str) -> None:
         NotFound: the name and what is known instead.
     """
     zoo, is_reference, _ = base.partition("#")
-    if Path(base).exists():
+    if Path(base).exists() or base.startswith("lm:"):
         return
     if not is_reference:
         todo = "Name a .safetensors file, a folder with one, or a checkpoint as ZOO#ID."
@@ -221,7 +221,7 @@ def check_space(space: str | None) -> None:
         near = near_matches(space, [*SPACES, *EXPERT_SPACES])
         raise NotFound(
             f"unknown space {space!r}",
-            "known are identity, std and pca (coordinates of a generator's latent), mix and low-rank (weights around experts), auto",
+            "known are identity, std and pca (coordinates of a generator's latent), mix, principal and low-rank (weights around experts), auto",
             f"did you mean: {near}?",
         )
 

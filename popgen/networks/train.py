@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from popgen.configs.spec import Recipe
 from popgen.data import DataSet, Part
 from popgen.data.images.augment import augmented
 from popgen.data.images.variants import apply_variants
-from popgen.errors import BadInput
+from popgen.errors import BadInput, near_matches
 from popgen.networks.threads import threads
 from popgen.tasks import get_task, score_key
 from popgen.types import Images, StateDict
@@ -218,6 +219,7 @@ def fit(
     """
     task = get_task(config.task)
     batch = min(recipe.batch, len(part))
+    train_only(net, recipe.parts, config.name)
     optimizer = _optimizer(net, recipe)
     steps = count_steps(recipe, len(part))
     schedule = _schedule(optimizer, recipe, steps)
@@ -238,11 +240,33 @@ def fit(
         on_step(steps - done)
 
 
+def train_only(net: nn.Module, parts: Sequence[str], name: str) -> None:
+    """Freeze the parameters of a network whose names match none of the globs `parts`; without any, none is frozen.
+
+    Args:
+        name: the network's, for errors.
+
+    Raises:
+        BadInput: a glob matches no parameter.
+    """
+    names = [key for key, _ in net.named_parameters()]
+    for glob in parts:
+        if not any(fnmatchcase(key, glob) for key in names):
+            raise BadInput(
+                f"no parameter of {name!r} matches {glob!r} of recipe.parts",
+                f"nearest names: {near_matches(glob, names)}",
+                "Give a name, or a glob such as '*.bias'.",
+            )
+    for key, parameter in net.named_parameters():
+        parameter.requires_grad_(not parts or any(fnmatchcase(key, glob) for glob in parts))
+
+
 def _optimizer(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    parameters = [one for one in net.parameters() if one.requires_grad]
     if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(net.parameters(), lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+        return torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
     return torch.optim.SGD(
-        net.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=True
+        parameters, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=True
     )
 
 

@@ -14,12 +14,14 @@ from safetensors.torch import load
 from torch import Tensor
 
 from popgen.archs import ArchSpec
+from popgen.archs.outside import pretrained_state
 from popgen.errors import BadInput, BrokenFile, NotFound, brief, near_matches
 from popgen.types import Flat, StateDict
+from popgen.weights.in_place import InPlace
 
 
 @dataclass(frozen=True)
-class Mask:
+class Mask(InPlace):
     """The values of one architecture that are generated, and the base that supplies all others."""
 
     generated: Tensor  # (p,), True where a value is generated
@@ -39,6 +41,12 @@ class Mask:
         """Return the base's tensors in which no value is generated, by name."""
         generated, base = (spec.to_state(flat) for flat in (self.generated, self.base))
         return {tensor.name: base[tensor.name] for tensor in spec.tensors if not bool(generated[tensor.name].any())}
+
+    def trained(self, spec: ArchSpec) -> list[str]:
+        """Return the names of the tensors that are generated and that gradients can train."""
+        generated = spec.to_state(self.generated)
+        trainable = [t.name for t in spec.tensors if t.kind not in ("norm_mean", "norm_var")]
+        return [name for name in trainable if bool(generated[name].any())]
 
     def to(self, device: str) -> Mask:
         """Return a copy on another device."""
@@ -82,7 +90,7 @@ def read_mask(spec: ArchSpec, patterns: Sequence[str], base: str) -> Mask:
     Args:
         patterns: `head` (the last linear layer) or globs of tensor names such as `conv*`. Running statistics of
             batch norm match, too.
-        base: path of a safetensors file with a checkpoint of the architecture.
+        base: path of a safetensors file with a checkpoint of the architecture, or lm:BASE, a language model.
 
     Raises:
         NotFound: there is no such file.
@@ -101,6 +109,17 @@ def read_mask(spec: ArchSpec, patterns: Sequence[str], base: str) -> Mask:
                 "Give head, a name, or a glob such as '*.bias'.",
             )
         chosen |= matched
+    state, sha256 = _read_base(spec, base)
+    mask = torch.cat([torch.full((tensor.size,), tensor.name in chosen) for tensor in spec.tensors])
+    return Mask(mask, spec.to_flat(state), sha256)
+
+
+def _read_base(spec: ArchSpec, base: str) -> tuple[StateDict, str]:
+    """The state dict of a base, and its checksum."""
+    if base.startswith("lm:"):
+        state = pretrained_state(base)
+        spec.check(state, base)
+        return state, hashlib.sha256(spec.to_flat(state).numpy().tobytes()).hexdigest()
     file = Path(base)
     if not file.is_file():
         raise NotFound(f"there is no file {base!r}", "--base names the checkpoint whose other tensors are kept", "")
@@ -112,5 +131,4 @@ def read_mask(spec: ArchSpec, patterns: Sequence[str], base: str) -> Mask:
             f"{base} cannot be read as safetensors", brief(error), "Give a plain state dict saved with safetensors."
         ) from error
     spec.check(state, base)
-    mask = torch.cat([torch.full((tensor.size,), tensor.name in chosen) for tensor in spec.tensors])
-    return Mask(mask, spec.to_flat(state), hashlib.sha256(content).hexdigest())
+    return state, hashlib.sha256(content).hexdigest()

@@ -17,9 +17,12 @@ from torch import Tensor
 from popgen.archs import ArchSpec
 from popgen.types import Flat
 from popgen.weights.blocks import MATRICES, blocks_of
+from popgen.weights.in_place import InPlace
 from popgen.weights.mask import Mask
 
 MAX_GROUPS = 6  # neighbours are joined until this holds: a few hundred evaluations can search few coordinates only
+VARIANCE_KEPT = 0.99  # share of the experts' variance that their principal components explain
+_FEWEST = 2  # components
 STEP = 0.05  # size of a low-rank step with coefficient 1, in standard deviations of the tensor that it is added to
 _MAX_STAGE_SHARE = 0.7  # a sequence with a larger share of the blocks is not a stage
 _MIN_VARIANCE = 1e-5  # lower bound of running variances, which negative coefficients could make negative
@@ -71,7 +74,7 @@ def _joined(groups: dict[str, list[str]]) -> dict[str, list[str]]:
 
 
 @dataclass(frozen=True)
-class WeightSubspace:
+class WeightSubspace(InPlace):
     """The affine subspace base + coefficients * directions, with separate coefficients for each group of layers.
 
     A vector holds the coefficients (directions, groups), flattened. The zero vector gives the base.
@@ -128,6 +131,30 @@ def mixture(spec: ArchSpec, base: Tensor, experts: Flat, mask: Mask | None = Non
     """
     groups, group_of = _group_index(spec)
     return WeightSubspace(spec, base, experts - base, group_of, groups, mask)
+
+
+def principal(spec: ArchSpec, experts: Flat, mask: Mask | None = None) -> tuple[WeightSubspace, np.ndarray]:
+    """Return the subspace of the principal components of experts (n, p), and the experts' vectors (n, components) in it.
+
+    The zero vector is the mean of the experts, whose coordinates have variance 1, so that normal vectors are draws from the
+    experts' normal distribution with all layers together. Components are kept up to VARIANCE_KEPT of the variance, and two of
+    three experts or more: CMA takes no single coordinate.
+
+    >>> spec = ArchSpec.from_config("mlp-s")
+    >>> space, vectors = principal(spec, torch.stack([torch.zeros(spec.size), torch.ones(spec.size)]))
+    >>> space.groups, bool((space.weights(vectors[1]) - 1).abs().max() < 1e-5)
+    (('all',), True)
+    """
+    mean = experts.mean(0)
+    steps = experts - mean
+    variances, vectors = torch.linalg.eigh((steps @ steps.T).double())
+    variances, vectors = variances.flip(0).clamp_min(0), vectors.flip(1).float()
+    shares = variances.cumsum(0) / variances.sum().clamp_min(1e-30)
+    count = min(max(int((shares < VARIANCE_KEPT).sum()) + 1, _FEWEST), max(len(experts) - 1, 1))
+    scale = max(len(experts) - 1, 1) ** 0.5
+    directions = vectors[:, :count].T @ steps / scale
+    group_of = torch.zeros(spec.size, dtype=torch.long)
+    return WeightSubspace(spec, mean, directions, group_of, ("all",), mask), (scale * vectors[:, :count]).numpy()
 
 
 def low_rank(spec: ArchSpec, base: Tensor, rank: int, seed: int, mask: Mask | None = None) -> WeightSubspace:

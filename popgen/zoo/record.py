@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import defaultdict
 from collections.abc import Iterable
 from typing import Annotated, Any
@@ -11,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, 
 from torch import Tensor
 
 from popgen.archs import ArchConfig
-from popgen.tasks import get_task, score_key
+from popgen.tasks import get_task, goodness, score_key
 
 
 def _read_config(value: Any) -> Any:
@@ -61,13 +62,23 @@ class Checkpoint(BaseModel):
     def built(self) -> bool:
         """Whether `popgen zoo build` trained it from a random start, so that it has seen popgen's training split alone.
 
-        A network that starts from another checkpoint (ZOO#ID) is excluded, since that one may have seen other images.
+        A network that starts from another checkpoint (ZOO#ID) or from pretrained weights is excluded, since these may have seen
+        other images.
         """
-        return self.source.startswith("popgen zoo build ") and "#" not in (self.parent or "")
+        return (
+            self.source.startswith("popgen zoo build ")
+            and "#" not in (self.parent or "")
+            and self.parent != "start:pretrained"
+        )
 
     def score(self, split: str) -> float | None:
         """The recorded score on a split (train, val or test) in the unit of the network's task, or None."""
         return self.metrics.get(score_key(get_task(self.arch_config.task).unit, split))
+
+    def goodness(self, split: str) -> float:
+        """The recorded score on a split as a number of which a higher one is better; -infinity if there is none."""
+        score = self.score(split)
+        return -math.inf if score is None else goodness(get_task(self.arch_config.task).unit, score)
 
     def content(self) -> str:
         """The record as JSON without shard and row, which may differ between two zoos of the same content."""

@@ -43,6 +43,7 @@ SLOW = {
     "audit.md",
     "bench.md",
     "adapt.md",
+    "language_layers.md",
 }  # pages whose commands take more than four seconds
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

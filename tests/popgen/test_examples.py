@@ -62,6 +62,8 @@ ARGUMENTS = {
         "--seeds",
         "1",
     ],
+    # tests/popgen/jobs/searching/test_language_layers.py runs it with a tiny model.
+    "bench/language_layers.py": ["--help"],
     "bench/adapt.py": ["--help"],  # tests/popgen/jobs/test_adapt.py runs it with a generator of shifts
     "recipes/clip_tiny_probe.py": [],
     "recipes/clip_tiny.py": ["--help"],  # takes minutes, and its result is checked by the probe

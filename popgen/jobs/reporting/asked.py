@@ -26,7 +26,7 @@ def asked(config: SearchConfig, recorded: dict[str, Any], searched: list[Searche
         ("architecture" if len(searched) == 1 else "architectures", ", ".join(_arch_text(one) for one in searched)),
         ("data set", config.data),
         ("candidates from", origin or (config.zoo and f"the zoo {config.zoo}") or "the experts of a zoo"),
-        ("minimised", _objective(config)),
+        ("minimised", _objective(config, "accuracy" if first.own is None else first.own.unit)),
         ("budget", ", ".join(budget)),
         (
             "optimizer",
@@ -84,10 +84,11 @@ def _arch_text(one: Searched) -> str:
     return one.arch if isinstance(one.predictions, str) else f"{one.arch} ({one.predictions.parameters:,} parameters)"
 
 
-def _objective(config: SearchConfig) -> str:
+def _objective(config: SearchConfig, unit: str) -> str:
     names = ", ".join(config.objectives)
     if len(config.objectives) == 1:
-        return names if names != "loss" else "loss (cross-entropy and the share of errors) on the validation split"
+        what = "cross-entropy and the share of errors" if unit == "accuracy" else "that of the task"
+        return names if names != "loss" else f"loss ({what}) on the validation split"
     if config.weights is not None:
         return f"{names}, weighted {', '.join(f'{w:g}' for w in config.weights)}"
     return f"{names}, as a Pareto front"

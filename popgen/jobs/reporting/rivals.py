@@ -10,6 +10,7 @@ from typing import Any
 from popgen.errors import BrokenFile, brief
 from popgen.report import Mark, Table
 from popgen.report.content import Role
+from popgen.tasks import LOWER_IS_BETTER, goodness
 
 CLEAR = 2.0  # standard errors from which a difference is called one
 WHAT = {
@@ -18,6 +19,14 @@ WHAT = {
     "average": "the mean of the closest checkpoints' weights",
     "ridge": "weights predicted by a linear regression",
     "noise": "the zoo's best checkpoint with noise, the best of as many tries",
+    "base": "the base as it is",
+    "average_of_all": "the mean of all checkpoints' weights",
+    "noise_around_base": "the base with noise of the size of the zoo's differences, the best of as many tries",
+    "layerwise_gaussian": "drawn from the checkpoints' normal distribution tensor by tensor, the best of as many tries",
+    "joint_gaussian": "drawn from it with all tensors together, the best of as many tries",
+    "mixtures": "weighted means of the checkpoints, the best of as many tries",
+    "trained_base": "the base, trained for as many passes",
+    "trained_average": "the mean of all checkpoints, trained for as many passes",
     "shuffled": "generated under other data sets' conditions, mean",
     "empty": "generated without a condition, mean",
     "generated_mean": "the population before the search, mean",
@@ -158,10 +167,13 @@ def verdict(arch: str, scores: list[Score]) -> Iterator[str]:
     plain = [one for one in rivals if not one.name.startswith("generated")]
     if plain and plain[0] is not rivals[0]:
         yield f"Among rivals that need no generator the strongest is {plain[0].name}: {_against(own, plain[0], False)}."
-    higher = [one for one in others if one.test is not None and one.test > own.test and one is not rivals[0]]
-    if higher:
-        yield f"Higher in the test column: {', '.join(f'{one.name} ({text(one.test)})' for one in higher)}."
-    if own.val is not None and own.val > own.test:
+    own_goodness = goodness(own.unit, own.test)
+    better = [one for one in others if one.test is not None and goodness(own.unit, one.test) > own_goodness]
+    better = [one for one in better if one is not rivals[0]]
+    if better:
+        side = "Lower" if own.unit in LOWER_IS_BETTER else "Higher"
+        yield f"{side} in the test column: {', '.join(f'{one.name} ({text(one.test)})' for one in better)}."
+    if own.val is not None and goodness(own.unit, own.val) > own_goodness:
         least = f"by about {text(own.optimism)} " if own.optimism and own.optimism > 0 else ""
         yield (
             f"Its validation {own.unit}, {text(own.val)}, is flattered {least}because by it the best of all candidates was chosen. "

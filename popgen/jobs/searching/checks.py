@@ -43,6 +43,10 @@ class ArchSearch:
     mask: Mask | None = None  # the tensors that are searched, where not all are
     groups: Groups | None = None  # the groups of the validation images, where an objective uses them
 
+    def trained_parts(self, config: SearchConfig) -> list[str]:
+        """The names of the tensors that fine-tuning trains; none stands for all."""
+        return [] if self.mask is None or not config.finetune.parts else self.mask.trained(self.target.spec)
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -117,6 +121,10 @@ def _check_settings(config: SearchConfig, origin: Origin) -> Mask | None:
     if len(set(config.archs)) < len(config.archs):
         raise BadInput(f"--arch names one architecture twice: {', '.join(config.archs)}", "", "Name each once.")
     check_mask(config.archs, config.parts, config.base)
+    if config.finetune.parts and not config.parts:
+        raise BadInput(
+            "--finetune-parts needs parts", "it trains the tensors of --parts alone", "Name them with --parts."
+        )
     spec = origin.targets[config.archs[0]].spec
     mask = None if config.base is None else read_mask(spec, config.parts, config.base)
     check_optimizer(config.optimizer)

@@ -35,7 +35,7 @@ class SpaceDecision(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    space: Literal["mix", "low-rank"]
+    space: Literal["mix", "principal", "low-rank"]
     reason: str
     experts: list[str] = Field(min_length=1)  # ids, the base first
     batch_norm: BatchNorm
@@ -59,7 +59,7 @@ def decide_space(
         batch_norms: the treatments of batch norm that are open: that of the fitness, and behind it re-estimation and its shares.
 
     Raises:
-        BadInput: `--space mix` with one expert, or no checkpoint has a finite loss.
+        BadInput: `--space mix` or `principal` with one expert, or no checkpoint has a finite loss.
     """
     keep = one.fitness
     networks = zip(records, zoo.matrix(list(records)), strict=True)
@@ -71,14 +71,14 @@ def decide_space(
             "their outputs are not numbers",
             "Check --mean and --std of their import, and that the files are whole.",
         )
-    if config.space == "mix" and len(ranked) < 2:
+    if config.space in ("mix", "principal") and len(ranked) < 2:
         raise BadInput(
-            f"--space mix has one expert of {one.arch!r} to mix",
+            f"--space {config.space} has one expert of {one.arch!r} to mix",
             f"the zoo {zoo.folder} has {len(records)}, and --experts is {config.experts}",
             "Use --space low-rank, or a zoo with more of them.",
         )
     barriers: dict[str, float] = {}
-    if config.space != "low-rank":
+    if config.space not in ("low-rank", "principal"):
         classes, mixed = len(one.data.classes), replace(keep, batch_norm=batch_norms[:2][-1])
         barriers = {i: barrier(ranked[0], i, losses, mixed, align, classes) for i in ranked[1:]}
     space, reason, experts = _choose(config.space, ranked, barriers)
@@ -133,10 +133,12 @@ def read_decision(file: Path) -> SpaceDecision:
 
 def _choose(
     wanted: str | None, ranked: list[str], barriers: dict[str, float]
-) -> tuple[Literal["mix", "low-rank"], str, list[str]]:
+) -> tuple[Literal["mix", "principal", "low-rank"], str, list[str]]:
     """The space, the reason, and the experts in it."""
     if wanted == "mix":
         return "mix", "it was asked for", ranked
+    if wanted == "principal":
+        return "principal", "it was asked for", ranked
     if wanted == "low-rank":
         return "low-rank", "it was asked for", ranked[:1]
     experts = [ranked[0], *(i for i, height in barriers.items() if height <= MIXES)]

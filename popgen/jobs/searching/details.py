@@ -30,7 +30,7 @@ class SourceDetails:
     """Details of the candidates' source. A field that does not apply is None and left out of result.json."""
 
     source: str
-    space: str | None = None  # around experts: mix or low-rank
+    space: str | None = None  # around experts: mix, principal or low-rank
     space_reason: str | None = None
     # a generator's latents
     closest: list[str] | None = None  # the training data sets closest to this one

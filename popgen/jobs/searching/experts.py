@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from popgen.baselines.layers import AROUND_BASE, DRAWN_AND_TRAINED
 from popgen.baselines.rivals import WITH_EXPERTS, RivalInputs, rival_rows
 from popgen.baselines.row import Row
 from popgen.configs.search import SearchConfig
@@ -20,10 +21,11 @@ from popgen.fitness.batch_norm import CHOICES, BatchNorm
 from popgen.jobs.searching.checks import ArchSearch
 from popgen.jobs.searching.decide import decide_space, rank, read_decision
 from popgen.jobs.searching.details import SourceDetails
+from popgen.jobs.searching.finetune import finetune_recipe
 from popgen.jobs.searching.folder import RunFolder
 from popgen.jobs.searching.origin import expert_records
 from popgen.types import Flat
-from popgen.weights.mixing import WeightSubspace, low_rank, mixture
+from popgen.weights.mixing import WeightSubspace, low_rank, mixture, principal
 from popgen.zoo import Zoo
 from popgen.zoo.aligned import align_records
 from search import Population
@@ -62,6 +64,8 @@ class ExpertSource:
     @cached_property
     def decoder(self) -> WeightSubspace:
         """Decoder of coefficients into weights."""
+        if self.decision.space == "principal":
+            return self._principal[0]
         if self.decision.space == "mix":
             return mixture(self.spec, self.experts[0], self.experts[1:], self.one.mask)
         return low_rank(self.spec, self.experts[0], _RANK, self.config.seed, self.one.mask)
@@ -73,6 +77,9 @@ class ExpertSource:
             steps = np.random.default_rng(self.config.seed).normal(size=(self.config.population, decoder.dim))
             steps[0] = 0
             return Population(steps, [f"expert:{ids[0]}", *["step"] * (len(steps) - 1)])
+        if self.decision.space == "principal":
+            vectors = self._principal[1]
+            return Population(np.vstack([vectors, 0 * vectors[:1]]), [*(f"expert:{i}" for i in ids), "average"])
         one = np.eye(len(ids))[:, 1:]  # coefficients of the others, the base's row first
         rows = [*one, *(one[1:] / 2), np.full(len(ids) - 1, 1 / len(ids))]
         origins = [*(f"expert:{i}" for i in ids), *(f"midpoint:{ids[0]}+{i}" for i in ids[1:]), "average"]
@@ -103,9 +110,11 @@ class ExpertSource:
             return []
         self.say(f"{self.one.arch}: rows that need a generator are left out (ridge, shuffled, empty, generated)")
         given = self.rival_inputs(self.one.fitness, evaluations)
-        rows = list(rival_rows(WITH_EXPERTS, given, self._batch_norms(), self.say))
+        around = AROUND_BASE if self.one.mask is not None else ()
+        rows = list(rival_rows((*WITH_EXPERTS, *around), given, self._batch_norms(), self.say))
         if self.config.baselines == "all":  # noise has as many tries as the search, and its treatment of batch norm
-            rows += rival_rows(["noise"], replace(given, fitness=fitness), say=self.say)
+            drawn = ("noise", *(DRAWN_AND_TRAINED if around else ()))
+            rows += rival_rows(drawn, replace(given, fitness=fitness), say=self.say)
         return rows
 
     def rival_inputs(self, fitness: Fitness, evaluations: float) -> RivalInputs:
@@ -121,6 +130,8 @@ class ExpertSource:
             records=self.records,
             order=[index[i] for i in rank(self.decision.losses)],
             align=self._align,
+            base=None if self.one.mask is None else self.one.mask.base,
+            recipe=finetune_recipe(self.config, self.one.trained_parts(self.config)),
         )
 
     def details(self) -> SourceDetails:
@@ -136,6 +147,10 @@ class ExpertSource:
             barriers=decided.barriers,
             evaluations_before=decided.spent,
         )
+
+    @cached_property
+    def _principal(self) -> tuple[WeightSubspace, np.ndarray]:
+        return principal(self.spec, self.experts, self.one.mask)
 
     def _batch_norms(self) -> Sequence[BatchNorm]:
         """The treatments of batch norm that the user leaves open."""

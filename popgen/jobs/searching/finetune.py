@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,18 +51,29 @@ class FinetuneRun:
     device: str
 
     @classmethod
-    def of(cls, arch: str, data: DataSet, config: SearchConfig, is_adapter: bool = False) -> FinetuneRun:
-        """The fine-tuning that the settings of a search ask for; `epochs` is empty where they ask for none."""
-        recipe = _OF_ADAPTERS if is_adapter else _OF_NETWORKS
-        given = {"lr": config.finetune.lr, "batch": config.finetune.batch}
-        recipe = recipe.model_copy(update={name: value for name, value in given.items() if value is not None})
+    def of(
+        cls,
+        arch: str,
+        data: DataSet,
+        config: SearchConfig,
+        parts: Sequence[str] = (),
+        is_adapter: bool = False,
+    ) -> FinetuneRun:
+        """The fine-tuning that the settings of a search ask for; `epochs` is empty where they ask for none.
+
+        Args:
+            parts: names of the tensors that are trained; () stands for all.
+            is_adapter: whether the networks are adapters, which have a recipe of their own.
+        """
+        recipe = finetune_recipe(config, parts, is_adapter)
         epochs = tuple(sorted(set(config.finetune.epochs) - {0}))
         device = "cuda" if config.compute.gpus and torch.cuda.is_available() else "cpu"
         return cls(arch, data, epochs, recipe, config.seed, device)
 
     def key(self, scored: Scored, epochs: int) -> str:
         """A hash of the network, the images and the recipe."""
-        how = [scored.spec.config.to_json(), self.data.sha256, self.recipe.model_dump(), _CLIP, epochs, self.seed]
+        recipe = self.recipe.model_dump(exclude=set() if self.recipe.parts else {"parts"})
+        how = [scored.spec.config.to_json(), self.data.sha256, recipe, _CLIP, epochs, self.seed]
         return hashlib.sha256(scored.flat.cpu().numpy().tobytes() + json_text(how).encode()).hexdigest()
 
     def train(self, scored: Scored, epochs: int, batches: int | None = None) -> Tensor:
@@ -90,6 +101,14 @@ class FinetuneRun:
         self.train(scored, 1, batches=_TIMED)
         images = min(len(self.data.train), _TIMED * self.recipe.batch)
         return (time.perf_counter() - began) * len(self.data.train) / images
+
+
+def finetune_recipe(config: SearchConfig, parts: Sequence[str] = (), is_adapter: bool = False) -> Recipe:
+    """The recipe of that fine-tuning, whose epochs are set later."""
+    recipe = _OF_ADAPTERS if is_adapter else _OF_NETWORKS
+    given = {"lr": config.finetune.lr, "batch": config.finetune.batch}
+    own = {name: value for name, value in given.items() if value is not None}
+    return recipe.model_copy(update={**own, "parts": list(parts)})
 
 
 def finetune(

@@ -8,6 +8,7 @@ from functools import cached_property
 from torch import Tensor
 
 from popgen.archs import ArchConfig, ArchSpec, arch_config, build, check_runs
+from popgen.archs.outside import pretrained_state
 from popgen.configs.spec import Recipe, ZooSpec
 from popgen.data import load_data
 from popgen.data.images.variants import parse_variant
@@ -16,6 +17,8 @@ from popgen.errors import BadInput
 from popgen.networks.train import train_snapshots
 from popgen.zoo.record import Checkpoint
 from popgen.zoo.refer import find_checkpoint
+
+PRETRAINED = "pretrained"  # the start from the weights that come with an architecture
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,10 @@ class Trainer:
         start = self.zoo_spec.start
         if start is None:
             return {}
+        if start == PRETRAINED:
+            return {name: _pretrained(arch_spec) for name, arch_spec in self.arch_specs.items()}
         if isinstance(start, str):
-            zoo, record = find_checkpoint(start, "zoo.start", "a start is a seed, null, or")
+            zoo, record = find_checkpoint(start, "zoo.start", "a start is a seed, null, pretrained, or")
             state = zoo.state(record)
             for arch_spec in self.arch_specs.values():
                 arch_spec.check(state, start)
@@ -100,9 +105,11 @@ class Trainer:
             NotFound, BadInput: as `starts`.
         """
         start = self.zoo_spec.start
+        if start == PRETRAINED:
+            return self.starts
         if not isinstance(start, str):
             return {}
-        zoo, record = find_checkpoint(start, "zoo.start", "a start is a seed, null, or")
+        zoo, record = find_checkpoint(start, "zoo.start", "a start is a seed, null, pretrained, or")
         base = zoo.base(record.arch) if (record.parent or "").startswith("start:") else None
         return self.starts if base is None else dict.fromkeys(self.starts, base)
 
@@ -174,6 +181,13 @@ class Trainer:
             source=f"popgen zoo build {zoo_spec.name}",
             licence=zoo_spec.licence,
         )
+
+
+def _pretrained(arch_spec: ArchSpec) -> Tensor:
+    """The weights (p,) that come with an architecture."""
+    state = pretrained_state(arch_spec.config.builder)
+    arch_spec.check(state, arch_spec.config.builder)
+    return arch_spec.to_flat(state)
 
 
 def arch_configs(zoo_spec: ZooSpec) -> dict[str, ArchConfig]:

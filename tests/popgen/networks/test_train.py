@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from popgen.archs import ArchSpec, arch_config
+from popgen.archs import ArchSpec, arch_config, build
 from popgen.configs.spec import Recipe
 from popgen.data import Part, load_data
+from popgen.errors import BadInput
 from popgen.networks.train import _batches, evaluate, train_network
 
 
@@ -36,3 +38,14 @@ def test_variants_are_drawn_by_the_seed() -> None:
         for seed in (0, 0, 1)
     )
     assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_parts_are_trained_alone(optimizer: str) -> None:
+    spec, data = ArchSpec.from_config("mlp-s"), load_data("digits")
+    start = spec.to_state(spec.to_flat(build("mlp-s", seed=0).state_dict()))
+    recipe = Recipe(epochs=1, parts=["3.*"], optimizer=optimizer)
+    state, _ = train_network(spec, data, recipe, start=start, seed=0)
+    assert {name for name in state if not torch.equal(state[name], start[name])} == {"3.weight", "3.bias"}
+    with pytest.raises(BadInput, match="no parameter of 'mlp-s' matches 'head'"):
+        train_network(spec, data, Recipe(epochs=1, parts=["3.*", "head"]), start=start, seed=0)

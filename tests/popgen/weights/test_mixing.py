@@ -10,7 +10,7 @@ import torch
 
 from popgen.archs import ArchSpec
 from popgen.weights.mask import Mask
-from popgen.weights.mixing import MAX_GROUPS, STEP, layer_groups, low_rank, mixture
+from popgen.weights.mixing import MAX_GROUPS, STEP, layer_groups, low_rank, mixture, principal
 
 SPEC = ArchSpec.from_config("resnet-s")
 
@@ -93,3 +93,33 @@ def test_subspaces_are_picklable_and_apply_masks(kind: str) -> None:
     again = pickle.loads(pickle.dumps(decoder)).to("cpu")
     assert torch.equal(again.weights_of_many(vectors), made)
     assert torch.allclose(again.weights(vectors[1]), made[1], atol=1e-6)
+
+
+def test_normal_vectors_of_the_principal_components_have_the_experts_covariance() -> None:
+    weights = experts(4)
+    space, vectors = principal(SPEC, weights)
+    assert (space.dim, space.groups) == (3, ("all",))
+    assert torch.allclose(space.weights_of_many(vectors), weights, atol=1e-4), "all of the variance of four is in three"
+    assert np.allclose(vectors.mean(0), 0, atol=1e-5) and np.allclose(vectors.std(0, ddof=1), 1, atol=1e-5)
+    inner = space.directions @ space.directions.T
+    assert torch.allclose(inner, inner.diag().diag(), atol=1e-3 * float(inner.max())), "components are orthogonal"
+    assert torch.equal(inner.diag(), inner.diag().sort(descending=True).values)
+
+
+def test_components_that_explain_next_to_nothing_are_left_out() -> None:
+    first, second = experts(2)
+    line = torch.stack([first, second, (first + second) / 2, 0.3 * first + 0.7 * second + 1e-4 * experts(3)[2]])
+    assert principal(SPEC, line)[0].dim == 2, "an optimizer needs two"
+    assert principal(SPEC, line[:2])[0].dim == 1
+
+
+def test_workers_read_weights_in_place() -> None:
+    weights = experts(3)
+    mask = Mask(torch.arange(SPEC.size) < 9, weights[0], "")
+    buffers: list[pickle.PickleBuffer] = []
+    content = pickle.dumps(principal(SPEC, weights, mask)[0], protocol=5, buffer_callback=buffers.append)
+    assert len(content) < 20_000, "weights lie in buffers, of which Ray keeps one for all workers"
+    again = pickle.loads(content, buffers=[memoryview(one.raw()).toreadonly() for one in buffers])
+    vector = np.array([0.5, -1.0])
+    assert torch.equal(again.weights(vector)[9:], weights[0][9:])
+    assert torch.equal(again.weights(vector), principal(SPEC, weights, mask)[0].weights(vector))
