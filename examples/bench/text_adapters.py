@@ -27,7 +27,7 @@ from popgen.zoo import Zoo
 
 ROWS = ("frozen", "average_of_all", "nearest", "best_zoo", "empty", "shuffled", "generated_best", "search")
 TRAINED = ("frozen", "nearest", "generated_best", "search")
-EPOCHS = {16: 20, 64: 10, 200: 10}  # of the training behind the table, by the number of labels
+EPOCHS = {16: 20, 64: 10, 200: 10}  # Epochs of the training behind the table, by the number of labels.
 
 
 def prepare(source: Path, tasks: list[str], folder: Path, most: int) -> None:

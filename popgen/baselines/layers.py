@@ -13,7 +13,7 @@ from itertools import cycle, islice
 import torch
 from torch import Tensor
 
-from popgen.baselines.rivals import RivalInputs, rival
+from popgen.baselines.rivals import RivalInputs, average_of_all, rival
 from popgen.baselines.trained import cost_of_training, start_and_trained
 from popgen.types import Flat
 
@@ -47,13 +47,6 @@ def noise_around_base(given: RivalInputs) -> Iterator[Tensor]:
     deviations = torch.cat([part.mean().sqrt().expand(len(part)) for part in parts])
     for size in islice(cycle(_SIZES), given.tries):
         yield given.base + size * deviations * torch.randn(deviations.shape, generator=draws)
-
-
-@rival("average_of_all")
-def average_of_all(given: RivalInputs) -> Iterator[Tensor]:
-    """The mean of all checkpoints."""
-    if given.records:
-        yield _aligned(given).mean(0)
 
 
 @rival("layerwise_gaussian")

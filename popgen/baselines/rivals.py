@@ -201,9 +201,10 @@ def averages_of_best(given: RivalInputs) -> Iterator[Tensor]:
 
 @rival("average_of_all")
 def average_of_all(given: RivalInputs) -> Iterator[Tensor]:
-    """The mean of all checkpoints."""
-    if len(given.records):
-        yield given.weights.mean(0)
+    """The mean of all checkpoints, aligned where the search has aligned them."""
+    if given.records:
+        aligned = given.weights if given.align is None else given.align([record.id for record in given.records])
+        yield aligned.mean(0)
 
 
 @rival("frozen")

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from popgen.data.images.styles import is_style, parse_style
 from popgen.data.images.variants import VARIANTS, is_mixed, parse_mixed, parse_variant
-from popgen.data.load import split_name, split_reading
+from popgen.data.load import split_name
 from popgen.data.names import CORRUPTIONS
+from popgen.data.reading import split_reading
 from popgen.data.subsets import SUBSETS, parse_labels, parse_shots
 from popgen.data.text.table import stem_of
 

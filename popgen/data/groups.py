@@ -20,7 +20,8 @@ from torch import Tensor
 
 from popgen.data.dataset import SPLITS, DataSet, Part, from_parts
 from popgen.data.folder import local_path
-from popgen.data.load import split_name, split_reading
+from popgen.data.load import split_name
+from popgen.data.reading import split_reading
 from popgen.data.sources.listing import IMAGES, TEXTS, list_folder
 from popgen.errors import BadInput, NotFound
 from popgen.json_text import json_text

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -25,12 +25,12 @@ from popgen.data.images.reader import ALPHAS
 from popgen.data.images.styles import apply_style, check_style
 from popgen.data.images.variants import apply_variants, check_variant
 from popgen.data.names import BUILT_IN, MODIFIERS, READING, STYLE, unknown_source
+from popgen.data.reading import OWN_FILES, Reading, check_reading, split_reading
 from popgen.data.remarks import source_remarks
 from popgen.data.sources.arrays import load_npz
 from popgen.data.sources.binary import CIFAR
 from popgen.data.sources.catalogue import CATALOGUE
 from popgen.data.sources.files import load_folder
-from popgen.data.sources.gather import SIZES
 from popgen.data.sources.hub import check_hub, load_hub, parse_hub
 from popgen.data.sources.torchvision import is_named_here, load_named, resize_data
 from popgen.data.subsets import (
@@ -43,14 +43,13 @@ from popgen.data.subsets import (
     shot_indices,
 )
 from popgen.data.text.folder import holds_texts, load_text_folder
-from popgen.data.text.lines import BLOCK, BLOCKS, first_blocks, load_lines
+from popgen.data.text.lines import BLOCK, first_blocks, load_lines
 from popgen.data.text.load import check_text, load_text
 from popgen.data.text.tasks import tasks_file
 from popgen.errors import BadInput, NotFound, brief
 from popgen.refs import is_module_attr, load_attr
 
 _READ_AS = {"size": "images are resized", "alpha": "images are laid on a colour", "block": "texts are cut"}
-_OWN_FILES = ("npz", "text", "folder", "hf", "lines")  # prefixes of the user's own files and of the hub
 _CACHE_BYTES = 4 * 2**30  # the cache's limit: a few sets of CIFAR-10's size (0.7 GiB as float32) and their variants
 _FileStates = tuple[tuple[str, int, int], ...]  # absolute path, time of the last change in ns and bytes of each file
 _Key = tuple[str, _FileStates]  # name and files of a data set; a changed file has another key and is read again
@@ -97,7 +96,7 @@ def split_name(name: str) -> tuple[str, list[str]]:
     cut = len(parts)
     while cut > 1 and parts[cut - 1].partition(":")[0] in MODIFIERS:
         prefix, _, path = "/".join(parts[:cut]).partition(":")
-        if prefix in _OWN_FILES and is_there(path):
+        if prefix in OWN_FILES and is_there(path):
             break  # This is a path whose last part is called like a variant.
         cut -= 1
     while cut < len(parts) and parts[cut].partition(":")[0] in READING:
@@ -132,8 +131,8 @@ def check_data_name(name: str) -> None:
     check_together(variants)
     base, reading = split_reading(source)
     prefix, _, path = base.partition(":")
-    _check_reading(name, prefix, reading)
-    if reading.alpha is not None and prefix not in _OWN_FILES:
+    check_reading(name, prefix, reading)
+    if reading.alpha is not None and prefix not in OWN_FILES:
         raise BadInput(
             f"{name!r} has an alpha:, which is for images in files of your own",
             f"{base!r} is read as it was published or made",
@@ -161,85 +160,9 @@ def _refuse_for_texts(name: str, modifiers: list[str]) -> None:
     if wrong is not None:
         raise BadInput(
             f"{wrong!r} cannot be applied to {name!r}",
-            f"it is for images, and these are texts; subsets ({', '.join(SUBSETS)}) are for both",
+            "it is for images, and these are texts; subsets (classes, shots, labels) are for both",
             "Leave it out.",
         )
-
-
-def _check_reading(name: str, prefix: str, reading: Reading) -> None:
-    """Refuse how images are read for texts, and how texts are read for images."""
-    of_images = [kind for kind in ("size", "alpha") if getattr(reading, kind) is not None]
-    if prefix == "lines" and of_images:
-        raise BadInput(f"{name!r} has {of_images[0]}:, which is for images", "lines: reads text", "Leave it out.")
-    if prefix != "lines" and reading.block is not None:
-        raise BadInput(f"{name!r} has block:, which cuts text", "only lines: reads consecutive text", "Leave it out.")
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How the images of a source are read; None stands for what the name does not say."""
-
-    size: int | None = None  # pixels of both sides
-    alpha: str | None = None  # what lies behind transparent pixels, one of popgen.data.images.reader.ALPHAS
-    block: int | None = None  # bytes of a block of text
-
-
-def split_reading(source: str) -> tuple[str, Reading]:
-    """Split a source into its base and how its images are read.
-
-    Raises:
-        BadInput: the size is not a whole number from 4 to 1024, the colour behind transparent pixels is not known, or
-            one of them is given twice.
-
-    >>> split_reading("food101/size:32")
-    ('food101', Reading(size=32, alpha=None, block=None))
-    """
-    base, reading = source, Reading()
-    while "/" in base and base.rpartition("/")[2].partition(":")[0] in READING:
-        shorter, _, last = base.rpartition("/")
-        kind, colon, text = last.partition(":")
-        if not colon or (base.partition(":")[0] in _OWN_FILES and is_there(base.partition(":")[2])):
-            break  # This is a path whose last part is called like a modifier.
-        if getattr(reading, kind) is not None:
-            raise BadInput(f"{source!r} has {kind}: twice", "", "Give it once.")
-        if kind == "size":
-            reading = replace(reading, size=_parse_size(text, last, shorter, source))
-        elif kind == "block":
-            reading = replace(reading, block=_parse_block(text, last, shorter, source))
-        else:
-            reading = replace(reading, alpha=_parse_alpha(text, last, shorter, source))
-        base = shorter
-    return base, reading
-
-
-def _parse_size(text: str, last: str, base: str, source: str) -> int:
-    if not text.isdecimal() or not SIZES[0] <= int(text) <= SIZES[1]:
-        raise BadInput(
-            f"{last!r} of {source!r} is not a size",
-            f"whole pixels from {SIZES[0]} to {SIZES[1]}, of both sides",
-            f"For example {base}/size:32.",
-        )
-    return int(text)
-
-
-def _parse_block(text: str, last: str, base: str, source: str) -> int:
-    if not text.isdecimal() or not BLOCKS[0] <= int(text) <= BLOCKS[1]:
-        raise BadInput(
-            f"{last!r} of {source!r} is not the length of a block",
-            f"whole bytes from {BLOCKS[0]} to {BLOCKS[1]}",
-            f"For example {base}/block:{BLOCK}.",
-        )
-    return int(text)
-
-
-def _parse_alpha(text: str, last: str, base: str, source: str) -> str:
-    if text not in ALPHAS:
-        raise BadInput(
-            f"{last!r} of {source!r} is not known",
-            f"what lies behind transparent pixels is one of {', '.join(ALPHAS)}",
-            f"For example {base}/alpha:black.",
-        )
-    return text
 
 
 def load_data(name: str, data_dir: str | Path | None = None) -> DataSet:
@@ -282,7 +205,7 @@ def is_local(name: str, data_dir: str | Path | None = None) -> bool:
     """
     base, _ = split_reading(split_name(name)[0])
     prefix, _, path = base.partition(":")
-    if prefix in _OWN_FILES:
+    if prefix in OWN_FILES:
         return is_there(parse_hub(path)[0] if prefix == "hf" else path)
     return base in _BUILTIN or (base in CATALOGUE and is_named_here(base, data_folder(data_dir)))
 
@@ -296,7 +219,7 @@ def _file_states(base: str, root: Path) -> _FileStates:
         found = [p for above in (root, root / base) for p in (above / name for name in inside) if p.exists()]
         files = found + [file for p in found if p.is_dir() for file in sorted(p.iterdir())]
         return ((str(root), 0, 0), *((str(f), f.stat().st_mtime_ns, f.stat().st_size) for f in files))
-    if prefix not in _OWN_FILES:
+    if prefix not in OWN_FILES:
         return ()
     path = parse_hub(path)[0] if prefix == "hf" else path
     if not is_there(path):
@@ -319,9 +242,9 @@ def _load(name: str, root: Path) -> DataSet:
     prefix, _, path = base.partition(":")
     if base in CATALOGUE:
         return load_named(name, base, reading.size, root)
-    if prefix in _OWN_FILES:
+    if prefix in OWN_FILES:
         data = _load_own(name, prefix, path, reading)
-        if data.has_texts:
+        if data.has_texts and prefix != "lines":
             _refuse_for_texts(name, name.removeprefix(base).split("/")[1:])
         return replace(data, remarks=(*data.remarks, *source_remarks(data)))
     data = _call_source(base)

@@ -7,7 +7,8 @@ from pathlib import Path
 from popgen.data.dataset import DataSet
 from popgen.data.folder import local_path
 from popgen.data.images.reader import ALPHAS
-from popgen.data.load import load_data, split_name, split_reading
+from popgen.data.load import load_data, split_name
+from popgen.data.reading import split_reading
 from popgen.data.sources.flat import flat_images, load_flat
 
 
