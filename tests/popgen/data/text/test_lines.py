@@ -87,5 +87,5 @@ def test_files_that_are_no_text_are_refused() -> None:
     Path("book.txt").write_text(TEXT)
     with pytest.raises(BadInput, match="999 are asked for"):
         load_data("lines:book.txt/block:64/blocks:999")
-    with pytest.raises(BadInput, match="variants are for images"):
+    with pytest.raises(BadInput, match="it is for images, and these are texts"):
         load_data("lines:book.txt/mirror")
