@@ -43,7 +43,6 @@ def run_page(folder: Path) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # between peft and transformers
 @pytest.mark.parametrize("kind", TARGETS)
 @pytest.mark.parametrize("head", ["phrases", "linear"])
 def test_peft_alone_computes_the_same_logits(kind: str, head: str, tmp_path: Path) -> None:
@@ -56,7 +55,6 @@ def test_peft_alone_computes_the_same_logits(kind: str, head: str, tmp_path: Pat
     assert "with the outputs yes, no" in page and "max_length=8" in page
 
 
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
 def test_without_classes_there_are_vectors_and_no_head(tmp_path: Path) -> None:
     base = save_base(tmp_path / "base")
     spec = ArchSpec.from_config(f"lora:{base}/r:2/layers:1-2/context:16")

@@ -25,7 +25,6 @@ from popgen.zoo import Zoo
 from popgen.zoo.imports.adapters import complete_adapter, is_adapter_folder
 from popgen.zoo.imports.checkpoint import ForeignCheckpoint, import_checkpoint
 
-pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # between peft and others
 REAL = Path(__file__).parents[5] / "shared" / "data"
 TEXTS = ["a good film", "the food was very dull and not warm", "bad"]
 Save = Callable[..., Path]
