@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from popgen.archs import outside
+from popgen.archs.adapters.absent import AdapterWithoutBase
 from popgen.archs.adapters.base import check_base
+from popgen.archs.adapters.config import WITHOUT_BASE
 from popgen.archs.adapters.network import adapter_network
 from popgen.archs.config import ArchConfig
 from popgen.archs.inputs import size_of
@@ -117,9 +119,20 @@ def lora(config: ArchConfig, base: str, base_sha256: str, **options: Any) -> nn.
     return adapter_network(base, context=config.inputs.context, **options)  # type: ignore[attr-defined]
 
 
+def lora_without_base(config: ArchConfig, base: str, tensors: dict[str, list[int]], **_: Any) -> nn.Module:  # noqa: ARG001
+    """LoRA whose base is not here; it can be kept and not run."""
+    return AdapterWithoutBase(base, tensors)
+
+
 # A builder takes the configuration and, as keyword arguments, the configuration's options.
 _MOST_PARAMETERS = 2**28  # 1 GB in float32
-BUILDERS: dict[str, Callable[..., nn.Module]] = {"mlp": mlp, "cnn": cnn, "resnet": resnet, "lora": lora}
+BUILDERS: dict[str, Callable[..., nn.Module]] = {
+    "mlp": mlp,
+    "cnn": cnn,
+    "resnet": resnet,
+    "lora": lora,
+    WITHOUT_BASE: lora_without_base,
+}
 
 
 def _check_size(config: ArchConfig) -> None:

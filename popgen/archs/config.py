@@ -14,7 +14,7 @@ from popgen.trust import add_spec_folder, is_trusted, own_code, trust
 
 _REDUNDANT = ("num_classes", "in_chans", "img_size")  # options of networks from outside that repeat classes and inputs
 # Options of adapters that say which base it is, and what a data set's classes are called.
-_NOT_IN_TEXT = ("base_sha256", "phrases", "head")
+_NOT_IN_TEXT = ("base_sha256", "phrases", "head", "tensors")
 _TYPES = {"name": str, "builder": str, "options": dict, "classes": int, "task": str}  # types in JSON
 
 
@@ -100,6 +100,17 @@ def with_classes(config: ArchConfig, classes: int) -> ArchConfig:
     """
     options = {key: classes if key in ("classes", "num_classes") else value for key, value in config.options.items()}
     return replace(config, classes=classes, options=options)
+
+
+def differences(one: ArchConfig, other: ArchConfig) -> list[str]:
+    """One line for each field or option in which two architectures of one name differ.
+
+    >>> differences(ArchConfig("a", "mlp", {"hidden": [64]}), ArchConfig("a", "mlp", {"hidden": [32]}))
+    ['hidden [64], not [32]']
+    """
+    first, second = ({**config.to_json(), **config.options} for config in (one, other))
+    keys = [key for key in {**first, **second} if key not in ("name", "options")]
+    return [f"{key} {first.get(key)}, not {second.get(key)}" for key in keys if first.get(key) != second.get(key)]
 
 
 def _unpickle(data: dict[str, Any], trusted: bool, folders: list[str]) -> ArchConfig:

@@ -13,6 +13,7 @@ from torch import Tensor
 from popgen import __version__
 from popgen.adaptation.entropy import EntropySteps, minimise_entropy
 from popgen.archs import ArchSpec, trust_named
+from popgen.archs.adapters.peft_folder import write_peft_beside
 from popgen.baselines.starts import repaired
 from popgen.baselines.unseen import Untrained, untrained
 from popgen.cards.make import keep_card
@@ -83,7 +84,9 @@ def generate(config: GenerateConfig, out: str, say: Callable[[str], None] = lamb
         evidence = None if targets[arch].is_trained else _evidence(sampler, targets[arch], sampled, config.seed)
         if not targets[arch].is_trained:
             say(_unscored(targets[arch]) if evidence is None else evidence.text())
-        made += _write(config, targets[arch].spec, sampled, Path(out) / safe_name(arch), evidence)
+        folder = Path(out) / safe_name(arch)
+        made += _write(config, targets[arch].spec, sampled, folder, evidence)
+        _write_for_peft(targets[arch].spec, sampled, folder, sampler.data)
     content = {
         "popgen": __version__,
         "settings": config.model_dump(mode="json"),
@@ -189,6 +192,15 @@ def _write(
         made.append(Generated(sampled.arch, data, i, str(file), score, evidence, unit, batch_norm, sampled.chosen))
     write_tensors(folder / "latents.safetensors", {"latents": sampled.latents})
     return made
+
+
+def _write_for_peft(spec: ArchSpec, sampled: _Sampled, folder: Path, data: DataSet | None) -> None:
+    """Write networks that are adapters for peft as well, with the head of the data set's label phrases."""
+    phrases, classes = ((), ()) if data is None else (data.label_phrases, data.classes)
+    for i, flat in enumerate(sampled.networks):
+        write_peft_beside(
+            folder / f"{i:02d}.safetensors", spec.for_classes(tuple(phrases)), spec.to_state(flat), classes
+        )
 
 
 def _evidence(sampler: _Sampler, target: Target, sampled: _Sampled, seed: int) -> Untrained | None:

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from popgen import __version__
 from popgen.archs import ArchSpec
+from popgen.archs.config import differences
 from popgen.cards.make import keep_card
 from popgen.errors import BadInput, CannotResume, unknown_name
 from popgen.files import check_empty, write_tensors, write_text
@@ -259,7 +260,7 @@ class Zoo:
             if configs.setdefault(record.arch, record.arch_config) != record.arch_config:
                 raise BadInput(
                     f"{record.id!r}: the zoo {self.folder} knows {record.arch!r} with another configuration",
-                    f"there {configs[record.arch]}, here {record.arch_config}",
+                    "; ".join(differences(record.arch_config, configs[record.arch])),
                     "Give this architecture a name of its own (popgen zoo import --as NAME).",
                 )
             seen.add(record.id)

@@ -12,7 +12,8 @@ from popgen.archs.adapters.names import parse_adapter
 from popgen.archs.adapters.network import centred_features
 from popgen.archs.config import ArchConfig
 
-BUILDER = "lora"
+BUILDER, WITHOUT_BASE = "lora", "lora-without-base"
+HUB_NAMES = {"minilm": "sentence-transformers/all-MiniLM-L6-v2"}  # names of bases elsewhere
 
 
 def adapter_config(name: str) -> ArchConfig:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from popgen.archs.adapters.base import Base, load_base, mean_states, text_features
+from popgen.archs.adapters.modules import add_module
 from popgen.errors import BadInput
 
 _TOGETHER = 16  # texts of like lengths in one pass
@@ -60,7 +61,7 @@ class AdapterNetwork(nn.Module):
         self.__dict__["_adapted"] = adapted
         for name, module in adapted.named_modules():
             if name.endswith((".lora_A.default", ".lora_B.default")):
-                _add(self, f"base_model.model.{name.removesuffix('.default')}", module)
+                add_module(self, f"base_model.model.{name.removesuffix('.default')}", module)
         self.add_module(HEAD, head)
         layers = adapted.get_submodule(base.path)
         assert isinstance(layers, nn.ModuleList)
@@ -161,16 +162,6 @@ def _head(base: str, phrases: tuple[str, ...], context: int, kind: str, width: i
         head.weight.copy_(weight)
         head.bias.zero_()
     return head
-
-
-def _add(root: nn.Module, path: str, module: nn.Module) -> None:
-    """Register a module under a dotted path, with plain modules between."""
-    *parents, leaf = path.split(".")
-    for parent in parents:
-        if parent not in dict(root.named_children()):
-            root.add_module(parent, nn.Module())
-        root = root.get_submodule(parent)
-    root.add_module(leaf, module)
 
 
 def _replaced(hidden: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:

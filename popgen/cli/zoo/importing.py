@@ -59,6 +59,7 @@ if TYPE_CHECKING:
 @click.option("--std", help="Standard deviation of each channel.")
 @click.option("--input-shape", help="Channels, height and width: 3,32,32.")
 @click.option("--classes", help="Names of the outputs, in order: cat,dog.")
+@click.option("--base", default="", help="For adapters: the frozen base, a folder, minilm or a hub name.")
 @click.option("--check", help="Data set on whose test split each network is evaluated.")
 @DATA_DIR
 @JSON
@@ -79,6 +80,8 @@ def import_command(
 ) -> None:
     """Add foreign checkpoints: PATH is a file, a folder, or an index CSV (file,architecture,dataset,lineage,...).
 
+    A folder with adapter_config.json is a LoRA adapter of peft, whose architecture is read from it.
+
     Reads .pt, .pth, .pth.tar, .th, .model, .ckpt, .bin (tensors only, no code is run), .safetensors, and sharded ones by their .index.json.
     What cannot be read or does not fit is named, the rest comes in; the exit code is that of the first such error.
 
@@ -87,6 +90,7 @@ def import_command(
       popgen zoo import net.pth --zoo zoos/mine --arch resnet20 --data cifar10
       popgen zoo import model_best.pth --name run7 --zoo zoos/mine --arch resnet20 --data cifar10
       popgen zoo import index.csv --zoo zoos/mine --check npz:cifar10.npz
+      popgen zoo import my-lora --zoo zoos/mine --base bert-base --data text:mine.jsonl
       popgen zoo import net.pt --zoo zoos/mine --arch my.nets:lenet --data cifar10 --input-shape 3,32,32
     """
     names = tuple(name.strip() for name in classes.split(",")) if classes else ()

@@ -11,6 +11,7 @@ import torch
 
 from popgen import __version__
 from popgen.archs import build
+from popgen.archs.adapters.peft_folder import write_peft_beside
 from popgen.baselines.optimism import Choice, Optimism, fresh_optimism
 from popgen.baselines.row import Row, disagreements
 from popgen.configs.search import SearchConfig
@@ -134,6 +135,7 @@ def search_arch(run: Run, one: ArchSearch) -> Found:
         best, result, base_gain = over_base(run, ready, best, result)
     card = make_card(one, ready.fitness)
     weights = run.folder.write_best(one.arch, best.state(), card)
+    write_peft_beside(weights, best.spec, best.state(), run.prepared.data.classes)
     front, fronts = write_front(run, ready, result, card)
     rows = make_table(run, ready, result, best)
     rows, finetuned = _finetune(run, one, rows, card)

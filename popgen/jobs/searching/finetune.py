@@ -19,6 +19,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from popgen.archs import build
+from popgen.archs.adapters.peft_folder import write_peft_beside
 from popgen.baselines.row import Finetuned, Row, unit_of
 from popgen.configs.search import SearchConfig
 from popgen.configs.spec import Recipe
@@ -170,9 +171,9 @@ def _train(
     if folder is not None:
         recipe = run.recipe.model_copy(update={"epochs": epochs}).model_dump_json()
         state = spec.to_state(flat)
-        write_tensors(
-            folder.finetuned_weights(run.arch, epochs), state, card | {"finetuned": recipe, "finetune_key": key}
-        )
+        file = folder.finetuned_weights(run.arch, epochs)
+        write_tensors(file, state, card | {"finetuned": recipe, "finetune_key": key})
+        write_peft_beside(file, spec, state, run.data.classes)
     return found
 
 

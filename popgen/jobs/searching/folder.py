@@ -6,6 +6,7 @@ batch-norm-ARCH.json                   the treatment of batch norm that was chos
 experts-ARCH.json                      the decisions before a search around experts
 history.jsonl                          every evaluation of all architectures
 best-ARCH.safetensors                  the best weights
+best-ARCH-peft/                        the same for peft, where they are an adapter
 front-ARCH/INDEX.safetensors           the points of a Pareto front
 finetuned-ARCH.json, -eN.safetensors   scores after fine-tuning, and the winner's weights after N epochs
 result.json                            the tables

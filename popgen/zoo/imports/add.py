@@ -149,7 +149,7 @@ def _evaluated(
     on_remark: Callable[[str], None],
 ) -> Checkpoint:
     """The record with score and loss on the test split; a stated accuracy that differs from the score gets a remark."""
-    loss, score = evaluate(foreign.arch_spec, state, data.test)
+    loss, score = evaluate(foreign.arch_spec.for_classes(data.label_phrases), state, data.test)
     unit = get_task(record.arch_config.task).unit
     stated = next(((k, v) for k, v in record.metrics.items() if k.startswith("accuracy")), None)
     if unit == "accuracy" and stated is not None and (remark := _difference(stated[1], score, len(data.test))):

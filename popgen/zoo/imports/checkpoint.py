@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
-from popgen.archs import ArchSpec, arch_config, check_runs, class_names
+from popgen.archs import ArchConfig, ArchSpec, arch_config, check_runs, class_names
+from popgen.archs.adapters.config import WITHOUT_BASE
 from popgen.configs.spec import ArchEntry
 from popgen.errors import BadInput
 from popgen.types import StateDict
@@ -42,6 +43,8 @@ class ForeignCheckpoint:
     hub: str = ""  # torch.hub entry whose pretrained weights are taken, such as hub:OWNER/REPO:ENTRY
     sha256: str = ""  # first digits of the file's sha256; "" checks nothing
     held_out: bool = False  # whether generators must not train on it
+    base: str = ""  # name of an adapter's frozen base; "" takes the one that the adapter names
+    config: ArchConfig | None = None  # the architecture where the source itself describes it, as an adapter's does
 
     @property
     def where(self) -> str:
@@ -64,6 +67,8 @@ class ForeignCheckpoint:
             NotFound: there is no such architecture.
             BadInput: it does not run on images of its input shape.
         """
+        if self.config is not None:
+            return _described_arch_spec(self.config, self.changes.name if self.changes else self.config.name)
         return _read_arch_spec(self.arch, self.changes.model_dump_json() if self.changes else "")
 
     @property
@@ -89,7 +94,16 @@ class ForeignCheckpoint:
         if self.key and self.use:
             what, why = f"{self.where}: both key and use are given", f"key {self.key!r} names the state dict already"
             raise BadInput(what, why, "Leave one of them out.")
+        if self.base and self.config is None:
+            what, why = f"{self.where} is no adapter", f"--base {self.base} names the base of one"
+            raise BadInput(what, why, "Leave --base out, or name a folder with adapter_config.json.")
         arch_spec = self.arch_spec
+        if self.config is not None:  # An adapter has outputs for the classes of any data set.
+            given = set(self.changes.replaced if self.changes else {}) - {"name", "classes"}
+            if given:
+                what, why = f"{self.where} is an adapter", f"{', '.join(sorted(given))} is for networks of images"
+                raise BadInput(what, why, "Leave it out.")
+            return
         if self.class_names and len(self.class_names) != arch_spec.config.classes:
             raise BadInput(
                 f"{len(self.class_names)} class names for {arch_spec.name!r}",
@@ -159,9 +173,25 @@ def import_checkpoint(
         metrics={**stated, **foreign.metrics},
         source=foreign.source,
         licence=foreign.licence,
-        note="; ".join(found.notes),
+        note="; ".join([*found.notes, *_unverified(arch_spec.config)]),
     )
     return record, state
+
+
+def _unverified(config: ArchConfig) -> list[str]:
+    """The note on an adapter whose base is not here."""
+    if config.builder != WITHOUT_BASE:
+        return []
+    return [f"its base {config.options['base']!r} is not here: imported unverified, and cannot be run"]
+
+
+@lru_cache(maxsize=64)
+def _described_arch_spec(config: ArchConfig, name: str) -> ArchSpec:
+    """The ArchSpec of an adapter under a name; a network of it has been run once where its base is here."""
+    config = replace(config, name=name)
+    if config.builder != WITHOUT_BASE:
+        check_runs(config)
+    return ArchSpec.from_config(config)
 
 
 @lru_cache(maxsize=64)

@@ -11,6 +11,7 @@ from pathlib import Path
 from popgen.errors import BadInput, NotFound, PopgenError
 from popgen.refs import inside
 from popgen.tables import read_csv
+from popgen.zoo.imports.adapters import complete_adapter, is_adapter_folder
 from popgen.zoo.imports.causes import os_cause
 from popgen.zoo.imports.checkpoint import ForeignCheckpoint
 from popgen.zoo.imports.loading import INDEX_SUFFIXES
@@ -52,8 +53,16 @@ def list_checkpoints(
     Raises:
         NotFound: the folder holds no checkpoints.
         BrokenFile: the folder or the CSV cannot be read.
+        PopgenError: an adapter cannot be read, as `complete_adapter`.
         BadInput: the CSV has no column `file`, names a file outside its folder, or has a metric that is not a number.
     """
+    listed = _listed(path, default, on_skip)
+    return [complete_adapter(one) if is_adapter_folder(one.path) else one for one in listed]
+
+
+def _listed(path: Path, default: ForeignCheckpoint, on_skip: Callable[[str], None]) -> list[ForeignCheckpoint]:
+    if is_adapter_folder(path):
+        return [replace(default, path=path)]
     if path.is_dir():
         return [replace(default, path=p) for p in _list_folder(path, on_skip)]
     if path.suffix.lower() in (".csv", ".tsv"):
@@ -101,7 +110,7 @@ def _reason(path: Path, index_stems: set[str]) -> str:
     if name.startswith("."):
         return "hidden"
     if path.is_dir():
-        return "sub-folders"
+        return "" if is_adapter_folder(path) else "sub-folders"
     if name.endswith(INDEX_SUFFIXES):
         return ""
     if _SHARD.search(name) and _SHARD.sub("", path.name) in index_stems:

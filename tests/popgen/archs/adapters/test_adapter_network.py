@@ -56,7 +56,6 @@ def outputs(config: ArchConfig, texts: list[str], state: dict[str, Tensor] | Non
     return logits
 
 
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # between peft and transformers
 @pytest.mark.parametrize("kind", TARGETS)
 def test_logits_are_those_of_peft_on_the_whole_base(kind: str, bases: dict[str, Path]) -> None:
     base, targets = bases[kind], TARGETS[kind]
