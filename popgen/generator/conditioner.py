@@ -104,6 +104,12 @@ class Conditioner:
         embedding: Tensor = data_encoder(sets[None])
         return embedding
 
+    def by_description(self, text: str, known: dict[str, str]) -> list[str]:
+        """Names of tasks by the similarity of their descriptions to a text, the most similar first."""
+        names = [name for name, description in known.items() if description]
+        vectors = self._text_encoder().encode([text, *(known[name] for name in names)])
+        return [names[i] for i in (vectors[1:] @ vectors[0]).argsort(descending=True, stable=True).tolist()]
+
     def check_data(self, data: DataSet) -> None:
         """Check that a data set can be a condition.
 

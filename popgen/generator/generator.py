@@ -160,7 +160,13 @@ class Generator(nn.Module):
         return self.condition(arch, data, draws).data.mean(0)
 
     def closest(self, arch: str, data: DataSet | Description) -> list[str]:
-        """Return the names of the training data sets, those with the closest embeddings first."""
+        """Return the names of the training data sets, those with the closest embeddings first.
+
+        Tasks of texts whose descriptions are known are compared by these: the learned embeddings of few tasks say less.
+        """
+        description = data.text if isinstance(data, Description) else data.description
+        if description and self.provenance.descriptions:
+            return self._conditioner.by_description(description, self.provenance.descriptions)
         distance = (self.data_vectors - self.mean_embedding(arch, data)).norm(dim=1)
         return [self.provenance.data[i] for i in distance.argsort().tolist()]
 

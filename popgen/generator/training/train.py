@@ -158,6 +158,8 @@ def _provenance(zoo: Zoo, data: TrainingData, metrics: dict[str, Any], config: G
     classes = {one.classes for one in data.data_sets.values()}
     shared = list(classes.pop()) if len(classes) == 1 else []
     made = Provenance(zoo.name, zoo.sha256, shared, data.with_checkpoints, metrics, __version__, foreign=data.foreign)
+    if data.words:
+        made.descriptions = {name: data.data_sets[name].description for name in data.with_checkpoints}
     trained = [record for own in data.archs.values() for record in own.records]
     made.parents = parents_of(trained, config.robust)
     return made
