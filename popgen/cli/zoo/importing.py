@@ -81,7 +81,6 @@ def import_command(
     """Add foreign checkpoints: PATH is a file, a folder, or an index CSV (file,architecture,dataset,lineage,...).
 
     A folder with adapter_config.json is a LoRA adapter of peft, whose architecture is read from it.
-
     Reads .pt, .pth, .pth.tar, .th, .model, .ckpt, .bin (tensors only, no code is run), .safetensors, and sharded ones by their .index.json.
     What cannot be read or does not fit is named, the rest comes in; the exit code is that of the first such error.
 
