@@ -15,11 +15,16 @@ import json
 import shutil
 import statistics
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from popgen.configs.search import SearchConfig
-from popgen.data import load_data
+from popgen.data import DataSet, load_data
 from popgen.generator import Generator
+from popgen.generator.task_sets import TASK_KINDS, TaskKind
 from popgen.jobs.search import search_in
 from popgen.networks.forward import task_score
 from popgen.networks.threads import threads
@@ -48,11 +53,7 @@ def without_labels(generator: Generator, zoo: Zoo, arch: str, name: str) -> dict
     """Test accuracies with the head of the label phrases."""
     data, spec = load_data(name), generator.spec(arch)
     closest = generator.closest(arch, data)
-    means = {}
-    for kind in ("words", "texts", "both", "none"):
-        condition = generator.condition(arch, data, 16, kind=kind)  # type: ignore[arg-type]
-        latents = generator.sample(arch, data, 16, condition=condition).mean(0, keepdim=True)
-        means[kind] = generator.decode(arch, latents)[0]
+    means = {kind: _mean(generator, arch, data, kind)[0] for kind in TASK_KINDS}
     flats = {
         "frozen": zoo.reference(arch),
         "average_of_all": zoo.matrix(zoo.records).mean(0),
@@ -60,6 +61,36 @@ def without_labels(generator: Generator, zoo: Zoo, arch: str, name: str) -> dict
         **means,
     }
     return {row: task_score(spec, flat, data, "test") for row, flat in flats.items()}
+
+
+def retrieval(generator: Generator, zoo: Zoo, arch: str, most: int) -> None:
+    """Print mean test accuracies over the zoo's tasks: its adapters, and what is generated from words, another task's words, nothing."""
+    spec, names = generator.spec(arch), generator.provenance.data
+    rows: dict[str, list[float]] = {}
+    tasks = {name: load_data(name) for name in names}
+    for i, name in enumerate(names):
+        order = torch.randperm(len(tasks[name].test), generator=torch.Generator().manual_seed(0))[:most]
+        data = replace(tasks[name], test=tasks[name].test.take(order))
+        other = tasks[names[(i + len(names) // 2) % len(names)]]
+        flats = {
+            "zoo": zoo.matrix([record for record in zoo.records if record.data == name]),
+            "words": _mean(generator, arch, data, "words"),
+            "both": _mean(generator, arch, data, "both"),
+            "another task's words": _mean(generator, arch, other, "words"),
+            "nothing": _mean(generator, arch, data, "none"),
+            "frozen": zoo.reference(arch)[None],
+        }
+        for row, networks in flats.items():
+            scores = [task_score(spec, flat, data, "test") for flat in networks]
+            rows.setdefault(row, []).append(statistics.mean(scores))
+        print(name, {row: round(values[-1], 3) for row, values in rows.items()}, flush=True)
+    print("mean", {row: round(statistics.mean(values), 4) for row, values in rows.items()})
+
+
+def _mean(generator: Generator, arch: str, data: DataSet, kind: TaskKind) -> Tensor:
+    """The network (1, p) of the mean of 16 samples for a task."""
+    condition = generator.condition(arch, data, 16, kind=kind)
+    return generator.decode(arch, generator.sample(arch, data, 16, condition=condition).mean(0, keepdim=True))
 
 
 def with_labels(given: argparse.Namespace, arch: str, task: str, labels: int, draw: int) -> dict[str, float]:
@@ -111,6 +142,7 @@ def main() -> None:
     parser.add_argument("--labels", default="0,16,64,200")
     parser.add_argument("--draws", type=int, default=1)
     parser.add_argument("--test", type=int, default=500)
+    parser.add_argument("--retrieval", action="store_true", help="the zoo's own tasks instead, by their descriptions")
     parser.add_argument("--evaluations", type=int, default=60)
     given = parser.parse_args()
     tasks, counts = given.tasks.split(","), [int(count) for count in given.labels.split(",")]
@@ -118,6 +150,9 @@ def main() -> None:
     file = given.out / "cells.json"
     generator, zoo = Generator.from_pretrained(given.generator), Zoo.open(str(given.zoo))
     [arch] = zoo.archs
+    if given.retrieval:
+        with threads(1):
+            return retrieval(generator, zoo, arch, given.test)
     for labels in counts:
         for task in tasks:
             for draw in range(given.draws if labels else 1):

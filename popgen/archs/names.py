@@ -43,7 +43,7 @@ def is_outside(name: str) -> bool:
 def unknown_arch(name: str, known: Iterable[str]) -> NotFound:
     """Return the error for a name that is neither among `known` nor from outside."""
     todo = (
-        "Name a built-in one, timm:NAME, hub:OWNER/REPO:ENTRY, lm:BASE, "
+        "Name a built-in one, timm:NAME, hub:OWNER/REPO:ENTRY, lm:BASE, lora:BASE, "
         "or a function that returns an nn.Module as module:function."
     )
     return _unknown("architecture", name, known, todo)

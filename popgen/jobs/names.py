@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from popgen.archs.adapters.names import is_adapter
 from popgen.archs.names import BUILT_IN, is_outside, not_trained, unknown_arch, unknown_to_generator
 from popgen.archs.variants import split_options
 from popgen.configs.audit import AuditConfig
@@ -259,4 +260,4 @@ def _known_here(config: SearchConfig) -> Iterator[list[str] | None]:
 def _is_known(arch: str, known: Iterable[str]) -> bool:
     """Whether a name, or what stands in front of its options, is built in, from outside, or among `known`."""
     table = {*BUILT_IN, *known}
-    return is_outside(arch) or arch in table or split_options(arch)[0] in table
+    return is_outside(arch) or is_adapter(arch) or arch in table or split_options(arch)[0] in table

@@ -102,8 +102,7 @@ def import_command(
     from popgen.zoo.imports.listing import list_checkpoints
 
     stated = {name: value for name, value in described.items() if value is not None}
-    default = ForeignCheckpoint(path, arch, data, class_names=names, **stated)
-    listed = list_checkpoints(path, default, remark)
+    listed = list_checkpoints(path, ForeignCheckpoint(path, arch, data, class_names=names, **stated), remark)
     _check_named(described["name"], path, len(listed))
     trust_sources([check] if check else [])
     files = [replace(f, changes=changes.model_copy(update={"name": new_name or f.arch})) for f in listed]
