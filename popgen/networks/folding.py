@@ -84,7 +84,7 @@ def fold_batch_norm(net: nn.Module, inputs: Images) -> Folded:
     try:
         traced = fx.symbolic_trace(net)
     except Exception as error:  # noqa: BLE001 - a user's network may fail in any way when its inputs are symbols
-        return Folded(net, (), f"it cannot be traced ({brief(error)})")
+        return Folded(net, (), f"it cannot be traced: {type(error).__name__}")
     folds = _find_folds(traced)
     folded = Folded(_without_norms(traced, folds), folds)
     state = _random_state(net)

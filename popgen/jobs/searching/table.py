@@ -19,6 +19,7 @@ from popgen.jobs.searching.population import sample
 from search import History, Population
 
 _CONTROL_SAMPLES = 5  # networks of each control
+_COSTLY = 3  # networks of a mean over several, where each takes seconds to test
 
 
 def generated_rows(folder: RunFolder, population: Population, decoder: WeightDecoder, one: ArchSearch) -> list[Row]:
@@ -44,7 +45,8 @@ def control_rows(
     """Networks generated under other data sets' conditions, and under none: they show the effect of the condition."""
     rows = []
     for control in CONTROLS if generator.prior_name(config.sampling.prior) == "network" else CONTROLS[:1]:
-        latents = sample(generator, one.target.source, one.data, config, _CONTROL_SAMPLES, control).flatten(1)
+        count = _COSTLY if one.fitness.spec.config.inputs.costly else _CONTROL_SAMPLES
+        latents = sample(generator, one.target.source, one.data, config, count, control).flatten(1)
         if isinstance(decoder, AnchoredDecoder):
             latents = torch.cat([latents, torch.ones(len(latents), 1)], 1)
         scored = scores_of(one.fitness, (decoder.weights(latent) for latent in latents))
@@ -58,7 +60,8 @@ def control_rows(
 
 
 def _mean_row(name: str, scored: list[Scored], tried: int, one: ArchSearch) -> Row:
-    """Means over several networks, of which `tried` were evaluated."""
+    """Means over several networks, of which `tried` were evaluated; where testing is costly, over the first few."""
+    scored = scored[:_COSTLY] if one.fitness.spec.config.inputs.costly else scored
     n, tests = len(scored), [test_score(network, one.data) for network in scored]
     score, loss = sum(network.score for network in scored) / n, sum(network.loss for network in scored) / n
     images = len(scored[0].targets), len(one.data.test)

@@ -79,6 +79,13 @@ def trained(place: Path) -> Path:
     return place
 
 
+def _images(place: Path) -> Zoo:
+    from popgen.configs.generator import read_spec
+    from popgen.zoo import build_zoo
+
+    return build_zoo(read_spec(str(place / "images.yaml"))[0].zoo, place / "images", workers=0, progress=False)
+
+
 def built(place: Path) -> Zoo:
     from popgen.configs.generator import read_spec
     from popgen.zoo import build_zoo
@@ -138,6 +145,37 @@ def test_the_written_network_gives_the_rows_score(trained: Path) -> None:
     rows = json.loads((trained / "run" / "result.json").read_text())["results"][0]["rows"]
     expected = next(row["test_accuracy"] for row in rows if row["name"] == "search")
     assert float((outputs.argmax(1) == data.test.targets).double().mean()) == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_nearest_task_is_that_of_the_most_similar_description(trained: Path) -> None:
+    generator = Generator.from_pretrained(trained / "generator")
+    nearest = generator.closest(ARCH, Description(TASKS["topic"][0]))
+    assert nearest[0].endswith("topic.jsonl") and len(nearest) == 3
+
+
+def test_groups_of_texts_are_objectives(trained: Path, popgen: Callable[..., Any]) -> None:
+    rows = "".join(f"{i},{'long' if i % 3 else 'short'}\n" for i in range(20))
+    (trained / "groups.csv").write_text("index,group\n" + rows)
+    called = popgen(
+        *("search", "--arch", ARCH, "--data", f"text:{trained}/tasks/mine.jsonl", "--generator", trained / "generator"),
+        *("--objectives", "error,worst_group_error", "--groups", trained / "groups.csv", "--evaluations", 24),
+        *("--workers", 0, "--population", 2, "--baselines", "none", "--out", trained / "fair", "--json"),
+    )
+    [found] = json.loads(called.out)["results"]
+    assert found["details"]["front"] and set(found["details"]["front"][0]["values"]) == {"error", "worst_group_error"}
+
+
+def test_episodes_are_for_adapters(place: Path) -> None:
+    from popgen.api import train
+    from popgen.errors import BadInput
+
+    spec = place / "images.yaml"
+    spec.write_text(
+        "zoo: {name: z, archs: [mlp-s], data: [digits], seeds: [0, 1], recipe: {epochs: 1}, workers: 0}\n"
+        "generator: {tune: {episodes: 1.0}}\n"
+    )
+    with pytest.raises(BadInput, match="mlp-s is no adapter"):
+        train(str(spec), str(place / "none"), zoo=str(_images(place).folder))
 
 
 def test_generate_from_a_description_and_retrieve(trained: Path, popgen: Callable[..., Any]) -> None:
