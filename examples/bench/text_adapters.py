@@ -30,9 +30,16 @@ from popgen.networks.forward import task_score
 from popgen.networks.threads import threads
 from popgen.zoo import Zoo
 
-ROWS = ("frozen", "average_of_all", "nearest", "best_zoo", "empty", "shuffled", "generated_best", "search")
-TRAINED = ("frozen", "nearest", "generated_best", "search")
-EPOCHS = {16: 20, 64: 10, 200: 10}  # Epochs of the training behind the table, by the number of labels.
+ROWS = (
+    "frozen",
+    "average_of_all",
+    "nearest",
+    "best_zoo",
+    *(f"generated_{kind}" for kind in reversed(TASK_KINDS)),
+    "search",
+)
+TRAINED = ("frozen", "average_of_all", "nearest", *(f"generated_{kind}" for kind in reversed(TASK_KINDS)), "search")
+EPOCHS = {16: 20, 64: 10, 200: 5}  # Epochs of the training behind the table, by the number of labels.
 
 
 def prepare(source: Path, tasks: list[str], folder: Path, most: int) -> None:
@@ -111,13 +118,18 @@ def with_labels(given: argparse.Namespace, arch: str, task: str, labels: int, dr
     rows = {row.name: row for row in found.rows}
     scores = {name: rows[name].test_score for name in ROWS if name in rows}
     scores |= {f"{name}, trained": rows[name].finetuned[0].test_score for name in TRAINED if rows[name].finetuned}
+    scores |= {f"{name}, left out": rows[name].val_loss for name in ROWS if name in rows}
     scores["cpu_seconds"] = round(time.process_time() - began, 1)
     return scores
 
 
 def table(cells: dict[str, dict[str, float]], tasks: list[str], labels: int, draws: int) -> str:
     """The cells of one number of labels in Markdown; means over draws, and over tasks in the last column."""
-    rows = list(dict.fromkeys(row for name, cell in cells.items() if f"-{labels}-" in name for row in cell))
+    rows = list(
+        dict.fromkeys(
+            row for name, cell in cells.items() if f"-{labels}-" in name for row in cell if "left out" not in row
+        )
+    )
     lines = [f"| {labels} labels | {' | '.join(tasks)} | mean |", f"|---|{'---|' * (len(tasks) + 1)}"]
     for row in rows:
         values = [

@@ -24,7 +24,7 @@ from popgen.jobs.searching.checks import ArchSearch
 from popgen.jobs.searching.details import SourceDetails
 from popgen.jobs.searching.folder import RunFolder, read_batch_norm
 from popgen.jobs.searching.population import condition_of, make_population, make_task_population
-from popgen.jobs.searching.table import control_rows, generated_rows
+from popgen.jobs.searching.table import control_rows, generated_rows, task_rows
 from popgen.json_text import json_text
 from popgen.zoo import Zoo
 from search import Population
@@ -180,10 +180,14 @@ class GeneratorSource:
     def rows(self, folder: RunFolder, population: Population, fitness: Fitness, evaluations: int) -> list[Row]:
         """The rows of rivals, of controls, and of the population before the search."""
         finished = replace(self.one, fitness=fitness)
-        rows = generated_rows(folder, population, self.decoder, finished)
+        is_adapter = self.target.spec.is_adapter
+        if is_adapter:
+            rows = task_rows(population, self.decoder, finished)
+        else:
+            rows = generated_rows(folder, population, self.decoder, finished)
         if self.config.baselines == "none":
             return rows
-        controls = control_rows(self.generator, self.decoder, finished, self.config, self.say)
+        controls = [] if is_adapter else control_rows(self.generator, self.decoder, finished, self.config, self.say)
         if self.zoo is None:
             self.say(
                 f"{self.one.arch}: the zoo {self.generator.provenance.zoo!r} was not found, so its rows are missing; "

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
-
 from popgen.baselines.optimism import Choice
 from popgen.baselines.row import Row, test_score, unit_of, whole
 from popgen.configs.search import SearchConfig
 from popgen.fitness import Scored, scores_of
 from popgen.generator import Generator
 from popgen.generator.controls import CONTROLS
-from popgen.generator.decoder import AnchoredDecoder, WeightDecoder
+from popgen.generator.decoder import WeightDecoder
+from popgen.generator.task_sets import TASK_KINDS
 from popgen.jobs.searching.checks import ArchSearch
 from popgen.jobs.searching.folder import RunFolder
 from popgen.jobs.searching.population import sample
 from search import History, Population
 
 _CONTROL_SAMPLES = 5  # networks of each control
-_COSTLY = 3  # networks of a mean over several, where each takes seconds to test
 
 
 def generated_rows(folder: RunFolder, population: Population, decoder: WeightDecoder, one: ArchSearch) -> list[Row]:
@@ -39,16 +37,23 @@ def generated_rows(folder: RunFolder, population: Population, decoder: WeightDec
     return [_mean_row("generated_mean", scored, len(seeds), one), tested]
 
 
+def task_rows(population: Population, decoder: WeightDecoder, one: ArchSearch) -> list[Row]:
+    """What is generated for a task of texts from nothing, its words, its texts and both: a network each, which nothing chose."""
+    rows = []
+    for kind in reversed(TASK_KINDS):
+        vectors = population.vectors[[origin == f"{kind}@1" for origin in population.origins]]
+        for scored in scores_of(one.fitness, [decoder.weights(vector.copy()) for vector in vectors]):
+            rows.append(Row.of(f"generated_{kind}", one.fitness.cost, scored, one.data))
+    return rows
+
+
 def control_rows(
     generator: Generator, decoder: WeightDecoder, one: ArchSearch, config: SearchConfig, say: Callable[[str], None]
 ) -> list[Row]:
     """Networks generated under other data sets' conditions, and under none: they show the effect of the condition."""
     rows = []
     for control in CONTROLS if generator.prior_name(config.sampling.prior) == "network" else CONTROLS[:1]:
-        count = _COSTLY if one.fitness.spec.config.inputs.costly else _CONTROL_SAMPLES
-        latents = sample(generator, one.target.source, one.data, config, count, control).flatten(1)
-        if isinstance(decoder, AnchoredDecoder):
-            latents = torch.cat([latents, torch.ones(len(latents), 1)], 1)
+        latents = sample(generator, one.target.source, one.data, config, _CONTROL_SAMPLES, control).flatten(1)
         scored = scores_of(one.fitness, (decoder.weights(latent) for latent in latents))
         if scored:
             rows.append(_mean_row(control, scored, len(latents), one))
@@ -60,8 +65,7 @@ def control_rows(
 
 
 def _mean_row(name: str, scored: list[Scored], tried: int, one: ArchSearch) -> Row:
-    """Means over several networks, of which `tried` were evaluated; where testing is costly, over the first few."""
-    scored = scored[:_COSTLY] if one.fitness.spec.config.inputs.costly else scored
+    """Means over several networks, of which `tried` were evaluated."""
     n, tests = len(scored), [test_score(network, one.data) for network in scored]
     score, loss = sum(network.score for network in scored) / n, sum(network.loss for network in scored) / n
     images = len(scored[0].targets), len(one.data.test)

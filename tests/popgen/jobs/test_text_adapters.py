@@ -125,7 +125,16 @@ def test_a_search_from_few_labels(trained: Path, popgen: Callable[..., Any]) -> 
     )
     [found] = json.loads(called.out)["results"]
     rows = {row["name"]: row for row in found["rows"]}
-    assert {"frozen", "best_zoo", "nearest", "average", "average_of_all", "generated_best", "search"} <= set(rows)
+    assert {
+        "frozen",
+        "best_zoo",
+        "nearest",
+        "average",
+        "average_of_all",
+        "generated_none",
+        "generated_words",
+        "search",
+    } <= set(rows)
     assert "head refit" in called.err
     state, data_set = load_file(found["weights"]), load_data(data)
     assert state["classifier.weight"].shape == (2, 32)
