@@ -77,6 +77,7 @@ def worth_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "--data",
     help="Data set: digits/rotate:45, cifar10, npz:FILE, folder:FOLDER, text:FILE, lines:FILE, hf:OWNER/NAME, module:function.",
 )
+@click.option("--shots", type=int, help="Labelled examples in all, the same as /labels:N behind the data set.")
 @DATA_DIR
 @click.option(
     "--generator",
@@ -170,6 +171,7 @@ def search_command(
     zoo_name: str | None,
     out: str | None,
     resume: str | None,
+    shots: int | None,
     with_report: bool,
     dry_run: bool,
     as_json: bool,
@@ -185,6 +187,8 @@ def search_command(
     """
     if resume is not None and out is not None:
         raise click.UsageError("--resume continues in its own folder; leave --out away.")
+    if shots is not None and options.get("data"):
+        options["data"] += f"/labels:{shots}"
     config = _search_config({"generator": generator, "zoo": zoo_name, **options}, resume)
     if resume is None:
         from popgen.jobs.names import check_search_names

@@ -84,7 +84,5 @@ class Provenance:
     prior: str = "network"  # prior that training chose, one of PRIORS
     foreign: list[str] = field(default_factory=list)  # training data sets with checkpoints that popgen did not train
     parents: dict[str, Any] = field(default_factory=dict)  # what popgen.zoo.parents says of the training checkpoints
-    descriptions: dict[str, str] = field(
-        default_factory=dict
-    )  # of the training data sets, where they are tasks of texts
+    descriptions: dict[str, str] = field(default_factory=dict)  # texts of the tasks that it was trained on
     zoo_name: str = ""  # the repository of the zoo and its commit, hub:OWNER/NAME@COMMIT, where it is from the hub

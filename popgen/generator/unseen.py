@@ -67,8 +67,8 @@ def find_target(generator: Generator, arch: str, rule: Rule = "widen") -> Target
         if split_options(arch)[1]:
             raise
         raise unknown_to_generator(arch, generator.specs) from error
-    same = [name for name, known in generator.specs.items() if known.fingerprint == spec.fingerprint]
-    if same and generator.archs[same[0]].builder == spec.config.builder:
+    same = [name for name, known in generator.specs.items() if _is_same(known, spec)]
+    if same:
         return Target(spec, same[0])
     plans = {name: plan for name in generator.specs if (plan := _plan(generator.specs[name], spec)) is not None}
     if not plans:
@@ -98,10 +98,17 @@ def positions_decoder(generator: Generator, target: Target) -> Decoder:
     return Decoder(target.spec, Scaling(reference, scale, is_log), decoder.vae, decoder.mean, decoder.std)
 
 
+def _is_same(known: ArchSpec, spec: ArchSpec) -> bool:
+    """Whether two architectures are the same but for their names; adapters of two bases, which may have equal tensors, are not."""
+    a, b = known.config, spec.config
+    same = known.fingerprint == spec.fingerprint and a.builder == b.builder
+    return same and (not spec.is_adapter or all(a.options[key] == b.options[key] for key in ("base_sha256", "alpha")))
+
+
 def _plan(source: ArchSpec, target: ArchSpec) -> Transplant | None:
     """Return the transplant, or None if the two architectures are not of one family."""
     a, b = source.config, target.config
-    if (a.builder, a.inputs, a.classes, a.task) != (b.builder, b.inputs, b.classes, b.task):
+    if source.is_adapter or (a.builder, a.inputs, a.classes, a.task) != (b.builder, b.inputs, b.classes, b.task):
         return None
     try:
         return plan_transplant(source, target, spread=SPREAD)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -27,6 +29,7 @@ def make_task_population(
     They are the frozen base; what is generated for the task's words, its texts, both and neither, at half and whole strength;
     samples for both; and codes of the zoo's adapters on the closest tasks.
     """
+    data = data if config.describe is None else replace(data, description=config.describe)
     named: list[tuple[str, Tensor, float]] = [("frozen", torch.zeros(generator.latent_shape), 0.0)]
     for kind in TASK_KINDS:
         mean = _task_samples(generator, arch, data, config, kind).mean(0)

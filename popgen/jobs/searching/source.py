@@ -140,7 +140,7 @@ class GeneratorSource:
     def population(self) -> Population:
         """Latents (n, k * d), for adapters with a strength behind each."""
         if self.target.spec.is_adapter:
-            return make_task_population(self.generator, self.one.arch, self.one.data, self.closest, self.config)
+            return make_task_population(self.generator, self.target.source, self.one.data, self.closest, self.config)
         if self.strength.information:
             self.say(f"{self.one.arch}: {self.strength.text()}")
         return make_population(
@@ -212,7 +212,7 @@ class GeneratorSource:
             seed=self.config.seed,
             evaluations=evaluations,
             zoo=zoo,
-            records=zoo.select(arch=self.one.arch, held_out=False) if zoo is not None and trained else (),
+            records=zoo.select(arch=self.target.source, held_out=False) if zoo is not None and trained else (),
             generator=self.generator,
             closest=self.closest,
             target=self.target,

@@ -187,6 +187,19 @@ def test_episodes_are_for_adapters(place: Path) -> None:
         train(str(spec), str(place / "none"), zoo=str(_images(place).folder))
 
 
+def test_the_full_name_of_an_adapter_finds_it_and_another_base_does_not(
+    trained: Path, popgen: Callable[..., Any]
+) -> None:
+    save_base(trained / "other", seed=1)
+    options = ("--generator", trained / "generator", "--data", f"text:{trained}/tasks/mine.jsonl", "--shots", 16)
+    plan = popgen("search", "--arch", f"lora:{trained}/base/r:2/layers:1-2/context:16", *options, "--dry-run")
+    assert "labels:16" in plan.out
+    refused = popgen(
+        "search", "--arch", f"lora:{trained}/other/r:2/layers:1-2/context:16", *options, "--dry-run", code=None
+    )
+    assert refused.code != 0 and "of no family that this generator knows" in refused.err
+
+
 def test_generate_from_a_description_and_retrieve(trained: Path, popgen: Callable[..., Any]) -> None:
     made = ("--arch", ARCH, "--generator", trained / "generator")
     popgen(
