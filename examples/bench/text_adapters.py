@@ -109,6 +109,7 @@ def with_labels(given: argparse.Namespace, arch: str, task: str, labels: int, dr
         zoo=str(given.zoo),
         evaluations=given.evaluations,
         population=4,
+        baselines=given.baselines,
         seed=draw,
         compute={"workers": 0},
         finetune={"epochs": [EPOCHS.get(labels, 10)]},
@@ -155,6 +156,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=1)
     parser.add_argument("--test", type=int, default=500)
     parser.add_argument("--retrieval", action="store_true", help="the zoo's own tasks instead, by their descriptions")
+    parser.add_argument("--baselines", default="standard", help="none leaves out the rows of rivals that the zoo makes")
     parser.add_argument("--evaluations", type=int, default=60)
     given = parser.parse_args()
     tasks, counts = given.tasks.split(","), [int(count) for count in given.labels.split(",")]

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from popgen import __version__
-from popgen.archs import build
 from popgen.archs.adapters.peft_folder import write_peft_beside
 from popgen.baselines.optimism import Choice, Optimism, fresh_optimism
 from popgen.baselines.row import Row, disagreements
@@ -19,7 +18,7 @@ from popgen.data.classes import renamed_classes
 from popgen.errors import BadInput, unknown_name
 from popgen.fitness import Fitness, LatentObjective, Scored, scores_of
 from popgen.fitness.batch_norm import in_words
-from popgen.jobs.searching.base_gain import GainOverBase
+from popgen.generator.decoder import AnchoredDecoder
 from popgen.jobs.searching.checks import ArchSearch, Prepared, engine_settings
 from popgen.jobs.searching.details import FrontPoint, SearchDetails
 from popgen.jobs.searching.experts import ExpertSource
@@ -36,6 +35,7 @@ from popgen.jobs.searching.fronts import (
     why_untested,
 )
 from popgen.jobs.searching.gain import gain_over_start
+from popgen.jobs.searching.label_choice import FROZEN, LabelChoice, named_rows
 from popgen.jobs.searching.pools import make_pool
 from popgen.jobs.searching.source import GeneratorSource, Source
 from popgen.json_text import json_text, known_numbers
@@ -130,9 +130,9 @@ def search_arch(run: Run, one: ArchSearch) -> Found:
     gain = None
     if ready.fitness.label_free:
         best, result, gain = over_start(run, ready, best, result)
-    base_gain = None
-    if ready.fitness.spec.is_adapter and not ready.fitness.label_free:
-        best, result, base_gain = over_base(run, ready, best, result)
+    choice = None
+    if isinstance(ready.source.decoder, AnchoredDecoder) and not ready.fitness.label_free:
+        best, result, choice = chosen_by_labels(run, ready, best, result)
     card = make_card(one, ready.fitness)
     weights = run.folder.write_best(one.arch, best.state(), card)
     write_peft_beside(weights, best.spec, best.state(), run.prepared.data.classes)
@@ -153,7 +153,7 @@ def search_arch(run: Run, one: ArchSearch) -> Found:
         score_key=score_key(ready.fitness.task.unit, "val"),
         finetune=finetuned,
         information_gain=gain,
-        base_gain=base_gain,
+        label_choice=choice,
         disagreements=disagreeing,
         **remarks,
     )
@@ -248,19 +248,21 @@ def over_start(
     return given, result, gain.to_json()
 
 
-def over_base(
+def chosen_by_labels(
     run: Run, ready: ReadySearch, best: Scored, result: SearchResult
 ) -> tuple[Scored, SearchResult, dict[str, Any] | None]:
-    """The adapter that a search gives back: the best, or none where it is no better than the frozen base; the gain is for result.json."""
-    spec = ready.fitness.spec
-    frozen = scores_of(ready.fitness, [spec.to_flat(build(spec.config, seed=run.config.seed).state_dict())])
-    if not frozen:
+    """The adapter that a search gives back, the result with its origin, and the choice for result.json."""
+    closest, vectors = ready.source.details().closest or [""], ready.population.with_mean().vectors
+    rows = named_rows(ready.population, closest[0])
+    decoded = {name: ready.source.decoder.weights(vectors[row].copy()) for name, row in rows.items()}
+    named = {name: scored for name, flat in decoded.items() for scored in scores_of(ready.fitness, [flat])}
+    if FROZEN not in named:
         return best, result, None
-    gain = GainOverBase.of(best, frozen[0], result.best_origin or "search")
-    run.say(f"{ready.one.arch}: {gain.text()}")
-    if gain.is_base_kept:
-        return frozen[0], replace(result, best_index=None, best_origin="frozen"), gain.to_json()
-    return best, result, gain.to_json()
+    choice = LabelChoice.of(best, named)
+    run.say(f"{ready.one.arch}: {choice.text()}")
+    if choice.is_search_kept:
+        return best, result, choice.to_json()
+    return named[choice.name], replace(result, best_index=None, best_origin=choice.name), choice.to_json()
 
 
 def write_front(

@@ -74,7 +74,7 @@ class SearchDetails:
     fronts: dict[str, Any] | None = None  # the front beside those of its rivals, see Fronts.to_json
     score_key: str = "val_accuracy"  # the key of a front's scores
     information_gain: dict[str, Any] | None = None  # the gain over the start, in a search without labels
-    base_gain: dict[str, Any] | None = None  # the gain of an adapter over its frozen base
+    label_choice: dict[str, Any] | None = None  # what few labels chose among adapters, and how sure that is
     finetune: dict[str, Any] | None = None
     contamination: dict[str, Any] | None = None
     # Remarks on rows whose test and validation accuracies differ beyond chance.
@@ -120,6 +120,6 @@ class SearchDetails:
             }
             for p in self.front
         ]
-        optional = ("sgd", "groups", "fronts", "information_gain", "base_gain", "finetune", "contamination")
+        optional = ("sgd", "groups", "fronts", "information_gain", "label_choice", "finetune", "contamination")
         left_out = {name for name in optional if content[name] is None} | ({"front"} if not self.front else set())
         return {name: value for name, value in content.items() if name not in left_out}
