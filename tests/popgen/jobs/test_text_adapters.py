@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import random
+import runpy
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from safetensors.torch import load_file
 from tiny_bases import save_base
 
 from popgen.archs import ArchConfig, ArchSpec
+from popgen.configs.generator import read_spec
 from popgen.data import load_data
 from popgen.generator import Generator
 from popgen.generator.model.conditions import Description
@@ -80,14 +84,12 @@ def trained(place: Path) -> Path:
 
 
 def _images(place: Path) -> Zoo:
-    from popgen.configs.generator import read_spec
     from popgen.zoo import build_zoo
 
     return build_zoo(read_spec(str(place / "images.yaml"))[0].zoo, place / "images", workers=0, progress=False)
 
 
 def built(place: Path) -> Zoo:
-    from popgen.configs.generator import read_spec
     from popgen.zoo import build_zoo
 
     content, _ = read_spec(str(place / "spec.yaml"))
@@ -160,6 +162,39 @@ def test_the_nearest_task_is_that_of_the_most_similar_description(trained: Path)
     generator = Generator.from_pretrained(trained / "generator")
     nearest = generator.closest(ARCH, Description(TASKS["topic"][0]))
     assert nearest[0].endswith("topic.jsonl") and len(nearest) == 3
+
+
+def test_the_bench_of_the_results_page(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = trained / "source"
+    source.mkdir()
+    (source / "mine.jsonl.gz").write_bytes(gzip.compress((trained / "tasks" / "mine.jsonl").read_bytes()))
+    (source / "tasks.json").write_text((trained / "tasks" / "tasks.json").read_text())
+    script = Path(__file__).parents[3] / "examples" / "bench" / "text_adapters.py"
+    given = [
+        str(script),
+        str(trained / "generator"),
+        str(trained / "zoo"),
+        str(source),
+        "--out",
+        str(trained / "bench"),
+    ]
+    for options in (["--tasks", "mine", "--labels", "0,16", "--test", "10", "--evaluations", "16"], ["--retrieval"]):
+        monkeypatch.setattr(sys, "argv", [*given, *options])
+        runpy.run_path(str(script), run_name="__main__")
+    shown = capsys.readouterr().out
+    assert (
+        "| 16 labels | mine | mean |" in shown
+        and "| search, trained |" in shown
+        and "| 0 labels | mine | mean |" in shown
+    )
+    assert "mean {'zoo':" in shown
+
+
+def test_the_spec_of_the_results_page_is_valid() -> None:
+    content, config = read_spec(str(Path(__file__).parents[3] / "zoo_specs" / "text_adapters.yaml"))
+    assert len(content.zoo.data_names) == 17 and len(content.zoo.seeds) == 2 and config.tune.episodes == 1
 
 
 def test_groups_of_texts_are_objectives(trained: Path, popgen: Callable[..., Any]) -> None:
