@@ -160,13 +160,13 @@ def main() -> None:
     parser.add_argument("--evaluations", type=int, default=60)
     given = parser.parse_args()
     tasks, counts = given.tasks.split(","), [int(count) for count in given.labels.split(",")]
-    prepare(given.texts, tasks, given.out / "tasks", given.test)
-    file = given.out / "cells.json"
     generator, zoo = Generator.from_pretrained(given.generator), Zoo.open(str(given.zoo))
     [arch] = zoo.archs
     if given.retrieval:
         with threads(1):
             return retrieval(generator, zoo, arch, given.test)
+    prepare(given.texts, tasks, given.out / "tasks", given.test)
+    file = given.out / "cells.json"
     for labels in counts:
         for task in tasks:
             for draw in range(given.draws if labels else 1):
