@@ -118,7 +118,11 @@ def with_labels(given: argparse.Namespace, arch: str, task: str, labels: int, dr
     found = search_in(config, given.out / f"{task}-{labels}-{draw}")
     rows = {row.name: row for row in found.rows}
     scores = {name: rows[name].test_score for name in ROWS if name in rows}
-    scores |= {f"{name}, trained": rows[name].finetuned[0].test_score for name in TRAINED if rows[name].finetuned}
+    scores |= {
+        f"{name}, trained": rows[name].finetuned[0].test_score
+        for name in TRAINED
+        if name in rows and rows[name].finetuned
+    }
     scores |= {f"{name}, left out": rows[name].val_loss for name in ROWS if name in rows}
     scores["cpu_seconds"] = round(time.process_time() - began, 1)
     return scores

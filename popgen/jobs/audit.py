@@ -144,7 +144,9 @@ def audit(
             if arch not in trainings:
                 outside = None if references is None else find_outside(references, spec, zoo)
                 trainings[arch] = training_of(zoo, spec, arch, say, outside), outside
-            one = _One(config, source, zoo, spec, *trainings[arch], data_sets[name], on_progress)
+            data = data_sets[name]
+            bound = spec.for_classes(data.label_phrases)
+            one = _One(config, source, zoo, bound, *trainings[arch], data, on_progress)
             audits.append(one.audit())
     audited = Audited(
         audits,
@@ -301,7 +303,7 @@ def _checked(name: str, archs: list[str], zoo: Zoo, config: AuditConfig) -> Data
     if not len(data.test) or not len(data.val):
         raise BadInput(f"data set {name!r} has no test or validation examples", "networks are compared on them", "")
     for arch in archs:
-        classes = zoo.spec(arch).config.classes
+        classes = zoo.spec(arch).for_classes(data.label_phrases).config.classes
         if len(data.classes) != classes:
             raise BadInput(
                 f"data set {name!r} has {len(data.classes)} classes, {arch!r} has {classes} outputs",

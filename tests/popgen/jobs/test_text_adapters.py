@@ -197,6 +197,15 @@ def test_the_spec_of_the_results_page_is_valid() -> None:
     assert len(content.zoo.data_names) == 17 and len(content.zoo.seeds) == 2 and config.tune.episodes == 1
 
 
+@pytest.mark.slow
+def test_an_audit_of_adapters(trained: Path, popgen: Callable[..., Any]) -> None:
+    options = ("--data", f"text:{trained}/tasks/heat.jsonl", "--samples", 3, "--controls", 3, "--rounds", 100)
+    called = popgen(
+        *("audit", trained / "generator", "--zoo", trained / "zoo", *options, "--out", trained / "audit", "--json")
+    )
+    assert json.loads(called.out)["audits"][0]["data"].endswith("heat.jsonl")
+
+
 def test_groups_of_texts_are_objectives(trained: Path, popgen: Callable[..., Any]) -> None:
     rows = "".join(f"{i},{'long' if i % 3 else 'short'}\n" for i in range(20))
     (trained / "groups.csv").write_text("index,group\n" + rows)
