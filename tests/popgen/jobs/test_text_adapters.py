@@ -199,7 +199,7 @@ def test_the_spec_of_the_results_page_is_valid() -> None:
 
 @pytest.mark.slow
 def test_an_audit_of_adapters(trained: Path, popgen: Callable[..., Any]) -> None:
-    options = ("--data", f"text:{trained}/tasks/heat.jsonl", "--samples", 3, "--controls", 3, "--rounds", 100)
+    options = ("--data", f"text:{trained}/tasks/heat.jsonl", "--samples", 3, "--controls", 3)
     called = popgen(
         *("audit", trained / "generator", "--zoo", trained / "zoo", *options, "--out", trained / "audit", "--json")
     )
