@@ -252,7 +252,7 @@ def chosen_by_labels(
     run: Run, ready: ReadySearch, best: Scored, result: SearchResult
 ) -> tuple[Scored, SearchResult, dict[str, Any] | None]:
     """The adapter that a search gives back, the result with its origin, and the choice for result.json."""
-    closest, vectors = ready.source.details().closest or [""], ready.population.with_mean().vectors
+    closest, vectors = ready.source.details().closest or [""], ready.population.vectors
     rows = named_rows(ready.population, closest[0])
     decoded = {name: ready.source.decoder.weights(vectors[row].copy()) for name, row in rows.items()}
     named = {name: scored for name, flat in decoded.items() for scored in scores_of(ready.fitness, [flat])}

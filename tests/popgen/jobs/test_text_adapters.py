@@ -142,6 +142,17 @@ def test_a_search_from_few_labels(trained: Path, popgen: Callable[..., Any]) -> 
     assert state["classifier.weight"].shape == (2, 32)
     best = torch.tensor([rows["search"]["val_loss"], rows["frozen"]["val_loss"]])
     assert best[0] <= best[1] + 1e-6
+    choice = json.loads((out / "result.json").read_text())["results"][0]["details"]["label_choice"]
+    assert choice["labels"] == 16 and choice["base_accuracy"] == pytest.approx(rows["frozen"]["val_accuracy"])
+    names = {
+        "generated_none": "none@1",
+        "generated_words": "words@1",
+        "generated_texts": "texts@1",
+        "generated_both": "both@1",
+    }
+    losses = {known: rows[row]["val_loss"] for row, known in names.items()} | {"frozen": rows["frozen"]["val_loss"]}
+    if not choice["name"].startswith("expert:"):
+        assert losses[choice["name"]] == pytest.approx(min(losses.values()), abs=1e-4)
     assert data_set.val is data_set.train and rows["search"]["finetuned"][0]["epochs"] == 2
 
 
