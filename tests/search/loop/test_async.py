@@ -89,5 +89,6 @@ def test_no_worker_waits_for_a_slow_candidate(tmp_path, seeds, quadratic, timele
     finally:
         pool.close()
     order = [line["candidate"] for line in timeless(tmp_path / "h.jsonl")[1:]]
-    slow = next(position for position, number in enumerate(order) if position > number)
+    # Two workers may also swap neighbours; the slow candidate is the one that comes latest behind its number.
+    slow = max(range(len(order)), key=lambda position: position - order[position])
     assert order[slow] < 8 and slow > order[slow] + 20
