@@ -45,6 +45,7 @@ SLOW = {
     "adapt.md",
     "language_layers.md",
     "text_adapters.md",
+    "adapters.md",
 }  # pages whose commands take more than four seconds
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

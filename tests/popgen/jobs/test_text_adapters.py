@@ -175,6 +175,7 @@ def test_the_nearest_task_is_that_of_the_most_similar_description(trained: Path)
     assert nearest[0].endswith("topic.jsonl") and len(nearest) == 3
 
 
+@pytest.mark.slow
 def test_the_bench_of_the_results_page(
     trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
