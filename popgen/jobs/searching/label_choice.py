@@ -52,12 +52,12 @@ class LabelChoice:
         """Return a line for people.
 
         >>> print(LabelChoice(64, "words@1", 0.9, 0.8, 0.2, 0.05, 0.01, 0.03).text())
-        chosen by 64 labels: words@1, accuracy 0.900 where the frozen base has 0.800, gain in loss 0.200 ± 0.050; the search's best gains 0.010 ± 0.030 more, within its error
+        chosen by 64 labels: words@1, accuracy 0.900 where the frozen base has 0.800, gain in loss 0.200 ± 0.050; a search gains 0.010 ± 0.030 more, within its error
         """
         more = "and is given back" if self.is_search_kept else "within its error"
         return (
             f"chosen by {self.labels} labels: {self.name}, accuracy {self.accuracy:.3f} where the frozen base has "
-            f"{self.base_accuracy:.3f}, gain in loss {self.gain:.3f} ± {self.error:.3f}; the search's best gains "
+            f"{self.base_accuracy:.3f}, gain in loss {self.gain:.3f} ± {self.error:.3f}; a search gains "
             f"{self.search_gain:.3f} ± {self.search_error:.3f} more, {more}"
         )
 
