@@ -43,6 +43,7 @@ class Sequences:
     """Sequences of digits, which enter the network unchanged."""
 
     kind: ClassVar[str] = "sequences"
+    costly: ClassVar[bool] = False
 
     length: int = LENGTH
 

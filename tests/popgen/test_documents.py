@@ -195,7 +195,7 @@ def run_one(popgen: Any, here: Path, words: list[str], where: str) -> None:
     if words[0] == "search":
         words = [*words, "--evaluations", "60" if "--resume" in words else "40"]  # the last of two values counts
     said = f"{where}: {shlex.join(['popgen', *words])}"
-    if long is None or "--dry-run" in words:
+    if long is None or "--dry-run" in words or "adapters.yaml" in words:  # a spec that the page itself has made small
         called = popgen(*words, code=None)
         assert called.code == 0, f"{said}\n{called.err}"
         return

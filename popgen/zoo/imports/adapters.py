@@ -7,6 +7,7 @@ the data set's label phrases or fits one. Where the base is not here, the tensor
 from __future__ import annotations
 
 import math
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -44,9 +45,9 @@ _CHANGED_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 
 def is_adapter_folder(path: Path) -> bool:
     """Whether a path is a folder in the format of peft, or one of the files in it."""
-    return (path / SETTINGS).is_file() or (
-        path.name in (SETTINGS, WEIGHTS, PICKLED) and path.with_name(SETTINGS).is_file()
-    )
+    # A name that no file can have is no error here, as it would be for `Path.is_file`.
+    is_file = os.path.isfile(path / SETTINGS)
+    return is_file or (path.name in (SETTINGS, WEIGHTS, PICKLED) and path.with_name(SETTINGS).is_file())
 
 
 def complete_adapter(foreign: ForeignCheckpoint) -> ForeignCheckpoint:
