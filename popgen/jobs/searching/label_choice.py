@@ -3,7 +3,7 @@
 With few labels the best of many candidates is flattered: by sixteen labels a search over sixty adapters ended below the best of
 these seven on test texts. The candidates are the frozen base, what is generated from nothing, from the task's words, its texts and
 both, and the zoo's adapters of the nearest task. What the search found is given back where its gain over the best of these is
-above one standard error. Every example's loss under the one is paired with its loss under the other; where few labels are all there are,
+above two standard errors. Every example's loss under the one is paired with its loss under the other; where few labels are all there are,
 the losses are those of leaving each example out, so that a head fitted to the others is judged by it.
 """
 
@@ -14,12 +14,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from popgen.fitness import Scored
-from popgen.fitness.information import is_gain, mean_and_error
+from popgen.fitness.information import STANDARD_ERRORS, is_gain, mean_and_error
 from popgen.fitness.loss import image_losses
 from search import Population
 
 FROZEN = "frozen"
-_ERRORS = 1.0  # standard errors by which a search has to gain
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class LabelChoice:
     @property
     def is_search_kept(self) -> bool:
         """Whether what the search found is given back."""
-        return is_gain(self.search_gain, self.search_error, _ERRORS)
+        return is_gain(self.search_gain, self.search_error, STANDARD_ERRORS)
 
     def text(self) -> str:
         """Return a line for people.
