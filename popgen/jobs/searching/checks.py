@@ -126,6 +126,10 @@ def _check_settings(config: SearchConfig, origin: Origin) -> Mask | None:
             "--finetune-parts needs parts", "it trains the tensors of --parts alone", "Name them with --parts."
         )
     spec = origin.targets[config.archs[0]].spec
+    if config.base is not None and spec.is_adapter and origin.generator is not None:
+        raise BadInput(
+            "--parts is given for an adapter", "its tensors are generated together", "Leave --parts and --base out."
+        )
     mask = None if config.base is None else read_mask(spec, config.parts, config.base)
     check_optimizer(config.optimizer)
     _check_objectives(config)

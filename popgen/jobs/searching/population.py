@@ -22,7 +22,7 @@ _STRENGTHS = (0.5, 1.0)  # Each mean of generated adapters is tried at these str
 
 
 def make_task_population(
-    generator: Generator, arch: str, data: DataSet, closest: list[str], config: SearchConfig
+    generator: Generator, arch: str, data: DataSet, closest: list[str], config: SearchConfig, source: str
 ) -> Population:
     """Candidates for adapters, as vectors of an `AnchoredDecoder`: latents with a strength.
 
@@ -32,13 +32,22 @@ def make_task_population(
     data = data if config.describe is None else replace(data, description=config.describe)
     named: list[tuple[str, Tensor, float]] = [("frozen", torch.zeros(generator.latent_shape), 0.0)]
     for kind in TASK_KINDS:
-        mean = _task_samples(generator, arch, data, config, kind).mean(0)
+        mean = _task_samples(generator, source, data, config, kind).mean(0)
         named += [(f"{kind}@{strength:g}", mean, strength) for strength in _STRENGTHS]
-    named += [("generated", latent, 1.0) for latent in _task_samples(generator, arch, data, config, "both")]
-    codes = [(code, latent) for name in closest for code, latent in generator.stored(arch, name)]
+    named += [("generated", latent, 1.0) for latent in _task_samples(generator, source, data, config, "both")]
+    codes = [(code, latent) for name in closest for code, latent in generator.stored(source, name)]
     named += [(f"expert:{code.id}", latent, 1.0) for code, latent in codes[: config.experts]]
     vectors = [torch.cat([latent.flatten(), torch.tensor([strength])]) for _, latent, strength in named]
-    return Population(torch.stack(vectors).double().numpy(), [name for name, _, _ in named])
+    return _warmed(torch.stack(vectors).double().numpy(), [name for name, _, _ in named], arch, config)
+
+
+def _warmed(vectors: np.ndarray, origins: list[str], arch: str, config: SearchConfig) -> Population:
+    """The population with the best of an earlier run, where the settings name one."""
+    if config.warm_start is not None:
+        run = RunFolder.open(config.warm_start)
+        best = best_of(run.history, arch, Population.load(run.population(arch)), config.warm_best)
+        vectors, origins = np.vstack([vectors, best.vectors]), [*origins, *best.origins]
+    return Population(vectors, origins)
 
 
 def _task_samples(generator: Generator, arch: str, data: DataSet, config: SearchConfig, kind: TaskKind) -> Tensor:
@@ -71,11 +80,7 @@ def make_population(
     experts = experts[: config.experts]
     vectors = torch.cat([sampled, *(latent[None] for _, latent in experts)]).double().numpy()
     origins = ["generated"] * len(sampled) + [origin for origin, _ in experts]
-    if config.warm_start is not None:
-        run = RunFolder.open(config.warm_start)
-        best = best_of(run.history, arch, Population.load(run.population(arch)), config.warm_best)
-        vectors, origins = np.vstack([vectors, best.vectors]), [*origins, *best.origins]
-    return Population(vectors, origins)
+    return _warmed(vectors, origins, arch, config)
 
 
 def sample(

@@ -140,7 +140,9 @@ class GeneratorSource:
     def population(self) -> Population:
         """Latents (n, k * d), for adapters with a strength behind each."""
         if self.target.spec.is_adapter:
-            return make_task_population(self.generator, self.target.source, self.one.data, self.closest, self.config)
+            return make_task_population(
+                self.generator, self.one.arch, self.one.data, self.closest, self.config, self.target.source
+            )
         if self.strength.information:
             self.say(f"{self.one.arch}: {self.strength.text()}")
         return make_population(

@@ -256,6 +256,27 @@ def test_the_full_name_of_an_adapter_finds_it_and_another_base_does_not(
     assert refused.code != 0 and "of no family that this generator knows" in refused.err
 
 
+def test_a_search_goes_on_from_an_earlier_one_and_generates_no_parts(trained: Path, popgen: Callable[..., Any]) -> None:
+    given = (
+        "search",
+        "--arch",
+        ARCH,
+        "--generator",
+        trained / "generator",
+        "--data",
+        f"text:{trained}/tasks/mine.jsonl",
+    )
+    small = ("--evaluations", 20, "--population", 2, "--workers", 0, "--baselines", "none")
+    popgen(*given, *small, "--out", trained / "first")
+    popgen(*given, *small, "--warm-start", trained / "first", "--out", trained / "second")
+    lines = (trained / "second" / "history.jsonl").read_text().splitlines()[1:]
+    first = sum("seed" in line for line in (trained / "first" / "history.jsonl").read_text().splitlines()[1:])
+    assert sum("seed" in line for line in lines) > first
+    [file] = (trained / "first").glob("best-*.safetensors")
+    refused = popgen(*given, "--parts", "head", "--base", file, "--dry-run", code=None)
+    assert refused.code != 0 and "--parts is given for an adapter" in refused.err
+
+
 def test_generate_from_a_description_and_retrieve(trained: Path, popgen: Callable[..., Any]) -> None:
     made = ("--arch", ARCH, "--generator", trained / "generator")
     popgen(
