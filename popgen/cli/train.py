@@ -86,7 +86,7 @@ def train_command(
         click.echo(json_text({"generator": folder, **metrics}, indent=1))
     else:
         _print_metrics(folder, metrics)
-    _print_remarks(metrics["remarks"])
+    _print_remarks(metrics.get("remarks", []))
 
 
 def _print_remarks(texts: list[str]) -> None:
@@ -98,6 +98,12 @@ def _print_metrics(folder: str, metrics: dict[str, Any]) -> None:
     from popgen.audit.compression import Compression
     from popgen.cli.output import table
 
+    if "retrieval" not in metrics:  # directions alone: there are no codes of checkpoints
+        loss = metrics["losses"]["episodes"]["queries"]
+        click.echo(
+            f"generator: {folder}, directions from each base, query loss {loss:.3f} ({metrics['seconds']:.0f} s)"
+        )
+        return
     names = ["train_original", "train_decoded", "held_out_original", "held_out_decoded"]
     titles = ["", "train", "decoded", "held out", "decoded"]
     rows = [

@@ -25,7 +25,9 @@ class VAEConfig(Strict):
     width: int = Field(96, ge=16)  # width of the transformers
     heads: int = Field(4, ge=1)
     decoder_layers: int = Field(1, ge=1)
-    steps: int = Field(8000, ge=1)
+    steps: int = Field(
+        8000, ge=0
+    )  # 0: no VAE, prior and conditions of checkpoints, but directions alone (see EpisodesConfig)
     batch: int = Field(16, ge=2)  # networks in each step, all of one architecture
     learning_rate: float = Field(2e-3, gt=0)
     reconstruction: float = Field(1.0, ge=0)  # weight of the mean squared error of normalised weights
@@ -135,6 +137,40 @@ class RestoreConfig(Strict):
     labels: float = Field(1.0, ge=0)  # weight of the cross-entropy on the task's labels
 
 
+class EpisodesConfig(Strict):
+    """Stage 7: directions from each architecture's base, trained on tasks of a few images, whose head is solved in closed form.
+
+    A task, an episode, is drawn from data sets that need no checkpoints: some of their classes, a few images of each to fit the head to
+    (support), and others to judge it by (queries). Zoos with one network of each architecture, its base, train this stage alone.
+    """
+
+    steps: int = Field(0, ge=0)  # 0: the generator has no directions
+    data: list[str] = []  # data sets that episodes draw from, each with classes of its own
+    # Networks that directions start from, by their ids in the zoo; where none is named it is the zoo's start, else its best network.
+    bases: list[str] = []
+    directions: int = Field(1, ge=1)
+    ways: int = Field(8, ge=2)  # classes of an episode
+    shots: list[Annotated[int, Field(ge=1)]] = Field(
+        [5, 10], min_length=1
+    )  # support images of each class, drawn for each episode
+    images: int = Field(20, ge=2)  # support and query images of each class
+    mixed: float = Field(0.3, ge=0, le=1)  # share of episodes whose classes come from two data sets
+    classification: float = Field(
+        1.0, ge=0
+    )  # weight of the loss of an ordinary classifier of all classes of all data sets
+    learning_rate: float = Field(1e-3, gt=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> EpisodesConfig:
+        if self.steps and not self.data:
+            raise ValueError("episodes.steps is above 0, and episodes.data names no data set")
+        if max(self.shots) >= self.images:
+            raise ValueError(
+                f"episodes.images is {self.images}: more than the largest of shots, {max(self.shots)}, are needed"
+            )
+        return self
+
+
 class GeneratorConfig(Strict):
     """All settings of a generator; the `generator:` section of a spec."""
 
@@ -144,6 +180,7 @@ class GeneratorConfig(Strict):
     tune: TuneConfig = TuneConfig()
     describe: DescribeConfig = DescribeConfig()
     restore: RestoreConfig = RestoreConfig()
+    episodes: EpisodesConfig = EpisodesConfig()
     seed: int = 0
     # Checkpoints ZOO#ID, at most one of each architecture: the zoo's base, fine-tuned to stand many shifts at once. They stand
     # in the space that `popgen adapt` chooses in.
@@ -160,6 +197,12 @@ class GeneratorConfig(Strict):
     save_every: float = Field(60.0, ge=0)
     # Threads of torch in training; null leaves the choice to torch. Results depend on it through the order of sums.
     threads: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> GeneratorConfig:
+        if not self.vae.steps and not self.episodes.steps:
+            raise ValueError("vae.steps is 0, and so is episodes.steps: nothing would be trained")
+        return self
 
 
 def read_spec(spec: str, overrides: dict[str, Any] | None = None) -> tuple[SpecFile, GeneratorConfig]:

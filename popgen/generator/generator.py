@@ -19,11 +19,13 @@ from popgen.configs.generator import GeneratorConfig
 from popgen.configs.sampling import Sampling
 from popgen.data import DataSet
 from popgen.encoders.examples import ExampleEncoder
+from popgen.errors import BadInput
 from popgen.generator.conditioner import Conditioner
 from popgen.generator.controls import Control
 from popgen.generator.decoder import Decoder
 from popgen.generator.folder import load_generator, save_generator
 from popgen.generator.model.conditions import ARCH_NUMBERS, DataSetEncoder, Description
+from popgen.generator.model.directions import Directions
 from popgen.generator.model.prior import Prior
 from popgen.generator.model.residual import Residual
 from popgen.generator.model.vae import WeightVAE
@@ -80,6 +82,10 @@ class Generator(nn.Module):
         self.residuals = nn.ModuleDict(
             {spec.fingerprint: Residual(rank_of[name], spec.size, rank) for name, spec in specs.items()}
         )
+        count, width = config.episodes.directions if config.episodes.steps else 0, config.encoders.out
+        self.directions = nn.ModuleDict(
+            {spec.fingerprint: Directions(spec, count, width) for spec in specs.values() if count}
+        )
         self.register_buffer("residual_codes", torch.zeros(0, rank))
         self.register_buffer("latent_mean", torch.zeros(len(specs), *shape))
         self.register_buffer("latent_std", torch.ones(len(specs), *shape))
@@ -91,6 +97,33 @@ class Generator(nn.Module):
     def latent_shape(self) -> tuple[int, int]:
         """Number of latent tokens k, and their width d."""
         return self.config.vae.latent_tokens, self.config.vae.latent_width
+
+    @property
+    def has_latents(self) -> bool:
+        """Whether it was trained on checkpoints, and not on bases and episodes alone."""
+        return self.config.vae.steps > 0
+
+    def directions_of(self, arch: str) -> Directions:
+        """Return the directions from the base of a trained architecture.
+
+        Raises:
+            BadInput: the generator was trained without the stage of episodes.
+        """
+        found = self.directions[self.spec(arch).fingerprint] if self.directions else None
+        if not isinstance(found, Directions):
+            raise BadInput("this generator has no directions", "it was trained without generator.episodes", "")
+        return found
+
+    @torch.no_grad()
+    def propose(self, arch: str, data: DataSet | Description, draws: int = 8) -> Tensor:
+        """Return the coordinates (directions * groups,) that a data set proposes along the directions from the base.
+
+        Raises:
+            BadInput: the generator has no directions; or as `condition`.
+        """
+        directions = self.directions_of(arch)
+        proposed: Tensor = directions.propose(self.condition(arch, data, draws).data).mean(0)
+        return proposed
 
     @property
     def archs(self) -> dict[str, ArchConfig]:
@@ -194,6 +227,12 @@ class Generator(nn.Module):
                 the control of a closed-form prior is `empty`.
         """
         self.spec(arch)
+        if not self.has_latents:
+            raise BadInput(
+                "this generator has no latents to sample",
+                "its zoo has one network of each architecture, and directions from it were trained on episodes",
+                "popgen search chooses along these directions by your labels.",
+            )
         if isinstance(data, DataSet):
             self.check_data(data)
         how = sampling or Sampling()

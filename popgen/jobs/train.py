@@ -85,9 +85,10 @@ def train(
         else build_zoo(content.zoo, Path("zoos") / content.zoo.name, workers=compute.build_workers, data_dir=data_dir)
     )
     made = _train(found, config, folder, on_step or (lambda *_: None), compute, data_dir, on_data)
-    measured = measure_compression(made, found, data_dir=data_dir)
-    made.provenance.metrics["compression"] = measured.to_json()
-    made.provenance.metrics["remarks"] = keeping_remarks(made, found, measured)
+    if made.has_latents:  # directions alone hold none of the zoo's networks but the bases
+        measured = measure_compression(made, found, data_dir=data_dir)
+        made.provenance.metrics["compression"] = measured.to_json()
+        made.provenance.metrics["remarks"] = keeping_remarks(made, found, measured)
     made.provenance.zoo_name = exact if is_hub_name(exact) else ""
     save_config(made, folder)
     return made

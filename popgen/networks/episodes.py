@@ -40,3 +40,27 @@ def phrase_losses(
     penalty = _PENALTY * gram.diagonal().mean()
     fitted = query @ x.T @ torch.linalg.solve(gram + penalty * torch.eye(half), residual) + offset
     return plain, F.cross_entropy(logits[half:] + _STEP * fitted, labels[half:])
+
+
+def ridge_loss(
+    features: Float[Tensor, "n f"], labels: Labels, support: int, classes: int, penalty: Tensor, scale: Tensor
+) -> Tensor:
+    """Cross-entropy of the examples behind the first `support`, under a ridge head that is fitted to these; differentiable.
+
+    Args:
+        features, labels: those of the support, then those of the queries; a label is a class index.
+        penalty: of the squared weights, in units of the mean squared length of a centred feature over the support; above 0.
+        scale: factor of the regression's scores, which makes them logits.
+
+    >>> x, y = torch.eye(3).repeat(4, 1), torch.arange(3).repeat(4)
+    >>> round(float(ridge_loss(x, y, 6, 3, torch.tensor(1e-3), torch.tensor(8.0))), 3)
+    0.001
+    """
+    x, y = features[:support].float(), F.one_hot(labels[:support], classes).float()
+    mean, offset = x.mean(0), y.mean(0)
+    x, y = x - mean, y - offset
+    gram = x.T @ x
+    penalties = penalty * gram.diagonal().mean() * torch.eye(len(gram), device=gram.device)
+    weight = torch.linalg.solve(gram + penalties, x.T @ y)
+    scores = (features[support:].float() - mean) @ weight + offset
+    return F.cross_entropy(scale * scores, labels[support:])

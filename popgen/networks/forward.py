@@ -32,8 +32,11 @@ def network_outputs(spec: ArchSpec, flat: Tensor, inputs: Tensor) -> Tensor:
     return functional_call(skeleton(spec), spec.to_state(flat), (inputs,))
 
 
-def network_features(spec: ArchSpec, flat: Tensor, inputs: Tensor) -> Tensor:
+def network_features(spec: ArchSpec, flat: Tensor, inputs: Tensor, differentiable: bool = False) -> Tensor:
     """Inputs (n, features) of the head, which is the last linear layer.
+
+    Args:
+        differentiable: whether a gradient with respect to the weights is needed.
 
     Raises:
         BadInput: the network does not call its last linear layer.
@@ -42,7 +45,7 @@ def network_features(spec: ArchSpec, flat: Tensor, inputs: Tensor) -> Tensor:
     seen: list[Tensor] = []
     hook = net.get_submodule(spec.head).register_forward_pre_hook(lambda _, args: seen.append(args[0]))
     try:
-        functional_call(net, spec.to_state(flat), (inputs,))
+        functional_call(net, _differentiable_state(spec, flat) if differentiable else spec.to_state(flat), (inputs,))
     finally:
         hook.remove()
     if not seen:

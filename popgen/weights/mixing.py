@@ -129,7 +129,7 @@ def mixture(spec: ArchSpec, base: Tensor, experts: Flat, mask: Mask | None = Non
     >>> bool((mixed.weights(np.ones(2)) == 1).all()), mixed.groups
     (True, ('1', 'head'))
     """
-    groups, group_of = _group_index(spec)
+    groups, group_of = group_index(spec)
     return WeightSubspace(spec, base, experts - base, group_of, groups, mask)
 
 
@@ -168,7 +168,7 @@ def low_rank(spec: ArchSpec, base: Tensor, rank: int, seed: int, mask: Mask | No
     >>> steps.dim, bool((steps.weights(np.zeros(6)) == steps.base).all())
     (6, True)
     """
-    groups, group_of = _group_index(spec)
+    groups, group_of = group_index(spec)
     generator, sizes = torch.Generator().manual_seed(seed), [t.size for t in spec.tensors]
     directions = torch.zeros(rank, spec.size)
     for direction in directions:
@@ -178,7 +178,7 @@ def low_rank(spec: ArchSpec, base: Tensor, rank: int, seed: int, mask: Mask | No
     return WeightSubspace(spec, base, directions, group_of, groups, mask)
 
 
-def _group_index(spec: ArchSpec) -> tuple[tuple[str, ...], Tensor]:
+def group_index(spec: ArchSpec) -> tuple[tuple[str, ...], Tensor]:
     """Return the names of the layer groups, and the index (p,) of each weight's group."""
     groups = layer_groups(spec)
     index = {tensor: i for i, tensors in enumerate(groups.values()) for tensor in tensors}

@@ -16,6 +16,8 @@ from popgen.generator.texts import StoredTexts
 from popgen.generator.training.choose_prior import CLOSED_FORM, choose_prior
 from popgen.generator.training.codes import store_codes, store_residual_codes
 from popgen.generator.training.data import OnData, TrainingData, check_episodes
+from popgen.generator.training.directions import find_bases, load_episodes, train_directions
+from popgen.generator.training.episodes import EpisodeData
 from popgen.generator.training.log import Log
 from popgen.generator.training.loop import Loop, OnStep
 from popgen.generator.training.reconstruction import check_gate, held_out_watch, reconstruction_scores
@@ -23,6 +25,7 @@ from popgen.generator.training.robust import read_robust
 from popgen.generator.training.saved_progress import SavedProgress
 from popgen.generator.training.stages.data_encoder import data_encoder_stage
 from popgen.generator.training.stages.descriptions import descriptions_stage
+from popgen.generator.training.stages.episodes import episodes_stage
 from popgen.generator.training.stages.prior import draw_embeddings, prior_stage
 from popgen.generator.training.stages.restoring import restoring_stage
 from popgen.generator.training.stages.tuning import tuning_stage
@@ -68,15 +71,20 @@ def train_generator(
     with torch.random.fork_rng(), threads(config.threads), torch.device(workers.device):
         began = time.monotonic()
         torch.manual_seed(config.seed)
+        if not config.vae.steps:
+            return train_directions(zoo, config, out, on_step, workers, data_dir, on_data)
         robust = read_robust(config.robust, zoo)
         data = load_training_data(zoo, config, workers.device, data_dir, on_data)
         generator = _untrained(config, data)
-        generator.robust = robust
+        generator.robust, episodes = robust, None
+        if config.episodes.steps:
+            generator.bases = find_bases(zoo, config.episodes.bases)
+            episodes = load_episodes(generator, data_dir)
         settings = {"config": config.model_dump(exclude=_NOT_SETTINGS), "zoo_sha256": zoo.sha256}
         saved = SavedProgress(generator, out, settings, workers.device)
         watch = held_out_watch(generator, data)
         loop = Loop(config.seed, config.accumulate, config.save_every, workers, saved, Log(out / "log"), on_step, watch)
-        losses = _run_stages(generator, data, loop)
+        losses = _run_stages(generator, data, episodes, loop)
         if not workers.is_first:
             return generator
         _complete(generator, data, zoo)
@@ -112,7 +120,9 @@ def _untrained(config: GeneratorConfig, data: TrainingData) -> Generator:
     return generator
 
 
-def _run_stages(generator: Generator, data: TrainingData, loop: Loop) -> dict[str, dict[str, float]]:
+def _run_stages(
+    generator: Generator, data: TrainingData, episodes: EpisodeData | None, loop: Loop
+) -> dict[str, dict[str, float]]:
     """Run all stages in their order; returns the smoothed losses at the end of each."""
     config, losses = generator.config, {}
     losses["vae"] = loop.run("vae", lambda: vae_stage(generator, data))
@@ -127,6 +137,8 @@ def _run_stages(generator: Generator, data: TrainingData, loop: Loop) -> dict[st
     generator.data_encoder.eval()
     losses["descriptions"] = loop.run("descriptions", lambda: descriptions_stage(generator, data))
     losses["restoring"] = loop.run("restoring", lambda: restoring_stage(generator, data))
+    if episodes is not None:
+        losses["episodes"] = loop.run("episodes", lambda: episodes_stage(generator, episodes))
     return losses
 
 
@@ -138,7 +150,8 @@ def _complete(generator: Generator, data: TrainingData, zoo: Zoo) -> None:
     store_residual_codes(generator, data)
     vectors = [own.vector[: data.text_dim] for own in data.archs.values()]
     generator.texts = StoredTexts.of(generator.config.encoders.text, generator.specs.values(), vectors)
-    generator.bases = {arch: base for arch in generator.specs if (base := zoo.base(arch)) is not None}
+    if not generator.bases:
+        generator.bases = {arch: base for arch in generator.specs if (base := zoo.base(arch)) is not None}
     trained = [record for own in data.archs.values() for record in own.records]
     generator.records = [Code.of(record, row) for row, record in enumerate(trained)]
 

@@ -19,7 +19,7 @@ from popgen.errors import BadInput, unknown_name
 from popgen.fitness import Fitness, LatentObjective, Scored, scores_of
 from popgen.fitness.batch_norm import in_words
 from popgen.generator.decoder import AnchoredDecoder
-from popgen.jobs.searching.checks import ArchSearch, Prepared, engine_settings
+from popgen.jobs.searching.checks import ArchSearch, Prepared, engine_settings, has_directions
 from popgen.jobs.searching.details import FrontPoint, SearchDetails
 from popgen.jobs.searching.experts import ExpertSource
 from popgen.jobs.searching.finetune import FinetuneRun, finetune
@@ -38,6 +38,7 @@ from popgen.jobs.searching.gain import gain_over_start
 from popgen.jobs.searching.label_choice import FROZEN, LabelChoice, named_rows
 from popgen.jobs.searching.pools import make_pool
 from popgen.jobs.searching.source import GeneratorSource, Source
+from popgen.jobs.searching.sources.directions import DirectionSource
 from popgen.json_text import json_text, known_numbers
 from popgen.tasks import CLASSIFICATION, score_key
 from search import (
@@ -184,6 +185,8 @@ def make_ready(run: Run, one: ArchSearch) -> ReadySearch:
 def make_source(run: Run, one: ArchSearch) -> Source:
     """A generator's latents where there is one, else the experts of the zoo."""
     generator, zoo = run.prepared.generator, run.prepared.zoo
+    if generator is not None and one.fitness.head == "refit" and has_directions(generator, one.target):
+        return DirectionSource(generator, zoo, one, run.config, run.folder, run.say)
     if generator is not None:
         return GeneratorSource(generator, zoo, one, run.config, run.folder, run.say)
     assert zoo is not None

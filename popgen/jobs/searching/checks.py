@@ -67,6 +67,31 @@ class Prepared:
         return (*self.data.remarks, *thin_remarks(self.data))
 
 
+def has_directions(generator: Generator | None, target: Target) -> bool:
+    """Whether a generator has directions from the base of an architecture."""
+    return generator is not None and bool(generator.directions) and target.is_trained
+
+
+def _check_directions(target: Target, head: str) -> None:
+    """Refuse what directions from bases cannot give.
+
+    Raises:
+        BadInput: an architecture without a base, or a head that is not fitted.
+    """
+    if not target.is_trained:
+        raise BadInput(
+            f"this generator has no base of {target.spec.name!r}",
+            f"it has directions from its bases alone, and one of {target.source}",
+            f"Search for {target.source}.",
+        )
+    if head != "refit":
+        raise BadInput(
+            f"--head {head} leaves nothing to search",
+            "this generator has directions from its bases alone, which are trained for heads that are fitted",
+            "Leave --head out, or use --head refit.",
+        )
+
+
 def _trust(config: SearchConfig) -> None:
     """Trust the user's own functions that a search names."""
     trust_named(config.archs)
@@ -103,7 +128,11 @@ def prepare(config: SearchConfig, say: Callable[[str], None] = lambda _: None) -
     }
     searches = []
     for arch, target in targets.items():
-        fitness = make_fitness(target.spec, data, _classes(origin, arch), **finishing)
+        # Directions are trained with heads that are fitted to few images, which names alone cannot give.
+        fitted = {"head": "refit"} if config.head == "auto" and has_directions(generator, target) else {}
+        fitness = make_fitness(target.spec, data, _classes(origin, arch), **{**finishing, **fitted})
+        if generator is not None and not generator.has_latents:
+            _check_directions(target, fitness.head)
         fitness = replace(fitness, label_free=config.objectives == [LABEL_FREE])
         searches.append(ArchSearch(arch, data, fitness, target, mask, groups))
     _check_label_free(searches)

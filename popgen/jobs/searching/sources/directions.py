@@ -1,0 +1,105 @@
+"""Candidates along the directions from a generator's base, for data sets to which the head is fitted.
+
+The loss is the leave-one-out cross-entropy of the fitted head. The prior around what the condition proposes keeps few labels from
+choosing at random: a coordinate's gain has to be worth its distance from the proposal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cached_property
+
+import numpy as np
+
+from popgen.baselines.rivals import RivalInputs, rival_rows
+from popgen.baselines.row import Row
+from popgen.fitness import Fitness, scores_of
+from popgen.jobs.searching.details import SourceDetails
+from popgen.jobs.searching.folder import RunFolder
+from popgen.jobs.searching.population import condition_of
+from popgen.jobs.searching.source import GeneratorSource
+from popgen.weights.mixing import WeightSubspace
+from search import Population
+
+# Shares of the way from the base to what the condition proposes, where the line is tried. Data that are unlike all of training want
+# most of the way, data like the base's own a part of it.
+_SHARES = (0.25, 0.5, 0.75, 1.0)
+_CENTRE = 0.6  # the share that is believed beforehand
+
+
+class DirectionSource(GeneratorSource):
+    """The base, and networks on the line to what the condition proposes; the search moves each group of layers by itself."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The class names of the base."""
+        return tuple(self.generator.provenance.classes)
+
+    @cached_property
+    def decoder(self) -> WeightSubspace:
+        """Decoder of coordinates, one for each direction and group of layers, into weights."""
+        arch = self.target.source
+        space = self.generator.directions_of(arch).space(self.generator.bases[arch])
+        return replace(space, mask=self.one.mask)
+
+    @cached_property
+    def proposal(self) -> np.ndarray:
+        """The coordinates (directions * groups,) that the condition proposes."""
+        condition = condition_of(self.one.data, self.config)
+        return self.generator.propose(self.target.source, condition).double().numpy()
+
+    def population(self) -> Population:
+        """The base, and shares of the way to the proposal."""
+        vectors = np.stack([share * self.proposal for share in (0.0, *_SHARES)])
+        return Population(vectors, ["base", *(f"generated@{share:g}" for share in _SHARES)])
+
+    def fitness(self, population: Population) -> Fitness:
+        """Statistics of batch norm are the base's, as in training, unless another treatment is asked for."""
+        return self.one.fitness
+
+    def centre(self, population: Population) -> np.ndarray:
+        """The share of the proposal that is believed beforehand."""
+        return _CENTRE * self.proposal
+
+    def rows(self, folder: RunFolder, population: Population, fitness: Fitness, evaluations: int) -> list[Row]:
+        """The rivals that need no latents, the base, the proposal, and the best point of the line between them."""
+        one = replace(self.one, fitness=fitness)
+        scored = list(scores_of(fitness, (self.decoder.weights(vector.copy()) for vector in population.vectors)))
+        rows = []
+        if len(scored) == len(population):
+            best = min(scored, key=lambda network: network.finite_loss)
+            named = (("base", 1, scored[0]), ("generated", 1, scored[-1]), ("line", len(scored), best))
+            rows = [Row.of(name, count * fitness.cost, network, one.data) for name, count, network in named]
+        if self.config.baselines == "none":
+            return rows
+        if self.zoo is None:
+            self.say(
+                f"{one.arch}: the zoo {self.generator.provenance.zoo!r} was not found, so its rows are missing; name it with --zoo"
+            )
+        return [*self._zoo_rows(fitness, evaluations), *rows]
+
+    def _zoo_rows(self, fitness: Fitness, evaluations: int) -> Iterator[Row]:
+        yield from rival_rows(("random", "best_zoo"), self.rival_inputs(fitness, evaluations), say=self.say)
+
+    def rival_inputs(self, fitness: Fitness, evaluations: float) -> RivalInputs:
+        """The zoo's networks of the architecture."""
+        zoo = self.zoo
+        records = () if zoo is None else zoo.select(arch=self.target.source, held_out=False)
+        return RivalInputs(
+            fitness.spec,
+            self.one.data,
+            fitness,
+            self.config.seed,
+            evaluations,
+            zoo,
+            records,
+            self.generator,
+            target=self.target,
+        )
+
+    def details(self) -> SourceDetails:
+        """The closest data sets of training, and the groups of layers."""
+        return SourceDetails(
+            "generator", space="directions", closest=self.closest[:4], layer_groups=list(self.decoder.groups)
+        )

@@ -1,0 +1,67 @@
+"""`popgen train` and `popgen search` with a generator of directions: from a spec to weights for few labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.popgen.conftest import Popgen
+
+FEW = "digits/rotate:180/labels:30"
+SPEC = {
+    "zoo": {"name": "one", "archs": ["cnn-s"], "data": ["digits"], "recipe": {"epochs": 3}, "workers": 0},
+    "generator": {
+        "threads": 1,
+        "encoders": {"labels": False, "images_per_class": 8, "width": 16, "heads": 2, "out": 8},
+        "vae": {"steps": 0, "latent_tokens": 1, "latent_width": 1, "linear": False},
+        "restore": {"rank": 0},
+        "episodes": {
+            "steps": 20,
+            "learning_rate": 0.005,
+            "data": ["digits/invert"],
+            "ways": 6,
+            "shots": [3],
+            "images": 9,
+        },
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, popgen: Popgen) -> Path:
+    made = tmp_path_factory.mktemp("few")
+    (made / "spec.yaml").write_text(yaml.safe_dump(SPEC))
+    called = popgen("train", "spec.yaml", "--out", "gen", cwd=made)
+    assert "generator: gen, directions from each base, query loss" in called.out
+    return made
+
+
+def test_a_search_with_few_labels_moves_along_directions(folder: Path, popgen: Popgen) -> None:
+    search = ("search", "--arch", "cnn-s", "--generator", "gen", "--data", FEW, "--workers", 0, "--json")
+    called = popgen(*search, "--evaluations", 12, "--out", "run", cwd=folder)
+    [found] = called.results
+    rows = {row["name"]: row for row in found["rows"]}
+    assert list(rows) == ["random", "best_zoo", "base", "generated", "line", "search"]
+    assert found["details"]["head"] == "refit"  # although the classes have the base's names
+    assert found["details"]["space"] == "directions"
+    assert found["details"]["layer_groups"] == ["0", "3"]
+    assert rows["base"]["test_accuracy"] == rows["best_zoo"]["test_accuracy"]  # the base is the zoo's only network
+    assert rows["line"]["val_loss"] <= min(rows["base"]["val_loss"], rows["generated"]["val_loss"])
+    first = (folder / "run/history.jsonl").read_text()
+    popgen("search", "--resume", "run", "--evaluations", 14, "--workers", 0, "--json", cwd=folder)
+    assert (folder / "run/history.jsonl").read_text().startswith(first)
+
+
+def test_a_kept_head_is_refused_and_so_are_samples(folder: Path, popgen: Popgen) -> None:
+    named = ("--arch", "cnn-s", "--generator", "gen", "--data", "digits")
+    called = popgen("search", *named, "--head", "keep", "--workers", 0, cwd=folder, code=4)
+    assert "directions from its bases alone" in called.err
+    assert "Leave --head out" in called.err
+    called = popgen("generate", *named, "--out", "made", cwd=folder, code=4)
+    assert "no latents to sample" in called.err
+    called = popgen(
+        "search", "--arch", "cnn-s/channels:12-24", "--generator", "gen", "--data", "digits", cwd=folder, code=4
+    )
+    assert "has directions from its bases alone, and one of cnn-s" in called.err
