@@ -155,9 +155,9 @@ class EpisodesConfig(Strict):
     )  # support images of each class, drawn for each episode
     images: int = Field(20, ge=2)  # support and query images of each class
     mixed: float = Field(0.3, ge=0, le=1)  # share of episodes whose classes come from two data sets
-    classification: float = Field(
-        1.0, ge=0
-    )  # weight of the loss of an ordinary classifier of all classes of all data sets
+    # Weights of the loss of queries, and of an ordinary classifier of all classes of all data sets: 0 and 1 are ordinary training.
+    queries: float = Field(1.0, ge=0)
+    classification: float = Field(0.0, ge=0)
     learning_rate: float = Field(1e-3, gt=0)
 
     @model_validator(mode="after")

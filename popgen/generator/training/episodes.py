@@ -16,6 +16,7 @@ from popgen.errors import BadInput
 from popgen.generator.model.conditions import DataSetEncoder
 from popgen.types import Images, Labels
 
+_KEPT_BACK = 10  # one class of so many teaches what conditions propose, and not the directions
 _POOL = 24  # images of each class whose features conditions are drawn from
 
 
@@ -48,7 +49,11 @@ class EpisodeData:
     def __init__(
         self, config: EpisodesConfig, per_condition: int, augment: str, classes: list[list[ClassImages]]
     ) -> None:
-        self._config, self._per_condition, self._augment, self._classes = config, per_condition, augment, classes
+        self._config, self._per_condition, self._augment = config, per_condition, augment
+        self.count = sum(map(len, classes))  # of all classes
+        kept = [one for own in classes for one in own if _is_kept_back(one)]
+        self._kept_back = kept if len(kept) > 1 else [one for own in classes for one in own]
+        self._classes = [[one for one in own if not (len(kept) > 1 and _is_kept_back(one))] for own in classes]
         # A data set of many classes has more to teach; the root keeps those of few classes from being forgotten.
         self._shares = torch.tensor([len(own) for own in classes], device="cpu").float().sqrt()
 
@@ -81,10 +86,9 @@ class EpisodeData:
             )
         return cls(config, encoders.images_per_class, augment, found)
 
-    @property
-    def count(self) -> int:
-        """Number of all classes."""
-        return sum(map(len, self._classes))
+    def draw_kept_back(self) -> Episode:
+        """Draw an episode of the classes that `draw` never shows, one in ten; of all where these would be fewer than two."""
+        return self._episode(_some(self._kept_back, self._config.ways))
 
     def draw(self) -> Episode:
         """Draw an episode: the classes come from one data set, or from two in the share `mixed` of all episodes."""
@@ -97,6 +101,10 @@ class EpisodeData:
         chosen = _some(first, own)
         if mixes:
             chosen += _some(self._classes[order[1]], config.ways - own)
+        return self._episode(chosen)
+
+    def _episode(self, chosen: list[ClassImages]) -> Episode:
+        config = self._config
         shots = config.shots[int(torch.randint(len(config.shots), (), device="cpu"))]
         drawn = [one.images[torch.randperm(len(one.images), device="cpu")[: config.images]] for one in chosen]
         inputs = torch.cat([images[:shots] for images in drawn] + [images[shots:] for images in drawn])
@@ -132,6 +140,10 @@ def _classes_of(data: DataSet, config: EpisodesConfig, encoder: ExampleEncoder, 
             "Lower generator.episodes.images, or leave it out.",
         )
     return found
+
+
+def _is_kept_back(one: ClassImages) -> bool:
+    return one.identity % _KEPT_BACK == _KEPT_BACK - 1
 
 
 def _some(classes: list[ClassImages], count: int) -> list[ClassImages]:

@@ -1,0 +1,112 @@
+"""A real data set with few labels, where the head is fitted: what a search along directions gains over its rivals.
+
+    python examples/bench/few_labels.py --arch resnet20 --zoo zoos/cifar_resnets --data folder:photos --labels 40 160 \
+        --generator generators/photos0 generators/photos1 --ordinary generators/ordinary0
+
+Each generator and draw of labels is one `popgen search` without fine-tuning; `--labels 0` is all of the training and validation
+images. Rows: the base, the best checkpoint of the zoo by leave-one-out loss, the features of the three best together under one head, the
+end of an ordinary training on the same data (a generator of zoo_specs/photos.yaml with `queries: 0`) and the best point of the line to
+it, what the condition proposes, the best point of that line, and the search. Test accuracy, and the difference from the base with the
+standard error over draws and generators; test images are used once for each row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import tempfile
+from pathlib import Path
+
+import torch
+
+import popgen
+from popgen.data import DataSet, load_data
+from popgen.fitness import make_fitness
+from popgen.fitness.heads import fit_ridge_head
+from popgen.networks.forward import network_features
+from popgen.zoo import Zoo
+
+_TOGETHER = 3  # checkpoints whose features are concatenated
+_BATCH = 500  # images
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arch", default="resnet20")
+    parser.add_argument("--zoo", required=True)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--generator", nargs="+", required=True)
+    parser.add_argument("--ordinary", nargs="*", default=[], help="generators of ordinary training on the same data")
+    parser.add_argument("--labels", type=int, nargs="+", default=[40, 160, 0])
+    parser.add_argument("--draws", type=int, default=3)
+    parser.add_argument("--evaluations", type=int, default=60)
+    parser.add_argument("--json", help="file of all accuracies")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for labels in options.labels:
+        cells = found[str(labels)] = {}
+        for draw in range(options.draws if labels else 1):
+            name = f"{options.data}/labels:{labels}@{draw}" if labels else options.data
+            shared = {"together": together(options.arch, load_data(name), options.zoo)}
+            for number, folder in enumerate(options.generator):
+                cells[f"{draw}/{number}"] = shared | searched(name, folder, options)
+                for ordinary in options.ordinary[number : number + 1]:
+                    rows = searched(name, ordinary, options)
+                    cells[f"{draw}/{number}"] |= {"ordinary": rows["generated"], "ordinary, line": rows["line"]}
+                print(labels, draw, folder, cells[f"{draw}/{number}"], flush=True)
+                if options.json:
+                    Path(options.json).write_text(json.dumps(found, indent=1))
+        print_rows(labels, cells)
+
+
+def searched(data: str, generator: str, options: argparse.Namespace) -> dict[str, float]:
+    """Test accuracy of each row of one search."""
+    with tempfile.TemporaryDirectory() as folder:
+        [one] = popgen.search(
+            options.arch,
+            data,
+            generator=generator,
+            zoo=options.zoo,
+            evaluations=options.evaluations,
+            workers=0,
+            finetune="never",
+            out=str(Path(folder) / "run"),
+        )
+    return {row.name: row.test_score for row in one.rows}
+
+
+@torch.no_grad()
+def together(arch: str, data: DataSet, folder: str) -> float:
+    """Test accuracy of a head on the features of the best checkpoints by leave-one-out loss, side by side."""
+    zoo = Zoo.open(folder)
+    records, spec = zoo.select(arch=arch), zoo.spec(arch)
+    fitness = make_fitness(spec, data, (), head="refit")
+    weights = zoo.matrix(records)
+    best = sorted(range(len(records)), key=lambda i: fitness.loss_of(weights[i]))[:_TOGETHER]
+    parts = [data.train] if data.is_left_out else [data.train, data.val]
+    inputs = torch.cat([part.inputs for part in parts])
+    labels = torch.cat([part.targets for part in parts])
+    train, test = (side_by_side(spec, weights[best], images) for images in (inputs, data.test.inputs))
+    head = fit_ridge_head(train, labels, len(data.classes))
+    return float(((test @ head.weight.T + head.bias).argmax(1) == data.test.targets).float().mean())
+
+
+def side_by_side(spec: popgen.ArchSpec, weights: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+    batches = [spec.config.inputs.prepare(batch) for batch in images.split(_BATCH)]
+    return torch.cat([torch.cat([network_features(spec, flat, batch) for batch in batches]) for flat in weights], dim=1)
+
+
+def print_rows(labels: int, cells: dict[str, dict[str, float]]) -> None:
+    print(f"{labels or 'all'} labels, {len(cells)} searches")
+    for row in next(iter(cells.values())):
+        values = [cell[row] for cell in cells.values()]
+        gains = [cell[row] - cell["base"] for cell in cells.values()]
+        error = statistics.stdev(gains) / math.sqrt(len(gains)) if len(gains) > 1 else math.nan
+        print(f"  {row:15s} {statistics.mean(values):.3f}  {100 * statistics.mean(gains):+.1f} ± {100 * error:.1f}")
+
+
+if __name__ == "__main__":
+    main()
