@@ -35,7 +35,7 @@ def generator_card(folder: Path, name: str | None, audit: dict[str, Any] | None)
         **source_names(made["data"]),
         **base_models(made.get("zoo_name"), *parents.get("bases", {})),
     }
-    archs = sorted(config["archs"])
+    archs, has_latents = sorted(config["archs"]), config["generator"]["vae"]["steps"] > 0
     summary = (
         f"A generator of popgen: given one of the architectures {some(archs)} and a few images of "
         "a data set, it makes weights of a network for it. It holds no images."
@@ -47,8 +47,8 @@ def generator_card(folder: Path, name: str | None, audit: dict[str, Any] | None)
         ("Licences", licence_text(counts)),
         ("Audit", audit_text(audit)),
         ("Numbers", _numbers(codes, retrieval)),
-        ("Intended use", _use(archs[0], named, made)),
-        ("Limits", _limits(made)),
+        ("Intended use", _use(archs[0], named, made, has_latents)),
+        ("Limits", _limits(made, has_latents)),
     ]
     return Card(title, summary, header, sections, scores)
 
@@ -120,7 +120,10 @@ def _scores(retrieval: dict[str, Any], made: dict[str, Any]) -> list[Score]:
     return found
 
 
-def _use(arch: str, named: str, made: dict[str, Any]) -> str:
+def _use(arch: str, named: str, made: dict[str, Any], has_latents: bool) -> str:
+    if not has_latents:
+        says = "To search for weights for images of other classes, of which few have labels, along directions from the published network."
+        return f"{says}\n\n```sh\npopgen search --arch {arch} --data folder:PHOTOS --generator {named}\n```"
     data = data_text(made["data"][0]) if made["data"] else "DATA"
     command = f"popgen search --arch {arch} --data {data} --generator {named}"
     says = "To start a search for weights, or to sample networks, for images of the same classes and a kind that is near the training data."
@@ -128,7 +131,10 @@ def _use(arch: str, named: str, made: dict[str, Any]) -> str:
     return f"{says}{classes}\n\n```sh\n{command}\n```"
 
 
-def _limits(made: dict[str, Any]) -> str:
+def _limits(made: dict[str, Any], has_latents: bool) -> str:
+    if not has_latents:
+        few = "With many labels training beats any search along directions; it can start from what the search found."
+        return bullets(["A head is fitted to the labels of each data set: it has none of its own.", few])
     lines = [
         "Networks for other classes need a new head: `popgen search --head refit`.",
         "Far from the training data, generated networks can be worse than any checkpoint of the zoo; the table of `popgen search` says so.",

@@ -18,7 +18,7 @@ from popgen.weights import Scaling
 from popgen.weights.quantise import Quantised, channel_counts, quantise
 
 # Names of the bases (r, p) of an architecture, whose fingerprint replaces the braces.
-_BASES = ("vae.linear.{}.basis", "residuals.{}.basis", "residuals.{}.read")
+_BASES = ("vae.linear.{}.basis", "residuals.{}.basis", "residuals.{}.read", "directions.{}.steps")
 _WHOLE = "whole."  # prefix of the names of networks that are stored as they are, in full precision
 # Prefixes of names in the state dict, and the prefixes that replace them in files.
 _IN_FILES = {"residuals.": "remainders.", "residual_codes": "remainder_codes"}
