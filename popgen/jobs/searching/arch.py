@@ -35,7 +35,7 @@ from popgen.jobs.searching.fronts import (
     why_untested,
 )
 from popgen.jobs.searching.gain import gain_over_start
-from popgen.jobs.searching.label_choice import FROZEN, LabelChoice, named_rows
+from popgen.jobs.searching.label_choice import FROZEN, LabelChoice, candidates
 from popgen.jobs.searching.pools import make_pool
 from popgen.jobs.searching.source import GeneratorSource, Source
 from popgen.json_text import json_text, known_numbers
@@ -253,12 +253,13 @@ def chosen_by_labels(
 ) -> tuple[Scored, SearchResult, dict[str, Any] | None]:
     """The adapter that a search gives back, the result with its origin, and the choice for result.json."""
     closest, vectors = ready.source.details().closest or [""], ready.population.vectors
-    rows = named_rows(ready.population, closest[0])
-    decoded = {name: ready.source.decoder.weights(vectors[row].copy()) for name, row in rows.items()}
+    with History(run.folder.history, ready.one.arch) as history:
+        among = candidates(ready.population, closest[0], len(best.targets), history.records)
+    decoded = {name: ready.source.decoder.weights(vectors[row].copy()) for name, row in among.rows.items()}
     named = {name: scored for name, flat in decoded.items() for scored in scores_of(ready.fitness, [flat])}
     if FROZEN not in named:
         return best, result, None
-    choice = LabelChoice.of(best, named)
+    choice = LabelChoice.of(best, named, among)
     run.say(f"{ready.one.arch}: {choice.text()}")
     if choice.is_search_kept:
         return best, result, choice.to_json()
