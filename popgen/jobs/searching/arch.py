@@ -47,6 +47,7 @@ from search import (
     RaySession,
     SearchResult,
     best_of,
+    optimizer_for,
     run_search,
 )
 
@@ -217,7 +218,7 @@ def evaluate(run: Run, ready: ReadySearch) -> SearchResult:
     arch, on_evaluation = ready.one.arch, run.on_evaluation
     pool = make_pool(run.config, run.session, ready.objective, ready.population)
     try:
-        return run_search(
+        result = run_search(
             None,
             ready.population,
             engine_settings(run.config, ready.source.coordinates, ready.spent, ready.fitness.cost),
@@ -228,6 +229,10 @@ def evaluate(run: Run, ready: ReadySearch) -> SearchResult:
         )
     finally:
         pool.close()
+    used = optimizer_for(run.config.optimizer, result.space_dim or 0)
+    if used != run.config.optimizer:
+        run.say(f"{arch}: the space has one coordinate, which {run.config.optimizer} cannot search: {used} did")
+    return result
 
 
 def over_start(
