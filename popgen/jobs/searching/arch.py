@@ -279,6 +279,7 @@ def write_front(
     for point in result.front:
         scored = ready.fitness.score(ready.source.decoder.weights(point.vector))
         file = run.folder.write_front(ready.one.arch, point.index, scored.state(), card)
+        write_peft_beside(file, scored.spec, scored.state(), run.prepared.data.classes)
         values = dict(zip(names, point.values, strict=True))
         tested = test_values(names, scored, ready.one)
         known = None if tested is None else dict(zip(names, tested, strict=True))

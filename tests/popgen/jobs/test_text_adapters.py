@@ -22,6 +22,7 @@ from popgen.configs.generator import read_spec
 from popgen.data import load_data
 from popgen.generator import Generator
 from popgen.generator.model.conditions import Description
+from popgen.hub.kinds import SEARCH
 from popgen.networks.forward import network_outputs
 from popgen.zoo import Zoo
 
@@ -269,7 +270,17 @@ def test_groups_of_texts_are_objectives(trained: Path, popgen: Callable[..., Any
         *("--workers", 0, "--population", 2, "--baselines", "none", "--out", trained / "fair", "--json"),
     )
     [found] = json.loads(called.out)["results"]
-    assert found["details"]["front"] and set(found["details"]["front"][0]["values"]) == {"error", "worst_group_error"}
+    front = found["details"]["front"]
+    assert front and set(front[0]["values"]) == {"error", "worst_group_error"}
+    for point in front:
+        file = Path(point["weights"])
+        beside = file.with_name(f"{file.stem}-peft")
+        adapter, head = (load_file(beside / f"{name}.safetensors") for name in ("adapter_model", "head"))
+        state = load_file(file)
+        assert adapter.keys() | head.keys() == state.keys() and (beside / "adapter_config.json").exists()
+        assert all(torch.equal(tensor, state[name]) for name, tensor in (adapter | head).items())
+        written = [path.relative_to(trained / "fair").as_posix() for path in (file, *beside.iterdir())]
+        assert len(written) == 5 and all(SEARCH.has(path) for path in written), "a push takes them along"
 
 
 def test_episodes_are_for_adapters(place: Path) -> None:
