@@ -79,12 +79,12 @@ class LabelChoice:
         """Return a line for people.
 
         >>> print(LabelChoice(64, 39, 34, 0, "words@1", 0.9, 0.8, 0.2, 0.05, 0.01, 0.03).text())
-        chosen by 64 labels among 39 candidates, 34 of them the zoo's: words@1, accuracy 0.900 where the frozen base has 0.800, gain in loss 0.200 ± 0.050; a search gains 0.010 ± 0.030 more, within its error
+        chosen by 64 labels among 39 candidates, 34 of them from the zoo: words@1, accuracy 0.900 where the frozen base has 0.800, gain in loss 0.200 ± 0.050; a search gains 0.010 ± 0.030 more, within its error
         """
         more = "and is given back" if self.is_search_kept else "within its error"
-        missed = f"; {self.missed} more of the zoo's were not reached by the evaluations" if self.missed else ""
+        missed = f"; {self.missed} more from the zoo were not reached by the evaluations" if self.missed else ""
         return (
-            f"chosen by {self.labels} labels among {self.candidates} candidates, {self.of_zoo} of them the zoo's: {self.name}, "
+            f"chosen by {self.labels} labels among {self.candidates} candidates, {self.of_zoo} of them from the zoo: {self.name}, "
             f"accuracy {self.accuracy:.3f} where the frozen base has {self.base_accuracy:.3f}, "
             f"gain in loss {self.gain:.3f} ± {self.error:.3f}; a search gains "
             f"{self.search_gain:.3f} ± {self.search_error:.3f} more, {more}{missed}"

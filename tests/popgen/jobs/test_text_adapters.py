@@ -185,7 +185,7 @@ def test_a_search_from_64_labels_chooses_among_all_adapters(trained: Path, popge
     given = ("search", "--arch", ARCH, "--data", data, "--generator", trained / "generator", "--zoo", trained / "zoo")
     options = ("--workers", 0, "--population", 2, "--baselines", "none", "--json")
     called = popgen(*given, *options, "--evaluations", 24, "--out", out)
-    assert "chosen by 64 labels among 11 candidates, 6 of them the zoo's: " in called.err
+    assert "chosen by 64 labels among 11 candidates, 6 of them from the zoo: " in called.err
     choice = called.results[0]["details"]["label_choice"]
     assert (choice["labels"], choice["candidates"], choice["of_zoo"], choice["missed"]) == (64, 11, 6, 0)
     records = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()[1:]]
@@ -196,7 +196,7 @@ def test_a_search_from_64_labels_chooses_among_all_adapters(trained: Path, popge
     [row] = [row for row in called.results[0]["rows"] if row["name"] == "search"]
     assert row["evaluations"] == len(records) == 24, "what is chosen among is paid for"
     few = popgen(*given, *options, "--evaluations", 14, "--out", trained / "cut")
-    assert "2 of them the zoo's" in few.err and "4 more of the zoo's were not reached by the evaluations" in few.err
+    assert "2 of them from the zoo" in few.err and "4 more from the zoo were not reached by the evaluations" in few.err
 
 
 def test_the_written_network_gives_the_rows_score(trained: Path) -> None:

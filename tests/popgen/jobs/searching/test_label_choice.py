@@ -62,7 +62,7 @@ def test_the_line_says_how_many_were_compared_and_what_the_evaluations_did_not_r
     choice = LabelChoice.of(scored(found), named, Candidates({"frozen": 0, FAR[0]: 7}, 3, 2))
     assert choice.name == FAR[0] and choice.is_search_kept is kept
     assert choice.text().startswith(
-        f"chosen by 64 labels among 4 candidates, 3 of them the zoo's: {FAR[0]}, accuracy 1.000"
+        f"chosen by 64 labels among 4 candidates, 3 of them from the zoo: {FAR[0]}, accuracy 1.000"
     )
-    assert choice.text().endswith("; 2 more of the zoo's were not reached by the evaluations")
+    assert choice.text().endswith("; 2 more from the zoo were not reached by the evaluations")
     assert choice.to_json()["candidates"] == 4 and choice.to_json()["missed"] == 2
