@@ -29,7 +29,7 @@ from .pools.pool import Evaluation, Objective, Pool, Request, evaluate, in_order
 if TYPE_CHECKING:
     from .loop.run import run_search
     from .loop.warm_start import best_of
-    from .optimizers.names import OPTIMIZERS, check_optimizer
+    from .optimizers.names import OPTIMIZERS, check_optimizer, optimizer_for
     from .optimizers.optimizer import Optimizer, make_optimizer
     from .optimizers.pareto import hypervolume, nondominated
     from .pools.ray_pool import RayPool
@@ -40,6 +40,7 @@ _HEAVY = {
     "Optimizer": "optimizers.optimizer",
     "check_optimizer": "optimizers.names",
     "make_optimizer": "optimizers.optimizer",
+    "optimizer_for": "optimizers.names",
     "hypervolume": "optimizers.pareto",
     "nondominated": "optimizers.pareto",
     "RayPool": "pools.ray_pool",
@@ -83,6 +84,7 @@ __all__ = [
     "make_optimizer",
     "make_space",
     "nondominated",
+    "optimizer_for",
     "principal_directions",
     "run_search",
 ]

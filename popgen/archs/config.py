@@ -12,7 +12,8 @@ from popgen.errors import BrokenFile, near_matches
 from popgen.tasks import CLASSIFICATION
 from popgen.trust import add_spec_folder, is_trusted, own_code, trust
 
-_REDUNDANT = ("num_classes", "in_chans", "img_size")  # options of networks from outside that repeat classes and inputs
+# Options of networks from outside that repeat classes and inputs, or say which base a language model is.
+_REDUNDANT = ("num_classes", "in_chans", "img_size", "base_sha256")
 # Options of adapters that say which base it is, and what a data set's classes are called.
 _NOT_IN_TEXT = ("base_sha256", "phrases", "head", "tensors")
 _TYPES = {"name": str, "builder": str, "options": dict, "classes": int, "task": str}  # types in JSON

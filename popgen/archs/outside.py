@@ -106,7 +106,7 @@ def network(builder: str, options: dict[str, Any]) -> nn.Module:
     if builder.startswith("lm:"):
         from popgen.archs.language.architecture import lm_network  # noqa: PLC0415 - importing transformers takes seconds
 
-        return lm_network(builder.removeprefix("lm:"))
+        return lm_network(builder.removeprefix("lm:"), **options)
     if builder.startswith("hub:"):
         check_trusted(builder)
         return hub_network(parse_hub(builder)[0], options)

@@ -136,7 +136,11 @@ def worth_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option("--weights", type=Numbers(), help="Weights of the objectives: one sum instead of a front.")
 @click.option("--population", type=int, help="Networks sampled from the generator.  [default: 16]")
-@click.option("--experts", type=int, help="The zoo's closest or best checkpoints among the seeds.  [default: 8]")
+@click.option(
+    "--experts",
+    type=int,
+    help="The zoo's closest or best checkpoints among the seeds.  [default: 8; all adapters where 64 labels or more choose]",
+)
 @click.option("--warm-start", type=click.Path(), help="Run folder whose best candidates join the population.")
 @click.option("--warm-best", type=int, help="How many of them.  [default: 8]")
 @click.option(

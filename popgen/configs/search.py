@@ -28,6 +28,7 @@ FLAT = {
     **{name: f"compute.{name}" for name in ("workers", "address", "timeout", "gpus", "at_once")},
     "group": "compute.at_once",
 }
+_EXPERTS = 8
 _BUDGET = ("evaluations", "seconds", "target", "patience")
 
 
@@ -100,8 +101,8 @@ class SearchConfig(Settings):
     groups: str | None = None  # a CSV file with the group of each validation image, for measures of groups
     population: int = Field(16, ge=1)  # latents sampled from the generator
     # How many checkpoints of the zoo are seeds: codes of those on the closest data sets, or, without a generator, the best by
-    # validation loss.
-    experts: int = Field(8, ge=0)
+    # validation loss. None: 8, and all of the zoo for adapters where there are labels enough to choose among them.
+    experts: int | None = Field(None, ge=0)
     warm_start: str | None = None  # the folder of an earlier run, whose best candidates join the population
     warm_best: int = Field(8, ge=1)  # how many of its best candidates join
     # Standard deviation, in latent units, of the best latent around the sampled population's mean, as it is believed beforehand.
@@ -113,6 +114,11 @@ class SearchConfig(Settings):
     baselines: Baselines = "standard"
     finetune: Finetune = Finetune()
     seed: int = Field(0, ge=0, lt=2**31)
+
+    @property
+    def few_experts(self) -> int:
+        """How many checkpoints are seeds where they cannot be all."""
+        return _EXPERTS if self.experts is None else self.experts
 
     def frozen_fields(self) -> dict[str, object]:
         """The settings that may not change when a run is resumed, with the fields of sections as `section.field`.

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..optimizers.feedback import Feedback, failure_feedback
+from ..optimizers.names import optimizer_for
 from ..optimizers.optimizer import Optimizer, make_optimizer
 from ..optimizers.pareto import order
 from .population import Population
@@ -105,7 +106,8 @@ class Plan:
         assert self._optimizer is not None and self.space is not None, "the seeds are evaluated first"
         coordinates = self._optimizer.ask()
         self.asked += 1
-        return Candidate(self.asked - 1, self._settings.optimizer, self.space.to_vector(coordinates), coordinates)
+        origin = optimizer_for(self._settings.optimizer, self.space.dim)
+        return Candidate(self.asked - 1, origin, self.space.to_vector(coordinates), coordinates)
 
     def tell(self, candidate: Candidate, feedback: Feedback | None) -> None:
         """Tell the feedback for one candidate, in any order and without waiting for its batch (mode async)."""

@@ -18,7 +18,6 @@ import numpy as np
 from ..errors import SearchError, UnknownOptimizer
 from ._adapter import NevergradOptimizer
 from .feedback import Seeds
-from .names import check_cma
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message="Could not import matplotlib")
@@ -57,7 +56,6 @@ def cma(dim: int, batch: int, seed: int, sigma: float, seeds: Seeds, *, diagonal
 
     Its population is the multiple of the batch that is nearest to 4 + 3 ln dim, so that no batch spans two populations.
     """
-    check_cma(dim)
     popsize = batch * max(1, round((4 + 3 * log(dim)) / batch))
     if popsize < 4:
         popsize = batch * -(-4 // batch)

@@ -3,7 +3,8 @@
 Coordinates are those of a `Space`: the seeds have unit spread, and the mean of their better half is at the origin.
 
 | optimizer          | how the seeds are used                                                          |
-| CMA, DiagonalCMA   | through the space: the search starts at the origin with step `sigma`            |
+| CMA, DiagonalCMA   | through the space: the search starts at the origin with step `sigma`; for one   |
+|                    | coordinate they are TBPSA, see `optimizer_for`                                  |
 | DE, TwoPointsDE    | as half of the first population, with their losses                              |
 | PSO                | as half of the first swarm, with their losses as personal bests                 |
 | OnePlusOne         | the best seed is the first parent; the first candidate is the origin            |
@@ -31,7 +32,7 @@ import numpy as np
 
 from ..errors import SearchError, UnknownOptimizer
 from .feedback import Feedback, Seeds
-from .names import check_optimizer, import_optimizer
+from .names import check_optimizer, import_optimizer, optimizer_for
 from .pareto import order
 
 
@@ -79,7 +80,7 @@ def make_optimizer(
     seeds = _best_first(seeds, objectives)
     if ":" in name:
         return _CheckedOptimizer(name, import_optimizer(name)(dim, batch, seed, seeds), dim)
-    return _from_nevergrad(name, dim, batch, seed, sigma, seeds)
+    return _from_nevergrad(optimizer_for(name, dim), dim, batch, seed, sigma, seeds)
 
 
 def _from_nevergrad(name: str, dim: int, batch: int, seed: int, sigma: float | None, seeds: Seeds) -> Optimizer:

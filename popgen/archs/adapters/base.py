@@ -5,7 +5,6 @@ A base is known by its name and by a hash of its files, never by its weights: th
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,12 +16,12 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from popgen.archs.base_files import check_same_base, decisive_files, files_sha256
 from popgen.errors import BadInput, BrokenFile, NotFound, Offline, brief
 from popgen.refs import minilm_folder
 from popgen.texts import split_pair
 
 _BATCH = 64  # texts in a forward pass, sorted by length
-_FILES = ("*.safetensors", "config.json", "tokenizer*.json", "vocab*", "merges.txt", "special_tokens_map.json")
 _WITHOUT_HUB = (
     "Where there is a network run `hf download {name} --local-dir FOLDER`, copy the folder and name lora:FOLDER."
 )
@@ -172,12 +171,7 @@ def base_sha256(name: str) -> str:
         NotFound, Offline: as `base_folder`.
     """
     folder = base_folder(name)
-    if folder is None:
-        return ""
-    digest = hashlib.sha256()
-    for file in sorted({path for pattern in _FILES for path in folder.glob(pattern)}):
-        digest.update(f"{file.name}\n".encode() + file.read_bytes())
-    return digest.hexdigest()
+    return "" if folder is None else files_sha256(decisive_files(folder))
 
 
 def check_base(name: str, sha256: str) -> None:
@@ -187,13 +181,7 @@ def check_base(name: str, sha256: str) -> None:
         BadInput: they are not.
         NotFound, Offline: as `base_folder`.
     """
-    found = base_sha256(name)
-    if sha256 and found and found != sha256:
-        raise BadInput(
-            f"the base {name!r} is not the one that the adapter was made with",
-            f"the hash of its files is {found[:12]}..., not {sha256[:12]}...",
-            "Name the folder of that base.",
-        )
+    check_same_base(name, base_sha256(name), sha256, "the adapter")
 
 
 def _layers(name: str, net: nn.Module) -> tuple[str, nn.ModuleList]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from popgen.archs.language.bases import absolute, fresh_model, read_config
+from popgen.archs.language.bases import absolute, base_sha256, check_base, fresh_model, read_config
 from popgen.archs.language.inputs import TokenInputs
 from popgen.archs.language.network import NextTokens
 from popgen.errors import BadInput
@@ -16,7 +16,7 @@ _CONTEXT = 128  # tokens, where the name has no number
 
 
 def lm_fields(base: str, options: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Return the ArchConfig fields of a language model: builder, inputs, one output for each token, and the task.
+    """Return the ArchConfig fields of a language model: builder, the hash of the model's files, inputs, one output for each token, and the task.
 
     Args:
         base: the model, see `popgen.archs.language.bases`.
@@ -44,16 +44,21 @@ def lm_fields(base: str, options: dict[str, Any], given: dict[str, Any]) -> dict
         )
     return {
         "builder": f"lm:{base}",
+        "options": {"base_sha256": base_sha256(base)},
         "inputs": {"kind": TokenInputs.kind, **TokenInputs(base, context).to_json()},
         "classes": 1,
         "task": NEXT_TOKEN,
     }
 
 
-def lm_network(base: str) -> nn.Module:
+def lm_network(base: str, base_sha256: str = "") -> nn.Module:
     """Build the network of a language model, with fresh weights.
 
+    Args:
+        base_sha256: hash of the model's files; empty where it is not known.
+
     Raises:
-        NotFound, Offline, BrokenFile, BadInput: the model's configuration cannot be read.
+        NotFound, Offline, BrokenFile, BadInput: the model's configuration cannot be read, or its files are others.
     """
+    check_base(base, base_sha256)
     return NextTokens(fresh_model(base))

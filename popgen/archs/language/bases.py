@@ -19,6 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Pretra
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 from transformers.utils import logging
 
+from popgen.archs.base_files import check_same_base, decisive_files, files_sha256
 from popgen.archs.language import llama2c
 from popgen.errors import BadInput, NotFound, Offline, brief
 from popgen.types import StateDict
@@ -64,6 +65,29 @@ def read_tokenizer(base: str) -> PreTrainedTokenizerBase:
         return llama2c.read_tokenizer(llama2c.find_tokenizer(Path(base), vocabulary), vocabulary)
     found: PreTrainedTokenizerBase = _called(base, lambda: AutoTokenizer.from_pretrained(base, **_SAFE))
     return found
+
+
+@lru_cache(maxsize=16)
+def base_sha256(base: str) -> str:
+    """Return the hash of the files that decide what a base computes; empty for one of the hub.
+
+    Raises:
+        NotFound, BrokenFile: a llama2.c file has no tokenizer beside it, or is damaged.
+    """
+    path = Path(base)
+    if _is_llama2c(base):
+        return files_sha256([path, llama2c.find_tokenizer(path, llama2c.read_config(path).vocab_size)])
+    return files_sha256(decisive_files(path)) if path.is_dir() else ""
+
+
+def check_base(base: str, sha256: str) -> None:
+    """Refuse a base whose files are not those that a network was made with.
+
+    Raises:
+        BadInput: they are not.
+        NotFound, BrokenFile: as `base_sha256`.
+    """
+    check_same_base(base, base_sha256(base), sha256, "the network")
 
 
 def fresh_model(base: str) -> nn.Module:

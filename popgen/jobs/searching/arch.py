@@ -35,7 +35,7 @@ from popgen.jobs.searching.fronts import (
     why_untested,
 )
 from popgen.jobs.searching.gain import gain_over_start
-from popgen.jobs.searching.label_choice import FROZEN, LabelChoice, named_rows
+from popgen.jobs.searching.label_choice import FROZEN, LabelChoice, candidates
 from popgen.jobs.searching.pools import make_pool
 from popgen.jobs.searching.source import GeneratorSource, Source
 from popgen.jobs.searching.sources.directions import DirectionSource
@@ -48,6 +48,7 @@ from search import (
     RaySession,
     SearchResult,
     best_of,
+    optimizer_for,
     run_search,
 )
 
@@ -220,7 +221,7 @@ def evaluate(run: Run, ready: ReadySearch) -> SearchResult:
     arch, on_evaluation = ready.one.arch, run.on_evaluation
     pool = make_pool(run.config, run.session, ready.objective, ready.population)
     try:
-        return run_search(
+        result = run_search(
             None,
             ready.population,
             engine_settings(run.config, ready.source.coordinates, ready.spent, ready.fitness.cost),
@@ -231,6 +232,10 @@ def evaluate(run: Run, ready: ReadySearch) -> SearchResult:
         )
     finally:
         pool.close()
+    used = optimizer_for(run.config.optimizer, result.space_dim or 0)
+    if used != run.config.optimizer:
+        run.say(f"{arch}: the space has one coordinate, which {run.config.optimizer} cannot search: {used} did")
+    return result
 
 
 def over_start(
@@ -256,12 +261,13 @@ def chosen_by_labels(
 ) -> tuple[Scored, SearchResult, dict[str, Any] | None]:
     """The adapter that a search gives back, the result with its origin, and the choice for result.json."""
     closest, vectors = ready.source.details().closest or [""], ready.population.vectors
-    rows = named_rows(ready.population, closest[0])
-    decoded = {name: ready.source.decoder.weights(vectors[row].copy()) for name, row in rows.items()}
+    with History(run.folder.history, ready.one.arch) as history:
+        among = candidates(ready.population, closest[0], len(best.targets), history.records)
+    decoded = {name: ready.source.decoder.weights(vectors[row].copy()) for name, row in among.rows.items()}
     named = {name: scored for name, flat in decoded.items() for scored in scores_of(ready.fitness, [flat])}
     if FROZEN not in named:
         return best, result, None
-    choice = LabelChoice.of(best, named)
+    choice = LabelChoice.of(best, named, among)
     run.say(f"{ready.one.arch}: {choice.text()}")
     if choice.is_search_kept:
         return best, result, choice.to_json()
@@ -276,6 +282,7 @@ def write_front(
     for point in result.front:
         scored = ready.fitness.score(ready.source.decoder.weights(point.vector))
         file = run.folder.write_front(ready.one.arch, point.index, scored.state(), card)
+        write_peft_beside(file, scored.spec, scored.state(), run.prepared.data.classes)
         values = dict(zip(names, point.values, strict=True))
         tested = test_values(names, scored, ready.one)
         known = None if tested is None else dict(zip(names, tested, strict=True))

@@ -64,7 +64,7 @@ def decide_space(
     keep = one.fitness
     networks = zip(records, zoo.matrix(list(records)), strict=True)
     losses = {record.id: keep.loss_of(flat) for record, flat in networks}
-    ranked = rank(losses)[: max(config.experts, 1)]
+    ranked = rank(losses)[: max(config.few_experts, 1)]
     if not ranked:
         raise BadInput(
             f"none of the {len(records)} networks of {one.arch!r} in the zoo {zoo.folder} has a finite loss on {one.data.name!r}",
@@ -74,7 +74,7 @@ def decide_space(
     if config.space in ("mix", "principal") and len(ranked) < 2:
         raise BadInput(
             f"--space {config.space} has one expert of {one.arch!r} to mix",
-            f"the zoo {zoo.folder} has {len(records)}, and --experts is {config.experts}",
+            f"the zoo {zoo.folder} has {len(records)}, and --experts is {config.few_experts}",
             "Use --space low-rank, or a zoo with more of them.",
         )
     barriers: dict[str, float] = {}

@@ -8,6 +8,7 @@ history.jsonl                          every evaluation of all architectures
 best-ARCH.safetensors                  the best weights
 best-ARCH-peft/                        the same for peft, where they are an adapter
 front-ARCH/INDEX.safetensors           the points of a Pareto front
+front-ARCH/INDEX-peft/                 the same for peft, where they are adapters
 finetuned-ARCH.json, -eN.safetensors   scores after fine-tuning, and the winner's weights after N epochs
 result.json                            the tables
 README.md                              the card

@@ -16,18 +16,29 @@ from popgen.generator.controls import Control
 from popgen.generator.model.conditions import Description
 from popgen.generator.task_sets import TASK_KINDS, TaskKind
 from popgen.jobs.searching.folder import RunFolder
+from popgen.jobs.searching.label_choice import ENOUGH_LABELS
 from search import Population, best_of
 
 _STRENGTHS = (0.5, 1.0)  # Each mean of generated adapters is tried at these strengths, beside the frozen base.
 
 
 def make_task_population(
-    generator: Generator, arch: str, data: DataSet, closest: list[str], config: SearchConfig, source: str
+    generator: Generator,
+    arch: str,
+    data: DataSet,
+    closest: list[str],
+    config: SearchConfig,
+    source: str,
+    labels: int = 0,
 ) -> Population:
     """Candidates for adapters, as vectors of an `AnchoredDecoder`: latents with a strength.
 
     They are the frozen base; what is generated for the task's words, its texts, both and neither, at half and whole strength;
-    samples for both; and codes of the zoo's adapters on the closest tasks.
+    samples for both; and codes of the zoo's adapters, those on the closest tasks first.
+
+    Args:
+        labels: how many labels choose among them. By enough of them, all adapters of the zoo are candidates, unless the settings
+            say how many.
     """
     data = data if config.describe is None else replace(data, description=config.describe)
     named: list[tuple[str, Tensor, float]] = [("frozen", torch.zeros(generator.latent_shape), 0.0)]
@@ -35,8 +46,9 @@ def make_task_population(
         mean = _task_samples(generator, source, data, config, kind).mean(0)
         named += [(f"{kind}@{strength:g}", mean, strength) for strength in _STRENGTHS]
     named += [("generated", latent, 1.0) for latent in _task_samples(generator, source, data, config, "both")]
+    most = None if config.experts is None and labels >= ENOUGH_LABELS else config.few_experts
     codes = [(code, latent) for name in closest for code, latent in generator.stored(source, name)]
-    named += [(f"expert:{code.id}", latent, 1.0) for code, latent in codes[: config.experts]]
+    named += [(f"expert:{code.id}", latent, 1.0) for code, latent in codes[:most]]
     vectors = [torch.cat([latent.flatten(), torch.tensor([strength])]) for _, latent, strength in named]
     return _warmed(torch.stack(vectors).double().numpy(), [name for name, _, _ in named], arch, config)
 
@@ -77,7 +89,7 @@ def make_population(
     experts = [
         (f"expert:{code.id}", latent.flatten()) for name in closest for code, latent in generator.stored(trained, name)
     ]
-    experts = experts[: config.experts]
+    experts = experts[: config.few_experts]
     vectors = torch.cat([sampled, *(latent[None] for _, latent in experts)]).double().numpy()
     origins = ["generated"] * len(sampled) + [origin for origin, _ in experts]
     return _warmed(vectors, origins, arch, config)

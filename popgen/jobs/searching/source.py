@@ -140,8 +140,10 @@ class GeneratorSource:
     def population(self) -> Population:
         """Latents (n, k * d), for adapters with a strength behind each."""
         if self.target.spec.is_adapter:
+            fitness = self.one.fitness
+            labels = 0 if fitness.label_free else len(fitness.val[1])
             return make_task_population(
-                self.generator, self.one.arch, self.one.data, self.closest, self.config, self.target.source
+                self.generator, self.one.arch, self.one.data, self.closest, self.config, self.target.source, labels
             )
         if self.strength.information:
             self.say(f"{self.one.arch}: {self.strength.text()}")

@@ -8,6 +8,7 @@ import random
 import runpy
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from popgen.configs.generator import read_spec
 from popgen.data import load_data
 from popgen.generator import Generator
 from popgen.generator.model.conditions import Description
+from popgen.hub.kinds import SEARCH
 from popgen.networks.forward import network_outputs
 from popgen.zoo import Zoo
 
@@ -156,6 +158,47 @@ def test_a_search_from_few_labels(trained: Path, popgen: Callable[..., Any]) -> 
     assert data_set.val is data_set.train and rows["search"]["finetuned"][0]["epochs"] == 2
 
 
+def test_with_enough_labels_all_adapters_of_the_zoo_are_seeds(trained: Path) -> None:
+    from popgen.configs.search import SearchConfig
+    from popgen.jobs.searching.label_choice import ENOUGH_LABELS
+    from popgen.jobs.searching.population import make_task_population
+
+    generator, data = Generator.from_pretrained(trained / "generator"), load_data(f"text:{trained}/tasks/mine.jsonl")
+    generator.records = [replace(code, id=code.id + again) for code in generator.records for again in ("", "b")]
+    closest = generator.closest(ARCH, data)
+
+    def experts(labels: int, **settings: Any) -> list[str]:
+        config = SearchConfig(archs=[ARCH], data=data.name, population=1, **settings)
+        origins = make_task_population(generator, ARCH, data, closest, config, ARCH, labels).origins
+        return [origin for origin in origins if origin.startswith("expert:")]
+
+    assert len(experts(ENOUGH_LABELS)) == len(generator.records) == 12
+    assert experts(ENOUGH_LABELS - 1) == experts(ENOUGH_LABELS)[:8] and len(experts(ENOUGH_LABELS, experts=3)) == 3
+
+
+@pytest.mark.slow
+def test_a_search_from_64_labels_chooses_among_all_adapters(trained: Path, popgen: Callable[..., Any]) -> None:
+    rows = [json.loads(line) for line in (trained / "tasks" / "mine.jsonl").read_text().splitlines()]
+    many = [{**row, "text": f"{row['text']} {again}"} for again in "xy" for row in rows]
+    (trained / "tasks" / "many.jsonl").write_text("\n".join(map(json.dumps, many)))
+    out, data = trained / "many", f"text:{trained}/tasks/many.jsonl/labels:64"
+    given = ("search", "--arch", ARCH, "--data", data, "--generator", trained / "generator", "--zoo", trained / "zoo")
+    options = ("--workers", 0, "--population", 2, "--baselines", "none", "--json")
+    called = popgen(*given, *options, "--evaluations", 24, "--out", out)
+    assert "chosen by 64 labels among 11 candidates, 6 of them from the zoo: " in called.err
+    choice = called.results[0]["details"]["label_choice"]
+    assert (choice["labels"], choice["candidates"], choice["of_zoo"], choice["missed"]) == (64, 11, 6, 0)
+    records = [json.loads(line) for line in (out / "history.jsonl").read_text().splitlines()[1:]]
+    seeds = [one for one in records if one["phase"] == "seed"]
+    compared = [one for one in seeds if one["origin"].startswith(("expert:", "frozen")) or one["origin"].endswith("@1")]
+    best = min(compared, key=lambda one: one["metrics"]["unpenalised_loss"])
+    assert choice["name"] == best["origin"] and len(compared) == 11
+    [row] = [row for row in called.results[0]["rows"] if row["name"] == "search"]
+    assert row["evaluations"] == len(records) == 24, "what is chosen among is paid for"
+    few = popgen(*given, *options, "--evaluations", 14, "--out", trained / "cut")
+    assert "2 of them from the zoo" in few.err and "4 more from the zoo were not reached by the evaluations" in few.err
+
+
 def test_the_written_network_gives_the_rows_score(trained: Path) -> None:
     from safetensors import safe_open
 
@@ -227,7 +270,17 @@ def test_groups_of_texts_are_objectives(trained: Path, popgen: Callable[..., Any
         *("--workers", 0, "--population", 2, "--baselines", "none", "--out", trained / "fair", "--json"),
     )
     [found] = json.loads(called.out)["results"]
-    assert found["details"]["front"] and set(found["details"]["front"][0]["values"]) == {"error", "worst_group_error"}
+    front = found["details"]["front"]
+    assert front and set(front[0]["values"]) == {"error", "worst_group_error"}
+    for point in front:
+        file = Path(point["weights"])
+        beside = file.with_name(f"{file.stem}-peft")
+        adapter, head = (load_file(beside / f"{name}.safetensors") for name in ("adapter_model", "head"))
+        state = load_file(file)
+        assert adapter.keys() | head.keys() == state.keys() and (beside / "adapter_config.json").exists()
+        assert all(torch.equal(tensor, state[name]) for name, tensor in (adapter | head).items())
+        written = [path.relative_to(trained / "fair").as_posix() for path in (file, *beside.iterdir())]
+        assert len(written) == 5 and all(SEARCH.has(path) for path in written), "a push takes them along"
 
 
 def test_episodes_are_for_adapters(place: Path) -> None:

@@ -49,6 +49,20 @@ def test_n_and_then_m_is_n_plus_m(optimizer, tmp_path, seeds, quadratic, timeles
     assert last.resumed == 47
 
 
+@pytest.mark.parametrize("space", ["identity", "pca"])
+def test_cma_on_one_coordinate(space, tmp_path, timeless):
+    """Two experts have one, and so have seeds on a line, which is only known when they are evaluated."""
+    line = np.outer([0.0, 1.0, 2.0], [1.0] if space == "identity" else [1.0, 2.0, -1.0])
+    given = {"key": "net", "population": Population(line, ["a", "b", "c"])}
+    whole, broken = tmp_path / "whole.jsonl", tmp_path / "broken.jsonl"
+    for path, totals in ((whole, (60,)), (broken, (2, 20, 60))):
+        for total in totals:
+            one = replace(settings(total), space=space)
+            found = run_search(lambda v: float((v[0] - 0.7) ** 2), settings=one, history_path=path, **given)
+    assert timeless(broken) == timeless(whole) and found.space_dim == 1
+    assert found.best_loss < 1e-3 and found.best_origin == "TBPSA", "the record names what has searched"
+
+
 @pytest.mark.parametrize("dim", [16, 64])
 @pytest.mark.parametrize("optimizer", [name for name in OPTIMIZERS if name != "RandomSearch"])
 def test_beats_its_best_seed(optimizer, dim, tmp_path, seeds, quadratic):

@@ -81,8 +81,6 @@ def test_ngopt_refuses_its_metamodel():
 def test_refused_before_anything_is_evaluated():
     with pytest.raises(UnknownOptimizer, match="NGOpt chooses MetaModel for 2 coordinates"):
         check_optimizer("NGOpt", dim=2, batch=BATCH)
-    with pytest.raises(UnknownOptimizer, match="CMA cannot search 1 coordinate"):
-        check_optimizer("DiagonalCMA", dim=1)
     with pytest.raises(SearchError, match="0 objectives\n.*\nset objectives to 1"):
         check_optimizer("CMA", objectives=0)
     check_optimizer("NGOpt", dim=2)  # cannot be refused yet, because the batch is not known
@@ -93,6 +91,16 @@ def test_refused_before_anything_is_evaluated():
 def test_ngopt_is_the_algorithm_that_it_chooses():
     assert np.array_equal(trace("NGOpt", 16, 4), trace("CMA", 16, 4))
     assert np.array_equal(trace("NGOpt", 2500, 1), trace("DE", 2500, 1))
+
+
+@pytest.mark.parametrize("name", ["CMA", "DiagonalCMA"])
+def test_one_coordinate_is_searched_by_tbpsa(name: str):
+    check_optimizer(name, dim=1)
+    found = trace(name, 1, 120)
+    assert np.array_equal(found, trace("TBPSA", 1, 120)) and not np.array_equal(
+        trace(name, 2, 120), trace("TBPSA", 2, 120)
+    )
+    np.testing.assert_allclose(found[-BATCH:], 0.3, atol=1e-2)
 
 
 def test_step_by_dimension():
@@ -272,8 +280,6 @@ def test_an_imported_optimizer(tmp_path, monkeypatch):
 def test_refusals():
     with pytest.raises(UnknownOptimizer, match=r"unknown optimizer 'CMAA'\nknown are CMA, .*\ndid you mean: CMA"):
         make_optimizer("CMAA", 4, batch=2, seed=0)
-    with pytest.raises(UnknownOptimizer, match=r"CMA cannot search 1 coordinate\n"):
-        make_optimizer("CMA", 1, batch=2, seed=0)
     optimizer = make_optimizer("DE", 4, batch=2, seed=0)
     first, second = optimizer.ask(), optimizer.ask()
     with pytest.raises(SearchError, match="not pending"):

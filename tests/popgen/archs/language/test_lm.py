@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 
 from popgen.archs import ArchConfig, ArchSpec, arch_config, build
 from popgen.archs.construction import check_runs
+from popgen.archs.language.bases import base_sha256
 from popgen.archs.language.inputs import PADDING
 from popgen.archs.outside import pretrained_state
 from popgen.errors import BadInput, NotFound, PopgenError
@@ -80,6 +82,30 @@ def test_a_file_of_llama2c_is_the_same_architecture(tmp_path: Path) -> None:
     with torch.no_grad():
         wanted = model(torch.tensor([[1]])).logits[0, 0].log_softmax(0)[261]
         assert torch.allclose(net(ids)[0, 0, 0], wanted, atol=1e-5)
+
+
+def test_a_base_is_kept_with_the_hash_of_its_files_wherever_they_are(folder: Path, tmp_path: Path) -> None:
+    config, copied = arch_config(f"lm:{folder}"), Path(shutil.copytree(folder, tmp_path / "copy"))
+    assert config.options == {"base_sha256": base_sha256(str(copied))} and len(config.options["base_sha256"]) == 64
+    assert base_sha256("owner/name") == "", "of the hub only the name is known"
+    file = save_llama2c(tmp_path / "model.bin", make_llama(vocabulary=262))
+    save_tokens(tmp_path / "tok262.bin", {"a": 0.0, " ": -1.0, " a": -2.0})
+    before = base_sha256(str(file))
+    save_tokens(tmp_path / "tok262.bin", {"a": 0.0, " ": -1.0, " b": -2.0})
+    base_sha256.cache_clear()
+    assert base_sha256(str(file)) != before, "its tokenizer is another one"
+
+
+def test_a_base_whose_files_changed_is_refused(folder: Path, tmp_path: Path) -> None:
+    copied = Path(shutil.copytree(folder, tmp_path / "tiny"))
+    stored = arch_config(f"lm:{copied}/context:8").to_json()
+    make_llama(seed=1).save_pretrained(copied)
+    base_sha256.cache_clear()  # as in a process that starts later
+    with pytest.raises(BadInput, match="is not the one that the network was made with") as raised:
+        ArchSpec.from_config(ArchConfig.from_json(stored))
+    assert stored["options"]["base_sha256"][:12] in str(raised.value) and str(copied) in str(raised.value)
+    unknown = {**stored, "options": {}}  # as popgen wrote them before it kept a hash
+    assert build(ArchConfig.from_json(unknown)) is not None
 
 
 def test_no_code_of_a_folder_runs(tmp_path: Path, folder: Path) -> None:

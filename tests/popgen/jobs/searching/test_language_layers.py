@@ -14,6 +14,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from popgen.archs.language.bases import base_sha256
 from popgen.archs.outside import pretrained_state
 from popgen.baselines.layers import AROUND_BASE, DRAWN_AND_TRAINED
 from popgen.zoo import Zoo
@@ -137,6 +138,22 @@ def test_what_does_not_go_together_is_refused(
     command |= dict(zip(options[::2], options[1::2], strict=True))
     arguments = [text for pair in command.items() for text in pair]
     assert piece in popgen("search", *arguments, cwd=made, code=code).err
+
+
+@pytest.mark.usefixtures("zoo")
+def test_a_base_that_changed_after_the_zoo_was_built_is_refused(popgen: Any, made: Path) -> None:
+    file = made / "tiny" / "tokenizer_config.json"
+    before = file.read_bytes()
+    file.write_bytes(before + b"\n")
+    base_sha256.cache_clear()  # as in a process that starts later
+    try:
+        refused = popgen("search", *SEARCH, "--parts", "*.q_proj.weight", "--dry-run", cwd=made, code=4)
+    finally:
+        file.write_bytes(before)
+        base_sha256.cache_clear()
+    assert (
+        "tiny' is not the one that the network was made with" in refused.err and "the hash of its files" in refused.err
+    )
 
 
 def test_parts_that_name_nothing_are_refused(popgen: Any, made: Path, zoo: Zoo) -> None:

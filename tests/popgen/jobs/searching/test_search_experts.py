@@ -156,6 +156,15 @@ def test_one_expert_cannot_be_mixed(popgen: Any) -> None:
     assert "one expert of 'mlp-s/hidden:12' to mix" in popgen(*command, code=4).err
 
 
+@pytest.mark.usefixtures("own_zoo")
+def test_two_experts_have_one_principal_component(popgen: Any) -> None:
+    command = ("search", *ARCH, *COMMON, "--zoo", "zoos/own", "--space", "principal", "--experts", 2)
+    called = popgen(*command, "--baselines", "none", "--evaluations", 30, "--out", "run", "--json")
+    assert "the space has one coordinate, which CMA cannot search: TBPSA did" in called.err
+    [result], [row] = called.results, called.results[0]["rows"]
+    assert result["details"]["space_dim"] == 1 and row["evaluations"] == 30
+
+
 def test_held_out_networks_are_no_experts(popgen: Any, here: Path) -> None:
     zoo = Zoo.create(here / "own", "own")
     record = Checkpoint(id="a", arch=SPEC.name, arch_config=SPEC.config, data="digits", lineage="a", held_out=True)
