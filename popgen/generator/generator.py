@@ -19,6 +19,7 @@ from popgen.configs.generator import GeneratorConfig
 from popgen.configs.sampling import Sampling
 from popgen.data import DataSet
 from popgen.encoders.examples import ExampleEncoder
+from popgen.encoders.texts import is_text_encoder
 from popgen.generator.conditioner import Conditioner
 from popgen.generator.controls import Control
 from popgen.generator.decoder import Decoder
@@ -98,6 +99,11 @@ class Generator(nn.Module):
     def archs(self) -> dict[str, ArchConfig]:
         """Configurations of the trained architectures, by name."""
         return {name: spec.config for name, spec in self.specs.items()}
+
+    @property
+    def is_of_texts(self) -> bool:
+        """Whether conditions are tasks of texts: their words, their texts, both or neither."""
+        return is_text_encoder(self.config.encoders.images)
 
     def spec(self, arch: str) -> ArchSpec:
         """Return the ArchSpec of a trained architecture.
