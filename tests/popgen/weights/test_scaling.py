@@ -62,7 +62,7 @@ def test_a_variance_of_zero_and_a_tensor_that_never_moves() -> None:
     x = scaling.normalise(weights)
     assert torch.isfinite(x).all()
     assert torch.allclose(scaling.denormalise(x), weights, atol=1e-5, rtol=1e-3)
-    assert (scaling.scale > 0).all()
+    assert {t.kind for t in scaling.moved(spec).tensors} == {"norm_mean", "norm_var"}
 
 
 def test_a_tensor_that_no_network_moves_has_no_coordinates() -> None:
