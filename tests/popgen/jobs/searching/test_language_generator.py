@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from popgen.archs.outside import pretrained_state
 from popgen.baselines.layers import AROUND_BASE, DRAWN_AND_TRAINED
+from popgen.configs.generator import read_spec
 from popgen.generator import Generator
 from popgen.zoo import Zoo
 
@@ -150,6 +151,11 @@ def test_parts_of_what_is_generated(popgen: Any, trained: Path) -> None:
     [found] = popgen(*command, "--out", "narrow", cwd=trained).results
     moved = _moved(load_file(trained / found["weights"]), pretrained_state(f"lm:{trained / 'tiny'}"))
     assert moved <= {"model.layers.0.self_attn.q_proj.weight"}
+
+
+def test_the_spec_of_the_results_page_is_valid() -> None:
+    content, config = read_spec(str(Path(__file__).parents[4] / "zoo_specs" / "language_layers.yaml"))
+    assert len(content.zoo.data_names) == 4 and len(content.zoo.recipe.parts) == 7 and config.tune.steps == 40
 
 
 @pytest.mark.slow
