@@ -1,11 +1,13 @@
 """Better language models from a few layers: the search and its rivals on domains that the zoo has never seen.
 
-    python examples/bench/language_layers.py --base lm:stories260K/stories260K.bin --text text_lm --held-out plots drama
+    python examples/bench/language_layers.py --base lm:stories260K/stories260K.bin --text text_lm --held-out plots drama \\
+        --generator zoo_specs/language_layers.yaml
 
 The most informative matrices of the base (a quarter of each kind, `popgen layers`) are fine-tuned on every text of the folder that is
 not held out; each training leaves three states in the zoo. On each held-out text every row then has the first blocks of the training
 and validation splits and a budget of forward passes over the latter, of which a step of SGD takes three. Beside the rows at equal cost
-stands a search with two thirds of the budget and as many steps as the rest pays, and what these steps alone give. Perplexity on the test split, which is looked at once
+stands a search with two thirds of the budget and as many steps as the rest pays, and what these steps alone give. With --generator, a
+generator is trained on each zoo by the settings of a spec; a tasks.json beside the texts describes them, which is its condition. Perplexity on the test split, which is looked at once
 a row: mean over the seeds, each with a zoo of its own, and the standard deviation between them.
 """
 
@@ -23,10 +25,15 @@ import torch
 
 import popgen
 from popgen.audit.layers import layers
+from popgen.configs.generator import read_spec
 from popgen.configs.layers import LayersConfig
 from popgen.configs.spec import ZooSpec
+from popgen.generator.training import train_generator
+from popgen.zoo import Zoo
 
 ARCH = "model"  # its name in the zoo
+NAMED = 10  # candidates of a generator beside its samples: the base, four conditions at two strengths, and the mean
+TRAINED = ("base", "average_of_all", "generated_both")  # rows that are shown after the steps of SGD alone
 
 
 def main() -> None:
@@ -36,6 +43,7 @@ def main() -> None:
         "--text", type=Path, required=True, help="a folder with a text NAME.txt or NAME.txt.gz of each domain"
     )
     parser.add_argument("--held-out", nargs="+", required=True, metavar="NAME")
+    parser.add_argument("--generator", help="a spec, by whose section `generator` one is trained on each zoo")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--evaluations", type=int, default=150)
     parser.add_argument("--context", type=int, default=128, help="tokens of a block")
@@ -52,8 +60,9 @@ def main() -> None:
     found: dict[str, dict[str, list[float]]] = {}  # test perplexities of each row on each held-out text
     for seed in options.seeds:
         zoo = build(options, parts, seed)
+        generator = None if options.generator is None else train(options, zoo, seed)
         for name in options.held_out:
-            for row, perplexity in rows(options, parts, zoo, name, seed):
+            for row, perplexity in rows(options, parts, zoo, generator, name, seed):
                 print(f"{name}, seed {seed}: {row} {perplexity:.2f}", flush=True)
                 found.setdefault(row, {}).setdefault(name, []).append(perplexity)
     print(f"| test perplexity | {' | '.join(options.held_out)} |\n|---|{'---|' * len(options.held_out)}")
@@ -93,7 +102,19 @@ def build(options: argparse.Namespace, parts: list[str], seed: int) -> Path:
     return folder
 
 
-def rows(options: argparse.Namespace, parts: list[str], zoo: Path, name: str, seed: int) -> Iterator[tuple[str, float]]:
+def train(options: argparse.Namespace, zoo: Path, seed: int) -> Path:
+    """Train a generator on the zoo; returns its folder."""
+    began, folder = time.process_time(), options.out / f"generator-s{seed}"
+    if not (folder / "config.json").exists():
+        _, config = read_spec(options.generator, {"generator.seed": seed})
+        train_generator(Zoo.open(str(zoo)), config, folder, lambda *_: None)
+        print(f"generator of seed {seed}: {time.process_time() - began:.0f} CPU seconds", flush=True)
+    return folder
+
+
+def rows(
+    options: argparse.Namespace, parts: list[str], zoo: Path, generator: Path | None, name: str, seed: int
+) -> Iterator[tuple[str, float]]:
     """The test perplexity of every row on a held-out text."""
     steps = max(1, round(options.evaluations / 9))  # a third of the budget, at three passes a step
     shorter = {"evaluations": options.evaluations - 3 * steps, "finetune": finetune(options, [steps])}
@@ -103,6 +124,14 @@ def rows(options: argparse.Namespace, parts: list[str], zoo: Path, name: str, se
         "search, mix, then SGD": {"space": "mix", "baselines": "standard", **shorter},
         "search, principal, then SGD": {"space": "principal", "sigma": 0.5, **shorter},
     }
+    if generator is not None:
+        latent = {"generator": str(generator), "baselines": "none", "experts": 12}
+        samples = options.evaluations - NAMED
+        searches |= {
+            "generated, best of all": {**latent, "experts": 0, "population": samples},
+            "search, latent": latent,
+            "search, latent, then SGD": {**latent, **shorter},
+        }
     for label, own in searches.items():
         began = time.process_time()
         settings: dict[str, Any] = {
@@ -127,9 +156,9 @@ def rows(options: argparse.Namespace, parts: list[str], zoo: Path, name: str, se
         for row in found.rows:
             if row.name == "search":
                 yield label, row.finetuned[-1].test_score if row.finetuned else row.test_score
-            elif not row.finetuned:
+            elif not row.finetuned and label != "generated, best of all":
                 yield row.name, row.test_score
-            elif row.name in ("base", "average_of_all"):
+            elif row.finetuned and row.name in TRAINED:
                 yield f"{row.name}, then {steps} steps of SGD", row.finetuned[-1].test_score
 
 

@@ -83,11 +83,12 @@ class PointDecoder:
         for coordinates, flat in zip(_CORNERS, (self.base, *networks), strict=True):
             if coordinates == astuple(point) and flat is not None:
                 return flat
-        x = base = self.scaling.normalise(self.base[None])
+        scaling = self.scaling.of_all()
+        x = base = scaling.normalise(self.base[None])
         for share, flat in zip(astuple(point), networks, strict=True):
             if share and flat is not None:
-                x = x + share * (self.scaling.normalise(flat[None]) - base)
-        return self.scaling.denormalise(x)[0]
+                x = x + share * (scaling.normalise(flat[None]) - base)
+        return scaling.denormalise(x)[0]
 
     def points(self) -> list[Point]:
         """Return the points that are compared, the base first."""

@@ -1,7 +1,8 @@
 """Measures the size of a generator beside its zoo, and the accuracy that each smaller form of the zoo costs.
 
 The forms are the checkpoints as float32, as float16, as int8 (popgen/weights/quantise.py) under zstd, and as codes of the generator.
-Every network of every form is evaluated. Points are hundredths of accuracy; a negative loss is a gain.
+Every network of every form is evaluated. Points are hundredths of accuracy, or percent of a
+perplexity; a negative loss is a gain.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from popgen.data import DataSet, load_data
 from popgen.errors import BadInput, unknown_name
 from popgen.generator.generator import Generator
 from popgen.networks.forward import fewer, task_score
+from popgen.tasks import get_task, lost
 from popgen.types import Flat
 from popgen.weights.quantise import quantise
 from popgen.zoo import Checkpoint, Zoo
@@ -38,7 +40,7 @@ EncodeNew = Callable[[str, Flat, list[Checkpoint]], Tensor]  # architecture, wei
 
 @dataclass(frozen=True)
 class Lost:
-    """Accuracy (0 to 1) that checkpoints lose: their mean loss, and the loss of the one that loses most."""
+    """Accuracy (0 to 1) that checkpoints lose, or nats where the score is a perplexity: their mean loss, and the loss of the one that loses most."""
 
     mean: float
     worst: float
@@ -161,11 +163,12 @@ def _measure_arch(
         "generator": generator.restore(arch, latents, residuals),
     }
     before = _accuracies(spec, weights, data, split)
-    lost = {"float32": [0.0] * len(records)}
+    unit, losses = get_task(spec.config.task).unit, {"float32": [0.0] * len(records)}
     for name, decoded in networks.items():
-        lost[name] = [a - b for a, b in zip(before, _accuracies(spec, decoded, data, split), strict=True)]
+        after = _accuracies(spec, decoded, data, split)
+        losses[name] = [lost(unit, *pair) for pair in zip(before, after, strict=True)]
     sizes = {"float32": 4 * weights.numel(), "float16": 2 * weights.numel(), "int8+zstd": small.compressed_bytes()}
-    return _Measured(statistics.fmean(before), sizes, lost, encoded)
+    return _Measured(statistics.fmean(before), sizes, losses, encoded)
 
 
 def _codes(

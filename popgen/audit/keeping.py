@@ -7,6 +7,7 @@ from pathlib import Path
 
 from popgen.audit.compression import Compression
 from popgen.generator.generator import Generator
+from popgen.tasks import get_task
 from popgen.zoo import Checkpoint, Zoo
 
 _MUCH = 0.02  # mean loss of accuracy that is said; generator.vae.gate refuses as much by default
@@ -58,6 +59,7 @@ def _lost(generator: Generator, losses: dict[str, float], records: list[Checkpoi
         if base
         else f"They differ in more than {code} can say."
     )
+    units = " and ".join(sorted({get_task(generator.spec(arch).config.task).unit for arch in losses}))
     points = ", ".join(f"{arch} {100 * loss:.1f}" for arch, loss in losses.items())
     most = max(sum(record.arch == arch for record in records) for arch in losses)
     less = (
@@ -66,7 +68,7 @@ def _lost(generator: Generator, losses: dict[str, float], records: list[Checkpoi
         else "train longer (generator.vae.steps, generator.restore.steps)"
     )
     return (
-        f"The zoo's own checkpoints lose accuracy when they are decoded from their codes, in points: {points}. {why} "
+        f"The zoo's own checkpoints lose {units} when they are decoded from their codes, in points: {points}. {why} "
         f"`popgen retrieve` gives them back with this loss, so keep the zoo as their archive. To lose less, {less}. "
         "What generated networks are worth is another question, which `popgen search` answers."
     )

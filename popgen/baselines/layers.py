@@ -103,6 +103,5 @@ def _drawn(given: RivalInputs, sizes: Tensor) -> Iterator[Tensor]:
 
 
 def _aligned(given: RivalInputs) -> Flat:
-    """Weights (n, p) of all checkpoints, aligned with the best."""
-    assert given.align is not None, "only searches around experts have these rivals"
-    return given.align([given.records[i].id for i in given.ranked])
+    """Weights (n, p) of all checkpoints, aligned with the best where the search has aligned them."""
+    return given.weights if given.align is None else given.align([given.records[i].id for i in given.ranked])

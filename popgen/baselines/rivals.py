@@ -32,6 +32,7 @@ from popgen.zoo import Checkpoint, Zoo
 AVERAGED = (2, 3, 4)  # data sets or experts in an average: both neighbours on a line of tasks, or two on each side
 STANDARD = ("random", "best_zoo", "average", "ridge")
 ADAPTERS = ("frozen", "best_zoo", "nearest", "average", "average_of_all", "ridge")  # the rivals of generated adapters
+FINE_TUNES = ("base", *ADAPTERS[1:])  # the rivals of generated fine-tunes of one base for tasks of texts
 WITH_EXPERTS = (
     "random",
     "best_zoo",
@@ -66,6 +67,11 @@ class RivalInputs:
     def passes_per_evaluation(self) -> float:
         """Image passes for each evaluation of the budget: validation images, and training images that finishing reads."""
         return self.fitness.images / self.fitness.cost
+
+    @property
+    def trained_arch(self) -> str:
+        """The generator's name for the architecture."""
+        return self.spec.name if self.target is None else self.target.source
 
     @property
     def tries(self) -> int:
@@ -250,7 +256,7 @@ def ridge(given: RivalInputs) -> Iterator[Tensor]:
     if given.generator is None:
         return
     known = dict(zip(given.generator.provenance.data, given.generator.data_vectors, strict=True))
-    yield from ridge_weights(given, known, given.generator.mean_embedding(given.spec.name, given.data))
+    yield from ridge_weights(given, known, given.generator.mean_embedding(given.trained_arch, given.data))
 
 
 def ridge_weights(given: RivalInputs, known: Mapping[str, Tensor], here: Tensor) -> Iterator[Tensor]:
@@ -264,7 +270,7 @@ def ridge_weights(given: RivalInputs, known: Mapping[str, Tensor], here: Tensor)
     index = [i for i, record in enumerate(given.records) if record.data in known]
     if len(index) < 3 or given.generator is None:
         return
-    scaling = given.generator.scalings[given.spec.name]
+    scaling = given.generator.scalings[given.trained_arch]
     x = torch.stack([known[given.records[i].data] for i in index]).numpy()
     y = scaling.normalise(given.weights[index]).numpy()
     model = RidgeCV(alphas=[10.0**k for k in range(-4, 4)]).fit(x, y)

@@ -39,7 +39,8 @@ class VAEConfig(Strict):
     kl: float = Field(0.01, ge=0)
     mixup: float = Field(0.5, ge=0, le=1)  # share of inputs that are averages of two checkpoints of one data set
     input_noise: float = Field(0.3, ge=0)  # standard deviation of the noise added to normalised weights before encoding
-    # Largest loss of accuracy by reconstruction on held-out lineages with which training goes on to the prior.
+    # Largest loss of accuracy by reconstruction on held-out lineages with which training goes on to the prior; for a perplexity
+    # the nats by which each token costs more.
     gate: float = Field(0.02, gt=0)
 
 

@@ -9,7 +9,8 @@ from popgen.data.images.variants import VARIANTS, is_mixed, parse_mixed, parse_v
 from popgen.data.load import split_name
 from popgen.data.names import CORRUPTIONS
 from popgen.data.reading import split_reading
-from popgen.data.subsets import SUBSETS, parse_labels, parse_shots
+from popgen.data.subsets import SUBSETS, parse_blocks, parse_labels, parse_shots
+from popgen.data.text.lines import text_stem
 from popgen.data.text.table import stem_of
 
 _PHRASES = {
@@ -56,6 +57,8 @@ def describe(name: str, description: str = "") -> str:
     'digits, 20 % of them inverted'
     >>> describe("text:data/film_reviews.jsonl.gz/labels:64")
     'texts of film reviews, 64 of them labelled'
+    >>> describe("lines:texts/sea.txt.gz/block:64/blocks:16")
+    'texts of sea, the first 16 blocks'
     >>> describe("text:mail.csv/classes:spam+ham/shots:8", "Decide what a message is.")
     'Decide what a message is, only spam and ham'
     """
@@ -64,9 +67,10 @@ def describe(name: str, description: str = "") -> str:
         kept = [_describe_subset(text, "") for text in variants if text.startswith("classes:")]
         return ", ".join([description.rstrip("."), *kept]) if kept else description
     base, reading = split_reading(source)
-    is_text = base.startswith("text:")
+    is_text = base.startswith(("text:", "lines:"))
     if is_text:
-        base = f"texts of {stem_of(Path(base.partition(':')[2])).replace('_', ' ')}"
+        stem = text_stem if base.startswith("lines:") else stem_of
+        base = f"texts of {stem(Path(base.partition(':')[2])).replace('_', ' ')}"
     parts = [base if reading.size is None else f"{base} at {reading.size} pixels"]
     for text in variants:
         if text.partition(":")[0] in SUBSETS:
@@ -89,6 +93,8 @@ def _describe_variant(text: str) -> str:
 def _describe_subset(text: str, noun: str) -> str:
     if text.startswith("shots:"):
         return f"{parse_shots(text)[0]} {noun} a class"
+    if text.startswith("blocks:"):
+        return f"the first {parse_blocks(text)} blocks"
     if text.startswith("labels:"):
         return f"{parse_labels(text)[0]} of them labelled"
     return f"only {text.partition(':')[2].replace('+', ' and ')}"

@@ -226,7 +226,7 @@ def _file_states(base: str, root: Path) -> _FileStates:
         return ()  # It is on the hub.
     place = local_path(path)
     files = sorted(p for p in place.rglob("*") if p.is_file()) if place.is_dir() else [place]
-    files += [file for file in (tasks_file(place),) if prefix == "text" and file.is_file()]
+    files += [file for file in (tasks_file(place),) if prefix in ("text", "lines") and file.is_file()]
     return tuple((str(f.absolute()), f.stat().st_mtime_ns, f.stat().st_size) for f in files)
 
 

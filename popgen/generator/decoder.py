@@ -64,8 +64,17 @@ class Decoder:
         """Return the weights (n, p) of latents (n, k * d)."""
         latents = torch.tensor(vectors) if isinstance(vectors, np.ndarray) else vectors
         latents = latents.to(self.mean).view(-1, *self.mean.shape)
-        decoded = self.scaling.denormalise(self.vae.decode(self.spec, latents * self.std + self.mean))
+        decoded = self.scaling.denormalise(
+            self.vae.decode(self.scaling.moved(self.spec), latents * self.std + self.mean)
+        )
         return decoded if self.mask is None else self.mask.compose(decoded)
+
+    @property
+    def reference(self) -> Tensor:
+        """Weights (1, p) of the reference, from which the zoo's networks differ."""
+        zeros = torch.zeros(1, self.scaling.moved(self.spec).size, device=self.mean.device)
+        found = self.scaling.denormalise(zeros)
+        return found if self.mask is None else self.mask.compose(found)
 
     def to(self, device: str) -> Decoder:
         """Return a copy on another device."""
@@ -95,7 +104,7 @@ class AnchoredDecoder:
     def weights_of_many(self, vectors: np.ndarray | Tensor) -> Tensor:
         """Return the weights (n, p) of vectors (n, k * d + 1)."""
         both = torch.tensor(vectors) if isinstance(vectors, np.ndarray) else vectors
-        reference = self.trained.scaling.denormalise(torch.zeros_like(self.trained.scaling.reference)[None])
+        reference = self.trained.reference
         decoded = self.trained.weights_of_many(both[:, :-1])
         return torch.lerp(reference, decoded, both[:, -1:].to(decoded))
 

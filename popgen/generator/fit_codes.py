@@ -112,13 +112,13 @@ def _losses(
 ) -> Callable[[Latents], Tensor]:
     """Return the function that computes the loss (n,) of codes (n, k, d)."""
     name = specs[0].name
-    spec, scaling = generator.spec(name), generator.scalings[name]
+    scaling = generator.scalings[name]
     x = scaling.normalise(weights)
     with torch.no_grad():
         batches = [(i, network_outputs(one, w, i), y) for one, w, (i, y) in zip(specs, weights, images, strict=True)]
 
     def losses(code: Latents) -> Tensor:
-        decoded = generator.vae.decode(spec, generator.unstandardise(spec.name, code))
+        decoded = generator.vae.decode(generator.moved[name], generator.unstandardise(name, code))
         behaviour = distillation_losses(specs, scaling.denormalise(decoded), batches, settings.distil, settings.labels)
         near = _NEAR_WEIGHTS * (decoded - x).square().mean(1)
         return behaviour + near + _NEAR_START * (code - start).square().mean((1, 2))

@@ -124,8 +124,9 @@ def _assemble(
     specs = {arch: ArchSpec.from_config(ArchConfig.from_json(c)) for arch, c in config["archs"].items()}
     scalings = unpack_scalings(tensors, specs)
     bases, robust = (unpack_whole(tensors, specs, kind) for kind in ("base", "robust"))
-    state = unpack(tensors, specs)
-    ranks = {arch: len(state[f"residuals.{spec.fingerprint}.basis"]) for arch, spec in specs.items()}
+    state = unpack(tensors, specs, scalings)
+    names = {arch: scalings[arch].moved(spec).fingerprint for arch, spec in specs.items()}
+    ranks = {arch: len(state[f"residuals.{name}.basis"]) for arch, name in names.items()}
     settings = GeneratorConfig(**config["generator"])
     with torch.device("meta"):  # No memory is taken for sizes that config.json states and the tensors do not have.
         generator = kind(settings, specs, scalings, config["feature_dim"], config["text_dim"], ranks)

@@ -19,6 +19,7 @@ from popgen.configs.generator import GeneratorConfig
 from popgen.configs.sampling import Sampling
 from popgen.data import DataSet
 from popgen.encoders.examples import ExampleEncoder
+from popgen.encoders.texts import is_text_encoder
 from popgen.errors import BadInput
 from popgen.generator.conditioner import Conditioner
 from popgen.generator.controls import Control
@@ -73,14 +74,16 @@ class Generator(nn.Module):
         # Weights (p,) of the trained network that the zoo's networks go back to, by architecture, where there is one.
         self.bases: dict[str, Tensor] = {}
         self.robust: dict[str, Tensor] = {}  # weights (p,) of the base that was fine-tuned on many shifts at once
-        self.vae = WeightVAE(config.vae, list(specs.values()))
+        # The architectures with only those tensors that the zoo's networks move; the others are the reference's.
+        self.moved = {name: scalings[name].moved(spec) for name, spec in specs.items()}
+        self.vae = WeightVAE(config.vae, list(self.moved.values()))
         self.data_encoder = DataSetEncoder(config.encoders, feature_dim, text_dim)
         self.prior = Prior(config.prior, config.vae, config.encoders.out, text_dim + ARCH_NUMBERS)
         shape = (config.vae.latent_tokens, config.vae.latent_width)
         rank = config.restore.rank
         rank_of = {name: min(rank, (ranks or {}).get(name, rank)) for name in specs}
         self.residuals = nn.ModuleDict(
-            {spec.fingerprint: Residual(rank_of[name], spec.size, rank) for name, spec in specs.items()}
+            {spec.fingerprint: Residual(rank_of[name], spec.size, rank) for name, spec in self.moved.items()}
         )
         count, width = config.episodes.directions if config.episodes.steps else 0, config.encoders.out
         self.directions = nn.ModuleDict(
@@ -129,6 +132,11 @@ class Generator(nn.Module):
     def archs(self) -> dict[str, ArchConfig]:
         """Configurations of the trained architectures, by name."""
         return {name: spec.config for name, spec in self.specs.items()}
+
+    @property
+    def is_of_texts(self) -> bool:
+        """Whether conditions are tasks of texts: their words, their texts, both or neither."""
+        return is_text_encoder(self.config.encoders.images)
 
     def spec(self, arch: str) -> ArchSpec:
         """Return the ArchSpec of a trained architecture.
@@ -270,7 +278,7 @@ class Generator(nn.Module):
     @torch.no_grad()
     def encode(self, arch: str, weights: Flat) -> Latents:
         """Return the standardised latents (n, k, d) of weights (n, p)."""
-        mean, _ = self.vae.encode(self.spec(arch), self.scalings[arch].normalise(weights))
+        mean, _ = self.vae.encode(self.moved[arch], self.scalings[arch].normalise(weights))
         return self.standardise(arch, mean)
 
     def standardise(self, arch: str, z: Latents) -> Latents:
@@ -298,13 +306,13 @@ class Generator(nn.Module):
         return self.scalings[arch].denormalise(self._normalised(arch, latents) + self.residual_of(arch)(residual))
 
     def _normalised(self, arch: str, latents: Latents) -> Flat:
-        """Return the normalised weights (n, p) of standardised latents (n, k, d)."""
-        decoded = [self.vae.decode(self.spec(arch), self.unstandardise(arch, z[None])) for z in latents]
-        return torch.cat(decoded) if decoded else torch.zeros(0, self.spec(arch).size)
+        """Return the normalised weights (n, q) of standardised latents (n, k, d)."""
+        decoded = [self.vae.decode(self.moved[arch], self.unstandardise(arch, z[None])) for z in latents]
+        return torch.cat(decoded) if decoded else torch.zeros(0, self.moved[arch].size)
 
     def residual_of(self, arch: str) -> Residual:
         """Return the low-rank model of the reconstruction errors of an architecture."""
-        found = self.residuals[self.spec(arch).fingerprint]
+        found = self.residuals[self.moved[arch].fingerprint]
         assert isinstance(found, Residual)
         return found
 

@@ -37,7 +37,7 @@ def pack(
         whole: networks (p,) that are stored as they are, by kind and architecture: `base.resnet20`.
     """
     tensors = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
-    for spec in {spec.fingerprint: spec for spec in specs.values()}.values():
+    for spec in _moved(specs, scalings):
         basis, read = (f"residuals.{spec.fingerprint}.{leaf}" for leaf in ("basis", "read"))
         if torch.equal(state[basis], state[read]):
             del tensors[read]  # The two are equal until they are trained; `unpack` copies the basis.
@@ -90,7 +90,9 @@ def unpack_whole(tensors: dict[str, Tensor], specs: Mapping[str, ArchSpec], kind
     return found
 
 
-def unpack(tensors: Mapping[str, Tensor], specs: Mapping[str, ArchSpec]) -> dict[str, Tensor]:
+def unpack(
+    tensors: Mapping[str, Tensor], specs: Mapping[str, ArchSpec], scalings: Mapping[str, Scaling]
+) -> dict[str, Tensor]:
     """Return the state dict, in float32.
 
     Raises:
@@ -98,7 +100,7 @@ def unpack(tensors: Mapping[str, Tensor], specs: Mapping[str, ArchSpec]) -> dict
     """
     in_memory = {in_file: name for name, in_file in _IN_FILES.items()}
     state = {_renamed(name, in_memory): t.float() if t.is_floating_point() else t for name, t in tensors.items()}
-    for spec in {spec.fingerprint: spec for spec in specs.values()}.values():
+    for spec in _moved(specs, scalings):
         for base in (pattern.format(spec.fingerprint) for pattern in _BASES):
             if f"{base}.int8" in state:
                 values, scales = state.pop(f"{base}.int8"), state.pop(f"{base}.scales")
@@ -106,6 +108,12 @@ def unpack(tensors: Mapping[str, Tensor], specs: Mapping[str, ArchSpec]) -> dict
         basis = state[f"residuals.{spec.fingerprint}.basis"]
         state.setdefault(f"residuals.{spec.fingerprint}.read", basis.clone())
     return state
+
+
+def _moved(specs: Mapping[str, ArchSpec], scalings: Mapping[str, Scaling]) -> list[ArchSpec]:
+    """Return the architectures with their moved tensors alone, one of each fingerprint."""
+    moved = [scalings[name].moved(spec) for name, spec in specs.items()]
+    return list({spec.fingerprint: spec for spec in moved}.values())
 
 
 def _renamed(name: str, prefixes: Mapping[str, str]) -> str:

@@ -91,9 +91,9 @@ def positions_decoder(generator: Generator, target: Target) -> Decoder:
     decoder, plan = generator.decoder(target.source), target.transplant
     if plan is None:
         return decoder
-    reference = plan(decoder.scaling.denormalise(torch.zeros(1, decoder.spec.size)))[0]
+    reference = plan(decoder.reference)[0]
     is_log = torch.cat([torch.full((t.size,), t.kind == "norm_var") for t in target.spec.tensors])
-    scale = decoder.scaling.scale[plan.index]
+    scale = decoder.scaling.of_all().scale[plan.index]
     reference = torch.where(is_log, reference.clamp_min(1e-10).log(), reference)
     return Decoder(target.spec, Scaling(reference, scale, is_log), decoder.vae, decoder.mean, decoder.std)
 

@@ -57,7 +57,8 @@ def fit_reference(
         start: the start (p,) that the checkpoints share, which is then the reference; None takes their mean.
     """
     scaling = Scaling.fit(spec, weights, start)
-    fitted = {"reference": scaling.denormalise(torch.zeros(1, spec.size))[0], "scale": scaling.scale}
+    zeros = torch.zeros(1, scaling.moved(spec).size)
+    fitted = {"reference": scaling.denormalise(zeros)[0], "scale": scaling.scale}
     if start is not None:
         fitted |= {"start": start, "reference": start}
     return {kind: flat.clone() for kind, flat in fitted.items()}

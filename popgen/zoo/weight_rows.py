@@ -16,7 +16,7 @@ CHUNK_BYTES = 64 * 2**20  # Size of the pieces in which a matrix that may not fi
 
 
 class WeightRows:
-    """A matrix (n, p) whose row i holds the normalised weights of `records[i]`; takes lists of indices and slices.
+    """A matrix (n, q) whose row i holds the normalised weights of `records[i]`; takes lists of indices and slices.
 
     Args:
         in_memory: whether the whole matrix is kept on `device`; otherwise rows are read from the files on each access.
@@ -27,7 +27,7 @@ class WeightRows:
         self, zoo: Zoo, records: Sequence[Checkpoint], scaling: Scaling, in_memory: bool = True, device: str = "cpu"
     ) -> None:
         self._zoo, self._records, self._scaling, self._device = zoo, list(records), scaling, device
-        self.size = len(scaling.reference)
+        self.size = int((scaling.scale > 0).sum())
         self._matrix: Tensor | None = None
         if in_memory and records:
             self._matrix = scaling.normalise(zoo.matrix(self._records).to(device))
@@ -56,7 +56,7 @@ class WeightRows:
             yield self[first : first + step]
 
     def mean(self) -> Tensor:
-        """The mean of all rows; shape (p,)."""
+        """The mean of all rows; shape (q,)."""
         total = torch.zeros(self.size, dtype=torch.float64, device=self._device)
         for chunk in self.chunks():
             total += chunk.double().sum(0)

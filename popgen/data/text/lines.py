@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from popgen.data.dataset import DataSet, Part
+from popgen.data.text.tasks import read_task
 from popgen.errors import BadInput, BrokenFile, brief
 from popgen.tasks import NEXT_TOKEN
 from popgen.texts import LONGEST, to_bytes
@@ -28,8 +29,10 @@ _BORDERS = (b"\n", b" ")
 def load_lines(name: str, file: Path, block: int = BLOCK) -> DataSet:
     """Load a text file as blocks of at most `block` bytes, for the task next-token; its one class is "text".
 
+    `tasks.json` may describe the text (see `popgen.data.text.tasks`).
+
     Raises:
-        BadInput: the file has fewer than ten blocks.
+        BadInput: the file has fewer than ten blocks, or `tasks.json` does not fit.
         BrokenFile: it is not UTF-8, or its compression is damaged.
     """
     content = _read(file)
@@ -47,7 +50,18 @@ def load_lines(name: str, file: Path, block: int = BLOCK) -> DataSet:
         f"{len(blocks):,} consecutive blocks of at most {block} bytes: {len(train):,} for training, then {len(val):,} for "
         f"validation and {len(test):,} for the test; one is left out between two splits"
     )
-    return DataSet(name, ("text",), train, val, test, (remark,), NEXT_TOKEN)
+    task = read_task(file, text_stem(file))
+    found = DataSet(name, ("text",), train, val, test, (remark, *task.remarks), NEXT_TOKEN)
+    return replace(found, description=task.description)
+
+
+def text_stem(file: Path) -> str:
+    """The name of a text file without .txt and .gz.
+
+    >>> text_stem(Path("texts/sea.txt.gz"))
+    'sea'
+    """
+    return file.name.removesuffix(".gz").removesuffix(".txt")
 
 
 def cut_blocks(content: bytes, longest: int) -> list[str]:

@@ -51,14 +51,17 @@ def tasks_file(path: Path) -> Path:
     return (path if path.is_dir() else path.parent) / TASKS_FILE
 
 
-def read_task(path: Path) -> TextTask:
+def read_task(path: Path, stem: str | None = None) -> TextTask:
     """Read what `tasks.json` says about the data set in a file or a folder; empty where there is no such file.
+
+    Args:
+        stem: the data set's key in it; None: the name of the table or folder without suffixes.
 
     Raises:
         BrokenFile: the file cannot be read, or is no JSON.
         BadInput: it does not hold what it should.
     """
-    file, stem = tasks_file(path), stem_of(path.absolute())
+    file, stem = tasks_file(path), stem or stem_of(path.absolute())
     if not file.is_file():
         return TextTask()
     try:

@@ -20,7 +20,7 @@ def store_codes(generator: Generator, data: TrainingData) -> dict[str, Latents]:
     together than another's: a step of the same size would do nothing to one, and destroy the other.
     """
     raw = {
-        name: torch.cat([generator.vae.encode(own.spec, x)[0] for x in own.x.chunks()])
+        name: torch.cat([generator.vae.encode(generator.moved[name], x)[0] for x in own.x.chunks()])
         for name, own in data.archs.items()
     }
     everywhere = torch.cat(list(raw.values())).std(0)

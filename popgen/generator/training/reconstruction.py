@@ -8,6 +8,7 @@ from popgen.errors import PopgenError
 from popgen.generator.generator import Generator
 from popgen.generator.training.data import TrainingData
 from popgen.networks.forward import task_score
+from popgen.tasks import get_task, lost
 from popgen.types import Flat
 from popgen.zoo import Checkpoint
 from popgen.zoo.weight_rows import WeightRows
@@ -39,16 +40,17 @@ def check_gate(generator: Generator, data: TrainingData) -> None:
         PopgenError: reconstruction costs more than `vae.gate` of validation score, on average over architectures, on
             held-out lineages (on training checkpoints where none are held out).
     """
-    lost = {}
+    losses, units = {}, {}
     for arch, scores in reconstruction_scores(generator, data).items():
         group = "held_out" if "held_out_original" in scores else "train"
-        lost[arch] = scores[f"{group}_original"] - scores[f"{group}_decoded"]
-    mean, allowed = sum(lost.values()) / len(lost), generator.config.vae.gate
+        units[arch] = get_task(generator.spec(arch).config.task).unit
+        losses[arch] = lost(units[arch], scores[f"{group}_original"], scores[f"{group}_decoded"])
+    mean, allowed = sum(losses.values()) / len(losses), generator.config.vae.gate
     if not mean <= allowed:
         raise PopgenError(
-            f"the VAE loses {100 * mean:.1f} points of the checkpoints' validation accuracy, {100 * allowed:.1f} are allowed "
-            "(generator.vae.gate)",
-            "points lost: " + ", ".join(f"{arch} {100 * value:.1f}" for arch, value in lost.items()),
+            f"the VAE loses {100 * mean:.1f} points of the checkpoints' validation {' and '.join(sorted(set(units.values())))}, "
+            f"{100 * allowed:.1f} are allowed (generator.vae.gate)",
+            "points lost: " + ", ".join(f"{arch} {100 * value:.1f}" for arch, value in losses.items()),
             "Train longer (generator.vae.steps), with a larger latent (latent_tokens, latent_width), or on more checkpoints.",
         )
 
@@ -68,7 +70,8 @@ def held_out_watch(generator: Generator, data: TrainingData) -> Callable[[], dic
         scores = []
         for name, (records, weights) in chosen.items():
             scores.append(_mean_score(generator, data, records, _restored(generator, name, weights)))
-        return {"held-out accuracy": sum(scores) / len(scores)}
+        [unit, *others] = {get_task(generator.spec(name).config.task).unit for name in chosen}
+        return {f"held-out {'score' if others else unit}": sum(scores) / len(scores)}
 
     return watch
 

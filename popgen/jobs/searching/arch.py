@@ -133,7 +133,7 @@ def search_arch(run: Run, one: ArchSearch) -> Found:
     if ready.fitness.label_free:
         best, result, gain = over_start(run, ready, best, result)
     choice = None
-    if isinstance(ready.source.decoder, AnchoredDecoder) and not ready.fitness.label_free:
+    if isinstance(ready.source.decoder, AnchoredDecoder) and _has_labels(ready.fitness):
         best, result, choice = chosen_by_labels(run, ready, best, result)
     card = make_card(one, ready.fitness)
     weights = run.folder.write_best(one.arch, best.state(), card)
@@ -160,6 +160,11 @@ def search_arch(run: Run, one: ArchSearch) -> Found:
         **remarks,
     )
     return Found(one.arch, one.data.name, str(run.folder.path), str(weights), rows, details)
+
+
+def _has_labels(fitness: Fitness) -> bool:
+    """Whether candidates are compared by labels: those of classes, in a search that looks at them."""
+    return fitness.task.name == CLASSIFICATION and not fitness.label_free
 
 
 def make_ready(run: Run, one: ArchSearch) -> ReadySearch:

@@ -42,10 +42,13 @@ class ArchSearch:
     target: Target  # the trained architecture that is searched for it: itself, or the nearest
     mask: Mask | None = None  # the tensors that are searched, where not all are
     groups: Groups | None = None  # the groups of the validation images, where an objective uses them
+    moved: tuple[str, ...] = ()  # names of the tensors that the generator moves, where not all
 
     def trained_parts(self, config: SearchConfig) -> list[str]:
         """The names of the tensors that fine-tuning trains; none stands for all."""
-        return [] if self.mask is None or not config.finetune.parts else self.mask.trained(self.target.spec)
+        if not config.finetune.parts:
+            return []
+        return list(self.moved) if self.mask is None else self.mask.trained(self.target.spec)
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,7 @@ def prepare(config: SearchConfig, say: Callable[[str], None] = lambda _: None) -
         if generator is not None and not generator.has_latents:
             _check_directions(target, fitness.head)
         fitness = replace(fitness, label_free=config.objectives == [LABEL_FREE])
-        searches.append(ArchSearch(arch, data, fitness, target, mask, groups))
+        searches.append(ArchSearch(arch, data, fitness, target, mask, groups, _moved(origin, target)))
     _check_label_free(searches)
     _check_cost(config, searches)
     measured = _check_measures(config, searches)
@@ -150,7 +153,7 @@ def _check_settings(config: SearchConfig, origin: Origin) -> Mask | None:
     if len(set(config.archs)) < len(config.archs):
         raise BadInput(f"--arch names one architecture twice: {', '.join(config.archs)}", "", "Name each once.")
     check_mask(config.archs, config.parts, config.base)
-    if config.finetune.parts and not config.parts:
+    if config.finetune.parts and not (config.parts or all(_moved(origin, one) for one in origin.targets.values())):
         raise BadInput(
             "--finetune-parts needs parts", "it trains the tensors of --parts alone", "Name them with --parts."
         )
@@ -173,6 +176,14 @@ def _check_settings(config: SearchConfig, origin: Origin) -> Mask | None:
     if config.warm_start is not None and origin.generator is not None:
         _check_warm_start(config.warm_start, config, origin.generator)
     return mask
+
+
+def _moved(origin: Origin, target: Target) -> tuple[str, ...]:
+    """The names of the tensors that a generator moves, () where it moves all of them or is none."""
+    if origin.generator is None or not target.is_trained:
+        return ()
+    names = [tensor.name for tensor in origin.generator.moved[target.source].tensors]
+    return () if len(names) == len(target.spec.tensors) else tuple(names)
 
 
 def with_data_folder(config: SearchConfig, data_dir: str | None = None) -> SearchConfig:

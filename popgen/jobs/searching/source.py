@@ -9,7 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
-from popgen.baselines.rivals import ADAPTERS, STANDARD, RivalInputs, rival_rows
+from popgen.baselines.layers import DRAWN_AND_TRAINED
+from popgen.baselines.rivals import ADAPTERS, FINE_TUNES, STANDARD, RivalInputs, rival_rows
 from popgen.baselines.row import Row
 from popgen.baselines.starts import UNTRAINED
 from popgen.configs.sampling import Sampling
@@ -22,6 +23,7 @@ from popgen.generator.decoder import AnchoredDecoder, Decoder, WeightDecoder
 from popgen.generator.strength import Strength
 from popgen.jobs.searching.checks import ArchSearch
 from popgen.jobs.searching.details import SourceDetails
+from popgen.jobs.searching.finetune import finetune_recipe
 from popgen.jobs.searching.folder import RunFolder, read_batch_norm
 from popgen.jobs.searching.population import condition_of, make_population, make_task_population
 from popgen.jobs.searching.table import control_rows, generated_rows, task_rows
@@ -101,6 +103,8 @@ class GeneratorSource:
             say,
         )
         self.target = one.target
+        # Trained architectures whose conditions are tasks of texts: candidates are a strength away from the zoo's reference.
+        self.is_anchored = generator.is_of_texts and self.target.is_trained
         if self.target.transplant is not None:
             say(
                 f"{one.arch}: untrained architecture; networks of {self.target.source} are generated and "
@@ -132,16 +136,16 @@ class GeneratorSource:
     @cached_property
     def decoder(self) -> WeightDecoder:
         """The generator's decoder of the architecture; a base's tensors stand where they are not searched."""
-        decoder = self.target.decoder(self.generator)
-        if self.target.spec.is_adapter and isinstance(decoder, Decoder):
+        decoder = replace(self.target.decoder(self.generator), mask=self.one.mask)
+        if self.is_anchored and isinstance(decoder, Decoder):
             return AnchoredDecoder(decoder)
-        return replace(decoder, mask=self.one.mask)
+        return decoder
 
     def population(self) -> Population:
-        """Latents (n, k * d), for adapters with a strength behind each."""
-        if self.target.spec.is_adapter:
+        """Latents (n, k * d), for tasks of texts with a strength behind each."""
+        if self.is_anchored:
             fitness = self.one.fitness
-            labels = 0 if fitness.label_free else len(fitness.val[1])
+            labels = len(fitness.val[1]) if self.target.spec.is_adapter and not fitness.label_free else 0
             return make_task_population(
                 self.generator, self.one.arch, self.one.data, self.closest, self.config, self.target.source, labels
             )
@@ -184,14 +188,15 @@ class GeneratorSource:
     def rows(self, folder: RunFolder, population: Population, fitness: Fitness, evaluations: int) -> list[Row]:
         """The rows of rivals, of controls, and of the population before the search."""
         finished = replace(self.one, fitness=fitness)
-        is_adapter = self.target.spec.is_adapter
-        if is_adapter:
-            rows = task_rows(population, self.decoder, finished)
+        if self.is_anchored:
+            rows = task_rows(folder, population, self.decoder, finished)
         else:
             rows = generated_rows(folder, population, self.decoder, finished)
         if self.config.baselines == "none":
             return rows
-        controls = [] if is_adapter else control_rows(self.generator, self.decoder, finished, self.config, self.say)
+        controls = (
+            [] if self.is_anchored else control_rows(self.generator, self.decoder, finished, self.config, self.say)
+        )
         if self.zoo is None:
             self.say(
                 f"{self.one.arch}: the zoo {self.generator.provenance.zoo!r} was not found, so its rows are missing; "
@@ -201,8 +206,10 @@ class GeneratorSource:
 
     def _rivals(self, fitness: Fitness, evaluations: int) -> Iterator[Row]:
         """The zoo's rows; for an architecture that no network of the zoo has, the other ways to fill it with weights."""
-        names = ADAPTERS if self.target.spec.is_adapter else STANDARD
-        names = (*names, "noise") if self.config.baselines == "all" else names
+        has_base = self.is_anchored and not self.target.spec.is_adapter
+        names = FINE_TUNES if has_base else ADAPTERS if self.is_anchored else STANDARD
+        if self.config.baselines == "all":
+            names = (*names, "noise", *(DRAWN_AND_TRAINED if has_base else ()))
         given = self.rival_inputs(fitness, evaluations)
         yield from rival_rows(names if self.target.is_trained else UNTRAINED, given, say=self.say)
 
@@ -222,6 +229,8 @@ class GeneratorSource:
             target=self.target,
             condition=condition_of(self.one.data, self.config),
             sampling=Sampling(strength=self.strength.value).over(self.config.sampling),
+            recipe=finetune_recipe(self.config, self.one.trained_parts(self.config)),
+            base=self.generator.bases.get(self.target.source) if self.one.mask is None else self.one.mask.base,
         )
 
     def details(self) -> SourceDetails:

@@ -25,26 +25,41 @@ def generated_rows(folder: RunFolder, population: Population, decoder: WeightDec
 
     Members whose evaluation failed have no scores. They are left out of the mean, and count in what it cost.
     """
+    scored, tried = _sampled(folder, population, decoder, one)
+    return [_mean_row("generated_mean", scored, tried, one), *_best_row(scored, tried, one)] if scored else []
+
+
+def _sampled(
+    folder: RunFolder, population: Population, decoder: WeightDecoder, one: ArchSearch
+) -> tuple[list[Scored], int]:
+    """The sampled members that can be scored, and how many were evaluated."""
     with History(folder.history, one.arch) as history:
         seeds = [r for r in history.records if r.phase == "seed" and r.origin == "generated"]
     vectors = population.with_mean().vectors
-    scored = scores_of(one.fitness, (decoder.weights(vectors[r.candidate]) for r in seeds if r.loss is not None))
+    flats = (decoder.weights(vectors[r.candidate]) for r in seeds if r.loss is not None)
+    return scores_of(one.fitness, flats), len(seeds)
+
+
+def _best_row(scored: list[Scored], tried: int, one: ArchSearch) -> list[Row]:
+    """The row of the best by validation loss, where any was scored."""
     if not scored:
         return []
     best = min(scored, key=lambda network: network.finite_loss)
     optimism = None if one.fitness.label_free else Choice.of(scored).optimism()
-    tested = Row.of("generated_best", len(seeds) * one.fitness.cost, best, one.data, optimism)
-    return [_mean_row("generated_mean", scored, len(seeds), one), tested]
+    return [Row.of("generated_best", tried * one.fitness.cost, best, one.data, optimism)]
 
 
-def task_rows(population: Population, decoder: WeightDecoder, one: ArchSearch) -> list[Row]:
-    """What is generated for a task of texts from nothing, its words, its texts and both: a network each, which nothing chose."""
+def task_rows(folder: RunFolder, population: Population, decoder: WeightDecoder, one: ArchSearch) -> list[Row]:
+    """What is generated for a task of texts from nothing, its words, its texts and both: a network each, which nothing chose.
+
+    Behind them stands the best of the samples, as in `generated_rows`.
+    """
     rows = []
     for kind in reversed(TASK_KINDS):
         vectors = population.vectors[[origin == f"{kind}@1" for origin in population.origins]]
         for scored in scores_of(one.fitness, [decoder.weights(vector.copy()) for vector in vectors]):
             rows.append(Row.of(f"generated_{kind}", one.fitness.cost, scored, one.data))
-    return rows
+    return [*rows, *_best_row(*_sampled(folder, population, decoder, one), one)]
 
 
 def control_rows(

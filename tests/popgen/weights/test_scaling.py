@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -60,4 +62,30 @@ def test_a_variance_of_zero_and_a_tensor_that_never_moves() -> None:
     x = scaling.normalise(weights)
     assert torch.isfinite(x).all()
     assert torch.allclose(scaling.denormalise(x), weights, atol=1e-5, rtol=1e-3)
-    assert (scaling.scale > 0).all()
+    assert {t.kind for t in scaling.moved(spec).tensors} == {"norm_mean", "norm_var"}
+
+
+def test_a_tensor_that_no_network_moves_has_no_coordinates() -> None:
+    spec = ArchSpec.from_config("resnet-s")
+    reference = network(spec)
+    weights = reference.repeat(3, 1) + 0.1 * torch.randn(3, spec.size, generator=torch.Generator().manual_seed(0))
+    frozen = {"conv1.weight", "bn1.running_mean", "bn1.running_var"}
+    for flat in weights:
+        for name in frozen:
+            spec.to_state(flat)[name].copy_(spec.to_state(reference)[name])
+    scaling = Scaling.fit(spec, weights, reference)
+    moved = scaling.moved(spec)
+    assert {t.name for t in spec.tensors} - {t.name for t in moved.tensors} == {"conv1.weight"}, "statistics may move"
+    assert [t for t in spec.tensors if t.name != "conv1.weight"] == list(moved.tensors), "layers keep their positions"
+    x = scaling.normalise(weights).requires_grad_()
+    assert x.shape == (3, moved.size)
+    restored = scaling.denormalise(x)
+    assert torch.allclose(restored, weights, atol=1e-5, rtol=1e-3)
+    first = spec.to_state(scaling.denormalise(torch.randn(1, moved.size))[0])["conv1.weight"]
+    assert torch.equal(first, spec.to_state(reference)["conv1.weight"])
+    restored.sum().backward()
+    assert x.grad is not None and x.grad.shape == x.shape
+    other = network(spec, 1)[None]
+    assert torch.allclose(scaling.of_all().denormalise(scaling.of_all().normalise(other)), other, atol=1e-4, rtol=1e-3)
+    copy = pickle.loads(pickle.dumps(scaling))
+    assert torch.equal(copy.denormalise(x.detach()), restored.detach())

@@ -59,9 +59,9 @@ def restoring_stage(generator: Generator, data: TrainingData) -> Stage:
 
 @torch.no_grad()
 def reconstruct(generator: Generator, arch: str, x: Flat) -> tuple[Flat, Flat]:
-    """Return the normalised weights (n, p) that are decoded from the codes of x (n, p), and their errors, x minus them."""
-    mean, _ = generator.vae.encode(generator.spec(arch), x)
-    decoded = generator.vae.decode(generator.spec(arch), mean)
+    """Return the normalised weights (n, q) that are decoded from the codes of x (n, q), and their errors, x minus them."""
+    mean, _ = generator.vae.encode(generator.moved[arch], x)
+    decoded = generator.vae.decode(generator.moved[arch], mean)
     return decoded, x - decoded
 
 

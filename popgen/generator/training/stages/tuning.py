@@ -39,7 +39,7 @@ def tuning_stage(generator: Generator, data: TrainingData, codes: dict[str, Late
         embeddings = _embed(generator, data, chosen + [data.archs[arch].records[i].data for arch, i in anchors])
         noise = torch.randn(len(chosen), *generator.latent_shape)
         z = generator.prior.sample(embeddings[: len(chosen)], own.vector.expand(len(chosen), -1), noise)
-        x = generator.vae.decode(own.spec, z)
+        x = generator.vae.decode(generator.moved[own.spec.name], z)
         generated = (
             _with_episodes(data, own, x, chosen, config.images, config.episodes)
             if config.episodes
@@ -89,7 +89,7 @@ def _trained(generator: Generator) -> list[nn.Parameter]:
 def _with_episodes(
     data: TrainingData, own: ArchCheckpoints, x: Flat, names: list[str], count: int, weight: float
 ) -> Tensor:
-    """Return the mean task loss of the networks x (n, p), plus the weighted loss of episodes."""
+    """Return the mean task loss of the networks x (n, q), plus the weighted loss of episodes."""
     losses = []
     for flat, name in zip(own.scaling.denormalise(x), names, strict=True):
         inputs, labels = data.draw_images(own.spec.name, name, count)

@@ -20,10 +20,11 @@ _IMAGES = 256  # training images on which the best checkpoint is chosen
 def vae_stage(generator: Generator, data: TrainingData) -> Stage:
     """Make the stage. The offsets of the linear paths start at the checkpoints' mean, or at the best checkpoint."""
     config = generator.config.vae
-    for own in data.archs.values():
-        if own.spec.fingerprint in generator.vae.linear:
+    for name, own in data.archs.items():
+        path = generator.moved[name].fingerprint
+        if path in generator.vae.linear:
             start = own.x.mean() if config.offset == "mean" else best_checkpoint(data, own)
-            generator.vae.linear[own.spec.fingerprint].offset.data.copy_(start)  # type: ignore[union-attr, operator]
+            generator.vae.linear[path].offset.data.copy_(start)  # type: ignore[union-attr, operator]
     sampler = ArchSampler(list(data.archs))
     return Stage(
         config.steps,
@@ -38,7 +39,7 @@ def vae_stage(generator: Generator, data: TrainingData) -> Stage:
 
 @torch.no_grad()
 def best_checkpoint(data: TrainingData, own: ArchCheckpoints) -> Tensor:
-    """Return the normalised weights (p,) of the checkpoint with the lowest loss on images it was trained on."""
+    """Return the normalised weights (q,) of the checkpoint with the lowest loss on images it was trained on."""
     losses = []
     for row, record in enumerate(own.records):
         train, spec = data.data_sets[record.data].train, data.spec_for(own, record.data)
@@ -56,8 +57,9 @@ def vae_losses(generator: Generator, data: TrainingData, sampler: ArchSampler) -
     own = data.archs[arch]
     pick = torch.randperm(len(own.records))[: config.batch]
     x = _mixed(own, pick, config.mixup)
-    mean, log_variance = generator.vae.encode(own.spec, x + config.input_noise * torch.randn_like(x))
-    decoded = generator.vae.decode(own.spec, sample_posterior(mean, log_variance))
+    moved = generator.moved[arch]
+    mean, log_variance = generator.vae.encode(moved, x + config.input_noise * torch.randn_like(x))
+    decoded = generator.vae.decode(moved, sample_posterior(mean, log_variance))
     losses = {
         "reconstruction": config.reconstruction * F.mse_loss(decoded, x),
         "kl": config.kl * kl_to_normal(mean, log_variance),
@@ -72,7 +74,7 @@ def vae_losses(generator: Generator, data: TrainingData, sampler: ArchSampler) -
 
 
 def behaviour_of(data: TrainingData, own: ArchCheckpoints, x: Flat, names: list[str], count: int) -> Tensor:
-    """Return the mean task loss of the networks x (n, p), each on `count` new training images of its data set."""
+    """Return the mean task loss of the networks x (n, q), each on `count` new training images of its data set."""
     batches = [data.draw_images(own.spec.name, name, count) for name in names]
     return behaviour_loss([data.spec_for(own, name) for name in names], own.scaling.denormalise(x), batches)
 

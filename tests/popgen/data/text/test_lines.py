@@ -89,3 +89,16 @@ def test_files_that_are_no_text_are_refused() -> None:
         load_data("lines:book.txt/block:64/blocks:999")
     with pytest.raises(BadInput, match="it is for images, and these are texts"):
         load_data("lines:book.txt/mirror")
+
+
+@pytest.mark.usefixtures("file")
+def test_a_text_is_described_beside_its_file() -> None:
+    assert load_data("lines:book.txt/block:64").description == ""
+    Path("tasks.json").write_text('{"book": {"description": "A book of words."}}')
+    data = load_data("lines:book.txt/block:64/blocks:5")
+    assert data.description == "A book of words." and data.label_phrases == ("text",)
+    Path("tasks.json").write_text('{"other": {"description": "Another."}}')
+    assert any("says nothing about 'book'" in text for text in load_data("lines:book.txt/block:64").remarks)
+    Path("tasks.json").write_text('{"book": {"description": 3}}')
+    with pytest.raises(BadInput, match="description is a int"):
+        load_data("lines:book.txt/block:64")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -23,6 +24,16 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tiny_lm import WORDS, make_llama, save_llama, save_text
 
 BASE = "lm:tiny"
+GENERATOR = """
+zoo: {name: none, archs: [mlp-s], data: [digits]}
+generator:
+  vae: {latent_tokens: 1, latent_width: 4, width: 16, behaviour: 0, steps: 60, batch: 4, gate: 0.3}
+  encoders: {images: "text:text-tiny", text: text-tiny, labels: false, images_per_class: 4, width: 16, out: 8, steps: 10}
+  prior: {width: 16, layers: 1, steps: 10, batch: 8}
+  tune: {steps: 4, networks: 2, images: 16}
+  describe: {steps: 0}
+  restore: {rank: 2, steps: 0}
+"""
 SEARCH = ("--arch", "model", "--data", "lines:sea.txt/block:64/blocks:8", "--zoo", "zoos/words", "--base", BASE)
 OPTIONS = ("--evaluations", 30, "--prior-width", 0, "--workers", 0, "--json")
 
@@ -184,8 +195,12 @@ def test_the_script_that_compares_searches_over_layers(made: Path, tmp_path: Pat
     (tmp_path / "text").mkdir()
     for domain in WORDS:
         (tmp_path / "text" / f"{domain}.txt").write_bytes((made / f"{domain}.txt").read_bytes())
+    described = {domain: {"description": f"Lines about the {domain}."} for domain in WORDS}
+    (tmp_path / "text" / "tasks.json").write_text(json.dumps(described))
+    (tmp_path / "spec.yaml").write_text(GENERATOR)
     script = Path(__file__).parents[4] / "examples" / "bench" / "language_layers.py"
     arguments = ["--base", f"lm:{made / 'tiny'}", "--text", "text", "--held-out", "sea", "--seeds", "0", "1"]
+    arguments += ["--generator", "spec.yaml"]
     sizes = [
         "--evaluations",
         "36",
@@ -207,5 +222,7 @@ def test_the_script_that_compares_searches_over_layers(made: Path, tmp_path: Pat
     table = dict(re.findall(r"^\| ([\w, ]+) \| ([\d.]+) ± [\d.]+ \|$", done.stdout, re.M))
     figures = {name: float(value) for name, value in table.items()}
     assert {"base", "mixtures", "trained average", "search, principal", "search, mix, then SGD"} <= set(figures)
+    assert {"generated words", "generated, best of all", "search, latent", "search, latent, then SGD"} <= set(figures)
+    assert "generated both, then 4 steps of SGD" in figures and figures["search, latent"] < figures["base"]
     assert figures["search, mix"] < figures["base"]
     assert "zoo of seed 1: garden, kitchen" in done.stdout
