@@ -71,7 +71,12 @@ def save_classifier(folder: Path, kind: str = "bert", labels: Sequence[str] = ("
     _save(loader.from_config(config), folder)
     if kind == "vit":
         size = {"height": 8, "width": 8}
-        said = {"image_processor_type": "ViTImageProcessor", "size": size, "image_mean": [0.5] * 3, "image_std": [0.25] * 3}
+        said = {
+            "image_processor_type": "ViTImageProcessor",
+            "size": size,
+            "image_mean": [0.5] * 3,
+            "image_std": [0.25] * 3,
+        }
         (folder / "preprocessor_config.json").write_text(json.dumps(said))
     else:
         words.save_pretrained(folder)

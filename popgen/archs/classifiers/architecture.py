@@ -26,6 +26,7 @@ from popgen.errors import BadInput, unknown_name
 _CONTEXT = 128  # tokens, where the name has no number
 _OPTIONS = ("context", "num_classes")
 _OF_IMAGES = ("input_shape", "mean", "std")
+_UNBOUNDED = 2**20  # tokens, where a network has no table of positions
 _EXAMPLE = "For example hf:{base}/num_classes:3."
 
 
@@ -48,7 +49,9 @@ def hf_fields(base: str, options: dict[str, Any], given: dict[str, Any]) -> dict
     reads = what_it_reads(base, new_head=new is not None)
     classes = read_config(base).num_labels if new is None else new
     if not isinstance(classes, int) or classes < 2:
-        raise BadInput(f"hf:{base} cannot have {classes} classes", "a classifier has 2 or more", _EXAMPLE.format(base=base))
+        raise BadInput(
+            f"hf:{base} cannot have {classes} classes", "a classifier has 2 or more", _EXAMPLE.format(base=base)
+        )
     fields = {"builder": f"hf:{base}", "options": {"num_classes": classes}, "classes": classes}
     if reads == IMAGES:
         if "context" in options:
@@ -94,12 +97,14 @@ def _text_inputs(base: str, classes: int, context: Any) -> SequenceInputs:
         raise BadInput(
             f"hf:{base} cannot read {context} tokens", f"it reads 2 to {longest}", "For example /context:64."
         )
-    return SequenceInputs(base, context, 2 if "token_type_ids" in tokenizer.model_input_names else 1)
+    return SequenceInputs(base, context, 3 if "token_type_ids" in tokenizer.model_input_names else 2)
 
 
 def _positions(base: str, classes: int) -> int:
     """The most tokens of a text by the network's table of positions, whose first rows RoBERTa's kind leaves to padding."""
-    most: int = getattr(read_config(base), "max_position_embeddings", None) or 2**30
+    most = getattr(read_config(base), "max_position_embeddings", None)
+    if not isinstance(most, int) or most < 1:
+        return _UNBOUNDED
     with torch.device("meta"):
         model = fresh_model(base, what_it_reads(base, new_head=True), classes)
     for name, module in model.named_modules():

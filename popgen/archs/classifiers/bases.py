@@ -21,6 +21,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
 )
 
+from popgen.archs.classifiers.labels import named_labels
 from popgen.archs.from_transformers import SAFE, Source, quiet
 from popgen.errors import BadInput, PopgenError
 from popgen.types import StateDict
@@ -101,9 +102,7 @@ def read_preprocessing(base: str) -> dict[str, Any]:
 
 def label_names(base: str) -> tuple[str, ...]:
     """Return the names of a base's outputs in their order; () where they are only numbered, as LABEL_0."""
-    labels = read_config(base).id2label or {}
-    names = tuple(str(labels[i]) for i in sorted(labels))
-    return () if names == tuple(f"LABEL_{i}" for i in range(len(names))) else names
+    return named_labels(read_config(base).id2label)
 
 
 def config_for(base: str, classes: int) -> PretrainedConfig:
@@ -159,7 +158,9 @@ def pretrained_state(base: str, classes: int | None = None) -> StateDict:
     missing = sorted(found["missing_keys"])
     if missing and not new_head:
         raise BadInput(
-            f"hf:{base} lacks weights of its own", ", ".join(missing[:4]), "Save the whole classifier by save_pretrained."
+            f"hf:{base} lacks weights of its own",
+            ", ".join(missing[:4]),
+            "Save the whole classifier by save_pretrained.",
         )
     state: StateDict = model.state_dict()
     return state

@@ -12,16 +12,16 @@ from popgen.archs.adapters.base import tokenize
 from popgen.errors import BadInput
 from popgen.texts import to_texts
 
-PADDING = -1  # stands where a text has fewer tokens than the longest
+ROWS = ("input_ids", "attention_mask", "token_type_ids")  # the keyword arguments of the networks
 _FEW = 32  # tokens that every vocabulary has
 
 
 @dataclass(frozen=True)
 class SequenceInputs:
-    """Texts (n, bytes) as token ids (n, rows, tokens) of a classifier's own tokenizer, padded with PADDING.
+    """Texts (n, bytes) as what a classifier's own tokenizer makes of them (n, rows, tokens), padded to the longest.
 
-    The first row holds the ids. Where the tokenizer tells the two texts of a pair apart, a second row says to which of them a
-    token belongs.
+    The rows are the ids of the tokens, a mask with 1 for those of the text, and, where the tokenizer tells the two texts of a
+    pair apart, to which of them a token belongs.
     """
 
     kind: ClassVar[str] = "sequences"
@@ -29,7 +29,7 @@ class SequenceInputs:
 
     base: str  # the classifier that has the tokenizer
     context: int = 128  # most tokens of a text that are read
-    rows: int = 1
+    rows: int = 2
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -37,7 +37,7 @@ class SequenceInputs:
         return self.rows, self.context
 
     def prepare(self, examples: Tensor) -> Tensor:
-        """Encode texts (n, bytes) as far as the longest of them.
+        """Encode texts (n, bytes).
 
         Raises:
             BadInput: the examples are no texts.
@@ -53,14 +53,12 @@ class SequenceInputs:
         if not len(examples):
             return torch.empty(0, self.rows, 1, dtype=torch.long, device=examples.device)
         found = tokenize(read_tokenizer(self.base), to_texts(examples), self.context)
-        ids = torch.where(found["attention_mask"] == 0, PADDING, found["input_ids"])
-        rows = [ids, found["token_type_ids"]] if self.rows == 2 else [ids]
-        return torch.stack(rows, 1).to(examples.device)
+        return torch.stack([found[row] for row in ROWS[: self.rows]], 1).to(examples.device)
 
     def example(self, n: int = 1) -> Tensor:
         """The first ids of the vocabulary, again and again, in rows as long as may be."""
         rows = torch.zeros(n, self.rows, self.context, dtype=torch.long)
-        rows[:, 0] = torch.arange(n * self.context).view(n, self.context) % _FEW
+        rows[:, 0], rows[:, 1] = torch.arange(n * self.context).view(n, self.context) % _FEW, 1
         return rows
 
     def text(self) -> str:
