@@ -19,7 +19,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from popgen.archs import build
-from popgen.archs.adapters.peft_folder import write_peft_beside
+from popgen.archs.beside import write_beside
 from popgen.baselines.row import Finetuned, Row, unit_of
 from popgen.configs.search import SearchConfig
 from popgen.configs.spec import Recipe
@@ -173,7 +173,7 @@ def _train(
         state = spec.to_state(flat)
         file = folder.finetuned_weights(run.arch, epochs)
         write_tensors(file, state, card | {"finetuned": recipe, "finetune_key": key})
-        write_peft_beside(file, spec, state, run.data.classes)
+        write_beside(file, spec, state, run.data.classes)
     return found
 
 
