@@ -12,12 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import errors as hub_errors
 from safetensors import SafetensorError
 from transformers.utils import logging
 
 from popgen.errors import BadInput, NotFound, Offline, brief
 
 _HUB = re.compile(r"[\w.-]+(?:/[\w.-]+)?")
+# What transformers raises for files that it cannot read; newer versions check the types of settings, by an error of their own.
+_UNREADABLE: tuple[type[Exception], ...] = (
+    ValueError, KeyError, ImportError, RuntimeError, TypeError, AttributeError, SafetensorError,
+    getattr(hub_errors, "StrictDataclassError", ValueError),
+)  # fmt: skip
 SAFE: dict[str, Any] = {"trust_remote_code": False}
 
 
@@ -51,7 +57,7 @@ class Source:
                 raise BadInput(f"{base} is no {self.what} of transformers", brief(error), self.form) from error
             what = f"{self.prefix}{base} is not on this machine and could not be fetched"
             raise Offline(what, brief(error), self.form) from error
-        except (ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+        except _UNREADABLE as error:
             raise BadInput(
                 f"transformers cannot read {base}",
                 brief(error),

@@ -23,6 +23,8 @@ from transformers import (
     RobertaModel,
     ViTConfig,
     ViTModel,
+    XLMRobertaConfig,
+    XLMRobertaModel,
 )
 
 WORDS = [
@@ -108,11 +110,22 @@ def _llama(words: int) -> PreTrainedModel:
     return LlamaModel(LlamaConfig(vocab_size=words, max_position_embeddings=64, **_SIZES))
 
 
+def _xlm_roberta(words: int) -> PreTrainedModel:
+    return XLMRobertaModel(XLMRobertaConfig(vocab_size=words, max_position_embeddings=66, pad_token_id=0, **_SIZES))
+
+
 def _vit(_: int) -> PreTrainedModel:
     return ViTModel(ViTConfig(image_size=8, patch_size=4, **_SIZES))
 
 
-_NETWORKS = {"bert": _bert, "distilbert": _distilbert, "roberta": _roberta, "llama": _llama, "vit": _vit}
+_NETWORKS = {
+    "bert": _bert,
+    "distilbert": _distilbert,
+    "roberta": _roberta,
+    "xlm-roberta": _xlm_roberta,
+    "llama": _llama,
+    "vit": _vit,
+}
 
 
 def _tokenizer(with_types: bool) -> PreTrainedTokenizerFast:

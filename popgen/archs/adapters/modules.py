@@ -6,6 +6,8 @@ from typing import Any
 
 from torch import nn
 
+from popgen.errors import BadInput
+
 
 def add_module(root: nn.Module, path: str, module: nn.Module) -> None:
     """Register a module under a dotted path, with plain modules between.
@@ -26,11 +28,18 @@ def add_module(root: nn.Module, path: str, module: nn.Module) -> None:
 def hold_children(net: nn.Module, model: Any) -> None:
     """Make a model's children those of `net`, which can call all of the model as `net.__dict__["model_of_all"]`.
 
+    Raises:
+        BadInput: the model has tensors beside those of its children.
+
     >>> net = nn.Module()
     >>> hold_children(net, nn.Sequential(nn.Linear(1, 1, bias=False)))
     >>> list(net.state_dict())
     ['0.weight']
     """
+    if own := [name for name in model.state_dict() if "." not in name]:
+        raise BadInput(
+            f"a {type(model).__name__} has weights outside its layers", ", ".join(own[:4]), "Name another model."
+        )
     for name, child in model.named_children():
         net.add_module(name, child)
     net.__dict__["model_of_all"] = model  # calls the children, and is none of them

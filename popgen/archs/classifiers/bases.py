@@ -22,7 +22,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from popgen.archs.classifiers.labels import named_labels
-from popgen.archs.from_transformers import SAFE, Source, quiet
+from popgen.archs.from_transformers import SAFE, Source
 from popgen.errors import BadInput, PopgenError
 from popgen.types import StateDict
 
@@ -60,7 +60,7 @@ def what_it_reads(base: str, new_head: bool = False) -> str:
         BadInput: the class is no classifier of transformers, or one that does not choose among classes.
     """
     config = read_config(base)
-    own = (getattr(config, "architectures", None) or ["network without a class"])[0]
+    own = (getattr(config, "architectures", None) or ["no class"])[0]
     found = {reads: names[config.model_type] for reads, (_, names) in _LOADERS.items() if config.model_type in names}
     exact = [reads for reads, names in found.items() if own == names or own in names and isinstance(names, tuple)]
     if not exact and not (found and new_head):
@@ -120,11 +120,10 @@ def fresh_model(base: str, reads: str, classes: int) -> nn.Module:
 
     Raises:
         NotFound, Offline: as `read_config`.
-        BadInput: the model has one tensor under two names.
+        BadInput: its settings make no model, or one that has one tensor under two names.
     """
     loader, _ = _LOADERS[reads]
-    with quiet():
-        model: nn.Module = loader.from_config(config_for(base, classes), dtype=torch.float32)
+    model: nn.Module = _SOURCE.read(base, lambda: loader.from_config(config_for(base, classes), dtype=torch.float32))
     seen: dict[int, str] = {}
     for name, tensor in model.state_dict(keep_vars=True).items():
         if id(tensor) in seen:

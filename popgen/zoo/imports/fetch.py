@@ -117,8 +117,9 @@ def check_weights_of(name: str, config: ArchConfig) -> None:
     """
     if name.startswith("hf:") and config.builder.startswith("hf:"):
         from popgen.archs.classifiers.alike import check_alike  # noqa: PLC0415 - importing transformers takes seconds
+        from popgen.archs.from_transformers import absolute  # noqa: PLC0415 - as above
 
-        check_alike(config.builder.removeprefix("hf:"), name.removeprefix("hf:"), config.classes)
+        check_alike(config.builder.removeprefix("hf:"), absolute(name.removeprefix("hf:")), config.classes)
 
 
 def _cache_path(url: str) -> Path:
