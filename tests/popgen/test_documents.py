@@ -44,6 +44,7 @@ SLOW = {
     "bench.md",
     "adapt.md",
     "language_layers.md",
+    "texts.md",
     "text_adapters.md",
     "adapters.md",
 }  # pages whose commands take more than four seconds

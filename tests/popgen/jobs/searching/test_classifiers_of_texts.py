@@ -49,7 +49,7 @@ def place(popgen: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "data": ["text:first.jsonl"],
         "seeds": [0, 1],
         "start": "pretrained",
-        "recipe": {"epochs": 8, "batch": 12, "lr": 0.003, "weight_decay": 0},
+        "recipe": {"epochs": 12, "batch": 8, "lr": 0.003, "weight_decay": 0},
         "workers": 0,
     }
     (folder / "spec.yaml").write_text(yaml.safe_dump({"zoo": spec, "generator": GENERATOR}))
@@ -135,4 +135,4 @@ def test_a_generator_makes_classifiers(popgen: Any, place: Path) -> None:
     assert all(torch.equal(state[name], tensor) for name, tensor in model.state_dict().items())
     assert model.config.id2label == {0: "bad", 1: "good"}
     found = popgen("search", *options[:-2], "--evaluations", 12, "--workers", 0, "--out", "latent", "--json", cwd=place)
-    assert "generated" in {row["name"] for row in found.results[0]["rows"]}
+    assert "generated_best" in {row["name"] for row in found.results[0]["rows"]}
