@@ -61,8 +61,12 @@ def what_it_reads(base: str, new_head: bool = False) -> str:
     """
     config = read_config(base)
     own = (getattr(config, "architectures", None) or ["no class"])[0]
-    found = {reads: names[config.model_type] for reads, (_, names) in _LOADERS.items() if config.model_type in names}
-    exact = [reads for reads, names in found.items() if own == names or own in names and isinstance(names, tuple)]
+    found = {
+        reads: _names_of(names[config.model_type])
+        for reads, (_, names) in _LOADERS.items()
+        if config.model_type in names
+    }
+    exact = [reads for reads, names in found.items() if own in names]
     if not exact and not (found and new_head):
         what, why = f"hf:{base} is no classifier", f"its config.json names {own}, of the type {config.model_type!r}"
         todo = f"Give it a new head: hf:{base}/num_classes:2, for example." if found else _FORM
@@ -72,6 +76,11 @@ def what_it_reads(base: str, new_head: bool = False) -> str:
         why = f"its problem_type is {task}: it {_OTHER_TASKS[task]}" if task in _OTHER_TASKS else "it has one output"
         raise BadInput(f"hf:{base} does not choose among classes", why, "Name a classifier of two or more classes.")
     return (exact or list(found))[0]
+
+
+def _names_of(classes: str | tuple[str, ...]) -> tuple[str, ...]:
+    """Names of classes, of which transformers has one for most types of models."""
+    return (classes,) if isinstance(classes, str) else classes
 
 
 @lru_cache(maxsize=8)
@@ -111,7 +120,7 @@ def config_for(base: str, classes: int) -> PretrainedConfig:
     made: PretrainedConfig = type(config).from_dict(config.to_dict())
     if made.num_labels != classes:
         made.num_labels = classes
-        made.problem_type = None
+    made.problem_type = None
     return made
 
 
@@ -145,7 +154,7 @@ def pretrained_state(base: str, classes: int | None = None) -> StateDict:
         BadInput: weights are missing or are no safetensors, or the base is no classifier and `classes` is not given.
     """
     reads = what_it_reads(base, new_head=classes is not None)
-    new_head = what_is_new(base, classes)
+    new_head = _has_new_head(base, classes)
     config = config_for(base, classes or read_config(base).num_labels)
     settings = {"use_safetensors": True, "dtype": torch.float32, "ignore_mismatched_sizes": new_head, **SAFE}
     loader, _ = _LOADERS[reads]
@@ -165,7 +174,7 @@ def pretrained_state(base: str, classes: int | None = None) -> StateDict:
     return state
 
 
-def what_is_new(base: str, classes: int | None) -> bool:
+def _has_new_head(base: str, classes: int | None) -> bool:
     """Whether a base with so many outputs has a head that is not its own."""
     config = read_config(base)
     try:
