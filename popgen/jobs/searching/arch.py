@@ -362,7 +362,5 @@ def _finetune(
     run: Run, one: ArchSearch, rows: list[Row], card: dict[str, str]
 ) -> tuple[list[Row], dict[str, Any] | None]:
     """The rows with their scores after fine-tuning, where that was asked for."""
-    training = FinetuneRun.of(
-        one.arch, one.data, run.config, one.trained_parts(run.config), one.fitness.spec.is_adapter
-    )
+    training = FinetuneRun.of(one.arch, one.data, run.config, one.fitness.spec, one.trained_parts(run.config))
     return finetune(rows, training, run.folder, card, run.say) if training.epochs else (rows, None)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from safetensors import safe_open
 from safetensors.torch import load_file
 from tiny_bases import save_classifier
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -79,6 +80,9 @@ def test_a_search_leaves_a_folder_that_transformers_loads(popgen: Any, place: Pa
     assert accuracy == pytest.approx(rows["search"]["test_accuracy"])
     assert model.config.id2label == {0: "bad", 1: "good"}
     assert (place / "whole" / "finetuned-bert-e1-hf" / "model.safetensors").is_file()
+    with safe_open(place / "whole" / "finetuned-bert-e1.safetensors", "pt") as file:
+        recipe = json.loads(file.metadata()["finetuned"])
+    assert (recipe["optimizer"], recipe["lr"]) == ("adamw", 5e-5), "the recipe of transformers that read texts"
     weights = load_file(place / found["weights"])
     assert all(torch.equal(weights[name], tensor) for name, tensor in model.state_dict().items())
 
