@@ -39,10 +39,13 @@ ONLY_IN = {
     "nevergrad": ("search/",),
     "cma": ("search/",),
     "datasets": ("popgen/data/sources/hub.py",),
-    "huggingface_hub": ("popgen/hub/", "popgen/cards/", "popgen/encoders/"),
+    "huggingface_hub": ("popgen/hub/", "popgen/cards/", "popgen/encoders/", "popgen/archs/from_transformers.py"),
     "open_clip": ("popgen/encoders/",),
     "timm": ("popgen/archs/timm_models.py",),
-    "transformers": ("popgen/encoders/", "popgen/archs/adapters/", "popgen/archs/language/"),
+    "transformers": (
+        *("popgen/encoders/", "popgen/archs/adapters/", "popgen/archs/language/", "popgen/archs/classifiers/"),
+        "popgen/archs/from_transformers.py",
+    ),
     "peft": ("popgen/archs/adapters/",),
     "sentence_transformers": ("popgen/encoders/",),
     "pickle": ("popgen/zoo/imports/loading.py",),  # for the name of the error that torch.load raises

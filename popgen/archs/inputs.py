@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from popgen.archs.adapters.inputs import TextInputs
+from popgen.archs.classifiers.inputs import SequenceInputs
 from popgen.archs.language.inputs import TokenInputs
 from popgen.errors import BadInput
 
@@ -134,7 +135,7 @@ class ImageInputs:
                 )
 
 
-INPUTS: dict[str, type[Inputs]] = {one.kind: one for one in (ImageInputs, TextInputs, TokenInputs)}
+INPUTS: dict[str, type[Inputs]] = {one.kind: one for one in (ImageInputs, TextInputs, TokenInputs, SequenceInputs)}
 
 
 def size_of(inputs: Inputs) -> int:

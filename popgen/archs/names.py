@@ -31,19 +31,31 @@ BUILT_IN: dict[str, dict[str, Any]] = {
 }
 
 
+WITH_WEIGHTS = ("lm:", "hf:")  # first parts of the names that bring weights; split_options knows them, too
+
+
+def brings_weights(name: str) -> bool:
+    """Whether an architecture's name brings weights, which transformers reads.
+
+    >>> brings_weights("hf:models/tiny"), brings_weights("timm:resnet18")
+    (True, False)
+    """
+    return name.startswith(WITH_WEIGHTS)
+
+
 def is_outside(name: str) -> bool:
     """Whether a name, with or without options, means a network from outside.
 
     >>> is_outside("timm:resnet18/in_chans:1"), is_outside("my.nets:make"), is_outside("cnn-s/channels:8-8")
     (True, True, False)
     """
-    return name.startswith(("timm:", "hub:", "lm:")) or is_module_attr(split_options(name)[0])
+    return name.startswith(("timm:", "hub:", *WITH_WEIGHTS)) or is_module_attr(split_options(name)[0])
 
 
 def unknown_arch(name: str, known: Iterable[str]) -> NotFound:
     """Return the error for a name that is neither among `known` nor from outside."""
     todo = (
-        "Name a built-in one, timm:NAME, hub:OWNER/REPO:ENTRY, lm:BASE, lora:BASE, "
+        "Name a built-in one, timm:NAME, hub:OWNER/REPO:ENTRY, hf:NAME, lm:BASE, lora:BASE, "
         "or a function that returns an nn.Module as module:function."
     )
     return _unknown("architecture", name, known, todo)

@@ -1,4 +1,4 @@
-"""Networks that are not built in: `module:function`, `timm:NAME`, `hub:OWNER/REPO:ENTRY`, `lm:BASE`, each with optional options.
+"""Networks that are not built in: `module:function`, `timm:NAME`, `hub:OWNER/REPO:ENTRY`, `lm:BASE`, `hf:NAME`, each with optional options.
 
 A network's image size and normalisation come from timm's own records, or from attributes of the function
 (`input_shape`, `classes`, `mean`, `std`, `class_names`; `inputs` and `task` for other kinds of data). A hub entry
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 from torch import nn
 
 from popgen.archs.hub import hub_network, parse_hub
-from popgen.archs.names import is_outside
+from popgen.archs.names import WITH_WEIGHTS, brings_weights, is_outside
 from popgen.archs.variants import free_options, split_options
 from popgen.errors import BadInput
 from popgen.refs import is_module_attr, load_attr
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _INPUTS = ("input_shape", "mean", "std")
 _ATTRIBUTES = (*_INPUTS, "classes", "task")
-_WITHOUT_CODE = ("timm:", "lm:")  # builders that run no code but that of installed packages
+_WITHOUT_CODE = ("timm:", *WITH_WEIGHTS)  # builders that run no code but that of installed packages
 
 
 def fields(name: str, given: dict[str, Any]) -> dict[str, Any]:
@@ -54,6 +54,10 @@ def fields(name: str, given: dict[str, Any]) -> dict[str, Any]:
         from popgen.archs.language.architecture import lm_fields  # noqa: PLC0415 - importing transformers takes seconds
 
         return lm_fields(base.removeprefix("lm:"), options, given)
+    if base.startswith("hf:"):
+        from popgen.archs.classifiers.architecture import hf_fields  # noqa: PLC0415 - importing transformers takes seconds
+
+        return hf_fields(base.removeprefix("hf:"), options, given)
     found: dict[str, Any] = {"builder": base, "options": options}
     if base.startswith("hub:"):
         if missing := [key for key in _INPUTS if key not in given]:
@@ -107,6 +111,10 @@ def network(builder: str, options: dict[str, Any]) -> nn.Module:
         from popgen.archs.language.architecture import lm_network  # noqa: PLC0415 - importing transformers takes seconds
 
         return lm_network(builder.removeprefix("lm:"), **options)
+    if builder.startswith("hf:"):
+        from popgen.archs.classifiers.architecture import hf_network  # noqa: PLC0415 - importing transformers takes seconds
+
+        return hf_network(builder.removeprefix("hf:"), **options)
     if builder.startswith("hub:"):
         check_trusted(builder)
         return hub_network(parse_hub(builder)[0], options)
@@ -117,22 +125,35 @@ def network(builder: str, options: dict[str, Any]) -> nn.Module:
     return made
 
 
-def pretrained_state(builder: str) -> StateDict:
+def pretrained_state(name: str, options: dict[str, Any] | None = None) -> StateDict:
     """Return the weights that come with an architecture's name, by the names of its network's tensors.
 
+    Args:
+        name: with or without options.
+        options: the architecture's options, beside those in the name.
+
     Raises:
-        BadInput: the name brings no weights; only that of a language model, `lm:BASE`, does.
+        BadInput: the name brings no weights; only `lm:BASE` and `hf:NAME` do.
         NotFound, Offline, BrokenFile: they cannot be read.
     """
-    if not builder.startswith("lm:"):
+    if not brings_weights(name):
         raise BadInput(
-            f"{builder!r} brings no weights of its own",
-            "only language models do: lm:BASE",
+            f"{name!r} brings no weights of its own",
+            "only language models and classifiers of transformers do: lm:BASE, hf:NAME",
             "Name a checkpoint instead.",
         )
-    from popgen.archs.language.bases import absolute, pretrained_state  # noqa: PLC0415 - as above
+    from popgen.archs.from_transformers import absolute  # noqa: PLC0415 - as above
 
-    return pretrained_state(absolute(split_options(builder)[0].removeprefix("lm:")))
+    base, texts = split_options(name)
+    prefix, _, path = base.partition(":")
+    if prefix == "lm":
+        from popgen.archs.language.bases import pretrained_state as state_of_model  # noqa: PLC0415 - as above
+
+        return state_of_model(absolute(path))
+    from popgen.archs.classifiers.bases import pretrained_state as state_of_classifier  # noqa: PLC0415 - as above
+
+    classes = {**free_options(name, texts), **(options or {})}.get("num_classes")
+    return state_of_classifier(absolute(path), classes)
 
 
 def _makes_networks(function: Any) -> bool:
@@ -160,6 +181,10 @@ def class_names(builder: str, classes: int) -> tuple[str, ...]:
         from popgen.archs.timm_models import timm_class_names  # noqa: PLC0415 - importing timm takes seconds
 
         names = timm_class_names(builder.removeprefix("timm:"), classes)
+    elif builder.startswith("hf:"):
+        from popgen.archs.classifiers.bases import label_names  # noqa: PLC0415 - importing transformers takes seconds
+
+        names = label_names(builder.removeprefix("hf:"))
     elif is_module_attr(builder):
         names = tuple(getattr(load_attr(builder), "class_names", ()))
     return names if len(names) == classes else ()
@@ -175,4 +200,6 @@ def describe_builder(builder: str) -> str:
         return f"{builder.removeprefix('timm:').partition('.')[0].replace('_', ' ')} network of timm"
     if builder.startswith("lm:"):
         return f"language model {builder.rpartition('/')[2].removeprefix('lm:')}"
+    if builder.startswith("hf:"):
+        return f"classifier {builder.rpartition('/')[2].removeprefix('hf:')} of transformers"
     return parse_hub(builder)[0].text if builder.startswith("hub:") else f"{builder} network"

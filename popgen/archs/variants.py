@@ -20,7 +20,8 @@ _CHOICES = {"shortcut": ("A", "B")}  # option -> its allowed values
 def split_options(name: str) -> tuple[str, list[str]]:
     """Split a name into the architecture's own name and the texts of its options.
 
-    A language model's own name may be a path, so that its options are what ends the name and has a colon.
+    The own name of a language model or a classifier of transformers may be a path, so that its options are what ends the name and has a
+    colon.
 
     >>> split_options("resnet-s/widths:8-32/blocks:2")
     ('resnet-s', ['widths:8-32', 'blocks:2'])
@@ -28,7 +29,7 @@ def split_options(name: str) -> tuple[str, list[str]]:
     ('lm:models/tiny', ['context:64'])
     """
     base, *options = name.split("/")
-    if name.startswith("lm:"):
+    if name.startswith(("lm:", "hf:")):
         while options and ":" not in options[0]:
             base = f"{base}/{options.pop(0)}"
     return base, options

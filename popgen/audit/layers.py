@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from popgen.archs.names import brings_weights
 from popgen.archs.outside import pretrained_state
 from popgen.configs.layers import LayersConfig, Top
 from popgen.errors import BadInput
@@ -139,8 +140,8 @@ def kind_of(name: str, shape: tuple[int, ...]) -> str:
 
 
 def _tensors(base: str) -> list[Stored]:
-    """The tensors of a file, a folder, a language model, or a checkpoint in a zoo."""
-    if base.startswith("lm:"):
+    """The tensors of a file, a folder, a model of transformers, or a checkpoint in a zoo."""
+    if brings_weights(base):
         own = pretrained_state(base)
         return [Stored(name, tuple(one.shape), "F32", partial(own.__getitem__, name)) for name, one in own.items()]
     if "#" not in base or Path(base).exists():

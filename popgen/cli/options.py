@@ -80,7 +80,9 @@ TRUST = click.Option(
 )
 
 PARTS_HELP = "Generate only these tensors: head, or globs of names such as 'conv*'; the others are those of --base."
-BASE_HELP = "Checkpoint (.safetensors) of the architecture, or lm:BASE, whose other tensors are kept, with --parts."
+BASE_HELP = (
+    "Checkpoint (.safetensors) of the architecture, or lm:BASE or hf:NAME, whose other tensors are kept, with --parts."
+)
 
 
 _SAMPLING = [

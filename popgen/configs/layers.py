@@ -18,7 +18,7 @@ class LayersConfig(Strict):
 
     base: str = Field(
         min_length=1
-    )  # a .safetensors file, an index of several, a folder with either, lm:BASE, or ZOO#ID
+    )  # a .safetensors file, an index of several, a folder with either, lm:BASE, hf:NAME, or ZOO#ID
     top: str | None = None  # how many of each kind are chosen, such as 25% or 2; None: none
     together: bool = False  # compare all matrices with each other, not only those of one kind
     # The median of fewer singular values says little about the noise.

@@ -16,7 +16,8 @@ from popgen.errors import NotFound
 CARD = "README.md"
 AUDIT = "audit/result.json"  # the audit of a generator, where it lies in the generator's folder
 _TEXTS = (CARD, "LICENSE", "LICENSE.txt", "LICENSE.md")
-_ADAPTERS = ("*-peft/adapter_config.json", "*-peft/README.md")  # their weights match the patterns of weights
+# What lies in the folders for peft and transformers beside weights, which match the patterns of weights.
+_LIBRARIES = ("*-peft/adapter_config.json", "*-peft/README.md", "*-hf/*.json", "*-hf/*.txt")
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ SEARCH = Kind(
         *("config.yaml", "result.json", "history.jsonl", "report.html", "report.md", "report-charts/*.svg"),
         *(f"{name}-*.json" for name in ("batch-norm", "experts", "finetuned")),
         *(f"{name}-*.safetensors" for name in ("best", "population", "front", "finetuned")),
-        *_ADAPTERS,
+        *_LIBRARIES,
     ),
     rewrites=True,
 )
@@ -78,7 +79,7 @@ ADAPTED = Kind(
 GENERATED = Kind(
     "generated networks",
     ("result.json", "*/latents.safetensors"),
-    ("result.json", "*/[0-9]*.safetensors", "*/latents.safetensors", *_ADAPTERS),
+    ("result.json", "*/[0-9]*.safetensors", "*/latents.safetensors", *_LIBRARIES),
     rewrites=True,
 )
 KINDS = (GENERATOR, ZOO, SEARCH, ADAPTED, GENERATED)

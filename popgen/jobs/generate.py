@@ -13,7 +13,7 @@ from torch import Tensor
 from popgen import __version__
 from popgen.adaptation.entropy import EntropySteps, minimise_entropy
 from popgen.archs import ArchSpec, trust_named
-from popgen.archs.adapters.peft_folder import write_peft_beside
+from popgen.archs.beside import write_beside
 from popgen.baselines.starts import repaired
 from popgen.baselines.unseen import Untrained, untrained
 from popgen.cards.make import keep_card
@@ -86,7 +86,7 @@ def generate(config: GenerateConfig, out: str, say: Callable[[str], None] = lamb
             say(_unscored(targets[arch]) if evidence is None else evidence.text())
         folder = Path(out) / safe_name(arch)
         made += _write(config, targets[arch].spec, sampled, folder, evidence)
-        _write_for_peft(targets[arch].spec, sampled, folder, sampler.data)
+        _write_folders(targets[arch].spec, sampled, folder, sampler)
     content = {
         "popgen": __version__,
         "settings": config.model_dump(mode="json"),
@@ -194,13 +194,14 @@ def _write(
     return made
 
 
-def _write_for_peft(spec: ArchSpec, sampled: _Sampled, folder: Path, data: DataSet | None) -> None:
-    """Write networks that are adapters for peft as well, with the head of the data set's label phrases."""
-    phrases, classes = ((), ()) if data is None else (data.label_phrases, data.classes)
+def _write_folders(spec: ArchSpec, sampled: _Sampled, folder: Path, sampler: _Sampler) -> None:
+    """Write networks for the library that they are from as well: adapters with the head of the data set's label phrases."""
+    data, classes = sampler.data, tuple(sampler.generator.provenance.classes)
+    if spec.is_adapter:
+        phrases, classes = ((), ()) if data is None else (data.label_phrases, data.classes)
+        spec = spec.for_classes(tuple(phrases))
     for i, flat in enumerate(sampled.networks):
-        write_peft_beside(
-            folder / f"{i:02d}.safetensors", spec.for_classes(tuple(phrases)), spec.to_state(flat), classes
-        )
+        write_beside(folder / f"{i:02d}.safetensors", spec, spec.to_state(flat), classes)
 
 
 def _evidence(sampler: _Sampler, target: Target, sampled: _Sampled, seed: int) -> Untrained | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from popgen.archs.adapters.names import is_adapter
-from popgen.archs.names import BUILT_IN, is_outside, not_trained, unknown_arch, unknown_to_generator
+from popgen.archs.names import BUILT_IN, brings_weights, is_outside, not_trained, unknown_arch, unknown_to_generator
 from popgen.archs.variants import split_options
 from popgen.configs.audit import AuditConfig
 from popgen.configs.generator import GeneratorConfig
@@ -134,7 +134,7 @@ def check_layers_names(base: str) -> None:
         NotFound: the name and what is known instead.
     """
     zoo, is_reference, _ = base.partition("#")
-    if Path(base).exists() or base.startswith("lm:"):
+    if Path(base).exists() or brings_weights(base):
         return
     if not is_reference:
         todo = "Name a .safetensors file, a folder with one, or a checkpoint as ZOO#ID."

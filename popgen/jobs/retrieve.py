@@ -8,7 +8,7 @@ from typing import Any
 
 from popgen import __version__
 from popgen.archs import trust_named
-from popgen.archs.adapters.peft_folder import write_peft_beside
+from popgen.archs.beside import write_beside
 from popgen.data import load_data
 from popgen.errors import BadInput, NotFound
 from popgen.files import safe_name, write_tensors
@@ -80,6 +80,6 @@ def retrieve(
         )
     card = {"format": "pt", "popgen": __version__, "arch": arch, "data": data, "code": code.id}
     write_tensors(file, spec.to_state(flat), card)
-    write_peft_beside(file, spec.for_classes(data_set.label_phrases), spec.to_state(flat), data_set.classes)
+    write_beside(file, spec.for_classes(data_set.label_phrases), spec.to_state(flat), data_set.classes)
     scores = task_score(spec, flat, data_set), task_score(spec, flat, data_set, "test")
     return Retrieved(code.id, arch, data, code.seed, str(file), *scores, code.val_score, code.test_score, code.unit)

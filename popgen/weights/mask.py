@@ -14,6 +14,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from popgen.archs import ArchSpec
+from popgen.archs.names import brings_weights
 from popgen.archs.outside import pretrained_state
 from popgen.errors import BadInput, BrokenFile, NotFound, brief, near_matches
 from popgen.types import Flat, StateDict
@@ -90,7 +91,7 @@ def read_mask(spec: ArchSpec, patterns: Sequence[str], base: str) -> Mask:
     Args:
         patterns: `head` (the last linear layer) or globs of tensor names such as `conv*`. Running statistics of
             batch norm match, too.
-        base: path of a safetensors file with a checkpoint of the architecture, or lm:BASE, a language model.
+        base: path of a safetensors file with a checkpoint of the architecture, or an architecture that brings weights: lm:BASE, hf:NAME.
 
     Raises:
         NotFound: there is no such file.
@@ -116,7 +117,7 @@ def read_mask(spec: ArchSpec, patterns: Sequence[str], base: str) -> Mask:
 
 def _read_base(spec: ArchSpec, base: str) -> tuple[StateDict, str]:
     """The state dict of a base, and its checksum."""
-    if base.startswith("lm:"):
+    if brings_weights(base):
         state = pretrained_state(base)
         spec.check(state, base)
         return state, hashlib.sha256(spec.to_flat(state).numpy().tobytes()).hexdigest()

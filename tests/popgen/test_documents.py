@@ -45,6 +45,7 @@ SLOW = {
     "bench.md",
     "adapt.md",
     "language_layers.md",
+    "texts.md",
     "text_adapters.md",
     "adapters.md",
     "photos.md",

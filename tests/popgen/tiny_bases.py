@@ -1,12 +1,16 @@
-"""Small frozen bases of real classes of transformers, with random weights and a tokenizer of a few words."""
+"""Small bases and classifiers of real classes of transformers, with random weights and a tokenizer of a few words."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import (
+    AutoModelForImageClassification,
+    AutoModelForSequenceClassification,
     BertConfig,
     BertModel,
     DistilBertConfig,
@@ -17,6 +21,10 @@ from transformers import (
     PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaModel,
+    ViTConfig,
+    ViTModel,
+    XLMRobertaConfig,
+    XLMRobertaModel,
 )
 
 WORDS = [
@@ -49,13 +57,39 @@ def save_base(folder: Path, kind: str = "bert", seed: int = 0) -> Path:
     """Save a base of three layers and width 32 in transformers' format, and return its folder."""
     words = _tokenizer(with_types=kind == "bert")
     torch.manual_seed(seed)
-    net = _NETWORKS[kind](len(words))
+    _save(_NETWORKS[kind](len(words)), folder)
+    words.save_pretrained(folder)
+    return folder
+
+
+def save_classifier(folder: Path, kind: str = "bert", labels: Sequence[str] = ("bad", "good"), seed: int = 0) -> Path:
+    """Save a classifier of texts, or for `vit` one of images of 3x8x8, in transformers' format, and return its folder."""
+    words = _tokenizer(with_types=kind == "bert")
+    torch.manual_seed(seed)
+    config = _NETWORKS[kind](len(words)).config
+    config.id2label, config.label2id = dict(enumerate(labels)), {name: i for i, name in enumerate(labels)}
+    config.pad_token_id = 0
+    loader = AutoModelForImageClassification if kind == "vit" else AutoModelForSequenceClassification
+    _save(loader.from_config(config), folder)
+    if kind == "vit":
+        size = {"height": 8, "width": 8}
+        said = {
+            "image_processor_type": "ViTImageProcessor",
+            "size": size,
+            "image_mean": [0.5] * 3,
+            "image_std": [0.25] * 3,
+        }
+        (folder / "preprocessor_config.json").write_text(json.dumps(said))
+    else:
+        words.save_pretrained(folder)
+    return folder
+
+
+def _save(net: PreTrainedModel, folder: Path) -> None:
     with torch.no_grad():
         for parameter in net.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)  # initial weights hardly let tokens matter
     net.save_pretrained(folder)
-    words.save_pretrained(folder)
-    return folder
 
 
 def _bert(words: int) -> PreTrainedModel:
@@ -76,7 +110,22 @@ def _llama(words: int) -> PreTrainedModel:
     return LlamaModel(LlamaConfig(vocab_size=words, max_position_embeddings=64, **_SIZES))
 
 
-_NETWORKS = {"bert": _bert, "distilbert": _distilbert, "roberta": _roberta, "llama": _llama}
+def _xlm_roberta(words: int) -> PreTrainedModel:
+    return XLMRobertaModel(XLMRobertaConfig(vocab_size=words, max_position_embeddings=66, pad_token_id=0, **_SIZES))
+
+
+def _vit(_: int) -> PreTrainedModel:
+    return ViTModel(ViTConfig(image_size=8, patch_size=4, **_SIZES))
+
+
+_NETWORKS = {
+    "bert": _bert,
+    "distilbert": _distilbert,
+    "roberta": _roberta,
+    "xlm-roberta": _xlm_roberta,
+    "llama": _llama,
+    "vit": _vit,
+}
 
 
 def _tokenizer(with_types: bool) -> PreTrainedTokenizerFast:

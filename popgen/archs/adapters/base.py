@@ -42,14 +42,6 @@ class Base:
     path: str
     width: int  # length of a token's state
 
-    def tokenize(self, texts: Sequence[str], context: int) -> dict[str, Tensor]:
-        """Tokens of texts, or of pairs, as the network's keyword arguments (n, tokens), cut to `context` tokens."""
-        firsts, seconds = zip(*map(split_pair, texts), strict=True)
-        paired = [second or "" for second in seconds] if any(second is not None for second in seconds) else None
-        return dict(
-            self.tokenizer(list(firsts), paired, padding=True, truncation=True, max_length=context, return_tensors="pt")
-        )
-
     @torch.no_grad()
     def states(self, texts: Sequence[str], context: int, before: int) -> Tensor:
         """What enters layer `before` for each text: (n, tokens, width + 1), where the last column marks real tokens by 1.
@@ -61,7 +53,7 @@ class Base:
         found: list[tuple[list[int], Tensor]] = []
         for begin in range(0, len(order), _BATCH):
             index = order[begin : begin + _BATCH]
-            tokens = self.tokenize([texts[i] for i in index], context)
+            tokens = tokenize(self.tokenizer, [texts[i] for i in index], context)
             mask = tokens["attention_mask"]
             hidden = self._until(tokens, before) * mask[..., None]
             found.append((index, torch.cat([hidden, mask[..., None].to(hidden.dtype)], -1)))
@@ -90,6 +82,13 @@ class Base:
         finally:
             hook.remove()
         return seen[0]
+
+
+def tokenize(tokenizer: Any, texts: Sequence[str], context: int) -> dict[str, Tensor]:
+    """What a tokenizer of transformers makes of texts, or of pairs: (n, tokens) each, cut to `context` tokens, padded to the longest."""
+    firsts, seconds = zip(*map(split_pair, texts), strict=True)
+    paired = [second or "" for second in seconds] if any(second is not None for second in seconds) else None
+    return dict(tokenizer(list(firsts), paired, padding=True, truncation=True, max_length=context, return_tensors="pt"))
 
 
 def mean_states(states: Tensor, mask: Tensor) -> Tensor:

@@ -5,9 +5,6 @@ No code of a folder runs, and weights are read from safetensors alone.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,22 +14,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
-from transformers.utils import logging
 
 from popgen.archs.base_files import check_same_base, decisive_files, files_sha256
+from popgen.archs.from_transformers import SAFE, Source, absolute, quiet
 from popgen.archs.language import llama2c
-from popgen.errors import BadInput, NotFound, Offline, brief
+from popgen.errors import BadInput
 from popgen.types import StateDict
 
-_HUB = re.compile(r"[\w.-]+(?:/[\w.-]+)?")
-_SAFE: dict[str, Any] = {"trust_remote_code": False}
+__all__ = ["absolute", "base_sha256", "check_base", "fresh_model", "pretrained_state", "read_config", "read_tokenizer"]
 _FORM = "Name a folder with config.json, a llama2.c file (.bin), or OWNER/NAME of the hub."
-
-
-def absolute(base: str) -> str:
-    """Return a base with its path made absolute; a name of the hub stays as it is."""
-    path = Path(base).expanduser()
-    return str(path.resolve()) if path.exists() else base
+_SOURCE = Source("lm:", "language model", _FORM)
 
 
 @lru_cache(maxsize=8)
@@ -45,7 +36,7 @@ def read_config(base: str) -> PretrainedConfig:
     """
     if _is_llama2c(base):
         return llama2c.read_config(Path(base))
-    config: PretrainedConfig = _called(base, lambda: AutoConfig.from_pretrained(base, **_SAFE))
+    config: PretrainedConfig = _SOURCE.read(base, lambda: AutoConfig.from_pretrained(base, **SAFE))
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise BadInput(
             f"lm:{base} is {config.model_type}, of which transformers has no causal language model", "", _FORM
@@ -63,7 +54,7 @@ def read_tokenizer(base: str) -> PreTrainedTokenizerBase:
     if _is_llama2c(base):
         vocabulary = llama2c.read_config(Path(base)).vocab_size
         return llama2c.read_tokenizer(llama2c.find_tokenizer(Path(base), vocabulary), vocabulary)
-    found: PreTrainedTokenizerBase = _called(base, lambda: AutoTokenizer.from_pretrained(base, **_SAFE))
+    found: PreTrainedTokenizerBase = _SOURCE.read(base, lambda: AutoTokenizer.from_pretrained(base, **SAFE))
     return found
 
 
@@ -92,7 +83,7 @@ def check_base(base: str, sha256: str) -> None:
 
 def fresh_model(base: str) -> nn.Module:
     """Build a base's model with fresh weights, and a tied output layer that has no tensor of its own."""
-    with _quiet():
+    with quiet():
         model: Any = AutoModelForCausalLM.from_config(
             read_config(base), attn_implementation="sdpa", dtype=torch.float32
         )
@@ -108,9 +99,9 @@ def pretrained_state(base: str) -> StateDict:
     if _is_llama2c(base):
         return llama2c.read_state(Path(base))
     read_config(base)
-    model: Any = _called(
+    model: Any = _SOURCE.read(
         base,
-        lambda: AutoModelForCausalLM.from_pretrained(base, use_safetensors=True, dtype=torch.float32, **_SAFE),
+        lambda: AutoModelForCausalLM.from_pretrained(base, use_safetensors=True, dtype=torch.float32, **SAFE),
     )
     state: StateDict = _untied(model).state_dict()
     return state
@@ -139,35 +130,3 @@ def _untied(model: Any) -> nn.Module:
 
 def _is_llama2c(base: str) -> bool:
     return base.endswith(".bin") and Path(base).is_file()
-
-
-def _called(base: str, read: Callable[[], Any]) -> Any:
-    """What `read` returns; errors of transformers are raised as popgen's."""
-    local = Path(base).exists()
-    if not local and not _HUB.fullmatch(base):
-        raise NotFound(f"there is no language model {base!r}", "", _FORM)
-    try:
-        with _quiet():
-            return read()
-    except OSError as error:
-        if local:
-            raise BadInput(f"{base} is no language model of transformers", brief(error), _FORM) from error
-        raise Offline(f"lm:{base} is not on this machine and could not be fetched", brief(error), _FORM) from error
-    except (ValueError, KeyError, ImportError, RuntimeError) as error:
-        raise BadInput(
-            f"transformers cannot read {base}", brief(error), "Code of a folder is never run; weights are safetensors."
-        ) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers' remarks and progress bars off the terminal."""
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from popgen.archs.adapters.modules import hold_children
 from popgen.archs.language.inputs import PADDING
 
 _CERTAIN = -1e-12  # 0 marks padding, so that no token has it
@@ -21,9 +22,7 @@ class NextTokens(nn.Module):
 
     def __init__(self, model: Any) -> None:
         super().__init__()
-        for name, child in model.named_children():
-            self.add_module(name, child)
-        self.__dict__["model_of_all"] = model  # calls the children, and is none of them
+        hold_children(self, model)
 
     def forward(self, ids: Tensor) -> Tensor:
         """The log likelihoods; padding follows the tokens, which do not see it."""

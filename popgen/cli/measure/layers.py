@@ -31,7 +31,7 @@ def layers_command(base: str, as_json: bool, **options: Any) -> None:
     """Rank the weight matrices of BASE by their spectral signal-to-noise ratio.
 
     BASE is a .safetensors file, a folder with one or with a sharded model's index, a language model lm:BASE (also a llama2.c
-    file), or a checkpoint ZOO#ID. The ratio is that of the singular values above the edge of pure noise to those below it (Spectrum, arXiv 2406.06623). A matrix is
+    file), a classifier hf:NAME, or a checkpoint ZOO#ID. The ratio is that of the singular values above the edge of pure noise to those below it (Spectrum, arXiv 2406.06623). A matrix is
     compared with those of its kind, whose names differ in numbers alone.
 
     \b

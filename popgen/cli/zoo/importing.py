@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 @click.option(
     "--arch",
     default="",
-    help="Architecture: a built-in name, timm:NAME, hub:OWNER/REPO:ENTRY (runs its code) or module:function.",
+    help="Architecture: a built-in name, timm:NAME, hf:NAME, hub:OWNER/REPO:ENTRY (runs its code) or module:function.",
 )
 @click.option("--data", default="", help="Name of the data set that it was trained on.")
 @click.option(
@@ -80,7 +80,7 @@ def import_command(
 ) -> None:
     """Add foreign checkpoints: PATH is a file, a folder, or an index CSV (file,architecture,dataset,lineage,...).
 
-    A folder with adapter_config.json is a LoRA adapter of peft, whose architecture is read from it.
+    A folder with adapter_config.json is a LoRA adapter of peft, and one with config.json a classifier of transformers; both say their architecture.
     Reads .pt, .pth, .pth.tar, .th, .model, .ckpt, .bin (tensors only, no code is run), .safetensors, and sharded ones by their .index.json.
     What cannot be read or does not fit is named, the rest comes in; the exit code is that of the first such error.
 
@@ -90,6 +90,7 @@ def import_command(
       popgen zoo import model_best.pth --name run7 --zoo zoos/mine --arch resnet20 --data cifar10
       popgen zoo import index.csv --zoo zoos/mine --check npz:cifar10.npz
       popgen zoo import my-lora --zoo zoos/mine --base bert-base --data text:mine.jsonl
+      popgen zoo import finetunes --zoo zoos/mine --arch hf:bert-base-uncased/num_classes:2 --data text:mine.jsonl
       popgen zoo import net.pt --zoo zoos/mine --arch my.nets:lenet --data cifar10 --input-shape 3,32,32
     """
     names = tuple(name.strip() for name in classes.split(",")) if classes else ()

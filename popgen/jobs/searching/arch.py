@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from popgen import __version__
-from popgen.archs.adapters.peft_folder import write_peft_beside
+from popgen.archs.beside import write_beside
 from popgen.baselines.optimism import Choice, Optimism, fresh_optimism
 from popgen.baselines.row import Row, disagreements
 from popgen.configs.search import SearchConfig
@@ -137,7 +137,7 @@ def search_arch(run: Run, one: ArchSearch) -> Found:
         best, result, choice = chosen_by_labels(run, ready, best, result)
     card = make_card(one, ready.fitness)
     weights = run.folder.write_best(one.arch, best.state(), card)
-    write_peft_beside(weights, best.spec, best.state(), run.prepared.data.classes)
+    write_beside(weights, best.spec, best.state(), run.prepared.data.classes)
     front, fronts = write_front(run, ready, result, card)
     rows = make_table(run, ready, result, best)
     rows, finetuned = _finetune(run, one, rows, card)
@@ -377,7 +377,5 @@ def _finetune(
     run: Run, one: ArchSearch, rows: list[Row], card: dict[str, str]
 ) -> tuple[list[Row], dict[str, Any] | None]:
     """The rows with their scores after fine-tuning, where that was asked for."""
-    training = FinetuneRun.of(
-        one.arch, one.data, run.config, one.trained_parts(run.config), one.fitness.spec.is_adapter
-    )
+    training = FinetuneRun.of(one.arch, one.data, run.config, one.fitness.spec, one.trained_parts(run.config))
     return finetune(rows, training, run.folder, card, run.say) if training.epochs else (rows, None)

@@ -131,7 +131,7 @@ class ExpertSource:
             order=[index[i] for i in rank(self.decision.losses)],
             align=self._align,
             base=None if self.one.mask is None else self.one.mask.base,
-            recipe=finetune_recipe(self.config, self.one.trained_parts(self.config)),
+            recipe=finetune_recipe(self.config, self.one.fitness.spec, self.one.trained_parts(self.config)),
         )
 
     def details(self) -> SourceDetails:

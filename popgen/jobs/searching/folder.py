@@ -7,6 +7,7 @@ experts-ARCH.json                      the decisions before a search around expe
 history.jsonl                          every evaluation of all architectures
 best-ARCH.safetensors                  the best weights
 best-ARCH-peft/                        the same for peft, where they are an adapter
+best-ARCH-hf/                          the same for transformers, where they are a classifier hf:NAME
 front-ARCH/INDEX.safetensors           the points of a Pareto front
 front-ARCH/INDEX-peft/                 the same for peft, where they are adapters
 finetuned-ARCH.json, -eN.safetensors   scores after fine-tuning, and the winner's weights after N epochs

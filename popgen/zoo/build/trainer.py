@@ -185,7 +185,7 @@ class Trainer:
 
 def _pretrained(arch_spec: ArchSpec) -> Tensor:
     """The weights (p,) that come with an architecture."""
-    state = pretrained_state(arch_spec.config.builder)
+    state = pretrained_state(arch_spec.config.builder, arch_spec.config.options)
     arch_spec.check(state, arch_spec.config.builder)
     return arch_spec.to_flat(state)
 

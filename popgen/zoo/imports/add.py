@@ -13,7 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from popgen.data import DataSet
+import torch
+
+from popgen.data import DataSet, Part
+from popgen.data.classes import match_classes
 from popgen.errors import BadInput, CannotResume, Offline, PopgenError
 from popgen.networks.train import evaluate
 from popgen.tasks import get_task, score_key
@@ -97,7 +100,7 @@ def _writing(zoo: Zoo) -> Iterator[None]:
 def _checked(foreign_checkpoints: Sequence[ForeignCheckpoint], data: DataSet | None) -> list[ForeignCheckpoint]:
     """The checkpoints, with the class names of `data` where they have none, after a check of their descriptions."""
     names = data.classes if data is not None else ()
-    named = [f if f.class_names else replace(f, class_names=names) for f in foreign_checkpoints]
+    named = [f if f.class_names or f.labels else replace(f, class_names=names) for f in foreign_checkpoints]
     for foreign in named:
         foreign.check()
     return named
@@ -149,13 +152,22 @@ def _evaluated(
     on_remark: Callable[[str], None],
 ) -> Checkpoint:
     """The record with score and loss on the test split; a stated accuracy that differs from the score gets a remark."""
-    loss, score = evaluate(foreign.arch_spec.for_classes(data.label_phrases), state, data.test)
+    test = _in_order_of(record.classes, data)
+    loss, score = evaluate(foreign.arch_spec.for_classes(data.label_phrases), state, test)
     unit = get_task(record.arch_config.task).unit
     stated = next(((k, v) for k, v in record.metrics.items() if k.startswith("accuracy")), None)
     if unit == "accuracy" and stated is not None and (remark := _difference(stated[1], score, len(data.test))):
         on_remark(f"{record.id}: {stated[0]} is {stated[1]:.3f}, {remark}")
     metrics = {**record.metrics, "test_loss": loss, score_key(unit, "test"): score}
     return record.model_copy(update={"metrics": metrics})
+
+
+def _in_order_of(classes: Sequence[str], data: DataSet) -> Part:
+    """The test split with targets that number the classes as a network does, where it knows all of the data set's by name."""
+    rows = [row for row in match_classes(data.classes, classes) if row is not None]
+    if len(rows) < len(data.classes):
+        return data.test
+    return Part(data.test.inputs, torch.tensor(rows)[data.test.targets])
 
 
 def _difference(stated: float, measured: float, images: int) -> str:

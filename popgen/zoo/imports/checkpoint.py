@@ -12,7 +12,7 @@ from popgen.archs.adapters.config import WITHOUT_BASE
 from popgen.configs.spec import ArchEntry
 from popgen.errors import BadInput
 from popgen.types import StateDict
-from popgen.zoo.imports.fetch import check_sha256, download, hub_tensors
+from popgen.zoo.imports.fetch import check_sha256, check_weights_of, download, hub_tensors
 from popgen.zoo.imports.loading import INDEX_SUFFIXES
 from popgen.zoo.imports.matching import fit_tensors
 from popgen.zoo.imports.tensors import SUFFIXES, FoundTensors, find_tensors, leave_out
@@ -39,8 +39,9 @@ class ForeignCheckpoint:
     name: str = ""  # last part of its id; "" takes the name of the file or hub entry
     changes: ArchEntry | None = None  # its name in the zoo, and how the network differs from the named architecture
     class_names: tuple[str, ...] = ()  # names of the outputs, in order; () takes those known for the architecture
+    labels: tuple[str, ...] = ()  # names of the outputs that the source itself states, for want of class_names
     url: str = ""  # URL of the file, which is downloaded
-    hub: str = ""  # torch.hub entry whose pretrained weights are taken, such as hub:OWNER/REPO:ENTRY
+    hub: str = ""  # what brings the weights: an entry of torch.hub, hub:OWNER/REPO:ENTRY, or a model of transformers, hf:FOLDER
     sha256: str = ""  # first digits of the file's sha256; "" checks nothing
     held_out: bool = False  # whether generators must not train on it
     base: str = ""  # name of an adapter's frozen base; "" takes the one that the adapter names
@@ -94,6 +95,9 @@ class ForeignCheckpoint:
         if self.key and self.use:
             what, why = f"{self.where}: both key and use are given", f"key {self.key!r} names the state dict already"
             raise BadInput(what, why, "Leave one of them out.")
+        if (self.key or self.use) and self.hub:
+            what = f"{self.where} is no file of several state dicts"
+            raise BadInput(what, "key and use choose among these", "Leave them out.")
         if self.base and self.config is None:
             what, why = f"{self.where} is no adapter", f"--base {self.base} names the base of one"
             raise BadInput(what, why, "Leave --base out, or name a folder with adapter_config.json.")
@@ -119,6 +123,7 @@ class ForeignCheckpoint:
         """
         path = self.path
         if self.hub:
+            check_weights_of(self.hub, self.arch_spec.config)
             tensors, note = leave_out(hub_tensors(self.hub), self.ignore)
             found = FoundTensors(tensors, notes=[note] if note else [])
         else:
@@ -166,7 +171,9 @@ def import_checkpoint(
         arch=arch_spec.name,
         arch_config=arch_spec.config,
         data=foreign.data,
-        classes=foreign.class_names or class_names(arch_spec.config.builder, arch_spec.config.classes),
+        classes=foreign.class_names
+        or foreign.labels
+        or class_names(arch_spec.config.builder, arch_spec.config.classes),
         lineage=foreign.lineage or foreign.stem,
         parent=foreign.parent or None,
         held_out=foreign.held_out,

@@ -1,4 +1,4 @@
-"""Fetches weights: files by URL, checked by their sha256, and pretrained weights of torch.hub entries.
+"""Fetches weights: files by URL, checked by their sha256, and pretrained weights of torch.hub entries and of transformers.
 
 Downloads are kept in torch.hub's cache.
 """
@@ -13,7 +13,10 @@ from urllib.parse import unquote, urlsplit
 import torch
 from torch import Tensor
 
+from popgen.archs import ArchConfig
 from popgen.archs.hub import hub_network, parse_hub
+from popgen.archs.names import brings_weights
+from popgen.archs.outside import pretrained_state
 from popgen.errors import BadInput, BrokenFile, NotFound, Offline, brief
 from popgen.zoo.imports.causes import os_cause, write_cause
 
@@ -84,12 +87,16 @@ def file_name(url: str) -> str:
 
 
 def hub_tensors(name: str) -> dict[str, Tensor]:
-    """The state dict of a torch.hub entry that is called with pretrained=True; this runs the repository's code.
+    """The weights that a name brings: those of transformers, or the state dict of a torch.hub entry that is called with pretrained=True.
+
+    The latter runs the repository's code.
 
     Raises:
         BadInput: the name has options, or the entry takes no `pretrained`.
         NotFound, Offline, BadInput: as `popgen.archs.hub.hub_network`.
     """
+    if brings_weights(name):
+        return pretrained_state(name)
     ref, options = parse_hub(name)
     if options:
         raise BadInput(
@@ -99,6 +106,20 @@ def hub_tensors(name: str) -> dict[str, Tensor]:
         return hub_network(ref, {}, pretrained=True).state_dict()
     except TypeError as error:
         raise BadInput(f"{name} has no weights", f"pretrained=True: {brief(error)}", "Name another entry.") from error
+
+
+def check_weights_of(name: str, config: ArchConfig) -> None:
+    """Refuse a classifier of transformers for an architecture of another one that reads its inputs differently.
+
+    Raises:
+        BadInput: their settings, tokenizers or numbers of classes differ.
+        NotFound, Offline: one of them cannot be read.
+    """
+    if name.startswith("hf:") and config.builder.startswith("hf:"):
+        from popgen.archs.classifiers.alike import check_alike  # noqa: PLC0415 - importing transformers takes seconds
+        from popgen.archs.from_transformers import absolute  # noqa: PLC0415 - as above
+
+        check_alike(config.builder.removeprefix("hf:"), absolute(name.removeprefix("hf:")), config.classes)
 
 
 def _cache_path(url: str) -> Path:

@@ -14,6 +14,7 @@ from popgen.tables import read_csv
 from popgen.zoo.imports.adapters import complete_adapter, is_adapter_folder
 from popgen.zoo.imports.causes import os_cause
 from popgen.zoo.imports.checkpoint import ForeignCheckpoint
+from popgen.zoo.imports.classifiers import complete_classifier, is_classifier_folder
 from popgen.zoo.imports.loading import INDEX_SUFFIXES
 from popgen.zoo.imports.tensors import SUFFIXES
 
@@ -57,11 +58,18 @@ def list_checkpoints(
         BadInput: the CSV has no column `file`, names a file outside its folder, or has a metric that is not a number.
     """
     listed = _listed(path, default, on_skip)
-    return [complete_adapter(one) if is_adapter_folder(one.path) else one for one in listed]
+    return [_completed(one) for one in listed]
+
+
+def _completed(one: ForeignCheckpoint) -> ForeignCheckpoint:
+    """The checkpoint, with what its own folder says where it is one."""
+    if is_adapter_folder(one.path):
+        return complete_adapter(one)
+    return complete_classifier(one) if is_classifier_folder(one.path) else one
 
 
 def _listed(path: Path, default: ForeignCheckpoint, on_skip: Callable[[str], None]) -> list[ForeignCheckpoint]:
-    if is_adapter_folder(path):
+    if is_adapter_folder(path) or is_classifier_folder(path):
         return [replace(default, path=path)]
     if path.is_dir():
         return [replace(default, path=p) for p in _list_folder(path, on_skip)]
@@ -110,7 +118,7 @@ def _reason(path: Path, index_stems: set[str]) -> str:
     if name.startswith("."):
         return "hidden"
     if path.is_dir():
-        return "" if is_adapter_folder(path) else "sub-folders"
+        return "" if is_adapter_folder(path) or is_classifier_folder(path) else "sub-folders"
     if name.endswith(INDEX_SUFFIXES):
         return ""
     if _SHARD.search(name) and _SHARD.sub("", path.name) in index_stems:

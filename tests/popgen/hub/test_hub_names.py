@@ -101,6 +101,8 @@ def test_only_data_and_texts_belong_to_a_folder() -> None:
     assert (
         SEARCH.has("front-cnn-s/00003.safetensors") and SEARCH.is_data("result.json") and not SEARCH.is_data("LICENSE")
     )
+    written = ("config.json", "model.safetensors", "tokenizer.json", "vocab.txt")
+    assert all(SEARCH.has(f"best-bert-hf/{name}") for name in written), "what transformers loads"
 
 
 def test_paths_of_this_machine_become_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
