@@ -31,6 +31,7 @@ from popgen.jobs.searching.checks import ArchSearch
 from popgen.jobs.searching.folder import RunFolder
 from popgen.jobs.searching.tuning.outcome import SEARCH, Gain, Outcome, tuned_name
 from popgen.jobs.searching.tuning.plan import (
+    ADAPTER_RIVALS,
     RIVALS,
     Plan,
     announcement,
@@ -93,7 +94,8 @@ def tune(
         plan = with_known_examples(plan, one.data)
     tuner = _Tuner(plan, one, fitness, folder, say)
     assert search.name == SEARCH and search.scored is not None
-    rival = next((row for name in RIVALS for row in rows if row.name == name and row.scored is not None), None)
+    names = ADAPTER_RIVALS if fitness.spec.is_adapter else RIVALS
+    rival = next((row for name in names for row in rows if row.name == name and row.scored is not None), None)
     starts = [search] if rival is None or _is_same(rival, search) else [rival, search]
     tuned = {row.name: made for row in starts if (made := tuner.tuned(row)) is not None}
     before = tuner.before(search.scored)

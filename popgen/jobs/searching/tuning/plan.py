@@ -23,7 +23,8 @@ from popgen.jobs.searching.checks import ArchSearch
 from popgen.jobs.searching.tuning.training import Training, duration, finetune_recipe
 from popgen.tasks import CLASSIFICATION
 
-RIVALS = ("best_zoo", "frozen", "zoo_transplant", "random")  # the first of these in a table is the rival start
+# The first of these in a table is the rival start; that of an adapter is one that changes nothing, which is LoRA from zero.
+RIVALS, ADAPTER_RIVALS = ("best_zoo", "zoo_transplant", "random"), ("frozen",)
 _FEW = 500  # training images below which batch norm is frozen, and more epochs pay
 _FEW_RATES, _RATES = (0.003, 0.01), (0.01, 0.03)  # learning rates that are tried from every start
 _FEW_BATCH = 16
