@@ -95,7 +95,7 @@ def test_validation_images_choose_where_the_head_is_refitted(popgen: Any) -> Non
     (result,) = popgen(*AUTO, "--head", "refit", "--baselines", "none", "--out", "run").results
     tuned, rows = result["details"]["tuned"], rows_of(result)
     assert tuned["judge"] == "300 validation images" and [one["start"] for one in tuned["starts"]] == ["search"]
-    assert rows["finetuned_search"]["val_loss"] < rows["search"]["val_loss"]
+    assert result["result"] == ("finetuned_search" if tuned["starts"][0]["loss_gain"] > 0 else "search")
     gain = rows["finetuned_search"]["val_accuracy"] - rows["search"]["val_accuracy"]
     assert tuned["starts"][0]["gain"] == pytest.approx(gain, abs=1e-6)
 
@@ -249,14 +249,14 @@ def test_the_network_with_the_lowest_loss_is_chosen() -> None:
 def test_validation_images_choose_where_the_zoo_knows_the_training_images(popgen: Any, here: Path) -> None:
     from popgen.networks.train import train_network
 
-    spec, data = ArchSpec.from_config("mlp-s/hidden:12"), load_data("digits")
+    spec, data = ArchSpec.from_config("mlp-s/hidden:12"), load_data("digits/noise:0.7")
     zoo = Zoo.create(here / "zoos" / "own", "own")
-    state, _ = train_network(spec, data, Recipe(epochs=30), start=None, seed=0)
+    state, _ = train_network(spec, data, Recipe(epochs=60, weight_decay=0), start=None, seed=0)
     one = Checkpoint(
-        id="one", arch=spec.name, arch_config=spec.config, data="digits", classes=data.classes, lineage="a"
+        id="one", arch=spec.name, arch_config=spec.config, data=data.name, classes=data.classes, lineage="a"
     )
     zoo.add([(one, state)])
     zoo.finalize()
-    command = ("search", "--arch", "mlp-s/hidden:12", "--data", "digits", "--zoo", "zoos/own", "--evaluations", 20)
+    command = ("search", "--arch", "mlp-s/hidden:12", "--data", data.name, "--zoo", "zoos/own", "--evaluations", 20)
     (result,) = popgen(*command, "--workers", 0, "--finetune", "auto", "--json", "--out", "run").results
     assert result["details"]["tuned"]["judge"] == "300 validation images"
