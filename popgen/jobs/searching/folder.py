@@ -136,6 +136,7 @@ class RunFolder:
 
     def write_best(self, arch: str, state: StateDict, card: dict[str, str]) -> Path:
         """Write the best weights as a plain state dict with `card` as the file's metadata; returns the path."""
+        self.searched(arch).unlink(missing_ok=True)  # it stands beside a result that was fine-tuned alone
         return write_tensors(self.best(arch), state, card)
 
     def write_searched(self, arch: str, state: StateDict, card: dict[str, str]) -> Path:

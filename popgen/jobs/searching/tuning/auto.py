@@ -58,7 +58,11 @@ def plan_tuning(config: SearchConfig, one: ArchSearch, fitness: Fitness, say: Sa
         say(f"{one.arch}: the result will not be fine-tuned: {why}")
         return None
     plan = make_plan(config, one, fitness)
-    plan = replace(plan, per_image=seconds_of_image(plan, fitness, one.data))
+    try:
+        plan = replace(plan, per_image=seconds_of_image(plan, fitness, one.data))
+    except Exception as error:  # A network of the user's own may raise anything, and can be searched all the same.
+        say(f"{one.arch}: the result will not be fine-tuned: training fails: {brief(error)}")
+        return None
     say(f"{one.arch}: {announcement(plan, one.data)}")
     return plan
 
@@ -116,9 +120,9 @@ def tune(
     if outcome.chosen is not None:
         chosen = tuned[outcome.chosen.start]
         recipe = plan.at(chosen.rate).recipe.model_copy(update={"epochs": plan.epochs}).model_dump_json()
-        folder.write_searched(one.arch, search.scored.state(), card)
         about = card | {"finetuned": recipe, "finetuned_from": outcome.chosen.start}
         file = folder.write_best(one.arch, chosen.scored.state(), about)
+        folder.write_searched(one.arch, search.scored.state(), card)
         write_peft_beside(file, chosen.scored.spec, chosen.scored.state(), one.data.classes)
     searched = None if outcome.chosen is None else str(folder.searched(one.arch))
     seconds = round(time.perf_counter() - began, 3)
@@ -160,6 +164,9 @@ class _Tuner:
             )
         rate = min(tried, key=lambda rate: tried[rate].finite_loss)
         judged = tried[rate]
+        if not math.isfinite(judged.loss):
+            self.say(f"{self.one.arch}: {row.name} is not finite any more after fine-tuning: try a lower --finetune-lr")
+            return None
         if not self.plan.folds:
             return _Tuned(rate, judged, judged)
         flat = self._on_all(row.name, row.scored, rate)

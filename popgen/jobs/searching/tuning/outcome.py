@@ -26,8 +26,6 @@ class Gain:
     @classmethod
     def of(cls, start: str, rate: float, after: Scored, before: Scored) -> Gain:
         """The gain of the network `after` over `before` on the same held-out examples."""
-        if not after.outputs.isfinite().all():
-            return cls(start, rate, float("-inf"), 0.0, float("-inf"), 0.0)
         right = [(one.outputs.argmax(1) == one.targets).double() for one in (after, before)]
         losses = [image_losses(one.outputs, one.targets).double() for one in (before, after)]
         return cls(start, rate, *mean_and_error(right[0] - right[1]), *mean_and_error(losses[0] - losses[1]))

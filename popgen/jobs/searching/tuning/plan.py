@@ -1,7 +1,8 @@
 """Plans the fine-tuning after a search before the search begins: whether there is one, what judges it, and what it may cost.
 
 The search's best and the strongest start without a search (the zoo's best checkpoint; LoRA from zero; a fresh network) are trained with
-the same image passes, of which an image of a step takes three: for each start at most as many as the search's evaluations take.
+the same image passes, of which an image of a step takes three: for each start at most as many as the search's evaluations take,
+but for one epoch.
 
 The examples that judge have to be new to both networks. Validation images are not where they bred the search's best: on digits turned by 45 degrees
 the search's best had .990 on validation and .964 on test images, and after training .980 on both. Training images are, in folds, where the
@@ -29,9 +30,8 @@ _FEW = 500  # training images below which batch norm is frozen, and more epochs 
 _FEW_RATES, _RATES = (0.003, 0.01), (0.01, 0.03)  # learning rates that are tried from every start
 _FEW_BATCH = 16
 _FEW_EPOCHS, _EPOCHS = 20, 10  # the most
-_STARTS = 2
 _OF_A_STEP = 3  # passes of an image in a step: the gradient takes two
-_LEAST_PASSES = 60_000  # a minute or so of a ResNet20 for 32x32 images on one core
+_FEW_PASSES = 30_000  # the least with few images, which is half a minute of a ResNet20 for 32x32 images on one core
 _FEW_FOLDS, _FOLDS = 5, 3
 _FEWEST_VAL = 50  # validation images below which training images are held out in folds instead
 _FEWEST = 10  # training images below which folds say nothing
@@ -45,6 +45,7 @@ class Plan:
     rates: tuple[float, ...]
     epochs: int
     folds: int  # 0: validation examples judge
+    starts: int = 2  # the search's best, and the rival where the table has rivals
     per_image: float = 0.0  # seconds that an image of a step takes
 
     def at(self, rate: float) -> Training:
@@ -64,7 +65,7 @@ class Plan:
 
     def within(self, seconds: float, data: DataSet) -> Plan | None:
         """The plan with as many epochs as there is time for; None where there is none for one."""
-        epochs = int(seconds / (self.per_image * _STARTS * self.images(data)))
+        epochs = int(seconds / (self.per_image * self.starts * self.images(data)))
         return replace(self, epochs=min(epochs, self.epochs)) if epochs else None
 
 
@@ -97,8 +98,8 @@ def make_plan(config: SearchConfig, one: ArchSearch, fitness: Fitness) -> Plan:
     rates = (recipe.lr,) if spec.is_adapter or config.finetune.lr is not None else _FEW_RATES if few else _RATES
     most = _FEW_EPOCHS if few and not spec.is_adapter else _EPOCHS
     folds = (_FEW_FOLDS if few else _FOLDS) if _needs_folds(data) or is_unseen(fitness) else 0
-    plan = Plan(Training.of(config, recipe), rates, most, folds)
-    passes = max(config.evaluations * fitness.images / fitness.cost, _LEAST_PASSES)
+    plan = Plan(Training.of(config, recipe), rates, most, folds, 1 if config.baselines == "none" else 2)
+    passes = max(config.evaluations * fitness.images / fitness.cost, _FEW_PASSES if few else 0)
     epochs = int(passes / (_OF_A_STEP * plan.images(data)))
     if not epochs and len(rates) > 1:
         plan = replace(plan, rates=rates[-1:])
@@ -123,9 +124,9 @@ def with_known_examples(plan: Plan, data: DataSet) -> Plan:
 
 def announcement(plan: Plan, data: DataSet) -> str:
     """What will be done after the search, and about how long it takes."""
-    about = duration(plan.per_image * plan.epochs * _STARTS * plan.images(data))
+    about = duration(plan.per_image * plan.epochs * plan.starts * plan.images(data))
     return (
-        f"after the search its best and the best start without a search are fine-tuned, {_epochs(plan.epochs)} at the learning "
+        f"after the search its best {'and the best start without a search are' if plan.starts > 1 else 'is'} fine-tuned, {_epochs(plan.epochs)} at the learning "
         f"rate{'s' if len(plan.rates) > 1 else ''} {' and '.join(f'{rate:g}' for rate in plan.rates)}, about {about}; "
         f"{plan.judged_by(data)} decide (--finetune never leaves it out)"
     )

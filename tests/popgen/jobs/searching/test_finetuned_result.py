@@ -50,9 +50,9 @@ def test_training_images_that_the_search_never_saw_choose_the_result(popgen: Any
     assert [row["name"] for row in result["rows"]][-3:] == ["search", "finetuned_zoo", "finetuned_search"]
     assert result["result"] == tuned["result"] == "finetuned_search"
     assert tuned["judge"] == "3 held-out folds of 1000 training images" and tuned["judge"] in called.err
-    assert "6 epochs at the learning rate 0.03, about " in called.err and tuned["text"] in called.err
+    assert "1 epoch at the learning rate 0.03, about " in called.err and tuned["text"] in called.err
     # An image of a step takes three passes, and an evaluation one of each of 300 validation images.
-    cost = 3 * 6 * (2 * 1000 + 1000) / 300
+    cost = 3 * 1 * (2 * 1000 + 1000) / 300
     evaluations = {name: rows[name]["evaluations"] for name in rows}
     assert evaluations["finetuned_search"] == 6 + cost and evaluations["finetuned_zoo"] == 52 + cost
     for name, file in (("finetuned_search", result["weights"]), ("search", tuned["searched_weights"])):
@@ -65,7 +65,7 @@ def test_training_images_that_the_search_never_saw_choose_the_result(popgen: Any
     net, data = build("mlp-s"), load_data("digits/rotate:45")
     net.load_state_dict(load_file(tuned["searched_weights"]))
     recipe = Recipe(**json.loads(card["finetuned"]))
-    assert (recipe.epochs, recipe.lr, recipe.batch, recipe.batch_norm) == (6, 0.03, 50, "train")
+    assert (recipe.epochs, recipe.lr, recipe.batch, recipe.batch_norm) == (1, 0.03, 50, "train")
     fit(net, SPEC.config, data.train, recipe, torch.Generator().manual_seed(0), clip=1.0)
     weights = SPEC.to_flat(load_file(result["weights"]))
     assert torch.allclose(SPEC.to_flat(net.state_dict()), weights, atol=1e-6)
@@ -241,8 +241,7 @@ def test_the_network_with_the_lowest_loss_is_chosen() -> None:
     assert gains[0].gain == pytest.approx(0.25) and gains[1].gain == pytest.approx(-0.75)
     found = Outcome("4 images", 1, tuple(gains))
     assert found.result == "finetuned_search" and "which is not beyond chance" in found.text()
-    broken = Gain.of("search", 0.1, scored(right * float("nan")), scored(before))
-    assert Outcome("4 images", 1, (broken,)).result == "search" and Outcome("", 1, ()).result == "search"
+    assert Outcome("", 1, ()).result == "search" and "no start could be" in Outcome("", 1, ()).text()
 
 
 @pytest.mark.slow
