@@ -2,7 +2,7 @@
 
     python examples/find_weights.py
 
-Ten seconds on one CPU core; test accuracy about .95 (best checkpoint of the zoo: about .85).
+Twenty seconds on one CPU core; test accuracy about .98, of the search alone .96 (best checkpoint of the zoo: about .85).
 """
 
 import safetensors.torch

@@ -32,6 +32,4 @@ popgen.train(str(folder / "spec.yaml"), str(folder / "generator"), zoo=str(folde
 found = popgen.search(
     "cnn-s", "digits/rotate:15", generator=str(folder / "generator"), zoo=str(folder / "zoo"), out=str(folder / "run")
 )
-print(
-    f"test accuracy {found[0].row('search').test_score:.3f}, best of the zoo {found[0].row('best_zoo').test_score:.3f}"
-)
+print(f"test accuracy {found[0].result.test_score:.3f}, best of the zoo {found[0].row('best_zoo').test_score:.3f}")

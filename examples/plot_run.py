@@ -81,6 +81,7 @@ def read_run(folder: Path, arch: str | None) -> Run:
     if found is None:
         print(f"{folder} is not finished: its rivals are left out", file=sys.stderr)
     rows = [row for row in found["rows"] if math.isfinite(row["val_loss"])] if found else []
+    rows = [row for row in rows if not row["name"].startswith("finetuned_")]  # they come after the search
     spent, losses = best_so_far([line for line in records if line["search"] == arch], rows)
     if not losses:
         sys.exit(f"every evaluation of {arch} in {folder} failed\nthere is no loss to draw\nsee {history}")

@@ -164,7 +164,7 @@ def rows(
 
 def finetune(options: argparse.Namespace, steps: list[int]) -> dict[str, Any]:
     """The settings of SGD: all blocks are one step."""
-    return {"epochs": steps, "batch": options.blocks, "lr": options.lr, "parts": True}
+    return {"mode": "never", "epochs": steps, "batch": options.blocks, "lr": options.lr, "parts": True}
 
 
 def in_words(values: list[float]) -> str:

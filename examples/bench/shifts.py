@@ -116,6 +116,7 @@ def _searched(arch: str, data: str, options: argparse.Namespace, seed: int) -> f
         evaluations=options.evaluations,
         seed=seed,
         baselines="none",
+        finetune={"mode": "never"},  # the shares of the table come from searches of one budget
         out=tempfile.mkdtemp(),
     )
     return float(found[0].row("search").test_score)

@@ -112,7 +112,7 @@ def with_labels(given: argparse.Namespace, arch: str, task: str, labels: int, dr
         baselines=given.baselines,
         seed=draw,
         compute={"workers": 0},
-        finetune={"epochs": [EPOCHS.get(labels, 10)]},
+        finetune={"mode": "never", "epochs": [EPOCHS.get(labels, 10)]},
     )
     began = time.process_time()
     found = search_in(config, given.out / f"{task}-{labels}-{draw}")

@@ -30,7 +30,7 @@ def search_card(folder: Path, name: str | None) -> Card:
     recorded, results = config["recorded"], content["results"]
     parents, data = recorded.get("parents") or {}, results[0]["data"]
     archs = [one["arch"] for one in results]
-    scores = [score for one in results for score in _scores(one, one["rows"][-1], "found by search")]
+    scores = [score for one in results for score in _scores(one, one["rows"][-1], _how_found(one))]
     tables = [f"**{one['arch']}**\n\n{_rows(one['rows'])}" for one in results]
     errors = "± is the standard error of a score on that many images. The best validation score was chosen among many, so it flatters."
     versions = ", ".join(f"{key} {value}" for key, value in (recorded.get("versions") or {}).items())
@@ -38,6 +38,7 @@ def search_card(folder: Path, name: str | None) -> Card:
         f"popgen {recorded.get('popgen', content.get('popgen', '?'))}{f', {versions}' if versions else ''}",
         f"command: `{search_command(settings)}`",
         f"seed {settings.seed}; weights were chosen by validation images, test images were used for the table alone",
+        *(f"{one['arch']}: {_tuned(one)['text']}" for one in results if _tuned(one)),
     ]
     return _card(
         folder,
@@ -157,6 +158,15 @@ def _card(
     ]
     title = (name or folder.resolve().name).rpartition("/")[2]
     return Card(title, facts["summary"], header, sections, facts["scores"])
+
+
+def _tuned(one: dict[str, Any]) -> dict[str, Any]:
+    """What training after the search gained; {} where there was none."""
+    return dict((one.get("details") or {}).get("tuned") or {})
+
+
+def _how_found(one: dict[str, Any]) -> str:
+    return "found by search" if one["rows"][-1]["name"] == "search" else "found by search and fine-tuned"
 
 
 def _result(folder: Path) -> dict[str, Any]:

@@ -45,6 +45,8 @@ def print_found(found: list[Found], as_json: bool, report: str | None = None) ->
             if one.details.fronts is not None:
                 _print_fronts(one.arch, one.details.fronts)
             click.echo(f"front: {front[0].weights.rpartition('/')[0]}")
+        if one.details.tuned is not None:
+            click.echo(f"result: {one.result.name}")
         click.echo(f"weights: {one.weights}")
         if one.details.finetune is not None:
             epochs, file = one.details.finetune["epochs"], one.details.finetune["weights"]

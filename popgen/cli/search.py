@@ -51,15 +51,27 @@ _OPTIONS = [
         "  [default: those of a style: in the data's name, or groups_val of the npz file]",
     ),
     click.option(
+        "--finetune",
+        "finetune_mode",
+        type=click.Choice(["auto", "never"]),
+        help="Train the search's best and the best checkpoint after the search, where labels allow; held-out images choose the result.  [default: auto]",
+    ),
+    click.option(
         "--finetune-epochs",
         type=Names(),
         metavar="EPOCHS",
         help="Then train every row of the table for so many epochs: 1,10 compares 0, 1 and 10.",
     ),
     click.option(
-        "--finetune-lr", type=float, help="Peak learning rate of that training.  [default: 0.03; 0.003 for adapters]"
+        "--finetune-lr",
+        type=float,
+        help="Peak learning rate of all training after the search.  [default: 0.03; 0.003 for adapters; for the result the better one of two]",
     ),
-    click.option("--finetune-batch", type=int, help="Images of its steps.  [default: 50; 16 for adapters]"),
+    click.option(
+        "--finetune-batch",
+        type=int,
+        help="Images of its steps.  [default: 50; 16 for adapters, and for the result with few labels]",
+    ),
     click.option("--finetune-parts", is_flag=True, default=None, help="Train only the tensors of --parts."),
 ]
 

@@ -9,6 +9,7 @@ from typing import Any
 from popgen.configs.search import FLAT, SearchConfig, flattened
 
 _OPTION = {field: name for name, field in reversed(FLAT.items())}  # at_once before group, its older name
+_OPTION["finetune.mode"] = "finetune"
 
 
 def search_command(config: SearchConfig, out: str | None = None) -> str:

@@ -24,7 +24,7 @@ FLAT = {
     **{name: f"sampling.{name}" for name in ("prior", "sampler", "guidance", "strength")},
     "sample_steps": "sampling.steps",
     **{f"sgd_{name}": f"sgd.{name}" for name in ("steps", "lr", "batch")},
-    **{f"finetune_{name}": f"finetune.{name}" for name in ("epochs", "lr", "batch", "parts")},
+    **{f"finetune_{name}": f"finetune.{name}" for name in ("mode", "epochs", "lr", "batch", "parts")},
     **{name: f"compute.{name}" for name in ("workers", "address", "timeout", "gpus", "at_once")},
     "group": "compute.at_once",
 }
@@ -42,12 +42,17 @@ class Sgd(Strict):
 
 
 class Finetune(Strict):
-    """Training of the rows' networks after the search, all of them by one recipe, to compare the rows after it."""
+    """Training after the search: of its best and of a rival for the result, and of all rows by one recipe to compare them."""
 
+    # auto: where labels allow, the search's best and the strongest start without a search are trained, and held-out examples choose.
+    mode: Literal["auto", "never"] = "auto"
     epochs: list[Epochs] = []  # the numbers of epochs to compare; each is a training of its own
-    # Peak learning rate of one cycle over the epochs; None: 0.03 with SGD, 0.003 with AdamW for adapters.
+    # Peak learning rate of one cycle over the epochs; None: 0.03 with SGD, 0.003 with AdamW for adapters; for the result, the better
+    # one of several.
     lr: float | None = Field(None, gt=0, allow_inf_nan=False)
-    batch: int | None = Field(None, ge=2)  # images in each step; None: 50, 16 for adapters
+    batch: int | None = Field(
+        None, ge=2
+    )  # images in each step; None: 50, 16 for adapters and for a result with few labels
     parts: bool = False  # train the tensors of `parts` alone
 
 

@@ -79,7 +79,9 @@ class SweepConfig(Settings):
                 "what a trial takes of the machine must be known before it starts",
                 "Give a number; 0 makes each search one process.",
             )
-        given = {**search, "compute": {"workers": 0, **compute}}
+        # A sweep compares searches at one budget; what training adds to them is not in it.
+        tuning = {"mode": "never", **(search.get("finetune") or {})}
+        given = {**search, "compute": {"workers": 0, **compute}, "finetune": tuning}
         return [
             parse({**given, "archs": [arch], "data": data, "seed": seed}, SearchConfig, f"{self.name}: search")
             for arch in self.archs

@@ -68,7 +68,7 @@ SEARCH = Kind(
     (
         *("config.yaml", "result.json", "history.jsonl", "report.html", "report.md", "report-charts/*.svg"),
         *(f"{name}-*.json" for name in ("batch-norm", "experts", "finetuned")),
-        *(f"{name}-*.safetensors" for name in ("best", "population", "front", "finetuned")),
+        *(f"{name}-*.safetensors" for name in ("best", "searched", "population", "front", "finetuned")),
         *_LIBRARIES,
     ),
     rewrites=True,

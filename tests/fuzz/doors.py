@@ -241,7 +241,12 @@ def _read_history(path: Path) -> object:
 
 def _run(scratch: Path) -> list[Sample]:
     out = scratch / "run"
-    options: dict[str, Any] = {"space": "mix", "zoo": str(scratch / "zoo"), "compute": {"workers": 0}}
+    options: dict[str, Any] = {
+        "space": "mix",
+        "zoo": str(scratch / "zoo"),
+        "compute": {"workers": 0},
+        "finetune": {"mode": "never"},
+    }
     popgen.search(ARCH, "digits", evaluations=8, baselines="none", out=str(out), **options)
     json_like, binary = some_of(in_json, in_json, in_text, in_bytes), some_of(in_header, in_bytes)
     mutations = {".yaml": some_of(in_text, in_text, in_bytes), ".json": json_like, ".safetensors": binary}

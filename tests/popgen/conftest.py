@@ -49,6 +49,8 @@ def popgen() -> Popgen:
     """`popgen("search", "--arch", "mlp-s", ..., cwd=folder, code=0)`; a `code` of None takes any."""
 
     def call(*arguments: object, cwd: Path | None = None, code: int | None = 0) -> Called:
+        if arguments and arguments[0] == "search" and "--finetune" not in arguments:
+            arguments = (*arguments, "--finetune", "never")  # has tests of its own, and takes seconds
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), contextlib.chdir(cwd or Path.cwd()):
             ended = run([str(argument) for argument in arguments])

@@ -80,7 +80,7 @@ def log_of(file: Path, *times: str) -> list[dict[str, Any]]:
 def searched(name: str, folder: Path) -> dict[str, Any]:
     """A search's losses, and hashes of its history, population and weights; the rows of its table."""
     out = folder / name
-    [found] = popgen("search", *SEARCHES[name], "--workers", "0", "--out", out)["results"]
+    [found] = popgen("search", *SEARCHES[name], "--workers", "0", "--finetune", "never", "--out", out)["results"]
     history = log_of(out / "history.jsonl", "seconds", "elapsed", "versions")
     files = {file.name: tensors_of(file) for file in sorted(out.glob("*.safetensors"))}
     losses = [line["loss"] for line in history if "loss" in line]

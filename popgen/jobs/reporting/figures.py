@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from popgen.jobs.reporting.predictions import Predictions, wilson
-from popgen.jobs.reporting.rivals import CONTROLS, SEARCH, Score, text
+from popgen.jobs.reporting.rivals import CONTROLS, SEARCH, Score, text, untuned
 from popgen.jobs.reporting.trace import Trace, plain_loss
 from popgen.report import Chart, Confusion, Mark, Series, Table
 from popgen.report.content import SHADES
@@ -25,7 +25,7 @@ def curve(trace: Trace, scores: list[Score]) -> Chart | None:
     steps = trace.best_so_far(before)
     if not steps:
         return None
-    rivals = [one for one in scores if one.name != SEARCH and one.val_loss is not None]
+    rivals = [one for one in untuned(scores) if one.name != SEARCH and one.val_loss is not None]
     end = max(before + trace.spent, *(one.evaluations for one in rivals), 1)
     best = steps[-1][1]
     points = (*((spent, loss) for spent, loss, _ in steps), (float(end), best))

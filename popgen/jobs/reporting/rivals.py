@@ -38,9 +38,14 @@ WHAT = {
     "generated_mean": "the population before the search, mean",
     "generated_best": "the population before the search, its best",
     "search": "the best candidate of the search",
+    "finetuned_search": "the best candidate of the search, fine-tuned",
+    "finetuned_zoo": "the zoo's best checkpoint, fine-tuned for as many passes",
+    "finetuned_random": "a freshly initialised network, trained for as many passes",
+    "finetuned_frozen": "an adapter from zero, trained for as many passes",
 }
 CONTROLS = ("shuffled", "empty")  # they show the effect of the condition, and are no rivals
 SEARCH = "search"
+FINETUNED = "finetuned_"  # rows of training after the search begin so
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,13 @@ class Score:
     @property
     def role(self) -> Role:
         """The colour of the row."""
-        return "search" if self.name == SEARCH else "generated" if self.name.startswith("generated") else "rival"
+        return (
+            "search"
+            if self.name in (SEARCH, FINETUNED + SEARCH)
+            else "generated"
+            if self.name.startswith("generated")
+            else "rival"
+        )
 
 
 def rivals_table(scores: list[Score]) -> Table:
@@ -128,7 +139,7 @@ def rivals_table(scores: list[Score]) -> Table:
         notes=tuple(WHAT.get(one.name, "") for one in scores),
         marks=marks,
         marked=f"test {unit}",
-        strong=tuple(i for i, one in enumerate(scores) if one.name == SEARCH),
+        strong=(len(scores) - 1,) if scores else (),
     )
 
 
@@ -153,6 +164,11 @@ def finetuned_table(scores: list[Score]) -> Table | None:
     return Table(title, ("", *(str(e) for e in (0, *epochs))), rows, strong=strong)
 
 
+def untuned(scores: list[Score]) -> list[Score]:
+    """The rows without those of training after the search."""
+    return [one for one in scores if not one.name.startswith(FINETUNED)]
+
+
 def verdict(arch: str, scores: list[Score]) -> Iterator[str]:
     """What the table says of the search, in sentences; the first is the verdict.
 
@@ -164,7 +180,7 @@ def verdict(arch: str, scores: list[Score]) -> Iterator[str]:
         yield f"The search of {arch} has no test score."
         return
     reached = f"{with_error(own.test, own.test_error)} test {own.unit} with {counted(own.evaluations, 'evaluation')}"
-    others = [one for one in scores if one.name not in (SEARCH, *CONTROLS) and one.test is not None]
+    others = [one for one in untuned(scores) if one.name not in (SEARCH, *CONTROLS) and one.test is not None]
     rivals = sorted((one for one in others if one.val_loss is not None), key=lambda one: one.val_loss or 0.0)
     if not rivals:
         yield f"The search of {arch} reached {reached}; the run has no rivals to compare it with."

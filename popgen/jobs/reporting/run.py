@@ -52,14 +52,19 @@ def _verdict(one: Searched, config: SearchConfig) -> Iterator[str]:
         reached = "" if best is None else f" The lowest validation loss so far is {best:.4f}."
         yield f"The search of {one.arch} is not finished: {one.trace.spent:,} of {config.evaluations:,} evaluations are made.{reached}"
     else:
+        tuned = one.tuned
+        if tuned:
+            result = one.scores[-1]
+            reached = f"{with_error(result.test, result.test_error)} test {result.unit}"
+            yield f"The weights of {one.arch} reach {reached}. {tuned[:1].upper()}{tuned[1:]}."
         yield from verdict(one.arch, one.scores)
 
 
 def _figures(searched: list[Searched], config: SearchConfig) -> Iterator[Figure]:
     """The figures at the head."""
     for one in searched:
-        own = one.own
-        if own is not None:
+        if one.scores and one.own is not None:
+            own = one.scores[-1]  # the result
             name = f"test {own.unit}" + (f", {one.arch}" if len(searched) > 1 else "")
             yield Figure(with_error(own.test, own.test_error), name, f"{text(own.val)} on validation")
     made, spent = sum(one.trace.spent for one in searched), sum(one.spent for one in searched)

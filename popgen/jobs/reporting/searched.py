@@ -32,6 +32,12 @@ class Searched:
         return next((one for one in self.scores if one.name == SEARCH), None)
 
     @property
+    def tuned(self) -> str:
+        """What training after the search gained, in words; "" where there was none."""
+        found = self.details.get("tuned")
+        return str(found.get("text", "")) if isinstance(found, dict) else ""
+
+    @property
     def spent(self) -> int:
         """Evaluations with those that were spent before the search, such as on ranking a zoo's experts."""
         return self.trace.spent if self.own is None else max(self.own.evaluations, self.trace.spent)

@@ -22,7 +22,6 @@ from popgen.generator.decoder import AnchoredDecoder
 from popgen.jobs.searching.checks import ArchSearch, Prepared, engine_settings, has_directions
 from popgen.jobs.searching.details import FrontPoint, SearchDetails
 from popgen.jobs.searching.experts import ExpertSource
-from popgen.jobs.searching.finetune import FinetuneRun, finetune
 from popgen.jobs.searching.folder import RunFolder
 from popgen.jobs.searching.fronts import (
     GENERATED,
@@ -39,6 +38,8 @@ from popgen.jobs.searching.label_choice import FROZEN, LabelChoice, candidates
 from popgen.jobs.searching.pools import make_pool
 from popgen.jobs.searching.source import GeneratorSource, Source
 from popgen.jobs.searching.sources.directions import DirectionSource
+from popgen.jobs.searching.tuning.auto import affordable, plan_tuning, tune
+from popgen.jobs.searching.tuning.compare import FinetuneRun, finetune
 from popgen.json_text import json_text, known_numbers
 from popgen.tasks import CLASSIFICATION, score_key
 from search import (
@@ -59,14 +60,19 @@ _COMPARED = 32  # the search's best candidates that are compared for the optimis
 
 @dataclass(frozen=True)
 class Found:
-    """The result of one architecture; `row("search").test_score` is the figure to quote."""
+    """The result of one architecture; `result.test_score` is the figure to quote."""
 
     arch: str
     data: str
     run: str
-    weights: str  # path of a plain state dict
-    rows: list[Row]
+    weights: str  # path of the result's plain state dict
+    rows: list[Row]  # the last is that of the result
     details: SearchDetails
+
+    @property
+    def result(self) -> Row:
+        """The row of the network in the file of weights: that of the search, or of what training made of a start."""
+        return self.rows[-1]
 
     def row(self, name: str) -> Row:
         """A row of the table by its name.
@@ -81,7 +87,13 @@ class Found:
 
     def to_json(self) -> dict[str, Any]:
         """The keys of result.json and --json; they are stable. A number that is not finite is None."""
-        plain = {"arch": self.arch, "data": self.data, "run": self.run, "weights": self.weights}
+        plain = {
+            "arch": self.arch,
+            "data": self.data,
+            "run": self.run,
+            "weights": self.weights,
+            "result": self.result.name,
+        }
         content = {**plain, "rows": [row.to_json() for row in self.rows], "details": self.details.to_json()}
         found: dict[str, Any] = known_numbers(content)
         return found
@@ -123,6 +135,7 @@ def search_arch(run: Run, one: ArchSearch) -> Found:
     """
     ready = make_ready(run, one)
     remarks = announce(run, ready)
+    plan = plan_tuning(run.config, one, ready.fitness, run.say)
     result = evaluate(run, ready)
     if result.best_vector is None:
         raise BadInput(
@@ -141,6 +154,8 @@ def search_arch(run: Run, one: ArchSearch) -> Found:
     front, fronts = write_front(run, ready, result, card)
     rows = make_table(run, ready, result, best)
     rows, finetuned = _finetune(run, one, rows, card)
+    plan = None if plan is None else affordable(plan, run.config, one, result, run.say)
+    rows, tuned = (rows, None) if plan is None else tune(plan, one, ready.fitness, rows, run.folder, card, run.say)
     disagreeing = disagreements(rows)
     for remark in disagreeing:
         run.say(f"{one.arch}: {remark}")
@@ -154,6 +169,7 @@ def search_arch(run: Run, one: ArchSearch) -> Found:
         fronts=fronts,
         score_key=score_key(ready.fitness.task.unit, "val"),
         finetune=finetuned,
+        tuned=tuned,
         information_gain=gain,
         label_choice=choice,
         disagreements=disagreeing,
@@ -287,7 +303,7 @@ def write_front(
     for point in result.front:
         scored = ready.fitness.score(ready.source.decoder.weights(point.vector))
         file = run.folder.write_front(ready.one.arch, point.index, scored.state(), card)
-        write_peft_beside(file, scored.spec, scored.state(), run.prepared.data.classes)
+        write_beside(file, scored.spec, scored.state(), run.prepared.data.classes)
         values = dict(zip(names, point.values, strict=True))
         tested = test_values(names, scored, ready.one)
         known = None if tested is None else dict(zip(names, tested, strict=True))
@@ -377,5 +393,5 @@ def _finetune(
     run: Run, one: ArchSearch, rows: list[Row], card: dict[str, str]
 ) -> tuple[list[Row], dict[str, Any] | None]:
     """The rows with their scores after fine-tuning, where that was asked for."""
-    training = FinetuneRun.of(one.arch, one.data, run.config, one.fitness.spec, one.trained_parts(run.config))
+    training = FinetuneRun.of(one, run.config)
     return finetune(rows, training, run.folder, card, run.say) if training.epochs else (rows, None)

@@ -21,9 +21,9 @@ from popgen.fitness.batch_norm import CHOICES, BatchNorm
 from popgen.jobs.searching.checks import ArchSearch
 from popgen.jobs.searching.decide import decide_space, rank, read_decision
 from popgen.jobs.searching.details import SourceDetails
-from popgen.jobs.searching.finetune import finetune_recipe
 from popgen.jobs.searching.folder import RunFolder
 from popgen.jobs.searching.origin import expert_records
+from popgen.jobs.searching.tuning.training import finetune_recipe
 from popgen.types import Flat
 from popgen.weights.mixing import WeightSubspace, low_rank, mixture, principal
 from popgen.zoo import Zoo

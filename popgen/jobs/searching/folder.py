@@ -5,7 +5,9 @@ population-ARCH.safetensors            the vectors that the search started from
 batch-norm-ARCH.json                   the treatment of batch norm that was chosen for a generator's networks
 experts-ARCH.json                      the decisions before a search around experts
 history.jsonl                          every evaluation of all architectures
-best-ARCH.safetensors                  the best weights
+best-ARCH.safetensors                  the weights of the result
+searched-ARCH.safetensors              the search's best weights, where the result was fine-tuned
+tuning-ARCH/START-RATE.safetensors     finished trainings of those that chose the result
 best-ARCH-peft/                        the same for peft, where they are an adapter
 best-ARCH-hf/                          the same for transformers, where they are a classifier hf:NAME
 front-ARCH/INDEX.safetensors           the points of a Pareto front
@@ -54,6 +56,14 @@ class RunFolder:
     def best(self, arch: str) -> Path:
         """The best weights of an architecture."""
         return self.path / f"best-{safe_name(arch)}.safetensors"
+
+    def searched(self, arch: str) -> Path:
+        """The best weights of the search itself, where the result was fine-tuned."""
+        return self.path / f"searched-{safe_name(arch)}.safetensors"
+
+    def tuning(self, arch: str) -> Path:
+        """The folder of finished trainings of those that chose the result."""
+        return self.path / f"tuning-{safe_name(arch)}"
 
     def front(self, arch: str) -> Path:
         """The folder of the points of a Pareto front."""
@@ -128,7 +138,12 @@ class RunFolder:
 
     def write_best(self, arch: str, state: StateDict, card: dict[str, str]) -> Path:
         """Write the best weights as a plain state dict with `card` as the file's metadata; returns the path."""
+        self.searched(arch).unlink(missing_ok=True)  # it stands beside a result that was fine-tuned alone
         return write_tensors(self.best(arch), state, card)
+
+    def write_searched(self, arch: str, state: StateDict, card: dict[str, str]) -> Path:
+        """Write the best weights of the search itself beside those of a result that was fine-tuned; returns the path."""
+        return write_tensors(self.searched(arch), state, card)
 
     def write_front(self, arch: str, index: int, state: StateDict, card: dict[str, str]) -> Path:
         """Write the weights of one point of a Pareto front, named by the index of its evaluation; returns the path."""

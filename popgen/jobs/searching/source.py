@@ -23,10 +23,10 @@ from popgen.generator.decoder import AnchoredDecoder, Decoder, WeightDecoder
 from popgen.generator.strength import Strength
 from popgen.jobs.searching.checks import ArchSearch
 from popgen.jobs.searching.details import SourceDetails
-from popgen.jobs.searching.finetune import finetune_recipe
 from popgen.jobs.searching.folder import RunFolder, read_batch_norm
 from popgen.jobs.searching.population import condition_of, make_population, make_task_population
 from popgen.jobs.searching.table import control_rows, generated_rows, task_rows
+from popgen.jobs.searching.tuning.training import finetune_recipe
 from popgen.json_text import json_text
 from popgen.zoo import Zoo
 from search import Population
@@ -229,7 +229,7 @@ class GeneratorSource:
             target=self.target,
             condition=condition_of(self.one.data, self.config),
             sampling=Sampling(strength=self.strength.value).over(self.config.sampling),
-            recipe=finetune_recipe(self.config, self.one.trained_parts(self.config)),
+            recipe=finetune_recipe(self.config, fitness.spec, self.one.trained_parts(self.config)),
             base=self.generator.bases.get(self.target.source) if self.one.mask is None else self.one.mask.base,
         )
 

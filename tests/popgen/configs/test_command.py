@@ -46,7 +46,7 @@ EVERYTHING: dict[str, Any] = {
     "sampling": {"prior": "ridge", "sampler": "heun", "steps": 7, "guidance": 1.5, "strength": 0.5},
     "compute": {"workers": 2, "address": "10.0.0.1:6379", "timeout": 3.0, "gpus": 0.5, "at_once": 4},
     "baselines": "all",
-    "finetune": {"epochs": [1, 10], "lr": 0.01, "batch": 25},
+    "finetune": {"mode": "never", "epochs": [1, 10], "lr": 0.01, "batch": 25},
     "seed": 3,
 }
 

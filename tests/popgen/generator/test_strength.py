@@ -126,7 +126,7 @@ def test_a_strength_is_from_0_to_1_or_auto(strength: object) -> None:
 
 def test_a_search_reports_and_records_the_choice(generator: Generator, tmp_path: Path) -> None:
     folder = generator.save_pretrained(tmp_path / "auto")
-    settings = {"evaluations": 26, "compute": {"workers": 0}, "baselines": "none"}
+    settings = {"evaluations": 26, "compute": {"workers": 0}, "baselines": "none", "finetune": {"mode": "never"}}
     said: list[str] = []
 
     def details(name: str, of: Path | str) -> dict[str, object]:

@@ -6,6 +6,7 @@ import gzip
 import json
 import random
 import runpy
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -210,6 +211,25 @@ def test_the_written_network_gives_the_rows_score(trained: Path) -> None:
     rows = json.loads((trained / "run" / "result.json").read_text())["results"][0]["rows"]
     expected = next(row["test_accuracy"] for row in rows if row["name"] == "search")
     assert float((outputs.argmax(1) == data.test.targets).double().mean()) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.slow
+def test_the_choice_is_trained_beside_lora_from_zero(trained: Path, popgen: Callable[..., Any]) -> None:
+    shutil.copytree(trained / "run", trained / "auto")
+    called = popgen("search", "--resume", trained / "auto", "--finetune", "auto", "--json")
+    [found] = json.loads(called.out)["results"]
+    tuned, rows = found["details"]["tuned"], {row["name"]: row for row in found["rows"]}
+    is_frozen = (
+        rows["search"]["val_loss"] == rows["frozen"]["val_loss"]
+    )  # then the labels chose LoRA from zero as the start
+    assert [one["start"] for one in tuned["starts"]] == (["search"] if is_frozen else ["frozen", "search"])
+    assert tuned["judge"] == "5 held-out folds of 16 training texts" and tuned["starts"][0]["rate"] == 0.003
+    assert (
+        "finetuned_search" in rows
+        and ("finetuned_frozen" in rows) != is_frozen
+        and found["rows"][-1]["name"] == found["result"]
+    )
+    assert (trained / "auto" / f"{Path(found['weights']).stem}-peft" / "adapter_config.json").exists()
 
 
 def test_the_nearest_task_is_that_of_the_most_similar_description(trained: Path) -> None:

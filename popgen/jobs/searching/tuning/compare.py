@@ -8,40 +8,24 @@ folder under a hash of all that they depend on, so that a resumed run does not r
 
 from __future__ import annotations
 
-import hashlib
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from safetensors import safe_open
-from torch import Tensor
 
-from popgen.archs import ArchSpec, build
 from popgen.archs.beside import write_beside
-from popgen.archs.classifiers.inputs import SequenceInputs
 from popgen.baselines.row import Finetuned, Row, unit_of
 from popgen.configs.search import SearchConfig
-from popgen.configs.spec import Recipe
-from popgen.data import DataSet, Part
+from popgen.data import DataSet
 from popgen.errors import BrokenFile, brief
 from popgen.files import write_tensors, write_text
 from popgen.fitness import Scored
+from popgen.jobs.searching.checks import ArchSearch
 from popgen.jobs.searching.folder import RunFolder
+from popgen.jobs.searching.tuning.training import CLIP, Training, duration, finetune_recipe
 from popgen.json_text import json_text, parse_json
 from popgen.networks.forward import task_score
-from popgen.networks.threads import threads
-from popgen.networks.train import fit
-
-_OF_NETWORKS = Recipe(optimizer="sgd", momentum=0.9, weight_decay=5e-4, lr=0.03, batch=50)
-# With 64 labels of tweets' emotions ten epochs at .003 took LoRA from .642 to .71 on test texts, at .001 to .68.
-_OF_ADAPTERS = Recipe(optimizer="adamw", weight_decay=0, lr=0.003, batch=16)
-# With 64 labels of tweets' emotions six epochs took all of MiniLM, with a fitted head, from .475 to .62 on 200 test texts; SGD at
-# .03, as for other networks, left it at .465.
-_OF_TEXTS = Recipe(optimizer="adamw", weight_decay=0.01, lr=5e-5, batch=16)
-_CLIP = 1.0  # the largest norm of a gradient
-_TIMED = 3  # batches that are timed to estimate the time of all
 
 
 @dataclass(frozen=True)
@@ -51,70 +35,18 @@ class FinetuneRun:
     arch: str
     data: DataSet
     epochs: tuple[int, ...]  # the numbers of epochs to compare, in growing order, each above 0
-    recipe: Recipe
-    seed: int
-    device: str
+    training: Training
 
     @classmethod
-    def of(
-        cls,
-        arch: str,
-        data: DataSet,
-        config: SearchConfig,
-        spec: ArchSpec,
-        parts: Sequence[str] = (),
-    ) -> FinetuneRun:
-        """The fine-tuning that the settings of a search ask for; `epochs` is empty where they ask for none.
-
-        Args:
-            spec: the architecture, whose kind has a recipe of its own.
-            parts: names of the tensors that are trained; () stands for all.
-        """
-        recipe = finetune_recipe(config, spec, parts)
+    def of(cls, one: ArchSearch, config: SearchConfig) -> FinetuneRun:
+        """The fine-tuning that the settings of a search ask for; `epochs` is empty where they ask for none."""
+        recipe = finetune_recipe(config, one.fitness.spec, one.trained_parts(config))
         epochs = tuple(sorted(set(config.finetune.epochs) - {0}))
-        device = "cuda" if config.compute.gpus and torch.cuda.is_available() else "cpu"
-        return cls(arch, data, epochs, recipe, config.seed, device)
+        return cls(one.arch, one.data, epochs, Training.of(config, recipe))
 
     def key(self, scored: Scored, epochs: int) -> str:
         """A hash of the network, the images and the recipe."""
-        recipe = self.recipe.model_dump(exclude=set() if self.recipe.parts else {"parts"})
-        how = [scored.spec.config.to_json(), self.data.sha256, recipe, _CLIP, epochs, self.seed]
-        return hashlib.sha256(scored.flat.cpu().numpy().tobytes() + json_text(how).encode()).hexdigest()
-
-    def train(self, scored: Scored, epochs: int, batches: int | None = None) -> Tensor:
-        """Weights (p,) after so many epochs on the training split, or on its first `batches` batches."""
-        spec, part = scored.spec, self.data.train
-        if batches is not None:
-            part = part.take(torch.arange(min(len(part), batches * self.recipe.batch)))
-        with threads(1):
-            net = build(spec.config, seed=0)
-            net.load_state_dict(spec.to_state(scored.flat.cpu()), strict=False)
-            fit(
-                net.to(self.device),
-                spec.config,
-                Part(part.inputs.to(self.device), part.targets.to(self.device)),
-                self.recipe.model_copy(update={"epochs": epochs}),
-                torch.Generator().manual_seed(self.seed),
-                clip=_CLIP,
-            )
-        return spec.to_flat(net.cpu().state_dict())
-
-    def seconds(self, scored: Scored) -> float:
-        """An estimate of the seconds that an epoch takes."""
-        self.train(scored, 1, batches=1)  # the first call fills caches
-        began = time.perf_counter()
-        self.train(scored, 1, batches=_TIMED)
-        images = min(len(self.data.train), _TIMED * self.recipe.batch)
-        return (time.perf_counter() - began) * len(self.data.train) / images
-
-
-def finetune_recipe(config: SearchConfig, spec: ArchSpec, parts: Sequence[str] = ()) -> Recipe:
-    """The recipe of that fine-tuning, whose epochs are set later."""
-    recipe = _OF_TEXTS if spec.config.inputs.kind == SequenceInputs.kind else _OF_NETWORKS
-    recipe = _OF_ADAPTERS if spec.is_adapter else recipe
-    given = {"lr": config.finetune.lr, "batch": config.finetune.batch}
-    own = {name: value for name, value in given.items() if value is not None}
-    return recipe.model_copy(update={**own, "parts": list(parts)})
+        return self.training.key(scored.spec, scored.flat, self.data.sha256, epochs)
 
 
 def finetune(
@@ -144,16 +76,16 @@ def finetune(
         else replace(row, finetuned=[kept.figures[run.key(row.scored, epochs)] for epochs in run.epochs])
         for row in rows
     ]
-    recipe = run.recipe.model_dump(exclude={"epochs"}) | {"clip": _CLIP}
+    recipe = run.training.recipe.model_dump(exclude={"epochs"}) | {"clip": CLIP}
     weights = str(folder.finetuned_weights(run.arch, most))
-    return tuned, {"epochs": list(run.epochs), "recipe": recipe, "device": run.device, "weights": weights}
+    return tuned, {"epochs": list(run.epochs), "recipe": recipe, "device": run.training.device, "weights": weights}
 
 
 def _announce(todo: list[tuple[Row, int]], run: FinetuneRun, say: Callable[[str], None]) -> None:
     epochs, images = sum(epochs for _, epochs in todo), len(run.data.train)
-    assert todo[0][0].scored is not None
-    seconds = epochs * run.seconds(todo[0][0].scored)
-    about = f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+    first = todo[0][0].scored
+    assert first is not None
+    about = duration(epochs * images * run.training.seconds(first.spec, first.flat, run.data.train))
     say(f"{run.arch}: fine-tuning, {len(todo)} trainings of together {epochs} epochs of {images} images, about {about}")
 
 
@@ -168,13 +100,14 @@ def _train(
 ) -> Finetuned:
     """Train one row's network. Its weights are written before its figures, so that figures are never without weights."""
     assert row.scored is not None
-    spec, flat = row.scored.spec, run.train(row.scored, epochs)
+    spec = row.scored.spec
+    flat = run.training.run(spec, row.scored.flat, run.data.train, epochs)
     scores = [task_score(spec, flat, run.data, split) for split in ("val", "test")]
     found = Finetuned(epochs, scores[0], scores[1], unit_of(row.scored))
     said = "" if flat.isfinite().all() else ", and its weights are not finite any more: try a lower --finetune-lr"
     say(f"{run.arch}: {row.name} after {epochs} epochs: val {found.unit} {found.val_score:.3f}{said}")
     if folder is not None:
-        recipe = run.recipe.model_copy(update={"epochs": epochs}).model_dump_json()
+        recipe = run.training.recipe.model_copy(update={"epochs": epochs}).model_dump_json()
         state = spec.to_state(flat)
         file = folder.finetuned_weights(run.arch, epochs)
         write_tensors(file, state, card | {"finetuned": recipe, "finetune_key": key})
