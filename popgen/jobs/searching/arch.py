@@ -34,7 +34,7 @@ from popgen.jobs.searching.fronts import (
     trained_front,
     why_untested,
 )
-from popgen.jobs.searching.gain import gain_over_start
+from popgen.jobs.searching.gain import gain_over_start, told_after, told_before
 from popgen.jobs.searching.label_choice import FROZEN, LabelChoice, named_rows
 from popgen.jobs.searching.pools import make_pool
 from popgen.jobs.searching.source import GeneratorSource, Source
@@ -121,6 +121,7 @@ def search_arch(run: Run, one: ArchSearch) -> Found:
     """
     ready = make_ready(run, one)
     remarks = announce(run, ready)
+    family = told_before(ready.source, ready.population, ready.fitness, run.say)
     result = evaluate(run, ready)
     if result.best_vector is None:
         raise BadInput(
@@ -155,6 +156,7 @@ def search_arch(run: Run, one: ArchSearch) -> Found:
         information_gain=gain,
         label_choice=choice,
         disagreements=disagreeing,
+        family=told_after(family, rows, one.arch, run.say),
         **remarks,
     )
     return Found(one.arch, one.data.name, str(run.folder.path), str(weights), rows, details)

@@ -76,6 +76,7 @@ class SearchDetails:
     information_gain: dict[str, Any] | None = None  # the gain over the start, in a search without labels
     label_choice: dict[str, Any] | None = None  # what few labels chose among adapters, and how sure that is
     finetune: dict[str, Any] | None = None
+    family: dict[str, Any] | None = None  # the data set's place beside the generator's training data sets
     contamination: dict[str, Any] | None = None
     # Remarks on rows whose test and validation accuracies differ beyond chance.
     disagreements: list[str] = field(default_factory=list)
@@ -120,6 +121,15 @@ class SearchDetails:
             }
             for p in self.front
         ]
-        optional = ("sgd", "groups", "fronts", "information_gain", "label_choice", "finetune", "contamination")
+        optional = (
+            "sgd",
+            "groups",
+            "fronts",
+            "information_gain",
+            "label_choice",
+            "finetune",
+            "contamination",
+            "family",
+        )
         left_out = {name for name in optional if content[name] is None} | ({"front"} if not self.front else set())
         return {name: value for name, value in content.items() if name not in left_out}
