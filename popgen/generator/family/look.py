@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from popgen.archs import ArchSpec
 from popgen.data import DataSet
+from popgen.data.classes import match_classes
 from popgen.generator.family.reference import LEAST, Distance, Reference, summary
 from popgen.generator.family.verdict import Cost, Family
 from popgen.generator.generator import Generator
@@ -56,7 +57,7 @@ def reference_of(features: Iterable[Iterable[Tensor]]) -> Reference | None:
 def _distance(generator: Generator, arch: str, data: DataSet) -> Distance | None:
     generator.check_data(data)
     reference = generator.reference
-    if reference is not None:
+    if reference is not None and not _is_part(data.classes, generator.provenance.classes):
         order = torch.randperm(len(data.train), generator=torch.Generator().manual_seed(0))[:_IMAGES]
         return reference.distance(*summary(generator.load_encoders().features(data.train.inputs[order])))
     if len(generator.data_vectors) < LEAST:
@@ -64,6 +65,12 @@ def _distance(generator: Generator, arch: str, data: DataSet) -> Distance | None
     drawn = generator.condition(arch, data, _DRAWS).data
     error = float(drawn.var(0).sum()) / _DRAWS
     return Reference(generator.data_vectors, "embedding").distance(drawn.mean(0), error)
+
+
+def _is_part(classes: Sequence[str], known: Sequence[str]) -> bool:
+    """Whether a data set has some of the training classes and no other: the images of a few classes differ from those of all."""
+    index = match_classes(classes, known)
+    return None not in index and len(set(index)) < len(known)
 
 
 def passes_per_second(spec: ArchSpec, data: DataSet, weights: Tensor) -> float:

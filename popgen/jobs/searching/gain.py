@@ -113,4 +113,5 @@ def _reached(row: Row) -> Reached | None:
     error, _ = row.standard_errors()
     if error is None:
         return None
-    return Reached(row.name, row.val_score - (0.0 if row.optimism is None else row.optimism.value), error)
+    flattered = 0.0 if row.optimism is None else max(row.optimism.value, 0.0)
+    return Reached(row.name, row.val_score - flattered, error)
