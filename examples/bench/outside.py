@@ -5,7 +5,7 @@
     python examples/bench/outside.py --mnist FOLDER        # a LeNet of one's own on rotations of MNIST, 30 minutes with its generator
 
 FOLDER has mnist.npz. A row is a search: the distance of its data set, whether that is told to be outside before and after
-the search, and the test accuracies of the zoo's best, of the search and of a random network after some epochs of training.
+the search, and the test accuracies of the zoo's best, of the search, and after some epochs of training from the search's network and from a random one.
 """
 
 from __future__ import annotations
@@ -96,9 +96,9 @@ def searched(arch: str, data: str, epochs: int, **settings: Any) -> str:
         )
     family = found.details.family
     assert family is not None
-    trained = found.row("random").finetuned[-1].test_score
+    trained = [found.row(name).finetuned[-1].test_score for name in ("search", "random")]
     told = ["yes" if family[when] else "no" for when in ("told_before", "told_after")]
-    figures = [found.row("best_zoo").test_score, found.row("search").test_score, trained]
+    figures = [found.row("best_zoo").test_score, found.row("search").test_score, *trained]
     distance = family["distance"]
     cells = [data, f"{distance['ratio']:.2f}", f"{distance['share_nearer']:.3f}", *told]
     return f"| {' | '.join([*cells, *(f'{figure:.3f}' for figure in figures)])} |"
@@ -125,9 +125,9 @@ def scan(count: int, arch: str) -> None:
 
 def report(names: Iterable[str], arch: str, epochs: int, **settings: Any) -> None:
     print(
-        f"| data set | distance | nearer | told before | told after | best zoo | search | {epochs} epochs of training |"
+        f"| data set | distance | nearer | told before | told after | best zoo | search | {epochs} epochs from it | from random |"
     )
-    print("|---|---:|---:|---|---|---:|---:|---:|")
+    print("|---|---:|---:|---|---|---:|---:|---:|---:|", flush=True)
     for name in names:
         print(searched(arch, name, epochs, **settings), flush=True)
 
@@ -136,7 +136,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arch", default="mlp-s", help="architecture of the digits")
     parser.add_argument("--data", help="variants, with commas between them")
-    parser.add_argument("--evaluations", type=int, default=100)
+    parser.add_argument("--evaluations", type=int, default=60)
     parser.add_argument("--epochs", type=int, default=10, help="of training on the digits; 1 with --mnist")
     parser.add_argument("--scan", type=int, help="random variants of the digits, without searches")
     parser.add_argument("--mnist", help="folder with mnist.npz")

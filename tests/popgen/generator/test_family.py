@@ -109,7 +109,7 @@ def test_what_is_told_before() -> None:
     assert family(2.44).before_text() == (
         "mine is outside what the generator was trained on: its images are farther from every mixture of its 20 training data sets than "
         "all of those are from the others (2.4 times their median). Expect less than on those (median 0.970); training is the better "
-        "way: 10 epochs over its 1,000 training images take about 30 seconds here"
+        "way: 10 epochs over its 1,000 training images (--finetune-epochs 10) take about 30 seconds here"
     )
     embedded = replace(family(3.0), distance=Distance("embedding", 3.0, 0.995, 200), known=())
     assert "its embedding is farther" in embedded.before_text() and "than 99 % of those" in embedded.before_text()
