@@ -2,7 +2,8 @@
 
 config.json holds the settings, the architectures and the provenance; codes.json has a line for each stored code;
 model.safetensors holds all tensors, in the precision that popgen/generator/storage.py describes; texts.json has the
-sentence embeddings of the architectures. README.md is the card, which no hash depends on.
+sentence embeddings of the architectures, and family.safetensors summaries of the training data sets. README.md is the
+card, which no hash depends on.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from popgen.cards.make import keep_card
 from popgen.configs.generator import GeneratorConfig
 from popgen.errors import BadInput, BrokenFile, NotFound, brief
 from popgen.files import write_tensors, write_text
+from popgen.generator.family.reference import read_reference, write_reference
 from popgen.generator.names import generator_folder
 from popgen.generator.records import Code, Provenance
 from popgen.generator.storage import pack, unpack, unpack_scalings, unpack_whole
@@ -48,6 +50,7 @@ def save_generator(generator: Generator, folder: Path) -> None:
     lines = ",\n".join(json_text(code.to_json()) for code in generator.records)
     write_text(folder / "codes.json", f"[\n{lines}\n]\n")
     write_texts(generator.texts, folder)
+    write_reference(generator.reference, folder)
     save_config(generator, folder)
 
 
@@ -84,6 +87,7 @@ def load_generator(kind: type[Generator], name: str | Path) -> Generator:
             f"the files of the generator in {folder} do not fit together", brief(error), "Train or copy it again."
         ) from error
     generator.texts = read_texts(folder, generator.text_dim)
+    generator.reference = read_reference(folder, generator.feature_dim)
     generator.sha256 = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     return generator.eval().requires_grad_(False)
 

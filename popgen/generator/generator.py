@@ -24,6 +24,7 @@ from popgen.errors import BadInput
 from popgen.generator.conditioner import Conditioner
 from popgen.generator.controls import Control
 from popgen.generator.decoder import Decoder
+from popgen.generator.family.reference import Reference
 from popgen.generator.folder import load_generator, save_generator
 from popgen.generator.model.conditions import ARCH_NUMBERS, DataSetEncoder, Description
 from popgen.generator.model.directions import Directions
@@ -73,6 +74,7 @@ class Generator(nn.Module):
         self.sha256 = ""  # hash of model.safetensors; empty until the generator is loaded
         # Weights (p,) of the trained network that the zoo's networks go back to, by architecture, where there is one.
         self.bases: dict[str, Tensor] = {}
+        self.reference: Reference | None = None  # summaries of the training data sets; none in earlier versions
         self.robust: dict[str, Tensor] = {}  # weights (p,) of the base that was fine-tuned on many shifts at once
         # The architectures with only those tensors that the zoo's networks move; the others are the reference's.
         self.moved = {name: scalings[name].moved(spec) for name, spec in specs.items()}

@@ -57,7 +57,7 @@ class Kind:
 GENERATOR = Kind(
     "generator",
     ("config.json", "codes.json", "model.safetensors"),
-    ("config.json", "codes.json", "model.safetensors", "texts.json", AUDIT),
+    ("config.json", "codes.json", "model.safetensors", "texts.json", "family.safetensors", AUDIT),
 )
 ZOO = Kind(
     "zoo", ("zoo.json", "index.jsonl"), ("zoo.json", "index.jsonl", "references.safetensors", "shards/*.safetensors")

@@ -26,6 +26,8 @@ from popgen.files import check_empty, safe_name, write_tensors, write_text
 from popgen.fitness.batch_norm import BatchNorm, Chosen, checked, choose_batch_norm, treated
 from popgen.fitness.finish import with_phrase_head
 from popgen.generator import Generator
+from popgen.generator.family.look import look
+from popgen.generator.family.verdict import Family
 from popgen.generator.model.conditions import Description
 from popgen.generator.unseen import Target, find_target
 from popgen.hub.kinds import GENERATED
@@ -52,6 +54,7 @@ class Generated:
     unit: str = "accuracy"
     batch_norm: BatchNorm = "keep"  # none where the architecture has no batch norm; `finish`, where that was asked for
     chosen: Chosen | None = None  # the measurements by which the treatment of batch norm was chosen
+    family: Family | None = None  # the data set's place beside the generator's training data sets
 
     def to_json(self) -> dict[str, Any]:
         """The keys of --json; they are stable."""
@@ -59,7 +62,8 @@ class Generated:
         untrained = None if self.untrained is None else self.untrained.to_json()
         content = {**plain, **keyed_scores(self.unit, val=self.val_score), "untrained": untrained}
         chosen = {} if self.chosen is None else {"batch_norm_choice": self.chosen.to_json()}
-        return {**content, "batch_norm": self.batch_norm, **chosen}
+        family = {} if self.family is None else {"family": self.family.to_json()}
+        return {**content, "batch_norm": self.batch_norm, **chosen, **family}
 
 
 def generate(config: GenerateConfig, out: str, say: Callable[[str], None] = lambda _: None) -> list[Generated]:
@@ -85,7 +89,9 @@ def generate(config: GenerateConfig, out: str, say: Callable[[str], None] = lamb
         if not targets[arch].is_trained:
             say(_unscored(targets[arch]) if evidence is None else evidence.text())
         folder = Path(out) / safe_name(arch)
-        made += _write(config, targets[arch].spec, sampled, folder, evidence)
+        family = _family(sampler, targets[arch], sampled, say)
+        written = _write(config, targets[arch].spec, sampled, folder, evidence)
+        made += [replace(network, family=family) for network in written]
         _write_folders(targets[arch].spec, sampled, folder, sampler)
     content = {
         "popgen": __version__,
@@ -202,6 +208,16 @@ def _write_folders(spec: ArchSpec, sampled: _Sampled, folder: Path, sampler: _Sa
         spec = spec.for_classes(tuple(phrases))
     for i, flat in enumerate(sampled.networks):
         write_beside(folder / f"{i:02d}.safetensors", spec, spec.to_state(flat), classes)
+
+
+def _family(sampler: _Sampler, target: Target, sampled: _Sampled, say: Callable[[str], None]) -> Family | None:
+    """Say where the data set is outside the generator's family; None where there is only a description."""
+    if sampler.data is None:
+        return None
+    family = look(sampler.generator, target.source, sampler.data, target.spec, sampled.networks[0])
+    if family is not None and family.before_text():
+        say(f"{sampled.arch}: {family.before_text()}")
+    return family
 
 
 def _evidence(sampler: _Sampler, target: Target, sampled: _Sampled, seed: int) -> Untrained | None:

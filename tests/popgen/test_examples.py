@@ -48,6 +48,7 @@ ARGUMENTS = {
     "bench/ablation.py": ["--scale", "0.002", "--rows", "no tuning,raw weights", "--spec", SPEC],
     "bench/training.py": ["--steps", "2", "--spec", SPEC],
     "bench/start.py": ["--repeat", "1"],
+    "bench/outside.py": ["--data", "rotate:45", "--evaluations", "30", "--epochs", "1"],
     "bench/alignment.py": ["--digits"],
     "bench/fitness.py": ["--archs", "resnet20", "--count", "100", "--repeat", "1"],
     "bench/shifts.py": [
@@ -86,6 +87,7 @@ PRINTED = {
     "bench/shifts.py": r"digits/rotate:45: .*best zoo 0\.\d+, average 0\.\d+.*generated 0\.9",
     "bench/start.py": r"(?s)import torch.*unknown architecture.*search: first evaluation \| \d+\.\d\d \|",
     "bench/retrieval.py": r"(?s)208 training checkpoints.*int8\+zstd .*104 held-out checkpoints.*decoder \+ codes",
+    "bench/outside.py": r"\| digits/rotate:45 \| 0\.\d+ \| 0\.\d+ \| no \| no \| 0\.\d+ \| 0\.9",
     "plot_run.py": r"run-light\.svg\n.*run-dark\.svg",
     "search_alone.py": r"best of 2000 evaluations 0\.[01]",
     "own_zoo.py": r"test accuracy 0\.\d+",
@@ -108,6 +110,7 @@ SLOW = {
     "bench/racing.py",
     "bench/search_settings.py",
     "bench/start.py",
+    "bench/outside.py",
     *(f"recipes/{name}.py" for name in ("clip_tiny", "clip_tiny_probe")),
 }
 SLOW |= {"recipes/text_tiny.py"}

@@ -10,6 +10,7 @@ import torch
 
 from popgen import __version__
 from popgen.configs.generator import GeneratorConfig
+from popgen.generator.family.look import reference_of
 from popgen.generator.generator import Generator
 from popgen.generator.records import Code, Provenance
 from popgen.generator.texts import StoredTexts
@@ -163,6 +164,7 @@ def _save(generator: Generator, zoo: Zoo, data: TrainingData, metrics: dict[str,
     )
     with torch.device("cpu"):
         generator.to_cpu()
+        generator.reference = None if data.words else reference_of(data.features.values())
         generator.provenance.metrics["priors"] = choose_prior(generator, data)
         generator.save_pretrained(out)
 

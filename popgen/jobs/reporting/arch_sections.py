@@ -28,7 +28,7 @@ def arch_sections(one: Searched, config: SearchConfig) -> tuple[Section, ...]:
     )
     table: list[Block] = [stale] if one.is_stale else []
     table += [rivals_table(one.scores)] if one.scores else [Paragraph("The table is made when the search is finished.")]
-    table += [Paragraph(f"{remark[:1].upper()}{remark[1:]}.", is_remark=True) for remark in _disagreements(one.details)]
+    table += [Paragraph(f"{remark[:1].upper()}{remark[1:]}.", is_remark=True) for remark in _remarks(one.details)]
     tuned = finetuned_table(one.scores)
     charts: list[Chart | None] = [curve(one.trace, one.scores)]
     sections = [
@@ -46,10 +46,11 @@ def arch_sections(one: Searched, config: SearchConfig) -> tuple[Section, ...]:
     return tuple(sections)
 
 
-def _disagreements(details: dict[str, Any]) -> list[str]:
-    """The remarks on rows whose test and validation accuracies differ beyond chance."""
-    found = details.get("disagreements")
-    return [str(remark) for remark in found] if isinstance(found, list) else []
+def _remarks(details: dict[str, Any]) -> list[str]:
+    """The remarks on a data set outside the generator's family, and on rows whose test and validation accuracies differ beyond chance."""
+    family, found = details.get("family"), details.get("disagreements")
+    told = [str(family.get(when) or "") for when in ("before", "after")] if isinstance(family, dict) else []
+    return [text for text in told if text] + ([str(remark) for remark in found] if isinstance(found, list) else [])
 
 
 def _gain(details: dict[str, Any]) -> Iterator[Block]:

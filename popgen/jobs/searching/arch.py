@@ -33,7 +33,7 @@ from popgen.jobs.searching.fronts import (
     trained_front,
     why_untested,
 )
-from popgen.jobs.searching.gain import gain_over_start
+from popgen.jobs.searching.gain import gain_over_start, told_after, told_before
 from popgen.jobs.searching.label_choice import FROZEN, LabelChoice, candidates
 from popgen.jobs.searching.pools import make_pool
 from popgen.jobs.searching.source import GeneratorSource, Source
@@ -136,6 +136,7 @@ def search_arch(run: Run, one: ArchSearch) -> Found:
     ready = make_ready(run, one)
     remarks = announce(run, ready)
     plan = plan_tuning(run.config, one, ready.fitness, run.say)
+    family = told_before(ready.source, ready.population, ready.fitness, run.say)
     result = evaluate(run, ready)
     if result.best_vector is None:
         raise BadInput(
@@ -154,6 +155,7 @@ def search_arch(run: Run, one: ArchSearch) -> Found:
     front, fronts = write_front(run, ready, result, card)
     rows = make_table(run, ready, result, best)
     rows, finetuned = _finetune(run, one, rows, card)
+    told = told_after(family, rows, one.arch, run.say)
     plan = None if plan is None else affordable(plan, run.config, one, result, run.say)
     rows, tuned = (rows, None) if plan is None else tune(plan, one, ready.fitness, rows, run.folder, card, run.say)
     disagreeing = disagreements(rows)
@@ -173,6 +175,7 @@ def search_arch(run: Run, one: ArchSearch) -> Found:
         information_gain=gain,
         label_choice=choice,
         disagreements=disagreeing,
+        family=told,
         **remarks,
     )
     return Found(one.arch, one.data.name, str(run.folder.path), str(weights), rows, details)

@@ -77,6 +77,7 @@ class SearchDetails:
     label_choice: dict[str, Any] | None = None  # what few labels chose among adapters, and how sure that is
     finetune: dict[str, Any] | None = None
     tuned: dict[str, Any] | None = None  # what training gained from each start, and which network is the result
+    family: dict[str, Any] | None = None  # the data set's place beside the generator's training data sets
     contamination: dict[str, Any] | None = None
     # Remarks on rows whose test and validation accuracies differ beyond chance.
     disagreements: list[str] = field(default_factory=list)
@@ -121,6 +122,9 @@ class SearchDetails:
             }
             for p in self.front
         ]
-        optional = ("sgd", "groups", "fronts", "information_gain", "label_choice", "finetune", "tuned", "contamination")
+        optional = (
+            *("sgd", "groups", "fronts", "information_gain", "label_choice"),
+            *("finetune", "tuned", "contamination", "family"),
+        )
         left_out = {name for name in optional if content[name] is None} | ({"front"} if not self.front else set())
         return {name: value for name, value in content.items() if name not in left_out}
