@@ -237,7 +237,9 @@ class ZooSpec(Strict):
                 raise ValueError(f"{kind} lists {', '.join(twice)} twice")
         if self.checkpoints:
             if self.held_out.seeds or self.held_out.pairs:
-                raise ValueError("held_out.seeds and .pairs are of trained networks; name lineages or data sets of imported ones")
+                raise ValueError(
+                    "held_out.seeds and .pairs are of trained networks; name lineages or data sets of imported ones"
+                )
             return self
         if self.held_out.lineages:
             raise ValueError("held_out.lineages are of imported networks; name seeds or data sets of trained ones")
@@ -248,7 +250,9 @@ class ZooSpec(Strict):
         known = set(product(lists["archs"], lists["data"]))
         for arch, data in self.held_out.pairs:
             if (arch, data) not in known:
-                raise ValueError(f"held_out.pairs has {arch!r} on {data!r}, which is no architecture and data set of this zoo")
+                raise ValueError(
+                    f"held_out.pairs has {arch!r} on {data!r}, which is no architecture and data set of this zoo"
+                )
         stray = [s for s in self.held_out.seeds if s not in self.seeds]
         if stray:
             raise ValueError(f"held_out.seeds has {stray[0]}, which seeds {self.seeds} has not")

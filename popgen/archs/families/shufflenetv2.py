@@ -35,7 +35,9 @@ class _Unit(nn.Module):
         return both.unflatten(1, (2, -1)).transpose(1, 2).flatten(1, 2)
 
 
-def shufflenetv2(config: ArchConfig, stem: int, stem_stride: int, widths: list[int], blocks: int, last: int) -> nn.Module:
+def shufflenetv2(
+    config: ArchConfig, stem: int, stem_stride: int, widths: list[int], blocks: int, last: int
+) -> nn.Module:
     """A 3x3 convolution, stages of units whose first halves the image, a 1x1 convolution, and a linear head.
 
     Args:

@@ -25,6 +25,7 @@ class ConvNorm(nn.Module):
         self.activation = activation()
 
     def forward(self, x: Tensor) -> Tensor:
+        """The activated outputs (n, c_out, height / stride, width / stride) of images (n, c_in, height, width)."""
         out: Tensor = self.activation(self.bn(self.conv(x)))
         return out
 
@@ -33,7 +34,12 @@ class Staged(nn.Module):
     """A stem, stages called layer1, layer2, ..., an optional last layer, global average pooling and a linear head."""
 
     def __init__(
-        self, stem: nn.Module, stages: Sequence[nn.Sequential], features: int, classes: int, last: nn.Module | None = None
+        self,
+        stem: nn.Module,
+        stages: Sequence[nn.Sequential],
+        features: int,
+        classes: int,
+        last: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.stem = stem
@@ -44,6 +50,7 @@ class Staged(nn.Module):
         self.linear = nn.Linear(features, classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        """The logits (n, classes) of images (n, channels, height, width)."""
         x = self.stem(x)
         for i in range(1, self.stages + 1):
             x = getattr(self, f"layer{i}")(x)

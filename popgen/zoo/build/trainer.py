@@ -127,7 +127,7 @@ class Trainer:
         ]
 
     def check(self) -> tuple[str, ...]:
-        """Refuse a spec whose architectures or data sets do not exist or fit; each source of data is loaded once.
+        """Refuse a spec whose architectures or data sets do not exist or fit; each source, with its classes, is loaded once.
 
         Returns:
             what was read of the sources and what was passed over, a line each.
@@ -143,7 +143,7 @@ class Trainer:
             for name in names.split("/"):
                 parse_variant(name)
         remarks: list[str] = []
-        for source in dict.fromkeys(split_name(name)[0] for name in self.zoo_spec.data_names):
+        for source in dict.fromkeys(_without_variants(name) for name in self.zoo_spec.data_names):
             data = load_data(source, self.data_dir)
             remarks += [f"{source}: {text}" for text in data.remarks]
             classes = len(data.classes)
@@ -184,6 +184,16 @@ class Trainer:
             source=f"popgen zoo build {zoo_spec.name}",
             licence=zoo_spec.licence,
         )
+
+
+def _without_variants(data: str) -> str:
+    """The name of a data set's source with the classes that it is restricted to.
+
+    >>> _without_variants("digits/rotate:45/classes:1+7/shots:5"), _without_variants("digits/invert")
+    ('digits/classes:1+7', 'digits')
+    """
+    source, changes = split_name(data)
+    return "/".join([source, *(change for change in changes if change.startswith("classes:"))])
 
 
 def _parent(start: int | str | None, arch: str) -> str | None:
