@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor, nn
 
 from popgen.archs.config import ArchConfig
@@ -39,8 +41,8 @@ def mobilenetv2(
         expansion: channels inside a block, in multiples of its input's; 1 in the first stage.
         last: channels of the last convolution.
     """
-    first = make_stages(stem, widths[:1], blocks, lambda *sizes: _InvertedResidual(*sizes, expansion=1))
-    later = make_stages(stem, widths, blocks, lambda *sizes: _InvertedResidual(*sizes, expansion=expansion))[1:]
+    first = make_stages(stem, widths[:1], blocks, partial(_InvertedResidual, expansion=1))
+    later = make_stages(stem, widths, blocks, partial(_InvertedResidual, expansion=expansion))[1:]
     return Staged(
         ConvNorm(config.inputs.shape[0], stem, 3, stem_stride, activation=nn.ReLU6),
         [*first, *later],
