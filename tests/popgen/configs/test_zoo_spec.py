@@ -86,6 +86,13 @@ def test_the_digits_spec_has_312_networks() -> None:
     assert zoo.held_out.seeds == [2]
 
 
+def test_the_families_start_from_their_base_and_hold_out_one_pair_for_each_data_set() -> None:
+    base, zoo = (load(f"zoo_specs/{name}.yaml", SpecFile).zoo for name in ("families_base", "families"))
+    assert zoo.start == f"zoos/{base.name}"
+    assert [(a.name, a.like, a.options) for a in zoo.archs] == [(a.name, a.like, a.options) for a in base.archs]
+    assert {data for _, data in zoo.held_out.pairs} == set(zoo.data_names)
+
+
 def test_overrides_replace_values(spec_file: Path) -> None:
     assert load(spec_file, SpecFile, {"zoo.recipe.epochs": "3"}).zoo.recipe.epochs == 3
     assert load(spec_file, SpecFile, {"generator.steps": 7}).generator == {"steps": 7}
