@@ -1,6 +1,7 @@
 """The built-in networks, one builder function for each family, and `construct`, which calls a configuration's builder.
 
-The residual networks are those of He et al. 2016 (arXiv 1512.03385, section 4.2), with shortcut A or B.
+The residual networks are those of He et al. 2016 (arXiv 1512.03385, section 4.2), with shortcut A or B. Further families of
+convolutional networks are in popgen.archs.families.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from popgen.archs.adapters.base import check_base
 from popgen.archs.adapters.config import WITHOUT_BASE
 from popgen.archs.adapters.network import adapter_network
 from popgen.archs.config import ArchConfig
+from popgen.archs.families import mobilenetv2, repvgg, shufflenetv2, vgg
 from popgen.archs.inputs import size_of
 from popgen.archs.names import is_outside
 from popgen.errors import BadInput, unknown_name
@@ -130,6 +132,10 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "mlp": mlp,
     "cnn": cnn,
     "resnet": resnet,
+    "vgg": vgg,
+    "mobilenetv2": mobilenetv2,
+    "shufflenetv2": shufflenetv2,
+    "repvgg": repvgg,
     "lora": lora,
     WITHOUT_BASE: lora_without_base,
 }

@@ -27,6 +27,18 @@ BUILT_IN: dict[str, dict[str, Any]] = {
     "cnn-s": {"builder": "cnn", "options": {"channels": [8, 16]}},
     "cnn-m": {"builder": "cnn", "options": {"channels": [8, 16, 16]}},
     "resnet-s": {"builder": "resnet", "options": {"widths": [8, 16], "blocks": 1, "shortcut": "B"}},
+    "vgg-s": {"builder": "vgg", "options": {"widths": [8, 24, 48], "blocks": 2}, **_CIFAR},
+    "mobilenetv2-s": {
+        "builder": "mobilenetv2",
+        "options": {"stem": 16, "stem_stride": 2, "widths": [16, 24, 40], "blocks": 2, "expansion": 3, "last": 128},
+        **_CIFAR,
+    },
+    "shufflenetv2-s": {
+        "builder": "shufflenetv2",
+        "options": {"stem": 24, "stem_stride": 2, "widths": [48, 96], "blocks": 2, "last": 128},
+        **_CIFAR,
+    },
+    "repvgg-s": {"builder": "repvgg", "options": {"stem_stride": 2, "widths": [16, 24, 48], "blocks": 2}, **_CIFAR},
     **{f"resnet{depth}": _cifar_resnet(depth) for depth in (20, 32, 44, 56, 110)},
 }
 

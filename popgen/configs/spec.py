@@ -6,7 +6,7 @@ Nothing here imports torch. Names of architectures and data sets are checked whe
 from __future__ import annotations
 
 import re
-from itertools import combinations
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -124,10 +124,11 @@ class DataGrid(Strict):
 
 
 class HeldOut(Strict):
-    """Seeds, data sets and lineages whose networks are in the zoo, marked as held out, and that no generator trains on."""
+    """Seeds, data sets, pairs and lineages whose networks are in the zoo, marked as held out, and that no generator trains on."""
 
     seeds: list[int] = []
     data: list[str] = []
+    pairs: list[tuple[str, str]] = []  # an architecture and a data set
     lineages: list[str] = []  # lineages of imported networks
 
 
@@ -201,7 +202,8 @@ class ZooSpec(Strict):
     root: str = "."  # folder of the files to import, relative to the spec's folder
     seeds: list[int] = Field([0], min_length=1)
     # Seed of the start that all networks of an architecture share; null: each starts from its own; a text: the zoo's folder
-    # and the checkpoint that they start from, ZOO#ID, or pretrained: the weights that come with the architecture.
+    # and the checkpoint that they start from, ZOO#ID, or the folder alone of a zoo with one checkpoint of each architecture,
+    # which may have other classes; or pretrained: the weights that come with the architecture.
     start: int | str | None = 0
     held_out: HeldOut = HeldOut()
     recipe: Recipe = Recipe()
@@ -234,8 +236,10 @@ class ZooSpec(Strict):
             if twice:
                 raise ValueError(f"{kind} lists {', '.join(twice)} twice")
         if self.checkpoints:
-            if self.held_out.seeds:
-                raise ValueError("held_out.seeds are of trained networks; name lineages or data sets of imported ones")
+            if self.held_out.seeds or self.held_out.pairs:
+                raise ValueError(
+                    "held_out.seeds and .pairs are of trained networks; name lineages or data sets of imported ones"
+                )
             return self
         if self.held_out.lineages:
             raise ValueError("held_out.lineages are of imported networks; name seeds or data sets of trained ones")
@@ -243,6 +247,12 @@ class ZooSpec(Strict):
         if unknown:
             near = near_matches(unknown[0], self.data_names)
             raise ValueError(f"held_out.data has {unknown[0]!r}, which data has not; nearest: {near}")
+        known = set(product(lists["archs"], lists["data"]))
+        for arch, data in self.held_out.pairs:
+            if (arch, data) not in known:
+                raise ValueError(
+                    f"held_out.pairs has {arch!r} on {data!r}, which is no architecture and data set of this zoo"
+                )
         stray = [s for s in self.held_out.seeds if s not in self.seeds]
         if stray:
             raise ValueError(f"held_out.seeds has {stray[0]}, which seeds {self.seeds} has not")
@@ -258,10 +268,10 @@ class ZooSpec(Strict):
         """The folder of the files to import."""
         return self._folder / Path(self.root).expanduser()
 
-    def is_held_out(self, data: str, seed: int | None = None, lineage: str = "") -> bool:
-        """Whether a network of this data set, seed or lineage is held out from training a generator."""
+    def is_held_out(self, data: str, seed: int | None = None, lineage: str = "", arch: str = "") -> bool:
+        """Whether a network of this data set, seed, lineage, or architecture and data set is held out from training a generator."""
         held = self.held_out
-        return data in held.data or seed in held.seeds or lineage in held.lineages
+        return data in held.data or seed in held.seeds or lineage in held.lineages or (arch, data) in held.pairs
 
     def content(self) -> dict[str, Any]:
         """Return the fields that determine the zoo's content: all but the number of workers and the folder of the files."""

@@ -1,4 +1,4 @@
-"""Finds the checkpoint that a spec names as ZOO#ID."""
+"""Finds the checkpoint that a spec names as ZOO#ID, or as the only one of its architecture in a zoo."""
 
 from __future__ import annotations
 
@@ -26,3 +26,24 @@ def find_checkpoint(reference: str, setting: str, forms: str) -> tuple[Zoo, Chec
         )
     zoo = Zoo.open(folder)
     return zoo, zoo.record(checkpoint_id)
+
+
+def only_checkpoint(folder: str, arch: str, setting: str) -> tuple[Zoo, Checkpoint]:
+    """Return a zoo and the record of its only checkpoint of an architecture.
+
+    Args:
+        setting: for the error, the setting that names the zoo's folder.
+
+    Raises:
+        NotFound: there is no such zoo.
+        BadInput: it has no checkpoint of the architecture, or more than one.
+    """
+    zoo = Zoo.open(folder)
+    records = zoo.select(arch=arch)
+    if len(records) != 1:
+        raise BadInput(
+            f"{setting} is {folder!r}, which has {len(records)} checkpoints of {arch!r}",
+            f"it has {', '.join(record.id for record in zoo.records[:6])}",
+            "Name a zoo with one of each architecture, or a checkpoint as ZOO#ID.",
+        )
+    return zoo, records[0]

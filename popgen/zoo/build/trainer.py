@@ -16,9 +16,10 @@ from popgen.data.load import check_data_name, split_name
 from popgen.errors import BadInput
 from popgen.networks.train import train_snapshots
 from popgen.zoo.record import Checkpoint
-from popgen.zoo.refer import find_checkpoint
+from popgen.zoo.refer import find_checkpoint, only_checkpoint
 
 PRETRAINED = "pretrained"  # the start from the weights that come with an architecture
+_FORMS = "a start is a seed, null, pretrained, a zoo's folder, or"
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,10 @@ class Trainer:
             return {}
         if start == PRETRAINED:
             return {name: _pretrained(arch_spec) for name, arch_spec in self.arch_specs.items()}
+        if isinstance(start, str) and "#" not in start:
+            return {name: _from_zoo(start, arch_spec) for name, arch_spec in self.arch_specs.items()}
         if isinstance(start, str):
-            zoo, record = find_checkpoint(start, "zoo.start", "a start is a seed, null, pretrained, or")
+            zoo, record = find_checkpoint(start, "zoo.start", _FORMS)
             state = zoo.state(record)
             for arch_spec in self.arch_specs.values():
                 arch_spec.check(state, start)
@@ -99,7 +102,7 @@ class Trainer:
 
     @cached_property
     def bases(self) -> dict[str, Tensor]:
-        """The trained network (p,) that each start goes back to; empty if the start is no checkpoint.
+        """The trained network (p,) that each start goes back to; empty if the start is no checkpoint, or has other classes.
 
         Raises:
             NotFound, BadInput: as `starts`.
@@ -107,9 +110,9 @@ class Trainer:
         start = self.zoo_spec.start
         if start == PRETRAINED:
             return self.starts
-        if not isinstance(start, str):
-            return {}
-        zoo, record = find_checkpoint(start, "zoo.start", "a start is a seed, null, pretrained, or")
+        if not isinstance(start, str) or "#" not in start:
+            return {}  # a zoo's checkpoints may have other classes, so that their start is no trained network
+        zoo, record = find_checkpoint(start, "zoo.start", _FORMS)
         base = zoo.base(record.arch) if (record.parent or "").startswith("start:") else None
         return self.starts if base is None else dict.fromkeys(self.starts, base)
 
@@ -124,7 +127,7 @@ class Trainer:
         ]
 
     def check(self) -> tuple[str, ...]:
-        """Refuse a spec whose architectures or data sets do not exist or fit; each source of data is loaded once.
+        """Refuse a spec whose architectures or data sets do not exist or fit; each source, with its classes, is loaded once.
 
         Returns:
             what was read of the sources and what was passed over, a line each.
@@ -140,7 +143,7 @@ class Trainer:
             for name in names.split("/"):
                 parse_variant(name)
         remarks: list[str] = []
-        for source in dict.fromkeys(split_name(name)[0] for name in self.zoo_spec.data_names):
+        for source in dict.fromkeys(_without_variants(name) for name in self.zoo_spec.data_names):
             data = load_data(source, self.data_dir)
             remarks += [f"{source}: {text}" for text in data.remarks]
             classes = len(data.classes)
@@ -174,13 +177,41 @@ class Trainer:
             data=run.data,
             classes=network.classes,
             lineage=run.id,
-            parent=None if zoo_spec.start is None else f"start:{zoo_spec.start}",
+            parent=_parent(zoo_spec.start, run.arch),
             seed=run.seed,
-            held_out=zoo_spec.is_held_out(run.data, run.seed),
+            held_out=zoo_spec.is_held_out(run.data, run.seed, arch=run.arch),
             metrics=network.metrics,
             source=f"popgen zoo build {zoo_spec.name}",
             licence=zoo_spec.licence,
         )
+
+
+def _without_variants(data: str) -> str:
+    """The name of a data set's source with the classes that it is restricted to.
+
+    >>> _without_variants("digits/rotate:45/classes:1+7/shots:5"), _without_variants("digits/invert")
+    ('digits/classes:1+7', 'digits')
+    """
+    source, changes = split_name(data)
+    return "/".join([source, *(change for change in changes if change.startswith("classes:"))])
+
+
+def _parent(start: int | str | None, arch: str) -> str | None:
+    """What a network's record says about its start."""
+    if isinstance(start, str) and start != PRETRAINED and "#" not in start:
+        start = f"{start}#{only_checkpoint(start, arch, 'zoo.start')[1].id}"
+    return None if start is None else f"start:{start}"
+
+
+def _from_zoo(folder: str, arch_spec: ArchSpec) -> Tensor:
+    """The weights (p,) of a zoo's only checkpoint of an architecture; a head for another number of classes is drawn anew."""
+    zoo, record = only_checkpoint(folder, arch_spec.name, "zoo.start")
+    state = zoo.state(record)
+    if arch_spec.head and zoo.spec(record.arch).config.classes != arch_spec.config.classes:
+        fresh = build(arch_spec.config, seed=0).state_dict()
+        state = {**state, **{name: tensor for name, tensor in fresh.items() if name.startswith(f"{arch_spec.head}.")}}
+    arch_spec.check(state, f"{folder}#{record.id}")
+    return arch_spec.to_flat(state)
 
 
 def _pretrained(arch_spec: ArchSpec) -> Tensor:

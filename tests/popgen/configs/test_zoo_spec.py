@@ -34,6 +34,12 @@ def test_data_is_written_out(spec_file: Path) -> None:
     assert [zoo.is_held_out("digits/invert", seed) for seed in (0, 1)] == [False, True]
 
 
+def test_a_pair_of_architecture_and_data_set_is_held_out(spec_file: Path) -> None:
+    zoo = load(spec_file, SpecFile, {"zoo.held_out": {"pairs": [["cnn-3", "digits/invert"]]}}).zoo
+    found = [(a.name, d) for a in zoo.archs for d in zoo.data_names if zoo.is_held_out(d, 0, arch=a.name)]
+    assert found == [("cnn-3", "digits/invert")]
+
+
 @pytest.mark.usefixtures("spec_file")
 def test_mixtures_are_of_different_kinds() -> None:
     data = {"source": "digits", "rotate": {"every": 180}, "variants": ["invert", "blur", "blur:2"]}
@@ -80,6 +86,13 @@ def test_the_digits_spec_has_312_networks() -> None:
     assert zoo.held_out.seeds == [2]
 
 
+def test_the_families_start_from_their_base_and_hold_out_one_pair_for_each_data_set() -> None:
+    base, zoo = (load(f"zoo_specs/{name}.yaml", SpecFile).zoo for name in ("families_base", "families"))
+    assert zoo.start == f"zoos/{base.name}"
+    assert [(a.name, a.like, a.options) for a in zoo.archs] == [(a.name, a.like, a.options) for a in base.archs]
+    assert {data for _, data in zoo.held_out.pairs} == set(zoo.data_names)
+
+
 def test_overrides_replace_values(spec_file: Path) -> None:
     assert load(spec_file, SpecFile, {"zoo.recipe.epochs": "3"}).zoo.recipe.epochs == 3
     assert load(spec_file, SpecFile, {"generator.steps": 7}).generator == {"steps": 7}
@@ -101,6 +114,10 @@ def test_overrides_replace_values(spec_file: Path) -> None:
         (
             {"zoo.held_out.data": ["digits/inver"]},
             "held_out.data has 'digits/inver', which data has not; nearest: digits/invert",
+        ),
+        (
+            {"zoo.held_out.pairs": [["mlp-s", "digits"]]},
+            "held_out.pairs has 'mlp-s' on 'digits', which is no architecture and data set of this zoo",
         ),
         ({"zoo.name": "../up"}, "zoo.name has a value that does not fit"),
         ({"zoo.name.first": "x"}, "zoo.name.first cannot be set\nzoo.name is 'tiny' (str)"),

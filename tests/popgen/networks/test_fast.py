@@ -112,7 +112,8 @@ def images(spec: ArchSpec, n: int = 7) -> Tensor:
     return torch.rand(n, *spec.config.inputs.shape, generator=torch.Generator().manual_seed(1))
 
 
-NETS = ["mlp-s", "cnn-s", "resnet-s", "resnet20", "make_plain_norms", "Branching", "ReadTwice", "Sequence"]
+FAMILIES = ["vgg-s", "mobilenetv2-s", "shufflenetv2-s", "repvgg-s"]
+NETS = ["mlp-s", "cnn-s", "resnet-s", "resnet20", *FAMILIES, "make_plain_norms", "Branching", "ReadTwice", "Sequence"]
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -134,6 +135,10 @@ def test_outputs_and_features_are_those_of_the_plain_network(name: str) -> None:
         ("mlp-s", 0, "0 batch norms folded, batches of 1000"),
         ("resnet-s", 6, "6 batch norms folded, batches of 1000"),
         ("resnet20", 19, "19 batch norms folded, channels last, batches of 32"),
+        ("vgg-s", 6, "6 batch norms folded"),
+        ("mobilenetv2-s", 18, "18 batch norms folded"),
+        ("shufflenetv2-s", 18, "18 batch norms folded"),
+        ("repvgg-s", 14, "14 batch norms folded"),  # those of the identities stay, as no layer stands before them
         ("make_plain_norms", 3, "3 batch norms folded, batches of 1000"),
         ("ReadTwice", 0, "0 batch norms folded, batches of 1000"),
         ("Branching", 0, "no folding (it cannot be traced: TraceError)"),

@@ -21,6 +21,7 @@ from popgen.zoo import Checkpoint, Zoo
 from popgen.zoo.aligned import align_records, align_zoo
 
 ARCHS = ("mlp-s/hidden:24-16", "cnn-m", "resnet-s", "resnet-s/shortcut:A", "resnet20", "resnet20/shortcut:B")
+FAMILIES = ("vgg-s", "mobilenetv2-s", "shufflenetv2-s", "repvgg-s")
 
 
 def network(spec: ArchSpec, seed: int) -> Tensor:
@@ -37,7 +38,7 @@ def images(spec: ArchSpec, count: int = 16) -> Tensor:
     return torch.randn(count, *spec.config.inputs.shape, generator=torch.Generator().manual_seed(3))
 
 
-@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("arch", (*ARCHS, *FAMILIES))
 def test_a_permuted_network_is_brought_back_exactly(arch: str) -> None:
     spec = ArchSpec.from_config(arch)
     net = network(spec, seed=0)
@@ -58,7 +59,7 @@ def test_any_permutation_of_any_network(start: int, order: int) -> None:
     assert torch.equal(align(spec, permuted(spec, net, order), net).weights, net)
 
 
-@pytest.mark.parametrize("arch", ["cnn-m", "resnet-s"])
+@pytest.mark.parametrize("arch", ["cnn-m", "resnet-s", "mobilenetv2-s/blocks:1", "shufflenetv2-s", "repvgg-s/blocks:1"])
 @pytest.mark.parametrize("by_images", [False, True])
 def test_independent_networks_keep_their_function(arch: str, by_images: bool) -> None:
     spec = ArchSpec.from_config(arch)

@@ -28,11 +28,12 @@ def tuning_stage(generator: Generator, data: TrainingData, codes: dict[str, Late
     """Make the stage. The gradient flows through the prior's mean; the VAE's encoder, and so the codes, are frozen."""
     config = generator.config.tune
     sampler, vae_sampler = ArchSampler(list(data.archs)), ArchSampler(list(data.archs))
-    names = list(data.data_sets)
+    drawn = {arch: _drawn(data, own) for arch, own in data.archs.items()}
     pairs = [(arch, i) for arch, own in data.archs.items() for i in range(len(own.records))]
 
     def losses(step: int) -> dict[str, Tensor]:
         own = data.archs[sampler.draw()]
+        names = drawn[own.spec.name]
         chosen = [names[i] for i in torch.randint(len(names), (config.networks,)).tolist()]
         with_anchors = step % config.anchor_every == 0
         anchors = [pairs[i] for i in torch.randint(len(pairs), (_ANCHORS,)).tolist()] if with_anchors else []
@@ -69,6 +70,12 @@ def tuning_stage(generator: Generator, data: TrainingData, codes: dict[str, Late
         ema=generator.config.prior.ema,
         watched=True,
     )
+
+
+def _drawn(data: TrainingData, own: ArchCheckpoints) -> list[str]:
+    """Names of the data sets that an architecture's networks are trained on: all but those held out for this architecture."""
+    held_out = {record.data for record in own.held_out} - own.rows.keys()
+    return [name for name in data.data_sets if name not in held_out]
 
 
 def _trained(generator: Generator) -> list[nn.Parameter]:

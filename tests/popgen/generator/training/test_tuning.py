@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from popgen.configs.sampling import Sampling
-from popgen.configs.spec import DataGrid, ZooSpec
+from popgen.configs.spec import ArchEntry, DataGrid, HeldOut, ZooSpec
 from popgen.data import describe, load_data
 from popgen.errors import BadInput
 from popgen.generator import Generator, GeneratorConfig
@@ -180,3 +180,27 @@ def test_data_sets_are_read_once_and_described(zoo: Zoo) -> None:
     assert list(data.data_sets) == [*data.with_checkpoints, EXTRA]
     assert set(data.sentences) == set(data.features) == set(data.data_sets)
     assert DataGrid(source=EXTRA).names == [EXTRA]
+
+
+@pytest.mark.slow
+def test_an_architecture_is_not_trained_on_data_held_out_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pairs are held out from the behaviour losses, too; the other architecture goes on learning from the data set."""
+    data = ["digits/rotate:0", "digits/rotate:90"]
+    spec = SPEC.model_copy(
+        update={"archs": [ArchEntry(name="mlp-s"), ArchEntry(name="cnn-s")], "data": [DataGrid(source=d) for d in data]}
+    )
+    spec = spec.model_copy(update={"held_out": HeldOut(pairs=[("cnn-s", data[1])])})
+    zoo = build_zoo(spec, tmp_path / "zoo", workers=0, progress=False)
+    assert {(r.arch, r.data) for r in zoo.select(held_out=True)} == {("cnn-s", data[1])}
+    drawn: set[tuple[str, str]] = set()
+    draw_images = TrainingData.draw_images
+
+    def record(self: TrainingData, arch: str, name: str, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        drawn.add((arch, name))
+        return draw_images(self, arch, name, count)
+
+    monkeypatch.setattr(TrainingData, "draw_images", record)
+    train_generator(zoo, settings({"steps": 12}), tmp_path / "generator", lambda *_: None)
+    assert drawn == {("mlp-s", data[0]), ("mlp-s", data[1]), ("cnn-s", data[0])}
