@@ -86,12 +86,17 @@ def train(
     )
     made = _train(found, config, folder, on_step or (lambda *_: None), compute, data_dir, on_data)
     if made.has_latents:  # directions alone hold none of the zoo's networks but the bases
-        measured = measure_compression(made, found, data_dir=data_dir)
-        made.provenance.metrics["compression"] = measured.to_json()
-        made.provenance.metrics["remarks"] = keeping_remarks(made, found, measured)
+        _measure(made, found, data_dir)
     made.provenance.zoo_name = exact if is_hub_name(exact) else ""
     save_config(made, folder)
     return made
+
+
+def _measure(made: Generator, zoo: Zoo, data_dir: str | None) -> None:
+    """Record how small the zoo has become, and what is lost."""
+    measured = measure_compression(made, zoo, data_dir=data_dir)
+    made.provenance.metrics["compression"] = measured.to_json()
+    made.provenance.metrics["remarks"] = keeping_remarks(made, zoo, measured)
 
 
 def _train(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ from popgen.generator.training.data import OnData
 from popgen.generator.training.episodes import EpisodeData
 from popgen.generator.training.log import Log
 from popgen.generator.training.loop import Loop, OnStep
-from popgen.generator.training.saved_progress import SavedProgress
+from popgen.generator.training.saved_progress import NOT_SETTINGS, SavedProgress
 from popgen.generator.training.stages.episodes import episodes_stage
 from popgen.generator.training.workers import Workers
 from popgen.weights import Scaling
@@ -48,22 +49,10 @@ def train_directions(
         CannotResume: `out` holds an interrupted training with other settings or of another zoo.
     """
     began = time.monotonic()
-    bases = find_bases(zoo, config.episodes.bases)
-    specs = {arch: zoo.spec(arch) for arch in bases}
-    scalings = {arch: Scaling.of(spec, bases[arch], torch.ones(spec.size)) for arch, spec in specs.items()}
-    encoder, texts = (
-        load_example_encoder(config.encoders.images, workers.device, True),
-        ArchTextEncoder.load(config.encoders.text),
-    )
-    generator = Generator(config, specs, scalings, encoder.dim, texts.dim)
-    generator.bases = bases
-    episodes = load_episodes(generator, data_dir, on_data)
-    saved = SavedProgress(
-        generator,
-        out,
-        {"config": config.model_dump(exclude={"memory", "save_every"}), "zoo_sha256": zoo.sha256},
-        workers.device,
-    )
+    generator = _untrained(zoo, config, workers.device)
+    episodes = load_episodes(generator, zoo, data_dir, on_data)
+    settings = {"config": config.model_dump(exclude=NOT_SETTINGS), "zoo_sha256": zoo.sha256}
+    saved = SavedProgress(generator, out, settings, workers.device)
     log = Log(out / "log")
     loop = Loop(config.seed, config.accumulate, config.save_every, workers, saved, log, on_step, dict)
     losses = {"episodes": loop.run("episodes", lambda: episodes_stage(generator, episodes))}
@@ -71,24 +60,10 @@ def train_directions(
         return generator
     generator.eval().requires_grad_(False)
     torch.manual_seed(config.seed)
-    generator.data_vectors = torch.stack(
-        [episodes.embedding(generator.data_encoder, i, _DRAWS) for i in range(len(config.episodes.data))]
-    )
-    vectors = [arch_vectors([spec], texts.encode)[0][: texts.dim] for spec in specs.values()]
-    generator.texts = StoredTexts.of(config.encoders.text, specs.values(), vectors)
-    seconds = round(saved.seconds + time.monotonic() - began, 1)
-    metrics = {"seconds": seconds, "device": workers.device, "workers": workers.count, "losses": losses}
-    records = [base_record(zoo, arch, config.episodes.bases) for arch in specs]
-    names = {record.classes for record in records}
-    generator.provenance = Provenance(
-        zoo.name,
-        zoo.sha256,
-        list(names.pop()) if len(names) == 1 else [],
-        list(config.episodes.data),
-        metrics,
-        __version__,
-    )
-    generator.provenance.parents = parents_of(records)
+    count = len(config.episodes.data)
+    generator.data_vectors = torch.stack([episodes.embedding(generator.data_encoder, i, _DRAWS) for i in range(count)])
+    metrics = workers.metrics(saved.seconds + time.monotonic() - began, losses)
+    generator.provenance = _provenance(zoo, config, metrics)
     with torch.device("cpu"):
         generator.to_cpu()
         generator.save_pretrained(out)
@@ -96,11 +71,38 @@ def train_directions(
     return generator
 
 
+def _untrained(zoo: Zoo, config: GeneratorConfig, device: str) -> Generator:
+    """A generator with the zoo's bases, whose directions are zero."""
+    bases = find_bases(zoo, config.episodes.bases)
+    specs = {arch: zoo.spec(arch) for arch in bases}
+    scalings = {arch: Scaling.of(spec, bases[arch], torch.ones(spec.size)) for arch, spec in specs.items()}
+    texts = ArchTextEncoder.load(config.encoders.text)
+    encoder = load_example_encoder(config.encoders.images, device, with_open_clip=True)
+    generator = Generator(config, specs, scalings, encoder.dim, texts.dim)
+    vectors = [arch_vectors([spec], texts.encode)[0][: texts.dim] for spec in specs.values()]
+    generator.texts = StoredTexts.of(config.encoders.text, specs.values(), vectors)
+    return generator
+
+
+def _provenance(zoo: Zoo, config: GeneratorConfig, metrics: dict[str, Any]) -> Provenance:
+    records = [base_record(zoo, arch, config.episodes.bases) for arch in zoo.archs]
+    names = {record.classes for record in records}
+    shared = list(names.pop()) if len(names) == 1 else []
+    made = Provenance(zoo.name, zoo.sha256, shared, list(config.episodes.data), metrics, __version__)
+    made.parents = parents_of(records)
+    return made
+
+
 def load_episodes(
-    generator: Generator, data_dir: str | None, on_data: OnData = lambda _done, _total: None
+    generator: Generator, zoo: Zoo, data_dir: str | None, on_data: OnData = lambda _done, _total: None
 ) -> EpisodeData:
-    """Read the data sets of the settings' episodes."""
+    """Give the generator its bases, and read the data sets of the settings' episodes.
+
+    Raises:
+        BadInput, NotFound: as `find_bases` and `EpisodeData.load`.
+    """
     config = generator.config
+    generator.bases = find_bases(zoo, config.episodes.bases)
     encoder = load_example_encoder(config.encoders.images, str(generator.latent_mean.device), with_open_clip=True)
     return EpisodeData.load(config.episodes, config.encoders, encoder, config.augment, data_dir, on_data)
 

@@ -50,7 +50,7 @@ class EpisodeData:
         self, config: EpisodesConfig, per_condition: int, augment: str, classes: list[list[ClassImages]]
     ) -> None:
         self._config, self._per_condition, self._augment = config, per_condition, augment
-        self.count = sum(map(len, classes))  # of all classes
+        self.count = sum(map(len, classes))
         kept = [one for own in classes for one in own if _is_kept_back(one)]
         self._kept_back = kept if len(kept) > 1 else [one for own in classes for one in own]
         self._classes = [[one for one in own if not (len(kept) > 1 and _is_kept_back(one))] for own in classes]

@@ -18,6 +18,7 @@ from popgen.errors import CannotResume, brief
 from popgen.files import write_tensors, write_text
 from popgen.json_text import json_text, parse_json
 
+NOT_SETTINGS = {"memory", "save_every"}  # they change no result, so a training may resume with others
 # Computed from the trained parameters between the stages.
 _NOT_TRAINED = ("codes", "residual_codes", "data_vectors", "latent_mean", "latent_std")
 

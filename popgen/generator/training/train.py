@@ -17,13 +17,13 @@ from popgen.generator.texts import StoredTexts
 from popgen.generator.training.choose_prior import CLOSED_FORM, choose_prior
 from popgen.generator.training.codes import store_codes, store_residual_codes
 from popgen.generator.training.data import OnData, TrainingData, check_episodes
-from popgen.generator.training.directions import find_bases, load_episodes, train_directions
+from popgen.generator.training.directions import load_episodes, train_directions
 from popgen.generator.training.episodes import EpisodeData
 from popgen.generator.training.log import Log
 from popgen.generator.training.loop import Loop, OnStep
 from popgen.generator.training.reconstruction import check_gate, held_out_watch, reconstruction_scores
 from popgen.generator.training.robust import read_robust
-from popgen.generator.training.saved_progress import SavedProgress
+from popgen.generator.training.saved_progress import NOT_SETTINGS, SavedProgress
 from popgen.generator.training.stages.data_encoder import data_encoder_stage
 from popgen.generator.training.stages.descriptions import descriptions_stage
 from popgen.generator.training.stages.episodes import episodes_stage
@@ -35,9 +35,6 @@ from popgen.generator.training.workers import Workers
 from popgen.networks.threads import threads
 from popgen.zoo import Zoo
 from popgen.zoo.parents import parents_of
-
-# These settings change no result, so an interrupted training may resume with other values.
-_NOT_SETTINGS = {"memory", "save_every"}
 
 
 def train_generator(
@@ -77,11 +74,9 @@ def train_generator(
         robust = read_robust(config.robust, zoo)
         data = load_training_data(zoo, config, workers.device, data_dir, on_data)
         generator = _untrained(config, data)
-        generator.robust, episodes = robust, None
-        if config.episodes.steps:
-            generator.bases = find_bases(zoo, config.episodes.bases)
-            episodes = load_episodes(generator, data_dir)
-        settings = {"config": config.model_dump(exclude=_NOT_SETTINGS), "zoo_sha256": zoo.sha256}
+        generator.robust = robust
+        episodes = load_episodes(generator, zoo, data_dir) if config.episodes.steps else None
+        settings = {"config": config.model_dump(exclude=NOT_SETTINGS), "zoo_sha256": zoo.sha256}
         saved = SavedProgress(generator, out, settings, workers.device)
         watch = held_out_watch(generator, data)
         loop = Loop(config.seed, config.accumulate, config.save_every, workers, saved, Log(out / "log"), on_step, watch)
@@ -89,8 +84,7 @@ def train_generator(
         if not workers.is_first:
             return generator
         _complete(generator, data, zoo)
-        seconds = round(saved.seconds + time.monotonic() - began, 1)
-        metrics = {"seconds": seconds, "device": workers.device, "workers": workers.count, "losses": losses}
+        metrics = workers.metrics(saved.seconds + time.monotonic() - began, losses)
         _save(generator, zoo, data, metrics, out)
         saved.remove()
         return generator

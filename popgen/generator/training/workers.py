@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -54,6 +55,10 @@ class Workers:
     def is_first(self) -> bool:
         """Whether this worker writes files and reports progress."""
         return self.rank == 0
+
+    def metrics(self, seconds: float, losses: dict[str, dict[str, float]]) -> dict[str, Any]:
+        """Return what a generator records of its training: how long it took, where, and the losses at the end of each stage."""
+        return {"seconds": round(seconds, 1), "device": self.device, "workers": self.count, "losses": losses}
 
     def micro_batches(self, accumulate: int) -> range:
         """Return the numbers of the micro-batches of a step that this worker computes."""

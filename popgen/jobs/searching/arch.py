@@ -143,11 +143,10 @@ def search_arch(run: Run, one: ArchSearch) -> Found:
             f"every candidate for {one.arch} failed", f"see {run.folder.history}", "Check the data set and the head."
         )
     best = ready.fitness.score(ready.source.decoder.weights(result.best_vector))
-    gain = None
+    gain = choice = None
     if ready.fitness.label_free:
         best, result, gain = over_start(run, ready, best, result)
-    choice = None
-    if isinstance(ready.source.decoder, AnchoredDecoder) and _has_labels(ready.fitness):
+    elif isinstance(ready.source.decoder, AnchoredDecoder) and ready.fitness.task.name == CLASSIFICATION:
         best, result, choice = chosen_by_labels(run, ready, best, result)
     card = make_card(one, ready.fitness)
     weights = run.folder.write_best(one.arch, best.state(), card)
@@ -158,8 +157,7 @@ def search_arch(run: Run, one: ArchSearch) -> Found:
     told = told_after(family, rows, one.arch, run.say)
     plan = None if plan is None else affordable(plan, run.config, one, result, run.say)
     rows, tuned = (rows, None) if plan is None else tune(plan, one, ready.fitness, rows, run.folder, card, run.say)
-    disagreeing = disagreements(rows)
-    for remark in disagreeing:
+    for remark in (disagreeing := disagreements(rows)):
         run.say(f"{one.arch}: {remark}")
     details = SearchDetails.of(
         result,
@@ -179,11 +177,6 @@ def search_arch(run: Run, one: ArchSearch) -> Found:
         **remarks,
     )
     return Found(one.arch, one.data.name, str(run.folder.path), str(weights), rows, details)
-
-
-def _has_labels(fitness: Fitness) -> bool:
-    """Whether candidates are compared by labels: those of classes, in a search that looks at them."""
-    return fitness.task.name == CLASSIFICATION and not fitness.label_free
 
 
 def make_ready(run: Run, one: ArchSearch) -> ReadySearch:

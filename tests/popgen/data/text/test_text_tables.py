@@ -56,7 +56,12 @@ def test_keys_that_a_line_lacks_are_none(tmp_path: Path) -> None:
         ("x.jsonl", b'\n["a", 1]\n', BrokenFile, r"line 2 of .*\nit is a list, and must be an object"),
         ("x.jsonl", b'{"text": "caf\xe9"}', BrokenFile, "x.jsonl is not UTF-8\nUnicodeDecodeError"),
         ("x.jsonl.gz", b"no gzip", BrokenFile, "x.jsonl.gz cannot be read\nBadGzipFile"),
-        ("x.csv.gz", gzip.compress(b"text,label\n" * 999)[:-9], BrokenFile, "x.csv.gz cannot be read\nEOFError"),
+        (
+            "x.csv.gz",
+            gzip.compress(b"text,label\n" * 999, mtime=0)[:-9],
+            BrokenFile,
+            "x.csv.gz cannot be read\nEOFError",
+        ),
         (
             "x.csv",
             b"text,label\na,b,c\n",
