@@ -41,7 +41,7 @@ def place(popgen: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
             {"text": f"the {a} was {b} and {c}", "label": "good" if b in good else "bad"}
             for a in ("film", "food", "meal", "story")
             for b in (*good, "bad", "dull")
-            for c in ("not", "very", "it", "is", "a")
+            for c in ("not", "very", "it", "a")
         ]
         (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     spec = {
@@ -68,7 +68,7 @@ def test_a_zoo_begins_at_the_pretrained_weights(place: Path) -> None:
 
 
 def test_a_search_leaves_a_folder_that_transformers_loads(popgen: Any, place: Path) -> None:
-    found = popgen(*SEARCH, 20, "--out", "whole", "--finetune-epochs", 1, cwd=place).results[0]
+    found = popgen(*SEARCH, 12, "--out", "whole", "--finetune-epochs", 1, cwd=place).results[0]
     rows = {row["name"]: row for row in found["rows"]}
     assert rows["search"]["val_accuracy"] >= rows["best_zoo"]["val_accuracy"]
     test = load_data(f"text:{place}/mine.jsonl").test
