@@ -19,7 +19,8 @@ from popgen.refs import ASSETS
 from popgen.zoo import Zoo
 
 DIGITS = ASSETS / "generators" / "digits"
-SEARCH = ("search", "--arch", "mlp-s", "--data", "digits/rotate:45", "--evaluations", 24, "--workers", 0, "--json")
+SEARCH = ("search", "--arch", "mlp-s", "--data", "digits/rotate:45", "--evaluations", 24, "--workers", 0, "--json",
+          "--finetune", "never")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
