@@ -3,10 +3,11 @@
     python examples/bench/few_labels.py --arch resnet20 --zoo zoos/cifar_resnets --data folder:photos --labels 40 160 \
         --generator generators/photos0 generators/photos1 --ordinary generators/ordinary0
 
-Each generator and draw of labels is one `popgen search` without fine-tuning; `--labels 0` is all of the training and validation
+Each generator and draw of labels is one `popgen search`; `--labels 0` is all of the training and validation
 images. Rows: the base, the best checkpoint of the zoo by leave-one-out loss, the features of the three best together under one head, the
 end of an ordinary training on the same data (a generator of zoo_specs/photos.yaml with `queries: 0`) and the best point of the line to
-it, what the condition proposes, the best point of that line, and the search. Test accuracy, and the difference from the base with the
+it, what the condition proposes, the best point of the line, the search, the best checkpoint and the search after fine-tuning at equal
+passes, and the result that held-out images chose. Test accuracy, and the difference from the base with the
 standard error over draws and generators; test images are used once for each row.
 """
 
@@ -52,9 +53,9 @@ def main() -> None:
             name = f"{options.data}/labels:{labels}@{draw}" if labels else options.data
             shared = {"together": together(options.arch, load_data(name), options.zoo)}
             for number, folder in enumerate(options.generator):
-                cells[f"{draw}/{number}"] = shared | searched(name, folder, options)
+                cells[f"{draw}/{number}"] = shared | searched(name, folder, options, "auto")
                 for ordinary in options.ordinary[number : number + 1]:
-                    rows = searched(name, ordinary, options)
+                    rows = searched(name, ordinary, options, "never")
                     cells[f"{draw}/{number}"] |= {"ordinary": rows["generated"], "ordinary, line": rows["line"]}
                 print(labels, draw, folder, cells[f"{draw}/{number}"], flush=True)
                 if options.json:
@@ -62,8 +63,8 @@ def main() -> None:
         print_rows(labels, cells)
 
 
-def searched(data: str, generator: str, options: argparse.Namespace) -> dict[str, float]:
-    """Test accuracy of each row of one search."""
+def searched(data: str, generator: str, options: argparse.Namespace, finetune: str) -> dict[str, float]:
+    """Test accuracy of each row of one search, and of its result."""
     with tempfile.TemporaryDirectory() as folder:
         [one] = popgen.search(
             options.arch,
@@ -72,10 +73,10 @@ def searched(data: str, generator: str, options: argparse.Namespace) -> dict[str
             zoo=options.zoo,
             evaluations=options.evaluations,
             workers=0,
-            finetune="never",
+            finetune_mode=finetune,
             out=str(Path(folder) / "run"),
         )
-    return {row.name: row.test_score for row in one.rows}
+    return {row.name: row.test_score for row in one.rows} | {"result": one.rows[-1].test_score}
 
 
 @torch.no_grad()
