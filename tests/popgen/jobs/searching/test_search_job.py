@@ -300,9 +300,8 @@ def test_test_images_change_nothing_but_the_table(
 def test_the_function_gives_what_the_command_gives(
     run_folder: tuple[Path, dict[str, Any]], here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = library.search(
-        ["cnn-s", "mlp-s"], "digits/rotate:45", evaluations=60, compute={"workers": 0}, out=str(here / "again")
-    )
+    settings = {"evaluations": 60, "compute": {"workers": 0}, "finetune": {"mode": "never"}}
+    found = library.search(["cnn-s", "mlp-s"], "digits/rotate:45", out=str(here / "again"), **settings)
     assert capsys.readouterr().out == ""
     for one, printed in zip(found, run_folder[1]["results"], strict=True):
         assert one.to_json()["rows"] == printed["rows"]
