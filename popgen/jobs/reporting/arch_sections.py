@@ -50,7 +50,9 @@ def _remarks(details: dict[str, Any]) -> list[str]:
     """The remarks on a data set outside the generator's family, and on rows whose test and validation accuracies differ beyond chance."""
     family, found = details.get("family"), details.get("disagreements")
     told = [str(family.get(when) or "") for when in ("before", "after")] if isinstance(family, dict) else []
-    return [text for text in told if text] + ([str(remark) for remark in found] if isinstance(found, list) else [])
+    return [f"data set {text}" for text in told if text] + (
+        [str(remark) for remark in found] if isinstance(found, list) else []
+    )
 
 
 def _gain(details: dict[str, Any]) -> Iterator[Block]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -172,3 +173,17 @@ def test_a_generator_without_summaries_compares_embeddings(digits: Generator) ->
         digits.reference = kept
     assert found is not None and found.distance.measure == "embedding" and found.distance.data_sets == 26
     assert not found.distance.is_far and passes_per_second(digits.spec("mlp-s"), data, weights) > 100
+
+
+def test_a_search_and_its_report_and_generate_say_what_they_found(popgen: Any, here: Path) -> None:
+    far = ("--arch", "mlp-s", "--data", "digits/blur:3/labels:100", "--out")
+    searched = popgen("search", *far, "run", "--evaluations", 20, "--baselines", "none", "--workers", 0, "--json")
+    found = searched.results[0]["details"]["family"]
+    assert found["told_before"] and found["before"] in searched.err.replace("\n", " ")
+    assert found["outside"] is found["far_below_training"] is True and found["best_of_zoo"] is None
+    assert "is outside what the generator knows: the search reached" in found["after"]
+    assert popgen("report", "run", "--json").code == 0
+    assert f"Data set {found['after'][:40]}" in (here / "run" / "report.html").read_text()
+    generated = popgen("generate", *far, "made", "-n", 1, "--json")
+    [network] = generated.json["networks"]
+    assert network["family"]["before"] and network["family"]["told_after"] is None
