@@ -154,6 +154,7 @@ def test_the_readme_shows_what_its_first_command_prints(popgen: Any) -> None:
 
 def test_the_picture_is_that_of_the_quick_start() -> None:
     rows = re.findall(r"│ (\w+) +│ +\d+ │ +[\d.]+ ± [\d.]+ │[ \d.±]+│ +([\d.]+) ± [\d.]+ │", README.read_text())
+    rows = [row for row in rows if not row[0].startswith("finetuned_")]  # the picture ends with the search
     assert len(rows) >= 9
     for picture in re.findall(r"examples/images/run-\w+\.svg", README.read_text()):
         shown = re.findall(r">([^<>]+)</text>", (ROOT / picture).read_text())
