@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import runpy
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,3 +68,30 @@ def test_a_kept_head_is_refused_and_so_are_samples(folder: Path, popgen: Popgen)
         "search", "--arch", "cnn-s/channels:12-24", "--generator", "gen", "--data", "digits", cwd=folder, code=4
     )
     assert "has directions from its bases alone, and one of cnn-s" in called.err
+
+
+@pytest.mark.slow  # two searches, each with fine-tuning
+def test_the_bench_of_few_labels(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script = Path(__file__).parents[4] / "examples/bench/few_labels.py"
+    given = [
+        "--arch",
+        "cnn-s",
+        "--zoo",
+        "zoos/one",
+        "--data",
+        "digits/rotate:180",
+        "--generator",
+        "gen",
+        "--ordinary",
+        "gen",
+    ]
+    sizes = ["--labels", "30", "--draws", "1", "--evaluations", "8", "--json", "cells.json"]
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", [str(script), *given, *sizes])
+    runpy.run_path(str(script), run_name="__main__")
+    cells = json.loads((folder / "cells.json").read_text())["30"]["0/0"]
+    assert cells["ordinary"] == cells["generated"]
+    assert cells["result"] in (cells["search"], cells.get("finetuned_search"), cells.get("finetuned_zoo"))
+    assert "30 labels, 1 searches" in capsys.readouterr().out
