@@ -101,8 +101,8 @@ def lost(unit: str, before: float, after: float) -> float:
 
     A hundredth is a point of accuracy, and about one percent of a perplexity.
 
-    >>> lost("accuracy", 0.9, 0.85), lost("perplexity", 10.0, 10.0)
-    (0.05000000000000004, 0.0)
+    >>> lost("accuracy", 0.75, 0.5), lost("perplexity", 10.0, 10.0)
+    (0.25, 0.0)
     """
     return math.log(after / before) if unit in LOWER_IS_BETTER else before - after
 

@@ -95,7 +95,8 @@ class Fitness:
     @property
     def examples(self) -> int:
         """Number of examples that a loss is averaged over."""
-        return len(self.val[1]) + (len(self.train[1]) if self.head == "refit" and self.sgd is None else 0)
+        counts_train = self.head == "refit" and self.sgd is None and not self.left_out
+        return len(self.val[1]) + (len(self.train[1]) if counts_train else 0)
 
     @property
     def cost(self) -> float:

@@ -84,8 +84,7 @@ def train_generator(
         if not workers.is_first:
             return generator
         _complete(generator, data, zoo)
-        metrics = workers.metrics(saved.seconds + time.monotonic() - began, losses)
-        _save(generator, zoo, data, metrics, out)
+        _save(generator, zoo, data, workers.metrics(saved.seconds + time.monotonic() - began, losses), out)
         saved.remove()
         return generator
 

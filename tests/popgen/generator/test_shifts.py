@@ -86,11 +86,7 @@ def test_networks_start_from_a_checkpoint_and_keep_its_statistics(zoo: Zoo) -> N
 @pytest.mark.parametrize(
     ("start", "error", "text"),
     [
-        (
-            "zoos/none",
-            BadInput,
-            "zoo.start is 'zoos/none'\na start is a seed, null, pretrained, or a zoo's folder and a checkpoint in it",
-        ),
+        ("zoos/none", NotFound, "there is no zoo 'zoos/none'"),
         ("zoos/none#cnn-s/digits/s0", NotFound, "zoos/none"),
         ("digits#cnn-s/digits/s7", NotFound, "cnn-s/digits/s7"),
         (

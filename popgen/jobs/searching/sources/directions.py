@@ -30,7 +30,7 @@ _CENTRE = 0.5  # the share that is believed beforehand
 
 
 class DirectionSource(GeneratorSource):
-    """The base, the line along the directions and what the condition proposes; the search moves each group of layers by itself."""
+    """The base and the line along the directions; the search moves each group of layers by itself."""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -51,11 +51,12 @@ class DirectionSource(GeneratorSource):
         return self.generator.propose(self.target.source, condition).double().numpy()
 
     def population(self) -> Population:
-        """The base, points of the line along the directions, and what the condition proposes."""
+        """The base, and points of the line along the directions.
+
+        What the condition proposes is no seed: it goes further than the labels want, and an optimizer would start from there.
+        """
         line = [np.full(self.decoder.dim, share) for share in (0.0, *_SHARES)]
-        return Population(
-            np.stack([*line, self.proposal]), ["base", *(f"line@{share:g}" for share in _SHARES), "generated"]
-        )
+        return Population(np.stack(line), ["base", *(f"line@{share:g}" for share in _SHARES)])
 
     def fitness(self, population: Population) -> Fitness:
         """Statistics of batch norm are the base's, as in training, unless another treatment is asked for."""
@@ -68,9 +69,10 @@ class DirectionSource(GeneratorSource):
     def rows(self, folder: RunFolder, population: Population, fitness: Fitness, evaluations: int) -> list[Row]:
         """The rivals that need no latents, the base, the proposal, and the best point of the line."""
         one = replace(self.one, fitness=fitness)
-        scored = list(scores_of(fitness, (self.decoder.weights(vector.copy()) for vector in population.vectors)))
+        vectors = [*population.vectors, self.proposal]
+        scored = list(scores_of(fitness, (self.decoder.weights(vector.copy()) for vector in vectors)))
         rows = []
-        if len(scored) == len(population):
+        if len(scored) == len(vectors):
             best = min(scored[:-1], key=lambda network: network.finite_loss)
             named = (("base", 1, scored[0]), ("generated", 1, scored[-1]), ("line", len(scored) - 1, best))
             rows = [Row.of(name, count * fitness.cost, network, one.data) for name, count, network in named]

@@ -34,7 +34,7 @@ class Gain:
     def name(self) -> str:
         """The start in words."""
         return {
-            SEARCH: "the search's best",
+            SEARCH: "the best of the search",
             "best_zoo": "the best checkpoint",
             "frozen": "zero",
             "random": "a random start",
@@ -65,21 +65,21 @@ class Outcome:
 
         >>> found = Gain("search", 0.03, 0.031, 0.006, 0.2, 0.02), Gain("best_zoo", 0.03, 0.028, 0.007, 0.15, 0.02)
         >>> print(Outcome("584 validation images", 5, found).text())
-        by 584 validation images, fine-tuning (5 epochs) from the search's best gained 3.1 ± 0.6 points over it as it was, from the best checkpoint 2.8 ± 0.7; the result is finetuned_search, whose loss is lower by 0.200 ± 0.020
+        by 584 validation images, fine-tuning (5 epochs) from the best of the search gained 3.1 ± 0.6 points over it as it was, from the best checkpoint 2.8 ± 0.7; the result is finetuned_search, whose loss is lower by 0.200 ± 0.020
         >>> print(Outcome("40 training images", 5, (Gain("search", 0.003, 0.0, 0.04, -0.01, 0.05),)).text())
-        by 40 training images, fine-tuning (5 epochs) from the search's best gained 0.0 ± 4.0 points over it as it was; it does not help, and the search's best is the result
+        by 40 training images, fine-tuning (5 epochs) from the best of the search gained 0.0 ± 4.0 points over it as it was; it does not help, and the best of the search is the result
         """
         if not self.gains:
-            return "no start could be fine-tuned, and the search's best is the result"
+            return "no start could be fine-tuned, and the best of the search is the result"
         order = sorted(self.gains, key=lambda one: one.start != SEARCH)
         said = [f"from {one.name} {100 * one.gain:.1f} ± {100 * one.error:.1f}" for one in order]
-        over = "over it as it was" if order[0].start == SEARCH else "over the search's best"
+        over = "over it as it was" if order[0].start == SEARCH else "over the best of the search"
         first = said[0].replace(f"from {order[0].name}", f"from {order[0].name} gained") + f" points {over}"
         gained = ", ".join([first, *said[1:]])
         head = f"by {self.judge}, fine-tuning ({self.epochs} epoch{'' if self.epochs == 1 else 's'}) {gained}"
         best = self.chosen
         if best is None:
-            return f"{head}; it does not help, and the search's best is the result"
+            return f"{head}; it does not help, and the best of the search is the result"
         sure = "" if best.loss_gain > STANDARD_ERRORS * best.loss_error else ", which is not beyond chance"
         return f"{head}; the result is {self.result}, whose loss is lower by {best.loss_gain:.3f} ± {best.loss_error:.3f}{sure}"
 

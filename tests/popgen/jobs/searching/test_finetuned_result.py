@@ -118,7 +118,7 @@ def test_few_labels_choose_in_folds(popgen: Any, here: Path) -> None:
 def test_training_that_does_not_help_leaves_the_search_its_result(popgen: Any, here: Path) -> None:
     (result,) = popgen(*MLP, "--finetune", "auto", "--finetune-lr", 1e4, "--baselines", "none", "--out", "run").results
     assert result["result"] == "search" == result["rows"][-1]["name"]
-    assert result["details"]["tuned"]["text"].endswith("it does not help, and the search's best is the result")
+    assert result["details"]["tuned"]["text"].endswith("it does not help, and the best of the search is the result")
     assert not (here / "run" / "searched-mlp-s.safetensors").exists()
     found = accuracy(result["weights"], "digits/rotate:45", "test")
     assert found == pytest.approx(result["rows"][-1]["test_accuracy"])

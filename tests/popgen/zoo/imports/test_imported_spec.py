@@ -297,7 +297,7 @@ def test_an_id_twice_is_refused(files: Path) -> None:
             {"checkpoints": [PLAIN], "data": "digits"},
             "a zoo has archs and data, which are trained, or checkpoints, which are imported",
         ),
-        ({"checkpoints": [PLAIN], "held_out": {"seeds": [0]}}, "held_out.seeds are of trained networks"),
+        ({"checkpoints": [PLAIN], "held_out": {"seeds": [0]}}, "held_out.seeds and .pairs are of trained networks"),
         (
             {"archs": ["cnn-s"], "data": "digits", "held_out": {"lineages": ["a"]}},
             "held_out.lineages are of imported networks",
