@@ -6,11 +6,10 @@ import json
 import runpy
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
-
-from tests.popgen.conftest import Popgen
 
 FEW = "digits/rotate:180/labels:30"
 SPEC = {
@@ -33,7 +32,7 @@ SPEC = {
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory, popgen: Popgen) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, popgen: Any) -> Path:
     made = tmp_path_factory.mktemp("few")
     (made / "spec.yaml").write_text(yaml.safe_dump(SPEC))
     called = popgen("train", "spec.yaml", "--out", "gen", cwd=made)
@@ -41,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, popgen: Popgen) -> Path:
     return made
 
 
-def test_a_search_with_few_labels_moves_along_directions(folder: Path, popgen: Popgen) -> None:
+def test_a_search_with_few_labels_moves_along_directions(folder: Path, popgen: Any) -> None:
     search = ("search", "--arch", "cnn-s", "--generator", "gen", "--data", FEW, "--workers", 0, "--json")
     called = popgen(*search, "--evaluations", 12, "--out", "run", cwd=folder)
     [found] = called.results
@@ -57,7 +56,7 @@ def test_a_search_with_few_labels_moves_along_directions(folder: Path, popgen: P
     assert (folder / "run/history.jsonl").read_text().startswith(first)
 
 
-def test_a_kept_head_is_refused_and_so_are_samples(folder: Path, popgen: Popgen) -> None:
+def test_a_kept_head_is_refused_and_so_are_samples(folder: Path, popgen: Any) -> None:
     named = ("--arch", "cnn-s", "--generator", "gen", "--data", "digits")
     called = popgen("search", *named, "--head", "keep", "--workers", 0, cwd=folder, code=4)
     assert "directions from its bases alone" in called.err
