@@ -42,7 +42,7 @@ class NextDigit:
 class Sequences:
     """Sequences of digits, which enter the network unchanged."""
 
-    kind: ClassVar[str] = "sequences"
+    kind: ClassVar[str] = "digits-in-a-row"
     costly: ClassVar[bool] = False
 
     length: int = LENGTH

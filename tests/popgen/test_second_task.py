@@ -68,7 +68,7 @@ def test_the_zoo_knows_what_its_networks_do(popgen: Any, made: Path) -> None:
     assert min(record["metrics"]["test_score"] for record in records) > 0.3 > GUESSING
     assert not any("accuracy" in key for record in records for key in record["metrics"])
     config = json.loads((made / "zoos" / "counting" / "index.jsonl").read_text().splitlines()[0])["arch_config"]
-    assert config["inputs"] == {"kind": "sequences", "length": 6} and config["task"] == "next-digit"
+    assert config["inputs"] == {"kind": "digits-in-a-row", "length": 6} and config["task"] == "next-digit"
     assert "nothing damaged" in popgen("zoo", "verify", "zoos/counting", cwd=made).out
 
 
@@ -129,6 +129,6 @@ def test_what_does_not_go_together_is_refused(
 def test_a_kind_of_inputs_that_is_not_known_here(popgen: Any, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from popgen.archs.inputs import INPUTS
 
-    monkeypatch.delitem(INPUTS, "sequences")
+    monkeypatch.delitem(INPUTS, "digits-in-a-row")
     called = popgen("zoo", "list", "zoos/counting", cwd=made, code=5)
-    assert "takes inputs of the kind 'sequences'" in called.err and "Update popgen." in called.err
+    assert "takes inputs of the kind 'digits-in-a-row'" in called.err and "Update popgen." in called.err

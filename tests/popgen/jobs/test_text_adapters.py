@@ -6,7 +6,6 @@ import gzip
 import json
 import random
 import runpy
-import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -215,8 +214,12 @@ def test_the_written_network_gives_the_rows_score(trained: Path) -> None:
 
 @pytest.mark.slow
 def test_the_choice_is_trained_beside_lora_from_zero(trained: Path, popgen: Callable[..., Any]) -> None:
-    shutil.copytree(trained / "run", trained / "auto")
-    called = popgen("search", "--resume", trained / "auto", "--finetune", "auto", "--json")
+    data = f"text:{trained}/tasks/mine.jsonl/labels:16"
+    called = popgen(
+        *("search", "--arch", ARCH, "--data", data, "--generator", trained / "generator", "--zoo", trained / "zoo"),
+        *("--evaluations", 20, "--workers", 0, "--population", 4, "--out", trained / "auto", "--finetune", "auto"),
+        "--json",
+    )
     [found] = json.loads(called.out)["results"]
     tuned, rows = found["details"]["tuned"], {row["name"]: row for row in found["rows"]}
     is_frozen = (
