@@ -77,7 +77,9 @@ def test_a_cluster_makes_the_same_files(popgen: Any, own_generator: Path, ray_cl
     command = ("generate", "--arch", "cnn-s,mlp-s", *DATA, "-n", 3, "--generator", own_generator.name, "--json")
     alone = popgen(*command, "--out", "alone").json["networks"]
     together = popgen(*command, "--out", "together", "--address", ray_cluster).json["networks"]
-    assert [one | {"weights": ""} for one in together] == [one | {"weights": ""} for one in alone]
+    for one in (*together, *alone):  # paths differ, and so do measured seconds
+        one["weights"], one["family"]["training"] = "", None
+    assert together == alone
     files = [file.relative_to("alone") for file in Path("alone").rglob("*.safetensors")]
     assert len(files) == 2 * (3 + 1) == len(list(Path("together").rglob("*.safetensors")))
     for file in files:

@@ -75,5 +75,7 @@ def test_populations_are_sampled_anywhere(nodes: Nodes, popgen: Any, here: Path,
     options = ("--generator", own_generator.name)
     printed = json.loads(nodes.drive(MAIN, str(here), *command, *options, "--out", "far", timeout=240))["networks"]
     alone = popgen(*command, *options, "--out", "near").json["networks"]
-    assert [one | {"weights": ""} for one in printed] == [one | {"weights": ""} for one in alone]
+    for one in (*printed, *alone):  # paths differ, and so do measured seconds
+        one["weights"], one["family"]["training"] = "", None
+    assert printed == alone
     assert os.path.samefile(own_generator.parent, here)
