@@ -108,6 +108,19 @@ class Generator(nn.Module):
         """Whether it was trained on checkpoints, and not on bases and episodes alone."""
         return self.config.vae.steps > 0
 
+    def check_latents(self) -> None:
+        """Refuse a generator of directions alone.
+
+        Raises:
+            BadInput: the generator has no latents.
+        """
+        if not self.has_latents:
+            raise BadInput(
+                "this generator has no latents to sample",
+                "its zoo has one network of each architecture, and directions from it were trained on episodes",
+                "popgen search chooses along these directions by your labels.",
+            )
+
     def directions_of(self, arch: str) -> Directions:
         """Return the directions from the base of a trained architecture.
 
@@ -237,12 +250,7 @@ class Generator(nn.Module):
                 the control of a closed-form prior is `empty`.
         """
         self.spec(arch)
-        if not self.has_latents:
-            raise BadInput(
-                "this generator has no latents to sample",
-                "its zoo has one network of each architecture, and directions from it were trained on episodes",
-                "popgen search chooses along these directions by your labels.",
-            )
+        self.check_latents()
         if isinstance(data, DataSet):
             self.check_data(data)
         how = sampling or Sampling()

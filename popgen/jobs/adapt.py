@@ -122,6 +122,7 @@ def adapt(
     trust_named([config.arch])
     trust_sources([config.data])
     generator = Generator.from_pretrained(config.generator)
+    generator.check_latents()
     spec = _checked(generator, config)
     check_empty(Path(out), "an adapted network")
     classes = tuple(generator.provenance.classes) or tuple(map(str, range(spec.config.classes)))

@@ -246,6 +246,7 @@ def _opened(config: AuditConfig) -> tuple[Source, Zoo]:
         return open_folder(config.generated, zoo, config.archs), zoo
     assert config.generator is not None, "the settings are checked"
     generator = Generator.from_pretrained(config.generator)
+    generator.check_latents()
     found = open_zoo(config.zoo, generator)
     if found is None:
         raise NotFound(

@@ -16,8 +16,10 @@ def compression(
 
     Raises:
         NotFound: an unknown name, or the generator's own zoo is nowhere.
+        BadInput: the generator has no latents.
     """
     made = Generator.from_pretrained(generator)
+    made.check_latents()
     found = open_zoo(zoo, made)
     if found is None:
         raise NotFound(

@@ -62,6 +62,7 @@ def encode(
     """
     zoo = pinned(zoo, ZOO)
     made, found, folder = Generator.from_pretrained(generator), Zoo.open(zoo), Path(out)
+    made.check_latents()
     if steps < 0:
         raise BadInput(f"--steps is {steps}", "it is 0 or more", "")
     check_empty(folder, "a generator")

@@ -61,8 +61,14 @@ def test_a_kept_head_is_refused_and_so_are_samples(folder: Path, popgen: Any) ->
     called = popgen("search", *named, "--head", "keep", "--workers", 0, cwd=folder, code=4)
     assert "directions from its bases alone" in called.err
     assert "Leave --head out" in called.err
-    called = popgen("generate", *named, "--out", "made", cwd=folder, code=4)
-    assert "no latents to sample" in called.err
+    for command in (
+        ("generate", *named, "--out", "made"),
+        ("adapt", *named, "--out", "adapted"),
+        ("audit", "gen", "--data", "digits", "--out", "audited"),
+        ("encode", "zoos/one", "--generator", "gen", "--out", "encoded"),
+        ("compression", "gen", "--zoo", "zoos/one"),
+    ):
+        assert "no latents to sample" in popgen(*command, cwd=folder, code=4).err
     called = popgen(
         "search", "--arch", "cnn-s/channels:12-24", "--generator", "gen", "--data", "digits", cwd=folder, code=4
     )
