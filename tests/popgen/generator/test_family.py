@@ -143,6 +143,7 @@ def test_accuracies_of_other_numbers_of_classes_are_compared_above_guessing() ->
     assert not replace(halves, after=after(0.95, None)).is_low
 
 
+@pytest.mark.slow  # seconds
 def test_held_out_digits_are_inside_and_far_ones_are_told(digits: Generator) -> None:
     assert digits.reference is not None and len(digits.reference.points) == 276  # 26 of the zoo, 250 tasks
     weights = digits.decode("mlp-s", torch.zeros(1, *digits.latent_shape))[0]

@@ -161,6 +161,7 @@ def test_a_generator_of_directions_is_trained_and_loaded(trained: tuple[Zoo, Gen
         generator.sample("cnn-s", data)
 
 
+@pytest.mark.slow  # seconds
 def test_a_training_that_was_interrupted_gives_the_same_directions(
     trained: tuple[Zoo, Generator, Path], tmp_path: Path
 ) -> None:

@@ -43,6 +43,7 @@ def accuracy(file: Path | str, data: str, split: str) -> float:
     return float((logits.argmax(1) == part.targets).float().mean())
 
 
+@pytest.mark.slow  # seconds
 def test_training_images_that_the_search_never_saw_choose_the_result(popgen: Any, here: Path) -> None:
     called = popgen(*AUTO, "--out", "run")
     (result,) = called.results
