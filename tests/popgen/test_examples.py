@@ -100,6 +100,7 @@ SLOW = {
     "find_weights.py",  # the documents' tests run such a search, too
     "population.py",
     "bench/alignment.py",
+    "bench/language_layers.py",  # its imports take seconds, and another slow test runs it
     "bench/shifts.py",
     "bench/unseen_archs.py",
     "bench/training.py",

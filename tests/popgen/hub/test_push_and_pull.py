@@ -78,6 +78,7 @@ def test_a_generator_arrives_whole_with_a_card(hub: Hub, pushed: dict[str, Any])
     assert pushed["commit"] == hub.repositories["ann/digits"].branches["main"] and pushed["url"].startswith(hub.address)
 
 
+@pytest.mark.slow  # two searches
 def test_a_search_by_the_name_is_the_search_by_the_folder(
     client: Client, place: Path, pushed: dict[str, Any], pushed_zoo: dict[str, Any]
 ) -> None:
