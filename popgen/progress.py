@@ -81,12 +81,21 @@ class Bars:
         click.echo(", ".join(filter(None, [count, note, "" if left is None else time_left(left)])), err=True)
 
 
-def time_left(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """A time in words, in seconds up to two minutes, in minutes up to two hours.
 
-    >>> time_left(36.2), time_left(600), time_left(9000)
-    ('36 s left', '10 min left', '2.5 h left')
+    >>> duration(36.2), duration(600), duration(9000)
+    ('36 s', '10 min', '2.5 h')
     """
     if seconds < 120:
-        return f"{seconds:.0f} s left"
-    return f"{seconds / 60:.0f} min left" if seconds < 7200 else f"{seconds / 3600:.1f} h left"
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def time_left(seconds: float) -> str:
+    """The time that is left, in words.
+
+    >>> time_left(36.2)
+    '36 s left'
+    """
+    return f"{duration(seconds)} left"

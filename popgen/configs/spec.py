@@ -202,8 +202,8 @@ class ZooSpec(Strict):
     root: str = "."  # folder of the files to import, relative to the spec's folder
     seeds: list[int] = Field([0], min_length=1)
     # Seed of the start that all networks of an architecture share; null: each starts from its own; a text: the zoo's folder
-    # and the checkpoint that they start from, ZOO#ID, or the folder alone of a zoo with one checkpoint of each architecture,
-    # which may have other classes; or pretrained: the weights that come with the architecture.
+    # and the checkpoint that they start from, ZOO#ID; or the folder alone of a zoo with one checkpoint of each architecture,
+    # whose classes may be others; or pretrained: the weights that come with the architecture.
     start: int | str | None = 0
     held_out: HeldOut = HeldOut()
     recipe: Recipe = Recipe()

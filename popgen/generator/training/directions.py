@@ -13,7 +13,7 @@ from torch import Tensor
 from popgen import __version__
 from popgen.configs.generator import GeneratorConfig
 from popgen.encoders.arch import ArchTextEncoder
-from popgen.encoders.examples import load_example_encoder
+from popgen.encoders.examples import ExampleEncoder, load_example_encoder
 from popgen.errors import BadInput
 from popgen.generator.generator import Generator
 from popgen.generator.model.conditions import arch_vectors
@@ -49,8 +49,9 @@ def train_directions(
         CannotResume: `out` holds an interrupted training with other settings or of another zoo.
     """
     began = time.monotonic()
-    generator = _untrained(zoo, config, workers.device)
-    episodes = load_episodes(generator, zoo, data_dir, on_data)
+    encoder = load_example_encoder(config.encoders.images, workers.device, with_open_clip=True)
+    generator = _untrained(zoo, config, encoder.dim)
+    episodes = load_episodes(generator, encoder, data_dir, on_data)
     settings = {"config": config.model_dump(exclude=NOT_SETTINGS), "zoo_sha256": zoo.sha256}
     saved = SavedProgress(generator, out, settings, workers.device)
     log = Log(out / "log")
@@ -71,21 +72,21 @@ def train_directions(
     return generator
 
 
-def _untrained(zoo: Zoo, config: GeneratorConfig, device: str) -> Generator:
+def _untrained(zoo: Zoo, config: GeneratorConfig, feature_dim: int) -> Generator:
     """A generator with the zoo's bases, whose directions are zero."""
     bases = find_bases(zoo, config.episodes.bases)
     specs = {arch: zoo.spec(arch) for arch in bases}
     scalings = {arch: Scaling.of(spec, bases[arch], torch.ones(spec.size)) for arch, spec in specs.items()}
     texts = ArchTextEncoder.load(config.encoders.text)
-    encoder = load_example_encoder(config.encoders.images, device, with_open_clip=True)
-    generator = Generator(config, specs, scalings, encoder.dim, texts.dim)
+    generator = Generator(config, specs, scalings, feature_dim, texts.dim)
+    generator.bases = bases
     vectors = [arch_vectors([spec], texts.encode)[0][: texts.dim] for spec in specs.values()]
     generator.texts = StoredTexts.of(config.encoders.text, specs.values(), vectors)
     return generator
 
 
 def _provenance(zoo: Zoo, config: GeneratorConfig, metrics: dict[str, Any]) -> Provenance:
-    records = [base_record(zoo, arch, config.episodes.bases) for arch in zoo.archs]
+    records = [_recorded(zoo, arch, config.episodes.bases) for arch in zoo.archs]
     names = {record.classes for record in records}
     shared = list(names.pop()) if len(names) == 1 else []
     made = Provenance(zoo.name, zoo.sha256, shared, list(config.episodes.data), metrics, __version__)
@@ -94,16 +95,17 @@ def _provenance(zoo: Zoo, config: GeneratorConfig, metrics: dict[str, Any]) -> P
 
 
 def load_episodes(
-    generator: Generator, zoo: Zoo, data_dir: str | None, on_data: OnData = lambda _done, _total: None
+    generator: Generator,
+    encoder: ExampleEncoder,
+    data_dir: str | None,
+    on_data: OnData = lambda _done, _total: None,
 ) -> EpisodeData:
-    """Give the generator its bases, and read the data sets of the settings' episodes.
+    """Read the data sets of the settings' episodes.
 
     Raises:
-        BadInput, NotFound: as `find_bases` and `EpisodeData.load`.
+        BadInput, NotFound: as `EpisodeData.load`.
     """
     config = generator.config
-    generator.bases = find_bases(zoo, config.episodes.bases)
-    encoder = load_example_encoder(config.encoders.images, str(generator.latent_mean.device), with_open_clip=True)
     return EpisodeData.load(config.episodes, config.encoders, encoder, config.augment, data_dir, on_data)
 
 
@@ -117,10 +119,20 @@ def find_bases(zoo: Zoo, named: Sequence[str]) -> dict[str, Tensor]:
         zoo.record(one)
     bases = {}
     for arch in zoo.archs:
-        start = zoo.base(arch)
-        is_named = any(zoo.record(one).arch == arch for one in named)
-        bases[arch] = start if start is not None and not is_named else zoo.matrix([base_record(zoo, arch, named)])[0]
+        start = None if _is_named(zoo, arch, named) else zoo.base(arch)
+        bases[arch] = zoo.matrix([base_record(zoo, arch, named)])[0] if start is None else start
     return bases
+
+
+def _is_named(zoo: Zoo, arch: str, named: Sequence[str]) -> bool:
+    return any(zoo.record(one).arch == arch for one in named)
+
+
+def _recorded(zoo: Zoo, arch: str, named: Sequence[str]) -> Checkpoint:
+    """The record that tells where the base of an architecture is from: its own, or that of any network that starts from it."""
+    if zoo.base(arch) is None or _is_named(zoo, arch, named):
+        return base_record(zoo, arch, named)
+    return zoo.select(arch=arch)[0]
 
 
 def base_record(zoo: Zoo, arch: str, named: Sequence[str]) -> Checkpoint:

@@ -16,7 +16,7 @@ from popgen.errors import BadInput
 from popgen.generator.model.conditions import DataSetEncoder
 from popgen.types import Images, Labels
 
-_KEPT_BACK = 10  # one class of so many teaches what conditions propose, and not the directions
+_KEPT_BACK = 10  # one class of so many in a data set teaches what conditions propose, and not the directions
 _POOL = 24  # images of each class whose features conditions are drawn from
 
 
@@ -51,9 +51,12 @@ class EpisodeData:
     ) -> None:
         self._config, self._per_condition, self._augment = config, per_condition, augment
         self.count = sum(map(len, classes))
-        kept = [one for own in classes for one in own if _is_kept_back(one)]
-        self._kept_back = kept if len(kept) > 1 else [one for own in classes for one in own]
-        self._classes = [[one for one in own if not (len(kept) > 1 and _is_kept_back(one))] for own in classes]
+        kept = [one for own in classes for one in own[_KEPT_BACK - 1 :: _KEPT_BACK]]
+        self._kept_back, self._classes = [one for own in classes for one in own], classes
+        if len(kept) > 1:
+            hidden = {one.identity for one in kept}
+            self._kept_back = kept
+            self._classes = [[one for one in own if one.identity not in hidden] for own in classes]
         # A data set of many classes has more to teach; the root keeps those of few classes from being forgotten.
         self._shares = torch.tensor([len(own) for own in classes], device="cpu").float().sqrt()
 
@@ -140,10 +143,6 @@ def _classes_of(data: DataSet, config: EpisodesConfig, encoder: ExampleEncoder, 
             "Lower generator.episodes.images, or leave it out.",
         )
     return found
-
-
-def _is_kept_back(one: ClassImages) -> bool:
-    return one.identity % _KEPT_BACK == _KEPT_BACK - 1
 
 
 def _some(classes: list[ClassImages], count: int) -> list[ClassImages]:

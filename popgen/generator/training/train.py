@@ -10,6 +10,7 @@ import torch
 
 from popgen import __version__
 from popgen.configs.generator import GeneratorConfig
+from popgen.encoders.examples import load_example_encoder
 from popgen.generator.family.look import reference_of
 from popgen.generator.generator import Generator
 from popgen.generator.records import Code, Provenance
@@ -17,7 +18,7 @@ from popgen.generator.texts import StoredTexts
 from popgen.generator.training.choose_prior import CLOSED_FORM, choose_prior
 from popgen.generator.training.codes import store_codes, store_residual_codes
 from popgen.generator.training.data import OnData, TrainingData, check_episodes
-from popgen.generator.training.directions import load_episodes, train_directions
+from popgen.generator.training.directions import find_bases, load_episodes, train_directions
 from popgen.generator.training.episodes import EpisodeData
 from popgen.generator.training.log import Log
 from popgen.generator.training.loop import Loop, OnStep
@@ -75,7 +76,7 @@ def train_generator(
         data = load_training_data(zoo, config, workers.device, data_dir, on_data)
         generator = _untrained(config, data)
         generator.robust = robust
-        episodes = load_episodes(generator, zoo, data_dir) if config.episodes.steps else None
+        episodes = _episodes(generator, zoo, workers.device, data_dir) if config.episodes.steps else None
         settings = {"config": config.model_dump(exclude=NOT_SETTINGS), "zoo_sha256": zoo.sha256}
         saved = SavedProgress(generator, out, settings, workers.device)
         watch = held_out_watch(generator, data)
@@ -87,6 +88,13 @@ def train_generator(
         _save(generator, zoo, data, workers.metrics(saved.seconds + time.monotonic() - began, losses), out)
         saved.remove()
         return generator
+
+
+def _episodes(generator: Generator, zoo: Zoo, device: str, data_dir: str | None) -> EpisodeData:
+    """Give the generator the bases that directions start from, and read the data sets of their episodes."""
+    generator.bases = find_bases(zoo, generator.config.episodes.bases)
+    encoder = load_example_encoder(generator.config.encoders.images, device, with_open_clip=True)
+    return load_episodes(generator, encoder, data_dir)
 
 
 def load_training_data(

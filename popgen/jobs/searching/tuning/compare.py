@@ -23,9 +23,10 @@ from popgen.files import write_tensors, write_text
 from popgen.fitness import Scored
 from popgen.jobs.searching.checks import ArchSearch
 from popgen.jobs.searching.folder import RunFolder
-from popgen.jobs.searching.tuning.training import CLIP, Training, duration, finetune_recipe
+from popgen.jobs.searching.tuning.training import CLIP, Training, finetune_recipe
 from popgen.json_text import json_text, parse_json
 from popgen.networks.forward import task_score
+from popgen.progress import duration
 
 
 @dataclass(frozen=True)

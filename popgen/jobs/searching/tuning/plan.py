@@ -21,7 +21,8 @@ from popgen.configs.search import SearchConfig
 from popgen.data import DataSet
 from popgen.fitness import Fitness
 from popgen.jobs.searching.checks import ArchSearch
-from popgen.jobs.searching.tuning.training import Training, duration, finetune_recipe
+from popgen.jobs.searching.tuning.training import Training, finetune_recipe
+from popgen.progress import duration
 from popgen.tasks import CLASSIFICATION
 
 # The first of these in a table is the rival start; that of an adapter is one that changes nothing, which is LoRA from zero.

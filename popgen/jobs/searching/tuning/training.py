@@ -85,14 +85,3 @@ def finetune_recipe(config: SearchConfig, spec: ArchSpec, parts: Sequence[str] =
     given = {"lr": config.finetune.lr, "batch": config.finetune.batch}
     own = {name: value for name, value in given.items() if value is not None}
     return recipe.model_copy(update={**own, "parts": list(parts)})
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words.
-
-    >>> duration(36.2), duration(600), duration(9000)
-    ('36 s', '10 min', '2.5 h')
-    """
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
