@@ -54,7 +54,7 @@ class _Nothing:
     def items(self) -> tuple[()]:
         return ()
 
-    def apply(self, method: str, *args: Any, **kwargs: Any) -> dict[Any, Any]:
+    def apply(self, *_: Any, **__: Any) -> dict[Any, Any]:
         return {}
 
 
