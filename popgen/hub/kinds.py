@@ -60,7 +60,9 @@ GENERATOR = Kind(
     ("config.json", "codes.json", "model.safetensors", "texts.json", "family.safetensors", AUDIT),
 )
 ZOO = Kind(
-    "zoo", ("zoo.json", "index.jsonl"), ("zoo.json", "index.jsonl", "references.safetensors", "shards/*.safetensors")
+    "zoo",
+    ("zoo.json", "index.jsonl"),
+    ("zoo.json", "index.jsonl", "columns.json", "references.safetensors", "shards/*.safetensors"),
 )
 SEARCH = Kind(
     "search",
