@@ -17,6 +17,7 @@ from popgen.data.names import trust_sources
 from popgen.data.remarks import thin_remarks
 from popgen.errors import BadInput
 from popgen.fitness import Fitness, SgdSteps, make_fitness
+from popgen.fitness.make import head_is_output
 from popgen.fitness.measures import check_measure, check_on_groups, check_on_outputs, sign_remark
 from popgen.fitness.names import LABEL_FREE, OF_GROUPS, needs_groups
 from popgen.generator import Generator
@@ -139,6 +140,7 @@ def prepare(config: SearchConfig, say: Callable[[str], None] = lambda _: None) -
         fitness = replace(fitness, label_free=config.objectives == [LABEL_FREE])
         searches.append(ArchSearch(arch, data, fitness, target, mask, groups, _moved(origin, target)))
     _check_label_free(searches)
+    _check_ensemble(config, searches, origin.zoo)
     _check_cost(config, searches)
     measured = _check_measures(config, searches)
     if mask is not None:
@@ -248,6 +250,26 @@ def _check_label_free(searches: list[ArchSearch]) -> None:
         f"the classes of {data.name!r} are not those of the networks, or this was asked for" if head else "",
         "Use --head keep, and data with the networks' classes; or another objective." if head else "Leave them out.",
     )
+
+
+def _check_ensemble(config: SearchConfig, searches: list[ArchSearch], zoo: Zoo | None) -> None:
+    """Refuse an ensemble of networks that cannot stand side by side, or have no others beside them.
+
+    Raises:
+        BadInput: they cannot, or the zoo has none.
+    """
+    if not config.ensemble:
+        return
+    if config.ensemble == 1:
+        raise BadInput("--ensemble 1 has nothing beside the search's best", "", "Give 2 or more networks in all.")
+    for one in searches:
+        spec, why, todo = one.fitness.finished, "", "Leave --ensemble out."
+        if one.fitness.task.name != CLASSIFICATION or spec.is_adapter or not head_is_output(spec):
+            why = "its outputs are not those of a last linear layer of its own"
+        elif zoo is None or not one.target.is_trained or not zoo.select(arch=one.target.source, held_out=False):
+            why, todo = "there is no network of it in a zoo to stand beside the search's best", "Name a zoo with --zoo."
+        if why:
+            raise BadInput(f"--ensemble {config.ensemble} cannot be made of {one.arch!r}", why, todo)
 
 
 def _sgd_steps(config: SearchConfig) -> SgdSteps | None:
