@@ -25,7 +25,8 @@ from popgen.configs.search import SearchConfig
 from popgen.configs.spec import Recipe
 from popgen.files import write_tensors, write_text
 from popgen.jobs.search import prepare, search_in
-from popgen.jobs.searching.details import Found, Run, make_ready
+from popgen.jobs.searching.arch import Run, make_ready
+from popgen.jobs.searching.details import Found
 from popgen.jobs.searching.folder import RunFolder
 from popgen.json_text import json_text, known_numbers, parse_json
 from popgen.trust import take_own_code

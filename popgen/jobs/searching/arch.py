@@ -115,11 +115,10 @@ def search_arch(run: Run, one: ArchSearch) -> Found:
     rows = make_table(run, ready, result, best)
     rows, finetuned = _finetune(run, one, rows, card)
     told = told_after(family, rows, one.arch, run.say)
-    plan = None if plan is None else affordable(plan, run.config, one, result, run.say)
+    plan = affordable(plan, run.config, one, result, run.say)
     rows, tuned = (rows, None) if plan is None else tune(plan, one, ready.fitness, rows, run.folder, card, run.say)
     rows, ensemble = _add_ensemble(run, ready, rows, card)
-    for remark in (disagreeing := disagreements(rows)):
-        run.say(f"{one.arch}: {remark}")
+    disagreeing = _disagreements(run, one, rows)
     details = SearchDetails.of(
         result,
         ready.fitness,
@@ -352,6 +351,13 @@ def _write_best(run: Run, one: ArchSearch, best: Scored, card: dict[str, str]) -
     weights = run.folder.write_best(one.arch, best.state(), card)
     write_beside(weights, best.spec, best.state(), run.prepared.data.classes)
     return weights
+
+
+def _disagreements(run: Run, one: ArchSearch, rows: list[Row]) -> list[str]:
+    """Say which rows' test and validation accuracies differ beyond chance."""
+    for remark in (found := disagreements(rows)):
+        run.say(f"{one.arch}: {remark}")
+    return found
 
 
 def _add_ensemble(
