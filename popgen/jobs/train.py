@@ -26,6 +26,12 @@ from popgen.zoo import Zoo, build_zoo
 __all__ = ["TrainingCompute", "read_spec", "train"]
 
 
+_ABSENT = (
+    "Images of {images} stood in for those of the zoo's data sets, labelled by the zoo's networks: accuracies of training are "
+    "agreement with these networks."
+)
+
+
 @dataclass(frozen=True)
 class TrainingCompute:
     """The processes of a training; they change the time and not the result, but for the order of sums.
@@ -77,7 +83,8 @@ def train(
     check_workers(config, compute.workers)
     entries = [*content.zoo.archs, *(entry.arch for entry in content.zoo.checkpoints if entry.arch)]
     trust_named(entry.like or entry.name for entry in entries)
-    trust_sources([*content.zoo.data_names, *(name for grid in config.tune.tasks for name in grid.names)])
+    stand_in = [] if config.stand_in.images is None else [config.stand_in.images]
+    trust_sources([*content.zoo.data_names, *stand_in, *(name for grid in config.tune.tasks for name in grid.names)])
     exact = pinned(zoo or "", ZOO)
     found = (
         Zoo.open(exact)
@@ -85,8 +92,11 @@ def train(
         else build_zoo(content.zoo, Path("zoos") / content.zoo.name, workers=compute.build_workers, data_dir=data_dir)
     )
     made = _train(found, config, folder, on_step or (lambda *_: None), compute, data_dir, on_data)
-    if made.has_latents:  # directions alone hold none of the zoo's networks but the bases
+    # Directions alone hold none of the zoo's networks but the bases, and without the data no accuracy is lost or kept.
+    if made.has_latents and config.stand_in.images is None:
         _measure(made, found, data_dir)
+    if config.stand_in.images is not None:
+        made.provenance.metrics["remarks"] = [_ABSENT.format(images=config.stand_in.images)]
     made.provenance.zoo_name = exact if is_hub_name(exact) else ""
     save_config(made, folder)
     return made
