@@ -17,6 +17,7 @@ from popgen.data.names import trust_sources
 from popgen.data.remarks import thin_remarks
 from popgen.errors import BadInput
 from popgen.fitness import Fitness, SgdSteps, make_fitness
+from popgen.fitness.choose_head import named_or_fitted
 from popgen.fitness.make import head_is_output
 from popgen.fitness.measures import check_measure, check_on_groups, check_on_outputs, sign_remark
 from popgen.fitness.names import LABEL_FREE, OF_GROUPS, needs_groups
@@ -31,6 +32,8 @@ from popgen.trust import make_importable, trust
 from popgen.weights.mask import Mask, check_mask, read_mask
 from popgen.zoo import Zoo
 from search import Budget, SearchSettings, check_optimizer
+
+_LOOKED_AT = 3  # networks of the zoo that say whether a head's rows go by names or are fitted
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,13 @@ def prepare(config: SearchConfig, say: Callable[[str], None] = lambda _: None) -
         # Directions are trained with heads that are fitted to few images, which names alone cannot give.
         fitted = {"head": "refit"} if config.head == "auto" and has_directions(generator, target) else {}
         fitness = make_fitness(target.spec, data, _classes(origin, arch), **{**finishing, **fitted})
+        may_fit = config.objectives != [LABEL_FREE] and not config.rungs and not config.sgd.steps and mask is None
+        if fitness.head == "remap" and config.head == "auto" and origin.generator is None and may_fit:
+            assert origin.zoo is not None
+            fitted_head = make_fitness(target.spec, data, (), **{**finishing, "head": "refit"})
+            some = origin.zoo.matrix(expert_records(origin.zoo, arch)[:_LOOKED_AT])
+            fitness, why = named_or_fitted(fitness, fitted_head, some)
+            say(f"{arch}: {why}")
         if generator is not None and not generator.has_latents:
             _check_directions(target, fitness.head)
         fitness = replace(fitness, label_free=config.objectives == [LABEL_FREE])
