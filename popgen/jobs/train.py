@@ -10,6 +10,7 @@ from popgen.archs import trust_named
 from popgen.audit.compression import measure_compression
 from popgen.audit.keeping import keeping_remarks
 from popgen.configs.generator import GeneratorConfig, read_spec
+from popgen.configs.spec import ZooSpec
 from popgen.data.names import trust_sources
 from popgen.errors import BadInput
 from popgen.generator import Generator
@@ -81,10 +82,7 @@ def train(
             f"{folder} holds a generator already", "it is never overwritten", "Choose another --out, or remove it."
         )
     check_workers(config, compute.workers)
-    entries = [*content.zoo.archs, *(entry.arch for entry in content.zoo.checkpoints if entry.arch)]
-    trust_named(entry.like or entry.name for entry in entries)
-    stand_in = [] if config.stand_in.images is None else [config.stand_in.images]
-    trust_sources([*content.zoo.data_names, *stand_in, *(name for grid in config.tune.tasks for name in grid.names)])
+    _trust(content.zoo, config)
     exact = pinned(zoo or "", ZOO)
     found = (
         Zoo.open(exact)
@@ -100,6 +98,14 @@ def train(
     made.provenance.zoo_name = exact if is_hub_name(exact) else ""
     save_config(made, folder)
     return made
+
+
+def _trust(zoo: ZooSpec, config: GeneratorConfig) -> None:
+    """Trust the user's own functions that a spec names."""
+    entries = [*zoo.archs, *(entry.arch for entry in zoo.checkpoints if entry.arch)]
+    trust_named(entry.like or entry.name for entry in entries)
+    stand_in = [] if config.stand_in.images is None else [config.stand_in.images]
+    trust_sources([*zoo.data_names, *stand_in, *(name for grid in config.tune.tasks for name in grid.names)])
 
 
 def _measure(made: Generator, zoo: Zoo, data_dir: str | None) -> None:
