@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 import popgen.baselines.clip_ridge
-import popgen.baselines.trained  # noqa: F401 - both register rivals
+import popgen.baselines.gradient
+import popgen.baselines.trained  # noqa: F401 - they register rivals
 from popgen.baselines.rivals import RivalInputs, rival_row
 from popgen.baselines.row import Row, disagreements, test_outcomes
 from popgen.configs.bench import GENERATED, SEARCH
