@@ -30,6 +30,8 @@ import os
 from pathlib import Path
 from popgen.data import load_data
 
+pytestmark = pytest.mark.slow  # whole searches, one after another
+
 def make():
     allowed = Path(__file__).with_suffix(".pid").read_text()
     if allowed not in ("any", str(os.getpid())):

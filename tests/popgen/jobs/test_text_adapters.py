@@ -26,6 +26,8 @@ from popgen.hub.kinds import SEARCH
 from popgen.networks.forward import network_outputs
 from popgen.zoo import Zoo
 
+pytestmark = pytest.mark.slow  # a zoo of adapters is built and a generator trained
+
 ARCH = "lora-tiny"
 # For each task: its description, its classes with a phrase for each, and the words of which each class's texts have one.
 TASKS: dict[str, tuple[str, dict[str, str], dict[str, list[str]]]] = {
