@@ -1,8 +1,6 @@
 """Map of a function over a list on Ray, one Ray task for each item, or over the nodes of a cluster, one for each node.
 
-The results are in the order of the items.
-
-An item whose process or node dies is computed again.
+The results are in the order of the items. An item whose process or node dies is computed again.
 """
 
 from __future__ import annotations

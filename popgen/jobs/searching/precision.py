@@ -97,6 +97,8 @@ def in_precision(
         else:
             decision = _decide(objective, config, session, population)
         write_text(file, json_text(decision.model_dump(), indent=1) + "\n")
+    if config.compute.gpus and decision.precision == FLOAT32 and config.compute.precision == FLOAT32:
+        say(f"{arch}: candidates are run in float32; --precision auto takes bfloat16 where a GPU is faster with it")
     if config.compute.precision != FLOAT32 or decision.precision != FLOAT32:
         say(f"{arch}: candidates are compared in {decision.precision}: {decision.reason}")
     return replace(objective, bfloat16=decision.precision == BFLOAT16)
