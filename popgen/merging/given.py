@@ -11,8 +11,9 @@ from torch import Tensor
 
 from popgen.archs import ArchSpec
 from popgen.networks.batchnorm import reestimate
-from popgen.types import Flat
+from popgen.types import Flat, StateDict
 
+STATISTICS = ("norm_mean", "norm_var")  # kinds of tensors
 Score = Callable[[Tensor], float]  # weights (p,) -> a number of which a higher one is better
 
 
@@ -24,7 +25,7 @@ class MergeSettings:
     keep: float = 0.2  # ties: share of each task vector's values that are kept
     drop: float = 0.9  # dare: share of each task vector's values that are dropped
     shrink: float = 0.9  # regmean: factor of the Gram matrices' entries off the diagonal
-    images: int = 256  # fisher: images of each expert at most
+    images: int = 64  # fisher: images of each expert at most
     steps: int = 100  # adamerging: steps of Adam
     lr: float = 0.01  # adamerging
     batch: int = 16  # adamerging: images of each expert in a step
@@ -53,7 +54,7 @@ class Merging:
     seed: int = 0
     settings: MergeSettings = field(default_factory=MergeSettings)
 
-    @property
+    @cached_property
     def vectors(self) -> Flat:
         """Task vectors (n, p): the experts' differences from the base, without running statistics of batch norm."""
         assert self.base is not None, "checked before"
@@ -62,7 +63,7 @@ class Merging:
     @cached_property
     def is_statistic(self) -> Tensor:
         """Whether each value (p,) is a running statistic of batch norm."""
-        kinds = [torch.full((t.size,), t.kind in ("norm_mean", "norm_var")) for t in self.spec.tensors]
+        kinds = [torch.full((t.size,), t.kind in STATISTICS) for t in self.spec.tensors]
         return torch.cat(kinds).to(self.experts.device)
 
     @property
@@ -78,6 +79,12 @@ class Merging:
     def inputs_of(self, expert: int) -> Tensor:
         """The inputs of an expert by its index."""
         return self.inputs[expert] if len(self.inputs) > 1 else self.inputs[0]
+
+    def differentiable(self, flat: Tensor) -> StateDict:
+        """The state dict of weights (p,), in which running statistics are copies: torch has no gradient for them."""
+        state = self.spec.to_state(flat)
+        statistics = [t.name for t in self.spec.tensors if t.kind in STATISTICS]
+        return {**state, **{name: state[name].detach().clone() for name in statistics}}
 
     def finished(self, flat: Tensor) -> Tensor:
         """The weights (p,) with the batch-norm statistics of the images, or else the average of the experts' statistics."""
