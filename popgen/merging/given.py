@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -23,7 +23,7 @@ class MergeSettings:
 
     scale: float | None = None  # factor of the summed task vectors; None: by validation, else the published one
     keep: float = 0.2  # ties: share of each task vector's values that are kept
-    drop: float = 0.9  # dare: share of each task vector's values that are dropped
+    drop: float | None = None  # dare: share of each task vector's values that are dropped; None: as `scale`
     shrink: float = 0.9  # regmean: factor of the Gram matrices' entries off the diagonal
     images: int = 64  # fisher: images of each expert at most
     steps: int = 100  # adamerging: steps of Adam
@@ -91,13 +91,21 @@ class Merging:
         averaged = torch.where(self.is_statistic, self.experts.mean(0), flat)
         return reestimate(self.spec, averaged, torch.cat(self.inputs)) if self.reestimates else averaged
 
-    def best(self, scales: Iterable[float], published: float, at: Callable[[float], Tensor]) -> Merged:
-        """The network `at` the scale with the highest score; without scores at the published scale, or the one in the settings."""
-        given = self.settings.scale
-        if self.score is None or given is not None:
-            scale = published if given is None else given
-            return Merged(self.finished(at(scale)), f"scale {scale:g}", passes=self.passes)
-        scored = [(self.score(flat), scale, flat) for scale in scales for flat in [self.finished(at(scale))]]
-        _, scale, flat = max(scored, key=lambda one: one[0])
-        text = f"scale {scale:g}, the best of {len(scored)} by validation"
-        return Merged(flat, text, len(scored), len(scored) * self.passes)
+    def best(self, candidates: Sequence[tuple[str, Callable[[], Tensor]]]) -> Merged:
+        """The candidate with the highest score after it is finished, the first of equals; a single one is not scored.
+
+        Args:
+            candidates: what each is in words, and what makes its weights (p,).
+        """
+        if len(candidates) == 1 or self.score is None:
+            text, make = candidates[0]
+            return Merged(self.finished(make()), text, passes=self.passes)
+        best: tuple[float, str, Tensor] | None = None
+        for text, make in candidates:
+            flat = self.finished(make())
+            score = self.score(flat)
+            if best is None or score > best[0]:
+                best = score, text, flat
+        assert best is not None, "there are candidates"
+        count = len(candidates)
+        return Merged(best[2], f"{best[1]}, the best of {count} by validation", count, count * self.passes)
