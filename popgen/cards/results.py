@@ -94,18 +94,18 @@ def merged_card(folder: Path, name: str | None) -> Card:
     rows, unit, settings = content["rows"], content["unit"], dict(content["made_with"]["settings"])
     data, arch = list(dict.fromkeys(content["data"])), content["arch"]
     keys = [score_key(unit, split) for split in ("val", "test")]
-    merged = next(row for row in rows if row["name"] == content["best"])
+    merged = next(row for row in rows if row["weights"] and content["best"] in (None, row["name"]))
     how = [
         f"popgen {content['made_with']['popgen']}",
         f"experts: {', '.join(content['experts'])}",
         f"base: {content['base'] or 'none'}",
         f"data sets: {', '.join(map(data_text, data)) or 'none'}",
         *([f"aligned first: {', '.join(content['aligned'])}"] if content["aligned"] else []),
-        f"{content['best']}: {merged['what']}",
+        f"{merged['name']}: {merged['what']}",
     ]
     shown = [[row["name"], row["what"], *(number(row[key]) for key in keys)] for row in rows]
     scores = [
-        Score(row[key], row["data"], shown_as, f"{arch}, {content['best']}", unit)
+        Score(row[key], row["data"], shown_as, f"{arch}, {merged['name']}", unit)
         for row in merged["by_data"]
         for key, shown_as in zip(keys, ("validation", "test"), strict=True)
     ]
@@ -120,7 +120,7 @@ def merged_card(folder: Path, name: str | None) -> Card:
         how=f"{bullets(how)}\n\n{settings_block('The settings', settings)}",
         numbers=f"Means over the data sets.\n\n{table(['', 'network', f'val {unit}', f'test {unit}'], shown)}",
         scores=scores,
-        file=f"merged-{content['best']}.safetensors",
+        file=f"merged-{merged['name']}.safetensors",
     )
 
 

@@ -80,12 +80,11 @@ def _print(merged: MergedNetworks) -> None:
     of = "" if not data else f" on {data[0]}" if len(data) == 1 else f", mean over {len(data)} data sets"
     columns = ["", "network", f"val {merged.unit}", f"test {merged.unit}", "evaluations", "image passes", "seconds"]
     table(f"{len(merged.experts)} experts of {merged.arch}{of}", columns, [_cells(row) for row in merged.rows])
-    best = next(row for row in merged.merges if row.name == merged.best)
-    scored = len(merged.merges) > 1 and best.val is not None
-    if best.val is None and len(merged.merges) > 1:
+    if merged.best is None:
         click.echo("without labels none of them is known to be the best: name one with --method")
         return
-    click.echo(f"{'best by validation' if scored else 'weights'}: {best.weights}")
+    file = next(row.weights for row in merged.merges if row.name == merged.best)
+    click.echo(f"{'weights' if len(merged.merges) == 1 else 'best by validation'}: {file}")
 
 
 def _cells(row: MergeRow) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -91,8 +92,16 @@ class Merging:
         averaged = torch.where(self.is_statistic, self.experts.mean(0), flat)
         return reestimate(self.spec, averaged, torch.cat(self.inputs)) if self.reestimates else averaged
 
+    def scored(self, flat: Tensor) -> float:
+        """The score of weights (p,); -infinity where it is not a number."""
+        assert self.score is not None, "checked before"
+        score = self.score(flat)
+        return -math.inf if math.isnan(score) else score
+
     def best(self, candidates: Sequence[tuple[str, Callable[[], Tensor]]]) -> Merged:
         """The candidate with the highest score after it is finished, the first of equals; a single one is not scored.
+
+        A score that is not a number is the lowest.
 
         Args:
             candidates: what each is in words, and what makes its weights (p,).
@@ -103,7 +112,7 @@ class Merging:
         best: tuple[float, str, Tensor] | None = None
         for text, make in candidates:
             flat = self.finished(make())
-            score = self.score(flat)
+            score = self.scored(flat)
             if best is None or score > best[0]:
                 best = score, text, flat
         assert best is not None, "there are candidates"

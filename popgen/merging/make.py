@@ -76,9 +76,17 @@ def check_task(method: str, spec: ArchSpec) -> None:
     """Refuse a method that reads predictions for networks that have none.
 
     Raises:
-        BadInput: the network is no classifier.
+        BadInput: the network is no classifier, or its head is made of phrases and the classes are not known.
     """
-    if method in OF_PREDICTIONS and spec.config.task != CLASSIFICATION:
+    if method not in OF_PREDICTIONS:
+        return
+    if spec.is_adapter and spec.config.options["head"] == "phrases" and not spec.config.options["phrases"]:
+        raise BadInput(
+            f"{method} cannot merge adapters for data sets of several lists of classes",
+            "it reads the predictions of classes, and these heads are made of the phrases of one data set",
+            "Name one data set, or take another method: task_arithmetic, ties, dare, regmean, or a soup.",
+        )
+    if spec.config.task != CLASSIFICATION:
         raise BadInput(
             f"{method} cannot merge {spec.name!r}, whose task is {spec.config.task}",
             "it reads the predictions of classes",

@@ -68,7 +68,7 @@ class MergedNetworks:
     data: list[str]
     aligned: list[str]  # ids of experts whose units were permuted
     rows: list[MergeRow]
-    best: str  # the method with the best mean validation score; without scores the only one, or the first
+    best: str | None  # the method with the best mean validation score; None for several without scores
     left_out: dict[str, str] = field(default_factory=dict)  # why a method was not made, with --method all
     unit: str = "accuracy"
     made_with: dict[str, Any] = field(default_factory=dict)  # the version of popgen, and the settings
@@ -160,7 +160,7 @@ class _Merge:
             data=[] if self.tasks is None else self.tasks.names,
             aligned=aligned,
             rows=[*self._singles(), *rows],
-            best=max(rows, key=lambda row: _goodness(row, unit)).name,
+            best=_best(rows, unit),
             left_out=left_out,
             unit=unit,
             made_with={"popgen": __version__, "settings": self.config.model_dump(exclude={"data_dir"})},
@@ -218,6 +218,8 @@ def _settings(config: MergeConfig) -> MergeSettings:
     )
 
 
-def _goodness(row: MergeRow, unit: str) -> float:
-    mean = row.mean("val")
-    return 0.0 if mean is None else goodness(unit, mean)
+def _best(rows: list[MergeRow], unit: str) -> str | None:
+    scored = {row.name: goodness(unit, mean) for row in rows if (mean := row.mean("val")) is not None}
+    if scored:
+        return max(scored, key=scored.__getitem__)
+    return rows[0].name if len(rows) == 1 else None
