@@ -25,7 +25,7 @@ class MergeConfig(Strict):
     batch_norm: Literal["reestimate", "keep"] = (
         "reestimate"  # on these images, or the average of the experts' statistics
     )
-    scale: float | None = Field(None, gt=0)  # of the summed task vectors; None: by validation, else the published one
+    scale: float | None = Field(None, gt=0)  # factor of summed task vectors; None: by validation, else the published one
     keep: float = Field(0.2, gt=0, le=1)  # ties: share of a task vector's values that are kept
     drop: float | None = Field(
         None, ge=0, lt=1
