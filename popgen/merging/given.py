@@ -27,8 +27,8 @@ class MergeSettings:
     drop: float | None = None  # dare: share of each task vector's values that are dropped; None: as `scale`
     shrink: float = 0.9  # regmean: factor of the Gram matrices' entries off the diagonal
     images: int = 64  # fisher: images of each expert at most
-    steps: int = 100  # adamerging: steps of Adam
-    lr: float = 0.01  # adamerging
+    steps: int = 100  # adamerging: steps of Adam; 500 in the paper
+    lr: float = 0.001  # adamerging
     batch: int = 16  # adamerging: images of each expert in a step
     reestimate: bool = True  # whether batch norm gets the statistics of the images, where images are given
 

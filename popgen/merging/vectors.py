@@ -15,7 +15,7 @@ from popgen.types import Flat
 SUM_SCALES = tuple(i / 10 for i in range(1, 11))
 SUM_PUBLISHED = 0.4
 DROPS = (0.9, 0.5, 0.1)  # the first is published; small shares are for experts that are far from the base
-TIES_SCALES = (0.4, 0.6, 0.8, 1.0, 1.2, 1.5, 2.0, 2.5, 3.0)
+TIES_SCALES = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.5, 2.0, 3.0)
 TIES_PUBLISHED = 1.0
 
 
