@@ -26,7 +26,7 @@ class MergeConfig(Strict):
     scale: float | None = Field(
         None, gt=0
     )  # factor of summed task vectors; None: by validation, else the published one
-    keep: float = Field(0.2, gt=0, le=1)  # ties: share of a task vector's values that are kept
+    keep: float | None = Field(None, gt=0, le=1)  # ties: share of values that are kept; None: as `scale`
     drop: float | None = Field(None, ge=0, lt=1)  # dare: share of values that are dropped; None: as `scale`
     shrink: float = Field(0.9, ge=0, le=1)  # regmean: factor of the Gram matrices' entries off the diagonal
     fisher_images: int = Field(64, ge=1)  # fisher: images of each expert at most

@@ -23,7 +23,7 @@ class MergeSettings:
     """Settings of the methods; the defaults are published ones where a method has them."""
 
     scale: float | None = None  # factor of the summed task vectors; None: by validation, else the published one
-    keep: float = 0.2  # ties: share of each task vector's values that are kept
+    keep: float | None = None  # ties: share of each task vector's values that are kept; None: as `scale`
     drop: float | None = None  # dare: share of each task vector's values that are dropped; None: as `scale`
     shrink: float = 0.9  # regmean: factor of the Gram matrices' entries off the diagonal
     images: int = 64  # fisher: images of each expert at most
