@@ -22,7 +22,6 @@ from popgen.fitness.batch_norm import in_words
 from popgen.generator.decoder import AnchoredDecoder
 from popgen.jobs.searching.checks import ArchSearch, Prepared, engine_settings, has_directions
 from popgen.jobs.searching.details import Found, FrontPoint, SearchDetails
-from popgen.jobs.searching.ensemble import add_ensemble
 from popgen.jobs.searching.experts import ExpertSource
 from popgen.jobs.searching.folder import RunFolder
 from popgen.jobs.searching.fronts import (
@@ -35,10 +34,11 @@ from popgen.jobs.searching.fronts import (
     trained_front,
     why_untested,
 )
-from popgen.jobs.searching.gain import gain_over_start, told_after, told_before
-from popgen.jobs.searching.label_choice import FROZEN, LabelChoice, candidates
 from popgen.jobs.searching.pools import make_pool
 from popgen.jobs.searching.precision import in_precision, settled
+from popgen.jobs.searching.results.ensemble import add_ensemble
+from popgen.jobs.searching.results.gain import gain_over_start, told_after, told_before
+from popgen.jobs.searching.results.label_choice import FROZEN, LabelChoice, candidates
 from popgen.jobs.searching.source import GeneratorSource, Source
 from popgen.jobs.searching.sources.directions import DirectionSource
 from popgen.jobs.searching.tuning.auto import affordable, plan_tuning, tune
