@@ -113,6 +113,10 @@ SLOW = {
     "bench/search_settings.py",
     "bench/start.py",
     "bench/outside.py",
+    "bench/adapt.py",
+    "bench/optimizers.py",
+    "bench/text_adapters.py",
+    "bench/few_labels.py",
     *(f"recipes/{name}.py" for name in ("clip_tiny", "clip_tiny_probe")),
 }
 SLOW |= {"recipes/text_tiny.py"}

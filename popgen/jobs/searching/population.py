@@ -16,7 +16,7 @@ from popgen.generator.controls import Control
 from popgen.generator.model.conditions import Description
 from popgen.generator.task_sets import TASK_KINDS, TaskKind
 from popgen.jobs.searching.folder import RunFolder
-from popgen.jobs.searching.label_choice import ENOUGH_LABELS
+from popgen.jobs.searching.results.label_choice import ENOUGH_LABELS
 from search import Population, best_of
 
 _STRENGTHS = (0.5, 1.0)  # Each mean of generated adapters is tried at these strengths, beside the frozen base.
