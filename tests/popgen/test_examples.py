@@ -66,6 +66,7 @@ ARGUMENTS = {
     # tests/popgen/jobs/searching/test_language_layers.py runs it with a tiny model.
     "bench/language_layers.py": ["--help"],
     "bench/text_adapters.py": ["--help"],  # tests/popgen/jobs/test_text_adapters.py runs it with a tiny base
+    "bench/large_zoo.py": ["--count", "60"],
     "bench/few_labels.py": ["--help"],  # tests/popgen/jobs/searching/test_directions.py runs it with a small generator
     "bench/adapt.py": ["--help"],  # tests/popgen/jobs/test_adapt.py runs it with a generator of shifts
     "recipes/clip_tiny_probe.py": [],
@@ -78,6 +79,7 @@ PRINTED = {
     "without_popgen.py": r"tensor\(\[\[",
     "bench/optimizers.py": r"RandomSearch",
     "bench/overhead.py": r"two workers",
+    "bench/large_zoo.py": r"(?s)zoo verify` \| \d.*nearest of 60 .*codes, 32 numbers each \| 0\.\d",
     "bench/racing.py": r"1/8, 1/4, 1/2 \| 80 \|",
     "bench/few_shot.py": r"(?s)3 ways, 1 shots, 4 episodes.*generated, own rows +[89]\d",
     "bench/ablation.py": r"no tuning +0\.\d+ .*\s+raw weights +0\.\d+",
@@ -109,6 +111,7 @@ SLOW = {
     "bench/retrieval.py",
     "bench/fairness.py",
     "bench/overhead.py",
+    "bench/large_zoo.py",
     "bench/racing.py",
     "bench/search_settings.py",
     "bench/start.py",
