@@ -61,7 +61,7 @@ class Zoo:
     def __init__(self, folder: Path, info: dict[str, Any], records: list[Checkpoint], index_bytes: int) -> None:
         self.folder, self.info = folder, info
         self._specs: dict[str, ArchSpec] = {}
-        self._sha256: str | None = None  # that of the records, once it was asked for
+        self._sha256: str | None = None  # hash of the records, once it was asked for
         self._set_records(records, index_bytes)
 
     @classmethod
