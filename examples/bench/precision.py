@@ -161,7 +161,7 @@ def _print_ranks(losses: list[Losses]) -> None:
         regrets, again = (np.array([_regret(exact[i], rounded[i], n) for i in halves]) for n in (1, AGAIN))
         figures = [f"{scale:g}", f"{len(rows)}", f"{exact.min():.4f}, {np.median(exact):.4f}"]
         figures += [f"{spearmanr(exact, rounded)[0]:.4f}", f"{kendalltau(exact, rounded)[0]:.4f}"]
-        figures += [f"{np.abs(exact - rounded).max():.4f}", f"{(regrets > 0).mean():.2f}"]
+        figures += [f"{np.abs(exact - rounded).max():.4f}", f"{(regrets > 0).mean():.3f}"]
         figures += [f"{regrets.mean():.5f}", f"{again.mean():.5f}"]
         print(f"| {' | '.join(figures)} |")
 

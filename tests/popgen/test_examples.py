@@ -50,6 +50,10 @@ ARGUMENTS = {
     "bench/start.py": ["--repeat", "1"],
     "bench/outside.py": ["--data", "rotate:45", "--evaluations", "30", "--epochs", "1"],
     "bench/alignment.py": ["--digits"],
+    "bench/precision.py": [
+        *("--archs", "cnn-s", "--images", "60", "--repeat", "1"),
+        *("--ranks", "--arch", "mlp-s", "--data", "digits/rotate:45", "--candidates", "12"),
+    ],
     "bench/fitness.py": ["--archs", "resnet20", "--count", "100", "--repeat", "1"],
     "bench/shifts.py": [
         "--generator",
@@ -87,6 +91,7 @@ PRINTED = {
     "bench/training.py": r"(?s)one process.*([0-9a-f]{8})\s+two workers.*\1\s+read from files.*\1\s+saved at every step.*\1",
     "bench/alignment.py": r"resnet-s +0\.9\d+ 0\.9\d+ \| ",
     "bench/fitness.py": r"\| resnet20 \| stage 3 \| \d+ \| [2-9]\.\d+ \|",
+    "bench/precision.py": r"(?s)\| cnn-s \| bfloat16 \| \d+ \|.*\| 1 \| 12 \|.*\| 0\.3 \| 12 \| [\d.]+, [\d.]+ \| 0\.9",
     "bench/shifts.py": r"digits/rotate:45: .*best zoo 0\.\d+, average 0\.\d+.*generated 0\.9",
     "bench/start.py": r"(?s)import torch.*unknown architecture.*search: first evaluation \| \d+\.\d\d \|",
     "bench/retrieval.py": r"(?s)208 training checkpoints.*int8\+zstd .*104 held-out checkpoints.*decoder \+ codes",
@@ -99,6 +104,7 @@ SLOW = {
     "own_zoo.py",
     "search_alone.py",
     "bench/fitness.py",
+    "bench/precision.py",
     "find_weights.py",  # the documents' tests run such a search, too
     "population.py",
     "bench/alignment.py",

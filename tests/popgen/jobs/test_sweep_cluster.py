@@ -89,7 +89,7 @@ def test_a_cluster_is_asked_whether_it_computes_in_bfloat16(
     command = ("search", "--arch", "mlp-s", "--data", "digits/rotate:45", "--evaluations", "8", "--baselines", "none")
     options = ("--population", "4", "--finetune", "never", "--precision", "bfloat16")
     driver = nodes.driver(MAIN, str(here), *command, *options, "--out", "out")
-    _, complaint = driver.communicate(timeout=200)
+    _, complaint = driver.communicate(timeout=300)
     if not has_bfloat16():
         assert driver.returncode == 4 and "2 of the cluster's 2 nodes would emulate it" in complaint
         return

@@ -31,7 +31,7 @@ def test_the_choice_needs_speed_and_agreement() -> None:
         assert other.faster == FLOAT32 and other.text().count("bfloat16") == 1
 
 
-@pytest.mark.parametrize("name", ["resnet20", "cnn-s"])
+@pytest.mark.parametrize("name", ["resnet-s", "cnn-s"])
 def test_logits_agree_as_they_do_by_hand(name: str) -> None:
     spec = ArchSpec.from_config(name)
     flat, inputs = network(spec), images(spec)

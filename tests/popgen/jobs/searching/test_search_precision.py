@@ -50,8 +50,8 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
 @native
 @pytest.mark.usefixtures("here")
 def test_float32_decides_a_search_in_bfloat16(popgen: Any, timeless: Callable[..., Any], here: Path) -> None:
-    [exact] = popgen(*MLP, *SMALL, "--evaluations", 40, "--out", "exact").results
-    called = popgen(*MLP, *SMALL, *ASKED, "--evaluations", 40, "--out", "run")
+    [exact] = popgen(*MLP, *SMALL, "--evaluations", 3, "--out", "exact").results
+    called = popgen(*MLP, *SMALL, *ASKED, "--evaluations", 24, "--out", "run")
     [found] = called.results
     details = found["details"]
     assert "mlp-s: candidates are compared in bfloat16: it was asked for" in called.err
@@ -76,6 +76,7 @@ def test_float32_decides_a_search_in_bfloat16(popgen: Any, timeless: Callable[..
 
 
 @native
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_a_front_has_its_values_in_float32(popgen: Any) -> None:
     names = "error,calibration_error"
