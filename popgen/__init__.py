@@ -27,6 +27,7 @@ _PUBLIC = {
     "load_data": "popgen.data",
     "load_sweep": "popgen.api",
     "push": "popgen.api",
+    "rank": "popgen.api",
     "read_spec": "popgen.api",
     "retrieve": "popgen.api",
     "run_audit": "popgen.api",

@@ -10,6 +10,7 @@ from popgen.configs.audit import AuditConfig
 from popgen.configs.bench import BenchConfig, load_bench
 from popgen.configs.generate import GenerateConfig
 from popgen.configs.load import parse
+from popgen.configs.rank import RankConfig
 from popgen.configs.sampling import Sampling
 from popgen.configs.search import Compute, Finetune, Sgd, search_config
 from popgen.configs.sweep import SweepConfig, load_sweep
@@ -24,6 +25,8 @@ from popgen.jobs.encode import Encoded, encode
 from popgen.jobs.generate import Generated
 from popgen.jobs.generate import generate as _generate
 from popgen.jobs.push import Pushed, push
+from popgen.jobs.ranking.rank import Ranked
+from popgen.jobs.ranking.rank import rank as _rank
 from popgen.jobs.retrieve import Retrieved, retrieve
 from popgen.jobs.search import Found
 from popgen.jobs.search import search as _search
@@ -43,6 +46,7 @@ __all__ = [
     "Found",
     "Generated",
     "Pushed",
+    "Ranked",
     "Retrieved",
     "Sampling",
     "Sgd",
@@ -55,6 +59,7 @@ __all__ = [
     "load_bench",
     "load_sweep",
     "push",
+    "rank",
     "read_spec",
     "retrieve",
     "run_audit",
@@ -121,6 +126,25 @@ def adapt(arch: str, data: str, out: str, *, verbose: bool = False, **options: A
     """
     given = {"arch": arch, "data": data, **options}
     return _adapt(parse(given, AdaptConfig, "popgen.adapt"), out, say=print if verbose else lambda _: None)
+
+
+def rank(data: str, *, out: str | None = None, verbose: bool = False, **options: Any) -> Ranked:
+    """Rank the checkpoints of a zoo for a data set, without training and at a share of an exhaustive evaluation's cost.
+
+    Args:
+        out: the folder, which must be empty, that the best are written into; None: nothing is written.
+        verbose: print what the command line says on stderr.
+        options: the other fields of RankConfig, such as `zoo`, `archs` and `top`.
+
+    Raises:
+        PopgenError: a name, value, shape or combination that does not fit.
+
+    Example:
+        >>> rank("digits/rotate:45", archs=["mlp-s"]).chosen[0].data
+        'digits/rotate:30'
+    """
+    config = parse({"data": data, **options}, RankConfig, "popgen.rank")
+    return _rank(config, out, say=print if verbose else lambda _: None)
 
 
 def generate(

@@ -82,7 +82,13 @@ GENERATED = Kind(
     ("result.json", "*/[0-9]*.safetensors", "*/latents.safetensors", *_LIBRARIES),
     rewrites=True,
 )
-KINDS = (GENERATOR, ZOO, SEARCH, ADAPTED, GENERATED)
+RANKED = Kind(
+    "ranked networks",
+    ("result.json", "ranked-*.safetensors"),
+    ("result.json", "ranked-*.safetensors", *_LIBRARIES),
+    rewrites=True,
+)
+KINDS = (GENERATOR, ZOO, SEARCH, ADAPTED, GENERATED, RANKED)
 
 
 def kind_of(folder: Path) -> Kind:
@@ -97,6 +103,6 @@ def kind_of(folder: Path) -> Kind:
     what = f"{folder} is no folder that popgen wrote" if folder.is_dir() else f"there is no folder {str(folder)!r}"
     raise NotFound(
         what,
-        "known are generators, zoos, finished searches, adapted and generated networks, by the files in them",
-        "Name the folder that `popgen train`, `zoo build`, `search`, `adapt` or `generate` wrote.",
+        "known are generators, zoos, finished searches, adapted, generated and ranked networks, by the files in them",
+        "Name the folder that `popgen train`, `zoo build`, `search`, `adapt`, `generate` or `rank` wrote.",
     )
