@@ -87,7 +87,13 @@ GENERATED = Kind(
     ("result.json", "*/[0-9]*.safetensors", "*/latents.safetensors", *_LIBRARIES),
     rewrites=True,
 )
-KINDS = (GENERATOR, ZOO, SEARCH, ADAPTED, MERGED, GENERATED)
+RANKED = Kind(
+    "ranked networks",
+    ("result.json", "ranked-*.safetensors"),
+    ("result.json", "ranked-*.safetensors", *_LIBRARIES),
+    rewrites=True,
+)
+KINDS = (GENERATOR, ZOO, SEARCH, ADAPTED, MERGED, GENERATED, RANKED)
 
 
 def kind_of(folder: Path) -> Kind:
@@ -102,6 +108,6 @@ def kind_of(folder: Path) -> Kind:
     what = f"{folder} is no folder that popgen wrote" if folder.is_dir() else f"there is no folder {str(folder)!r}"
     raise NotFound(
         what,
-        "known are generators, zoos, finished searches, adapted, merged and generated networks, by the files in them",
-        "Name the folder that `popgen train`, `zoo build`, `search`, `adapt`, `merge` or `generate` wrote.",
+        "known are generators, zoos, finished searches, adapted, merged, generated and ranked networks, by the files in them",
+        "Name the folder that `popgen train`, `zoo build`, `search`, `adapt`, `merge`, `generate` or `rank` wrote.",
     )

@@ -56,6 +56,7 @@ SLOW = {
     "compress.md",
     "report.md",
     "files.md",
+    "rank.md",
 }  # pages whose commands take more than four seconds
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
