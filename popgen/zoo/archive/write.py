@@ -67,7 +67,7 @@ class Archived:
     folder: str
     networks: int
     limit: str
-    zoo_bytes: int  # of the weights as float32
+    zoo_bytes: int  # of the weights as float32, shared starts and bases included
     archive_bytes: int  # of the coded shards, bases included
     mean_loss: float
     worst_loss: float
@@ -107,7 +107,12 @@ def archive_zoo(
         scores.check_data(zoo.data)
     else:
         write_text(out / _UNFINISHED, "")
-    plans = _budget_plans(zoo, scores, limit, show) if limit.max_bytes else _smallest_plans(zoo, scores, limit, show)
+    try:
+        choose = _budget_plans if limit.max_bytes else _smallest_plans
+        plans = choose(zoo, scores, limit, show)
+    finally:
+        if scores is not None:
+            scores.write()
     stored = [record for arch, plan in plans.items() for record in _write_shard(zoo, out, arch, plan)]
     _write_texts(zoo, out, sorted(stored, key=lambda r: r.id), limit, images)
     _verify(zoo, out, limit)
@@ -233,13 +238,19 @@ def _report(zoo: Zoo, out: Path, plans: dict[str, Plan], limit: Limit, seconds: 
         folder=str(out),
         networks=len(zoo),
         limit=limit.text,
-        zoo_bytes=4 * sum(zoo.spec(record.arch).size for record in zoo.records),
+        zoo_bytes=float32_bytes(zoo),
         archive_bytes=sum(file.stat().st_size for file in (out / "shards").iterdir()),
         mean_loss=sum(losses) / len(losses),
         worst_loss=max(losses),
         codecs=dict(codecs.most_common()),
         seconds=round(seconds, 1),
     )
+
+
+def float32_bytes(zoo: Zoo) -> int:
+    """Bytes of a zoo's checkpoints, shared starts and bases as float32."""
+    shared = [flat for arch in zoo.archs for flat in (zoo.start(arch), zoo.base(arch)) if flat is not None]
+    return 4 * (sum(zoo.spec(record.arch).size for record in zoo.records) + sum(flat.numel() for flat in shared))
 
 
 def _is_lossy(zoo: Zoo) -> bool:

@@ -95,7 +95,8 @@ def _product(part: Part, rank: int, values: Values) -> NDArray[np.float32]:
     """A matrix as a flat vector. Components are added one after another, so that the sum is the same on every machine."""
     if rank == _WHOLE:
         return values
-    left, right = values[: rank * part.rows].reshape(rank, -1), values[rank * part.rows :].reshape(rank, -1)
+    left = values[: rank * part.rows].reshape(rank, part.rows)
+    right = values[rank * part.rows :].reshape(rank, part.columns)
     total = np.zeros((part.rows, part.columns), dtype=np.float32)
     for column, row in zip(left, right, strict=True):
         total += column[:, None] * row
