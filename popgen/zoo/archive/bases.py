@@ -47,7 +47,7 @@ class Bases:
 
 def base_options(zoo: Zoo, records: Sequence[Checkpoint], layout: Layout, *, lossless: bool) -> list[Bases]:
     """Sets of bases that an archive of checkpoints of one architecture could have; not empty."""
-    needed, further = _needed(zoo, records[0].arch), _further(zoo, records)
+    needed, further = needed_bases(zoo, records[0].arch), _further(zoo, records)
     chosen = [needed]
     for added in further:
         if _pays([*needed.values()], [*added.values()], _sample(zoo, records), len(records)):
@@ -62,8 +62,8 @@ def _coded(layout: Layout, vectors: dict[str, Values], codec: str) -> Bases:
     return Bases(coded, [one.decode(layout, {}) for one in coded.values()])
 
 
-def _needed(zoo: Zoo, arch: str) -> dict[str, Values]:
-    """The shared start of an architecture, and its base if that is another network."""
+def needed_bases(zoo: Zoo, arch: str) -> dict[str, Values]:
+    """The shared start of an architecture, and its base if that is another network, by their names."""
     start, base = zoo.start(arch), zoo.base(arch)
     found = {} if start is None else {START: start.numpy()}
     if base is not None and (start is None or not bool((base == start).all())):

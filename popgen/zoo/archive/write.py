@@ -22,7 +22,7 @@ from popgen.errors import BadInput, BrokenFile
 from popgen.files import check_empty, write_text
 from popgen.hub.kinds import ZOO
 from popgen.json_text import json_text
-from popgen.zoo.archive.bases import Bases, base_options
+from popgen.zoo.archive.bases import Bases, base_options, needed_bases
 from popgen.zoo.archive.budget import Form, choose_forms
 from popgen.zoo.archive.choose import Choice, Plan, forms, loss_of, smallest_plan
 from popgen.zoo.archive.codecs.layout import Layout
@@ -248,9 +248,12 @@ def _report(zoo: Zoo, out: Path, plans: dict[str, Plan], limit: Limit, seconds: 
 
 
 def float32_bytes(zoo: Zoo) -> int:
-    """Bytes of a zoo's checkpoints, shared starts and bases as float32."""
-    shared = [flat for arch in zoo.archs for flat in (zoo.start(arch), zoo.base(arch)) if flat is not None]
-    return 4 * (sum(zoo.spec(record.arch).size for record in zoo.records) + sum(flat.numel() for flat in shared))
+    """Bytes of a zoo's checkpoints, and of the starts and bases that they share, as float32."""
+    shared = [needed_bases(zoo, arch) for arch in zoo.archs]
+    return 4 * (
+        sum(zoo.spec(record.arch).size for record in zoo.records)
+        + sum(flat.size for one in shared for flat in one.values())
+    )
 
 
 def _is_lossy(zoo: Zoo) -> bool:
