@@ -94,8 +94,12 @@ def loss_of(
 
 def _within(layout: Layout, record: Checkpoint, flat: Values, bases: Bases, scores: Scores, max_loss: float) -> Choice:
     """The smallest form whose loss is within the limit; a lossless one always is."""
+    before = torch.from_numpy(flat)
     for network in sorted(forms(layout, flat, bases), key=lambda one: len(one.packed)):
-        loss = loss_of(layout, record, flat, network, bases, scores)
-        if loss <= max_loss:
+        if network.codec == LOSSLESS:
+            return Choice(network)
+        decoded = torch.from_numpy(network.decode(layout, bases.decoded))
+        loss = scores.within(record, before, decoded, max_loss)
+        if loss is not None:
             return Choice(network, loss)
     raise AssertionError("a lossless form loses nothing")

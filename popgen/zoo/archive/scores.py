@@ -22,6 +22,7 @@ from popgen.zoo.store import Zoo
 
 _KEPT = 32  # data sets whose prepared images are kept
 _WRITE_SECONDS = 2.0  # what an interrupted archive loses at most
+_BATCH, _ROUNDING = 50, 1e-6  # images of a batch; images by which sums of floats may be off
 _COSTLY = 200  # images where an architecture's inputs are costly, unless the user says otherwise
 
 
@@ -60,13 +61,10 @@ class Scores:
 
     def score(self, record: Checkpoint, flat: Tensor) -> float:
         """The score of weights (p,) in the place of a checkpoint's, in the unit of its task."""
-        key = f"{weights_sha256(flat)} {record.data} {self._images}"
+        key = self._key(record, flat)
         if key not in self._known:
             spec, passes, targets = self._inputs(record.arch, record.data)
-            self._known[key] = get_task(spec.config.task).score(passes.outputs(flat), targets)
-            self._waiting.append(json_text([key, self._known[key]]) + "\n")
-            if time.monotonic() - self._written > _WRITE_SECONDS:
-                self.write()
+            self._keep(key, get_task(spec.config.task).score(passes.outputs(flat), targets))
         return self._known[key]
 
     def write(self) -> None:
@@ -75,10 +73,38 @@ class Scores:
             append_text(self._file, "".join(self._waiting))
         self._waiting, self._written = [], time.monotonic()
 
+    def within(self, record: Checkpoint, before: Tensor, after: Tensor, most: float) -> float | None:
+        """The points that are lost, as `lost`, or None if they are more than `most`.
+
+        Accuracies are counted in batches, until it is certain that too much is lost.
+        """
+        key = self._key(record, after)
+        spec, passes, targets = self._inputs(record.arch, record.data)
+        if get_task(spec.config.task).unit == "accuracy" and key not in self._known:
+            allowed = len(targets) * (1 - self.score(record, before) + most / 100) + _ROUNDING
+            wrong = 0
+            for first in range(0, len(targets), _BATCH):
+                labels = targets[first : first + _BATCH]
+                wrong += int((passes.outputs(after, first, first + len(labels)).argmax(1) != labels).sum())
+                if wrong > allowed:
+                    return None
+            self._keep(key, (len(targets) - wrong) / len(targets))
+        loss = self.lost(record, before, after)
+        return loss if loss <= most else None
+
     def lost(self, record: Checkpoint, before: Tensor, after: Tensor) -> float:
         """Points that the weights `after` (p,) lose against `before`: hundredths of accuracy, or percent of a perplexity."""
         unit = get_task(record.arch_config.task).unit
         return 100 * lost(unit, self.score(record, before), self.score(record, after))
+
+    def _keep(self, key: str, score: float) -> None:
+        self._known[key] = score
+        self._waiting.append(json_text([key, score]) + "\n")
+        if time.monotonic() - self._written > _WRITE_SECONDS:
+            self.write()
+
+    def _key(self, record: Checkpoint, flat: Tensor) -> str:
+        return f"{weights_sha256(flat)} {record.data} {self._images}"
 
     def _prepare(self, arch: str, name: str) -> tuple[ArchSpec, Passes, Tensor]:
         data = load_data(name, self._data_dir)
