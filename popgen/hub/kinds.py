@@ -60,7 +60,13 @@ GENERATOR = Kind(
     ("config.json", "codes.json", "model.safetensors", "texts.json", "family.safetensors", AUDIT),
 )
 ZOO = Kind(
-    "zoo", ("zoo.json", "index.jsonl"), ("zoo.json", "index.jsonl", "references.safetensors", "shards/*.safetensors")
+    "zoo",
+    ("zoo.json", "index.jsonl"),
+    # The last two are of archives that hold a generator.
+    (
+        *("zoo.json", "index.jsonl", "references.safetensors", "shards/*.safetensors"),
+        *("generator/*.json", "generator/*.safetensors"),
+    ),
 )
 SEARCH = Kind(
     "search",

@@ -71,13 +71,16 @@ def archive_command(
     if generator is not None:
         generator_folder(generator)
     start(f"archiving the zoo {folder}")
+    from popgen.generator import Generator
+    from popgen.generator.archived import ArchiveCodes
     from popgen.progress import Bars
     from popgen.zoo import Zoo
     from popgen.zoo.archive.write import Limit, archive_zoo
 
+    codes = None if generator is None else ArchiveCodes(Generator.from_pretrained(generator))
+    found, limit = Zoo.open(folder), Limit(max_loss, max_bytes)
     with Bars() as bars:
-        limit = Limit(max_loss, max_bytes)
-        made = archive_zoo(Zoo.open(folder), out, limit, images=images, data_dir=data_dir, show=bars.update)
+        made = archive_zoo(found, out, limit, codes=codes, images=images, data_dir=data_dir, show=bars.update)
     if as_json:
         click.echo(json_text(made.to_json(), indent=1))
     else:

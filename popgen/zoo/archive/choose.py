@@ -7,13 +7,13 @@ larger than the best single codec with any of these sets.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
 from popgen.zoo.archive.bases import Bases, base_options
-from popgen.zoo.archive.codecs.codec import Values
+from popgen.zoo.archive.codecs.codec import ALWAYS, NEVER, Codec, Values
 from popgen.zoo.archive.codecs.layout import Layout
 from popgen.zoo.archive.codecs.table import CODECS, LOSSLESS
 from popgen.zoo.archive.coded import CodedNetwork
@@ -22,6 +22,7 @@ from popgen.zoo.archive.scores import Scores
 from popgen.zoo.record import Checkpoint
 from popgen.zoo.store import Zoo
 
+_EXACT = {LOSSLESS: CODECS[LOSSLESS]}
 Step = Callable[[int, int], None]  # how many codings of a checkpoint are done, of how many
 
 
@@ -39,6 +40,7 @@ class Plan:
 
     bases: Bases
     choices: list[Choice] = field(default_factory=list)
+    codecs: Mapping[str, Codec] = field(default_factory=lambda: CODECS)
 
     @property
     def bytes(self) -> int:
@@ -62,7 +64,7 @@ def smallest_plan(
         plan = Plan(bases)
         for record, flat in rows_of(zoo, records):
             if max_loss is None or scores is None:
-                choice = Choice(min(forms(layout, flat, bases, [LOSSLESS]), key=lambda one: len(one.packed)))
+                choice = Choice(min(forms(layout, flat, bases, _EXACT), key=lambda one: len(one.packed)))
             else:
                 choice = _within(layout, record, flat, bases, scores, max_loss)
             plan.choices.append(choice)
@@ -71,14 +73,28 @@ def smallest_plan(
     return min(plans, key=lambda plan: plan.bytes)
 
 
-def forms(layout: Layout, flat: Values, bases: Bases, codecs: Sequence[str] | None = None) -> Iterator[CodedNetwork]:
+def with_codes(
+    zoo: Zoo, records: Sequence[Checkpoint], plan: Plan, codec: Codec, scores: Scores, max_loss: float
+) -> Plan:
+    """The plan with a generator's codes for those checkpoints that they make smaller within the limit."""
+    layout, choices = Layout.of(zoo.spec(records[0].arch)), []
+    for (record, flat), choice in zip(rows_of(zoo, records), plan.choices, strict=True):
+        network = CodedNetwork(codec.name, -1, codec.encode(layout, flat, None))
+        if len(network.packed) < len(choice.network.packed):
+            decoded = codec.decode(layout, network.packed, None)
+            loss = scores.within(record, torch.from_numpy(flat), torch.from_numpy(decoded), max_loss)
+            choice = choice if loss is None else Choice(network, loss)
+        choices.append(choice)
+    return Plan(plan.bases, choices, {**plan.codecs, codec.name: codec})
+
+
+def forms(layout: Layout, flat: Values, bases: Bases, codecs: Mapping[str, Codec] = CODECS) -> Iterator[CodedNetwork]:
     """A network in every form: each codec with the nearest base, and without one where it can do without."""
     nearest = bases.nearest(flat)
-    for name in CODECS if codecs is None else codecs:
-        codec = CODECS[name]
-        if not codec.needs_base:
+    for name, codec in codecs.items():
+        if codec.base_use != ALWAYS:
             yield CodedNetwork(name, -1, codec.encode(layout, flat, None))
-        if nearest >= 0:
+        if nearest >= 0 and codec.base_use != NEVER:
             yield CodedNetwork(name, nearest, codec.encode(layout, flat, bases.decoded[nearest]))
 
 

@@ -28,9 +28,10 @@ from popgen.errors import BrokenFile
 from popgen.files import write_tensors
 from popgen.json_text import json_text, parse_json
 from popgen.types import Flat
-from popgen.zoo.archive.codecs.codec import Values
+from popgen.zoo.archive.codecs.codec import Codec, Values
 from popgen.zoo.archive.codecs.layout import Layout
 from popgen.zoo.archive.codecs.table import CODECS
+from popgen.zoo.archive.generated import GENERATED, codecs_of
 
 FORMAT = "popgen coded shard 1"
 START, BASE = "start", "base"  # names of the bases that every zoo may have
@@ -46,14 +47,23 @@ class CodedNetwork:
     base: int  # number of the base, or -1
     packed: bytes
 
-    def decode(self, layout: Layout, bases: Sequence[Values] | Mapping[int, Values]) -> Values:
+    def decode(
+        self, layout: Layout, bases: Sequence[Values] | Mapping[int, Values], codecs: Mapping[str, Codec] = CODECS
+    ) -> Values:
         """The network (p,)."""
-        return CODECS[self.codec].decode(layout, self.packed, None if self.base < 0 else bases[self.base])
+        return codecs[self.codec].decode(layout, self.packed, None if self.base < 0 else bases[self.base])
 
 
-def write_coded(path: Path, layout: Layout, bases: Mapping[str, CodedNetwork], networks: Sequence[CodedNetwork]) -> int:
-    """Write a coded shard and return its size in bytes. Network i is its row len(bases) + i."""
-    write_tensors(path, *_content(layout, bases, networks))
+def write_coded(
+    path: Path, layout: Layout, bases: Mapping[str, CodedNetwork], networks: Sequence[CodedNetwork], arch: str = ""
+) -> int:
+    """Write a coded shard and return its size in bytes. Network i is its row len(bases) + i.
+
+    Args:
+        arch: the architecture's name in the archive's generator, if networks are written as its codes.
+    """
+    tensors, metadata = _content(layout, bases, networks)
+    write_tensors(path, tensors, metadata | ({"arch": arch} if arch else {}))
     return path.stat().st_size
 
 
@@ -103,6 +113,7 @@ class CodedShard:
             self._codecs, self.names = _texts(metadata, "codecs"), _texts(metadata, "names")
             self._ends, self._codec_of, self._base_of = (self._numbers(name) for name in ("ends", "codecs", "bases"))
             self._check()
+            self._arch = metadata["arch"] if GENERATED in self._codecs else ""
         except (KeyError, ValueError, SafetensorError) as error:
             raise self._broken(str(error)) from error
 
@@ -134,7 +145,9 @@ class CodedShard:
 
     def _decode(self, row: int, bases: Mapping[int, Values]) -> Values:
         try:
-            return self.network(row).decode(self.layout, bases)
+            network = self.network(row)
+            codecs = codecs_of(self._path.parent.parent, self._arch) if network.codec == GENERATED else CODECS
+            return network.decode(self.layout, bases, codecs)
         except (ValueError, SafetensorError) as error:
             raise self._broken(f"network {row}: {error}") from error
 
@@ -158,7 +171,7 @@ class CodedShard:
             raise ValueError("it names a codec that is not in its list")
         if bool((self._base_of < -1).any() or (self._base_of >= number).any() or (self._base_of[:number] != -1).any()):
             raise ValueError("it names a base that is not there")
-        unknown = [name for name in self._codecs if name not in CODECS]
+        unknown = [name for name in self._codecs if name not in (*CODECS, GENERATED)]
         if unknown:
             raise ValueError(f"its codec {unknown[0]!r} is not known; update popgen")
 

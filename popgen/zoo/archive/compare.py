@@ -48,6 +48,6 @@ def _ways(
 ) -> list[tuple[int, list[CodedNetwork], Bases]]:
     """All checkpoints without a base, and all with their nearest one."""
     layout = Layout.of(zoo.spec(records[0].arch))
-    rows = [list(forms(layout, flat, bases, [codec])) for _, flat in rows_of(zoo, records)]
+    rows = [list(forms(layout, flat, bases, {codec: CODECS[codec]})) for _, flat in rows_of(zoo, records)]
     ways = [list(way) for way in zip(*rows, strict=True)]
     return [(bases.bytes + sum(len(one.packed) for one in way), way, bases) for way in ways]

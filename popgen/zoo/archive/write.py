@@ -24,10 +24,11 @@ from popgen.hub.kinds import ZOO
 from popgen.json_text import json_text
 from popgen.zoo.archive.bases import Bases, base_options, needed_bases
 from popgen.zoo.archive.budget import Form, choose_forms
-from popgen.zoo.archive.choose import Choice, Plan, forms, loss_of, smallest_plan
+from popgen.zoo.archive.choose import Choice, Plan, forms, loss_of, smallest_plan, with_codes
 from popgen.zoo.archive.codecs.layout import Layout
 from popgen.zoo.archive.codecs.table import CODECS, LOSSLESS
 from popgen.zoo.archive.coded import CodedNetwork, overhead, write_coded
+from popgen.zoo.archive.generated import FOLDER, Codes
 from popgen.zoo.archive.rows import rows_of
 from popgen.zoo.archive.scores import Scores
 from popgen.zoo.index import ARCHIVE_FORMAT, write_index
@@ -68,7 +69,7 @@ class Archived:
     networks: int
     limit: str
     zoo_bytes: int  # of the weights as float32, shared starts and bases included
-    archive_bytes: int  # of the coded shards, bases included
+    archive_bytes: int  # of the coded shards, bases included, and of the generator if there is one
     mean_loss: float
     worst_loss: float
     codecs: dict[str, int]  # number of checkpoints in each form, such as `int4 of start`
@@ -84,6 +85,7 @@ def archive_zoo(
     out: Path,
     limit: Limit,
     *,
+    codes: Codes | None = None,
     images: int | None = None,
     data_dir: str | None = None,
     show: Show = lambda *_: None,
@@ -91,6 +93,7 @@ def archive_zoo(
     """Write a zoo's archive to a new folder, or go on where an earlier call with the same folder was interrupted.
 
     Args:
+        codes: a generator whose codes are one more form; needs a limit of points.
         images: validation images at most on which a network is scored.
         show: is called with the progress.
 
@@ -110,6 +113,8 @@ def archive_zoo(
     try:
         choose = _budget_plans if limit.max_bytes else _smallest_plans
         plans = choose(zoo, scores, limit, show)
+        if codes is not None and scores is not None and limit.max_loss is not None:
+            plans = _with_codes(zoo, out, plans, codes, scores, limit.max_loss)
     finally:
         if scores is not None:
             scores.write()
@@ -132,7 +137,8 @@ def _check(zoo: Zoo, out: Path, limit: Limit) -> None:
     if out.resolve().is_relative_to(zoo.folder.resolve()):
         raise BadInput(f"{out} lies in the zoo {zoo.folder}", "the zoo is not changed", "Choose another --out.")
     if (out / _UNFINISHED).exists() and not (out / "zoo.json").exists():
-        shutil.rmtree(out / "shards", ignore_errors=True)
+        for left in ("shards", FOLDER):
+            shutil.rmtree(out / left, ignore_errors=True)
     else:
         check_empty(out, "an archive")
 
@@ -142,6 +148,22 @@ def _smallest_plans(zoo: Zoo, scores: Scores | None, limit: Limit, show: Show) -
         arch: smallest_plan(zoo, zoo.select(arch=arch), scores, limit.max_loss, partial(show, arch))
         for arch in zoo.archs
     }
+
+
+def _with_codes(
+    zoo: Zoo, out: Path, plans: dict[str, Plan], codes: Codes, scores: Scores, max_loss: float
+) -> dict[str, Plan]:
+    """The plans with codes of the generator, which is written into the archive, if that is smaller with it."""
+    found = dict(plans)
+    for arch, plan in plans.items():
+        codec = codes.codec(arch, zoo.select(arch=arch)[0].fingerprint)
+        if codec is not None:
+            found[arch] = with_codes(zoo, zoo.select(arch=arch), plan, codec, scores, max_loss)
+    spared = sum(plan.bytes - found[arch].bytes for arch, plan in plans.items())
+    if spared and codes.save(out / FOLDER) < spared:
+        return found
+    shutil.rmtree(out / FOLDER, ignore_errors=True)
+    return plans
 
 
 def _budget_plans(zoo: Zoo, scores: Scores | None, limit: Limit, show: Show) -> dict[str, Plan]:
@@ -179,7 +201,9 @@ def _smallest_bases(zoo: Zoo, records: Sequence[Checkpoint], layout: Layout) -> 
     sample = [flat for _, flat in rows_of(zoo, records[:: max(1, len(records) // _SAMPLE)])]
 
     def total(bases: Bases) -> float:
-        sizes = [min(len(one.packed) for one in forms(layout, flat, bases, [_TYPICAL])) for flat in sample]
+        sizes = [
+            min(len(one.packed) for one in forms(layout, flat, bases, {_TYPICAL: CODECS[_TYPICAL]})) for flat in sample
+        ]
         return bases.bytes + len(records) * sum(sizes) / len(sizes)
 
     return min(base_options(zoo, records, layout, lossless=False), key=total)
@@ -192,13 +216,13 @@ def _write_shard(zoo: Zoo, out: Path, arch: str, plan: Plan) -> list[Checkpoint]
     for record, choice in zip(records, plan.choices, strict=True):
         network = choice.network
         if network.codec != LOSSLESS:
-            decoded = weights_sha256(torch.from_numpy(network.decode(layout, plan.bases.decoded)))
+            decoded = weights_sha256(torch.from_numpy(network.decode(layout, plan.bases.decoded, plan.codecs)))
             says = f"archived as {_form(network, names)}: {choice.loss:.2f} points lost on validation images"
             note = "; ".join(filter(None, [record.note, f"{says}, sha256 before {record.sha256[:16]}"]))
             record = record.model_copy(update={"sha256": decoded, "note": note})
         stored.append(record)
     shard = shard_name(records[0].fingerprint, [record.sha256 for record in stored])
-    write_coded(out / shard, layout, plan.bases.coded, [choice.network for choice in plan.choices])
+    write_coded(out / shard, layout, plan.bases.coded, [choice.network for choice in plan.choices], arch)
     return [r.model_copy(update={"shard": shard, "row": len(names) + i}) for i, r in enumerate(stored)]
 
 
@@ -239,7 +263,7 @@ def _report(zoo: Zoo, out: Path, plans: dict[str, Plan], limit: Limit, seconds: 
         networks=len(zoo),
         limit=limit.text,
         zoo_bytes=float32_bytes(zoo),
-        archive_bytes=sum(file.stat().st_size for file in (out / "shards").iterdir()),
+        archive_bytes=sum(file.stat().st_size for at in ("shards", FOLDER) for file in (out / at).glob("*")),
         mean_loss=sum(losses) / len(losses),
         worst_loss=max(losses),
         codecs=dict(codecs.most_common()),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,10 @@ from numpy.typing import NDArray
 from popgen.zoo.archive.codecs.layout import Layout
 
 Values = NDArray[np.float32]  # weights (p,) of one network
+BaseUse = Literal["never", "also", "always"]
+NEVER: BaseUse = "never"
+ALSO: BaseUse = "also"
+ALWAYS: BaseUse = "always"
 
 
 class Codec(Protocol):
@@ -23,8 +27,8 @@ class Codec(Protocol):
         """The codec's name in files and tables."""
 
     @property
-    def needs_base(self) -> bool:
-        """Whether it writes nothing but differences from a base."""
+    def base_use(self) -> BaseUse:
+        """Whether it writes differences from a base: never, also, or nothing else."""
 
     def encode(self, layout: Layout, flat: Values, base: Values | None) -> bytes:
         """The bytes of a network, as `sections.pack` makes them."""

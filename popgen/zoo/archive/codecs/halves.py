@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from popgen.zoo.archive.codecs.codec import Values, added, difference
+from popgen.zoo.archive.codecs.codec import ALSO, Values, added, difference
 from popgen.zoo.archive.codecs.layout import Layout
 from popgen.zoo.archive.codecs.sections import Sections, pack
 
@@ -15,7 +15,7 @@ class Halves:
     """The codec `float16`."""
 
     name = "float16"
-    needs_base = False
+    base_use = ALSO
 
     def encode(self, layout: Layout, flat: Values, base: Values | None) -> bytes:
         """See `Codec`."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from popgen.zoo.archive.codecs.codec import Values, added, difference
+from popgen.zoo.archive.codecs.codec import ALSO, Values, added, difference
 from popgen.zoo.archive.codecs.layout import Layout
 from popgen.zoo.archive.codecs.scaled import dequantise, quantise, read_scales, scale_bytes
 from popgen.zoo.archive.codecs.sections import Sections, pack
@@ -18,7 +18,7 @@ _FINE = 127
 class Integers:
     """The codec `intB`, of B bits: integers from -(2^(B-1) - 1) to 2^(B-1) - 1, under zstd."""
 
-    needs_base = False
+    base_use = ALSO
 
     def __init__(self, bits: int) -> None:
         self.name = f"int{bits}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from popgen.zoo.archive.codecs.codec import Values, added, difference
+from popgen.zoo.archive.codecs.codec import ALWAYS, Values, added, difference
 from popgen.zoo.archive.codecs.integers import read_scaled, scaled_blocks
 from popgen.zoo.archive.codecs.layout import Layout, Part
 from popgen.zoo.archive.codecs.scaled import dequantise, quantise, read_scales, scale_bytes
@@ -22,7 +22,7 @@ _WHOLE = 0xFFFF  # stands for the rank of a matrix that is written as it is
 class LowRank:
     """The codec `rankE`, which keeps E percent of the energy of each matrix."""
 
-    needs_base = True
+    base_use = ALWAYS
 
     def __init__(self, percent: int) -> None:
         self.name = f"rank{percent}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from popgen.zoo.archive.codecs.codec import Values
+from popgen.zoo.archive.codecs.codec import ALSO, Values
 from popgen.zoo.archive.codecs.layout import Layout
 from popgen.zoo.archive.codecs.sections import Sections, pack
 
@@ -29,7 +29,7 @@ class Planes:
     """
 
     name = "lossless"
-    needs_base = False
+    base_use = ALSO
 
     def encode(self, layout: Layout, flat: Values, base: Values | None) -> bytes:
         """See `Codec`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from popgen.zoo.archive.codecs.codec import Values, added, difference
+from popgen.zoo.archive.codecs.codec import ALWAYS, Values, added, difference
 from popgen.zoo.archive.codecs.integers import read_scaled, scaled_blocks
 from popgen.zoo.archive.codecs.layout import Layout
 from popgen.zoo.archive.codecs.scaled import read_scales, rounded, scale_bytes
@@ -21,7 +21,7 @@ class Signs:
     """The codec `1-bit`."""
 
     name = "1-bit"
-    needs_base = True
+    base_use = ALWAYS
 
     def encode(self, layout: Layout, flat: Values, base: Values | None) -> bytes:
         """See `Codec`."""

@@ -92,7 +92,7 @@ def test_the_archive_is_never_larger_than_one_codec_for_all(zoo: Zoo, lossy: tup
         records, layout, sizes = zoo.select(arch=arch), Layout.of(zoo.spec(arch)), []
         for bases in base_options(zoo, records, layout, lossless=False):
             for codec in CODECS:
-                every = [[*forms(layout, flat, bases, [codec])] for _, flat in rows_of(zoo, records)]
+                every = [[*forms(layout, flat, bases, {codec: CODECS[codec]})] for _, flat in rows_of(zoo, records)]
                 for chosen in zip(*every, strict=True):
                     pairs = zip(rows_of(zoo, records), chosen, strict=True)
                     if max(loss_of(layout, r, flat, n, bases, scores) for (r, flat), n in pairs) <= 0.5:
