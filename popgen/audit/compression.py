@@ -29,7 +29,6 @@ from popgen.zoo import Checkpoint, Zoo
 from popgen.zoo.archive.compare import each_codec
 
 SPLITS = ("train", "val", "test")
-_FORMS = ("float32", "float16", "int8+zstd")
 _GENERATOR = "generator"
 # Beginnings of the names of tensors that only encode, sample or read data sets. A stored code is decoded without them.
 _NOT_FOR_RETRIEVAL = (
@@ -116,33 +115,20 @@ def measure_compression(
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
     chosen = _by_arch(zoo, held_out) if generator is None else comparable(generator, zoo, held_out)
-    measured = {}
+    measured = {arch: _originals(zoo, arch, records, split, data_dir) for arch, records in chosen.items()}
     for arch, records in chosen.items():
-        data = [fewer(load_data(record.data, data_dir), zoo.spec(arch), split) for record in records]
-        found = _Measured(zoo.spec(arch), data, split, zoo.matrix(records))
-        measured[arch] = found
-        if codecs:
-            for one in each_codec(zoo, records):
-                found.add(f"archive {one.codec}", one.bytes, one.weights)
+        for one in each_codec(zoo, records) if codecs else ():
+            measured[arch].add(f"archive {one.codec}", one.bytes, one.weights)
         if generator is not None:
-            latents, residuals, found.encoded = _codes(generator, zoo, arch, records, zoo.matrix(records), encode_new)
-            found.add(_GENERATOR, 0, generator.restore(arch, latents, residuals))
+            _add_generator(measured[arch], generator, zoo, arch, records, encode_new)
     encoded = sum(one.encoded for one in measured.values())
     whole, decoding = (0, None) if generator is None else _sizes(generator, encoded)
-    forms = []
-    for name in dict.fromkeys(name for one in measured.values() for name in one.bytes):
-        size = (
-            whole if name == _GENERATOR else sum(one.bytes.get(name, one.bytes["float32"]) for one in measured.values())
-        )
-        lost = {arch: one.lost.get(name, one.lost["float32"]) for arch, one in measured.items()}
-        forms.append(_form(name, size, lost))
-    forms.sort(key=lambda form: form.name == _GENERATOR)
     return Compression(
         split=split,
         checkpoints=sum(map(len, chosen.values())),
         encoded=encoded,
         original={arch: one.accuracy for arch, one in measured.items()},
-        forms=forms,
+        forms=_forms(measured, whole),
         retrieval_bytes=decoding,
     )
 
@@ -171,6 +157,37 @@ class _Measured:
         after = _accuracies(self._spec, decoded, self._data, self._split)
         self.bytes[name] = size
         self.lost[name] = [lost(self._unit, *pair) for pair in zip(self._before, after, strict=True)]
+
+
+def _originals(zoo: Zoo, arch: str, records: list[Checkpoint], split: str, data_dir: str | None) -> _Measured:
+    spec = zoo.spec(arch)
+    data = [fewer(load_data(record.data, data_dir), spec, split) for record in records]
+    return _Measured(spec, data, split, zoo.matrix(records))
+
+
+def _add_generator(
+    measured: _Measured,
+    generator: Generator,
+    zoo: Zoo,
+    arch: str,
+    records: list[Checkpoint],
+    encode_new: EncodeNew | None,
+) -> None:
+    """Evaluate the checkpoints of an architecture as codes of the generator, whose own bytes are counted once for all."""
+    weights = zoo.matrix(records)
+    latents, residuals, measured.encoded = _codes(generator, zoo, arch, records, weights, encode_new)
+    measured.add(_GENERATOR, 0, generator.restore(arch, latents, residuals))
+
+
+def _forms(measured: dict[str, _Measured], generator: int) -> list[Form]:
+    """All forms of all architectures, the generator of so many bytes last. What an architecture cannot be written in counts as float32."""
+    names = dict.fromkeys(name for one in measured.values() for name in one.bytes)
+    forms = []
+    for name in sorted(names, key=lambda name: name == _GENERATOR):
+        size = sum(one.bytes.get(name, one.bytes["float32"]) for one in measured.values())
+        losses = {arch: one.lost.get(name, one.lost["float32"]) for arch, one in measured.items()}
+        forms.append(_form(name, generator if name == _GENERATOR else size, losses))
+    return forms
 
 
 def _codes(

@@ -72,7 +72,7 @@ def archive_command(
         generator_folder(generator)
     start(f"archiving the zoo {folder}")
     from popgen.generator import Generator
-    from popgen.generator.archived import ArchiveCodes
+    from popgen.generator.archive.codes import ArchiveCodes
     from popgen.progress import Bars
     from popgen.zoo import Zoo
     from popgen.zoo.archive.write import Limit, archive_zoo

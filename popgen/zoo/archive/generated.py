@@ -16,7 +16,7 @@ from popgen.zoo.archive.codecs.table import CODECS
 
 GENERATED = "generator"
 FOLDER = "generator"
-_LOADER = "popgen.generator.archived:load_codes"
+_LOADER = "popgen.generator.archive.codes:load_codes"
 _KEPT = 8  # architectures whose codec stays loaded
 
 

@@ -68,8 +68,8 @@ class Archived:
     folder: str
     networks: int
     limit: str
-    zoo_bytes: int  # of the weights as float32, shared starts and bases included
-    archive_bytes: int  # of the coded shards, bases included, and of the generator if there is one
+    zoo_bytes: int  # weights as float32, shared starts and bases included
+    archive_bytes: int  # coded shards, bases included, and the generator if there is one
     mean_loss: float
     worst_loss: float
     codecs: dict[str, int]  # number of checkpoints in each form, such as `int4 of start`

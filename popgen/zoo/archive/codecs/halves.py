@@ -8,7 +8,7 @@ from popgen.zoo.archive.codecs.codec import ALSO, Values, added, difference
 from popgen.zoo.archive.codecs.layout import Layout
 from popgen.zoo.archive.codecs.sections import Sections, pack
 
-_LARGEST = 65504.0  # of float16; larger values are clipped
+_LARGEST = 65504.0  # the largest float16; what is above it is clipped
 
 
 class Halves:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from popgen.archs import ArchSpec
+from popgen.json_text import json_text
 
 _MOST_PARTS = 100_000  # tensors of a network; the largest published ones have a few thousand
 _MOST_VALUES = 2**40
@@ -71,11 +71,7 @@ class Layout:
 
     def to_json(self) -> str:
         """The layout as JSON, in which a tensor is a list [rows, columns, is a variance]."""
-        return json.dumps(
-            [[part.rows, part.columns, int(part.is_variance)] for part in self.parts],
-            separators=(",", ":"),
-            allow_nan=False,
-        )
+        return json_text([[part.rows, part.columns, int(part.is_variance)] for part in self.parts])
 
     @classmethod
     def from_json(cls, content: object) -> Layout:

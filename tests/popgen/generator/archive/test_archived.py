@@ -10,7 +10,7 @@ import torch
 
 from popgen.errors import BadInput, PopgenError
 from popgen.generator import Generator
-from popgen.generator.archived import ArchiveCodes, GeneratorCodes
+from popgen.generator.archive.codes import ArchiveCodes, GeneratorCodes
 from popgen.zoo import Zoo
 from popgen.zoo.archive.codecs.layout import Layout
 from popgen.zoo.archive.codecs.sections import pack
