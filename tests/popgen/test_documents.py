@@ -49,6 +49,7 @@ SLOW = {
     "text_adapters.md",
     "adapters.md",
     "photos.md",
+    "archive.md",
 }  # pages whose commands take more than four seconds
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
