@@ -13,8 +13,10 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, PlainSerializer
 from torch import Tensor
 
-from popgen.archs import ArchConfig
+from popgen.archs import ArchConfig, ArchSpec
+from popgen.errors import BadInput
 from popgen.tasks import get_task, goodness, score_key
+from popgen.types import StateDict
 
 
 def _read_config(value: Any) -> Any:
@@ -114,3 +116,24 @@ def weights_sha256(flat: Tensor) -> str:
     True
     """
     return hashlib.sha256(flat.detach().contiguous().numpy().astype("<f4").tobytes()).hexdigest()
+
+
+def checked_flat(spec: ArchSpec, weights: Tensor | StateDict, where: str) -> Tensor:
+    """The weights of a checkpoint as a flat vector (p,) on the CPU, checked to fit the architecture and to be finite.
+
+    Args:
+        where: the checkpoint, for errors.
+
+    Raises:
+        BadInput: they do not fit, or are not finite.
+    """
+    if isinstance(weights, Tensor):
+        if weights.shape != (spec.size,):
+            raise BadInput(
+                f"{where}: weights of shape {tuple(weights.shape)}",
+                f"{spec.name!r} has ({spec.size},)",
+                "Use ArchSpec.to_flat.",
+            )
+        weights = spec.to_state(weights)
+    spec.check(weights, where)
+    return spec.to_flat(weights).cpu()
