@@ -1,0 +1,96 @@
+"""What a merging method gets, and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from popgen.archs import ArchSpec
+from popgen.networks.batchnorm import reestimate
+from popgen.types import Flat
+
+Score = Callable[[Tensor], float]  # weights (p,) -> a number of which a higher one is better
+
+
+@dataclass(frozen=True)
+class MergeSettings:
+    """Settings of the methods; the defaults are published ones where a method has them."""
+
+    scale: float | None = None  # factor of the summed task vectors; None: by validation, else the published one
+    keep: float = 0.2  # ties: share of each task vector's values that are kept
+    drop: float = 0.9  # dare: share of each task vector's values that are dropped
+    shrink: float = 0.9  # regmean: factor of the Gram matrices' entries off the diagonal
+    images: int = 256  # fisher: images of each expert at most
+    steps: int = 100  # adamerging: steps of Adam
+    lr: float = 0.01  # adamerging
+    batch: int = 16  # adamerging: images of each expert in a step
+    reestimate: bool = True  # whether batch norm gets the statistics of the images, where images are given
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A merged network, what was chosen for it in words, and what it took."""
+
+    weights: Tensor  # (p,)
+    text: str = ""
+    evaluations: int = 0  # networks that were scored
+    passes: int = 0  # forward passes of an image beside those of scores; a backward pass counts as two
+
+
+@dataclass(frozen=True)
+class Merging:
+    """Networks to merge, and all that may be known beside them."""
+
+    spec: ArchSpec
+    experts: Flat  # (n, p)
+    base: Tensor | None = None  # (p,)
+    inputs: tuple[Tensor, ...] = ()  # prepared inputs of each expert, or one tensor for all
+    score: Score | None = None
+    seed: int = 0
+    settings: MergeSettings = field(default_factory=MergeSettings)
+
+    @property
+    def vectors(self) -> Flat:
+        """Task vectors (n, p): the experts' differences from the base, without running statistics of batch norm."""
+        assert self.base is not None, "checked before"
+        return torch.where(self.is_statistic, 0.0, self.experts - self.base)
+
+    @cached_property
+    def is_statistic(self) -> Tensor:
+        """Whether each value (p,) is a running statistic of batch norm."""
+        kinds = [torch.full((t.size,), t.kind in ("norm_mean", "norm_var")) for t in self.spec.tensors]
+        return torch.cat(kinds).to(self.experts.device)
+
+    @property
+    def reestimates(self) -> bool:
+        """Whether merged networks get the statistics of the images."""
+        return self.settings.reestimate and bool(self.inputs) and self.spec.has_batch_norm
+
+    @property
+    def passes(self) -> int:
+        """Forward passes of an image that finishing a network takes."""
+        return sum(map(len, self.inputs)) if self.reestimates else 0
+
+    def inputs_of(self, expert: int) -> Tensor:
+        """The inputs of an expert by its index."""
+        return self.inputs[expert] if len(self.inputs) > 1 else self.inputs[0]
+
+    def finished(self, flat: Tensor) -> Tensor:
+        """The weights (p,) with the batch-norm statistics of the images, or else the average of the experts' statistics."""
+        averaged = torch.where(self.is_statistic, self.experts.mean(0), flat)
+        return reestimate(self.spec, averaged, torch.cat(self.inputs)) if self.reestimates else averaged
+
+    def best(self, scales: Iterable[float], published: float, at: Callable[[float], Tensor]) -> Merged:
+        """The network `at` the scale with the highest score; without scores at the published scale, or the one in the settings."""
+        given = self.settings.scale
+        if self.score is None or given is not None:
+            scale = published if given is None else given
+            return Merged(self.finished(at(scale)), f"scale {scale:g}", passes=self.passes)
+        scored = [(self.score(flat), scale, flat) for scale in scales for flat in [self.finished(at(scale))]]
+        _, scale, flat = max(scored, key=lambda one: one[0])
+        text = f"scale {scale:g}, the best of {len(scored)} by validation"
+        return Merged(flat, text, len(scored), len(scored) * self.passes)
