@@ -23,6 +23,7 @@ from popgen.fitness.names import check_measure_name
 from popgen.generator import names as generators
 from popgen.hub.kinds import kind_of
 from popgen.hub.names import check_repository, check_revision
+from popgen.merging.names import check_method
 from popgen.zoo import names as zoos
 from search import SPACES, check_optimizer
 
@@ -44,6 +45,8 @@ def check_search_names(config: SearchConfig) -> None:
         check_optimizer(config.optimizer)
     for name in config.objectives:
         check_measure_name(name)
+    for name in config.merges or ():
+        check_method(name)
 
 
 def check_generate_names(generator: str, archs: Iterable[str], data: str | None) -> None:
