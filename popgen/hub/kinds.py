@@ -76,13 +76,16 @@ SEARCH = Kind(
 ADAPTED = Kind(
     "adapted network", ("result.json", "weights.safetensors"), ("result.json", "weights.safetensors"), rewrites=True
 )
+MERGED = Kind(
+    "merged networks", ("result.json", "merged-*.safetensors"), ("result.json", "merged-*.safetensors"), rewrites=True
+)
 GENERATED = Kind(
     "generated networks",
     ("result.json", "*/latents.safetensors"),
     ("result.json", "*/[0-9]*.safetensors", "*/latents.safetensors", *_LIBRARIES),
     rewrites=True,
 )
-KINDS = (GENERATOR, ZOO, SEARCH, ADAPTED, GENERATED)
+KINDS = (GENERATOR, ZOO, SEARCH, ADAPTED, MERGED, GENERATED)
 
 
 def kind_of(folder: Path) -> Kind:
@@ -97,6 +100,6 @@ def kind_of(folder: Path) -> Kind:
     what = f"{folder} is no folder that popgen wrote" if folder.is_dir() else f"there is no folder {str(folder)!r}"
     raise NotFound(
         what,
-        "known are generators, zoos, finished searches, adapted and generated networks, by the files in them",
-        "Name the folder that `popgen train`, `zoo build`, `search`, `adapt` or `generate` wrote.",
+        "known are generators, zoos, finished searches, adapted, merged and generated networks, by the files in them",
+        "Name the folder that `popgen train`, `zoo build`, `search`, `adapt`, `merge` or `generate` wrote.",
     )

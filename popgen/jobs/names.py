@@ -14,6 +14,7 @@ from popgen.archs.names import BUILT_IN, brings_weights, is_outside, not_trained
 from popgen.archs.variants import split_options
 from popgen.configs.audit import AuditConfig
 from popgen.configs.generator import GeneratorConfig
+from popgen.configs.merge import MergeConfig
 from popgen.configs.search import EXPERT_SPACES, SearchConfig
 from popgen.configs.spec import ZooSpec
 from popgen.configs.sweep import SweepConfig
@@ -73,6 +74,20 @@ def check_adapt_names(generator: str, arch: str, data: str) -> None:
     if trained is not None and arch not in trained:
         raise not_trained(arch, trained)
     check_source(data)
+
+
+def check_merge_names(config: MergeConfig) -> None:
+    """Refuse unknown names of a merging method, of a zoo, and of data sets.
+
+    Raises:
+        NotFound: the name and what is known instead.
+    """
+    if config.method != "all":
+        check_method(config.method)
+    zoos.zoo_folder(config.zoo)
+    for name in config.data:
+        if name != "own":
+            check_source(name)
 
 
 def check_audit_names(config: AuditConfig) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -11,8 +12,9 @@ from torch import Tensor
 
 from popgen.archs import ArchSpec
 from popgen.networks.batchnorm import reestimate
-from popgen.types import Flat
+from popgen.types import Flat, StateDict
 
+STATISTICS = ("norm_mean", "norm_var")  # kinds of tensors
 Score = Callable[[Tensor], float]  # weights (p,) -> a number of which a higher one is better
 
 
@@ -22,9 +24,9 @@ class MergeSettings:
 
     scale: float | None = None  # factor of the summed task vectors; None: by validation, else the published one
     keep: float = 0.2  # ties: share of each task vector's values that are kept
-    drop: float = 0.9  # dare: share of each task vector's values that are dropped
+    drop: float | None = None  # dare: share of each task vector's values that are dropped; None: as `scale`
     shrink: float = 0.9  # regmean: factor of the Gram matrices' entries off the diagonal
-    images: int = 256  # fisher: images of each expert at most
+    images: int = 64  # fisher: images of each expert at most
     steps: int = 100  # adamerging: steps of Adam
     lr: float = 0.01  # adamerging
     batch: int = 16  # adamerging: images of each expert in a step
@@ -53,7 +55,7 @@ class Merging:
     seed: int = 0
     settings: MergeSettings = field(default_factory=MergeSettings)
 
-    @property
+    @cached_property
     def vectors(self) -> Flat:
         """Task vectors (n, p): the experts' differences from the base, without running statistics of batch norm."""
         assert self.base is not None, "checked before"
@@ -62,7 +64,7 @@ class Merging:
     @cached_property
     def is_statistic(self) -> Tensor:
         """Whether each value (p,) is a running statistic of batch norm."""
-        kinds = [torch.full((t.size,), t.kind in ("norm_mean", "norm_var")) for t in self.spec.tensors]
+        kinds = [torch.full((t.size,), t.kind in STATISTICS) for t in self.spec.tensors]
         return torch.cat(kinds).to(self.experts.device)
 
     @property
@@ -79,18 +81,40 @@ class Merging:
         """The inputs of an expert by its index."""
         return self.inputs[expert] if len(self.inputs) > 1 else self.inputs[0]
 
+    def differentiable(self, flat: Tensor) -> StateDict:
+        """The state dict of weights (p,), in which running statistics are copies: torch has no gradient for them."""
+        state = self.spec.to_state(flat)
+        statistics = [t.name for t in self.spec.tensors if t.kind in STATISTICS]
+        return {**state, **{name: state[name].detach().clone() for name in statistics}}
+
     def finished(self, flat: Tensor) -> Tensor:
         """The weights (p,) with the batch-norm statistics of the images, or else the average of the experts' statistics."""
         averaged = torch.where(self.is_statistic, self.experts.mean(0), flat)
         return reestimate(self.spec, averaged, torch.cat(self.inputs)) if self.reestimates else averaged
 
-    def best(self, scales: Iterable[float], published: float, at: Callable[[float], Tensor]) -> Merged:
-        """The network `at` the scale with the highest score; without scores at the published scale, or the one in the settings."""
-        given = self.settings.scale
-        if self.score is None or given is not None:
-            scale = published if given is None else given
-            return Merged(self.finished(at(scale)), f"scale {scale:g}", passes=self.passes)
-        scored = [(self.score(flat), scale, flat) for scale in scales for flat in [self.finished(at(scale))]]
-        _, scale, flat = max(scored, key=lambda one: one[0])
-        text = f"scale {scale:g}, the best of {len(scored)} by validation"
-        return Merged(flat, text, len(scored), len(scored) * self.passes)
+    def scored(self, flat: Tensor) -> float:
+        """The score of weights (p,); -infinity where it is not a number."""
+        assert self.score is not None, "checked before"
+        score = self.score(flat)
+        return -math.inf if math.isnan(score) else score
+
+    def best(self, candidates: Sequence[tuple[str, Callable[[], Tensor]]]) -> Merged:
+        """The candidate with the highest score after it is finished, the first of equals; a single one is not scored.
+
+        A score that is not a number is the lowest.
+
+        Args:
+            candidates: what each is in words, and what makes its weights (p,).
+        """
+        if len(candidates) == 1 or self.score is None:
+            text, make = candidates[0]
+            return Merged(self.finished(make()), text, passes=self.passes)
+        best: tuple[float, str, Tensor] | None = None
+        for text, make in candidates:
+            flat = self.finished(make())
+            score = self.scored(flat)
+            if best is None or score > best[0]:
+                best = score, text, flat
+        assert best is not None, "there are candidates"
+        count = len(candidates)
+        return Merged(best[2], f"{best[1]}, the best of {count} by validation", count, count * self.passes)

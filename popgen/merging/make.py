@@ -8,15 +8,19 @@ from torch import Tensor
 
 from popgen.archs import ArchSpec
 from popgen.errors import BadInput
+from popgen.merging.adamerging import adamerging
+from popgen.merging.fisher import fisher
 from popgen.merging.given import Merged, MergeSettings, Merging, Score
-from popgen.merging.names import NEEDS_BASE, NEEDS_IMAGES, NEEDS_SCORES, check_method
+from popgen.merging.names import NEEDS_BASE, NEEDS_IMAGES, NEEDS_SCORES, OF_PREDICTIONS, check_method
+from popgen.merging.regmean import regmean
 from popgen.merging.soups import greedy_soup, uniform_soup
 from popgen.merging.vectors import dare, task_arithmetic, ties
 from popgen.networks.threads import threads
+from popgen.tasks import CLASSIFICATION
 from popgen.types import Flat
 
 _MERGES: dict[str, Callable[[Merging], Merged]] = {
-    one.__name__: one for one in (uniform_soup, greedy_soup, task_arithmetic, ties, dare)
+    one.__name__: one for one in (uniform_soup, greedy_soup, task_arithmetic, ties, dare, regmean, fisher, adamerging)
 }
 
 
@@ -49,11 +53,13 @@ def merge(
         NotFound: there is no such method.
         BadInput: fewer than two experts, or something that the method needs is missing.
 
+    >>> import torch
     >>> spec = ArchSpec.from_config("mlp-s")
     >>> merge("uniform_soup", spec, torch.stack([torch.zeros(spec.size), torch.ones(spec.size)])).weights.unique()
     tensor([0.5000])
     """
     check_method(method)
+    check_task(method, spec)
     check_needs(method, len(experts), base is not None, inputs is not None, validate is not None)
     own = () if inputs is None else (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
     if len(own) not in (0, 1, len(experts)):
@@ -64,6 +70,28 @@ def merge(
         )
     with threads(1):
         return _MERGES[method](Merging(spec, experts, base, own, validate, seed, settings))
+
+
+def check_task(method: str, spec: ArchSpec) -> None:
+    """Refuse a method that reads predictions for networks that have none.
+
+    Raises:
+        BadInput: the network is no classifier, or its head is made of phrases and the classes are not known.
+    """
+    if method not in OF_PREDICTIONS:
+        return
+    if spec.is_adapter and spec.config.options["head"] == "phrases" and not spec.config.options["phrases"]:
+        raise BadInput(
+            f"{method} cannot merge adapters for data sets of several lists of classes",
+            "it reads the predictions of classes, and these heads are made of the phrases of one data set",
+            "Name one data set, or take another method: task_arithmetic, ties, dare, regmean, or a soup.",
+        )
+    if spec.config.task != CLASSIFICATION:
+        raise BadInput(
+            f"{method} cannot merge {spec.name!r}, whose task is {spec.config.task}",
+            "it reads the predictions of classes",
+            "Take another method: task_arithmetic, ties, dare, regmean, or a soup.",
+        )
 
 
 def check_needs(method: str, experts: int, base: bool, images: bool, scores: bool) -> None:

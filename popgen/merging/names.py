@@ -16,6 +16,7 @@ METHODS = (
 )
 NEEDS_BASE = ("task_arithmetic", "ties", "dare", "adamerging")  # they add up differences from a network
 NEEDS_IMAGES = ("regmean", "fisher", "adamerging")  # unlabelled
+OF_PREDICTIONS = ("fisher", "adamerging")  # for classifiers alone
 NEEDS_SCORES = ("greedy_soup",)  # labelled validation images
 # Methods that fit their scale to scores where there are any, and have a published one else.
 USES_SCORES = ("greedy_soup", "task_arithmetic", "ties", "dare")

@@ -17,13 +17,12 @@ def greedy_soup(given: Merging) -> Merged:
 
     The first soup is the best expert as it is, so that the result never scores below it.
     """
-    assert given.score is not None, "checked before"
-    scores = [given.score(flat) for flat in given.experts]
+    scores = [given.scored(flat) for flat in given.experts]
     order = sorted(range(len(scores)), key=lambda i: -scores[i])
     soup, flat, best, tried = order[:1], given.experts[order[0]], scores[order[0]], 0
     for expert in order[1:]:
         candidate = given.finished(given.experts[torch.tensor([*soup, expert])].mean(0))
-        tried, score = tried + 1, given.score(candidate)
+        tried, score = tried + 1, given.scored(candidate)
         if score >= best:
             soup, flat, best = [*soup, expert], candidate, score
     text = f"average of {len(soup)} of {len(scores)}" if len(soup) > 1 else "the best expert alone"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -11,24 +14,36 @@ from popgen.types import Flat
 # Scales that are compared by validation. Without it: .4 for sums of task vectors and 1 for TIES (arXiv 2306.01708, section 4).
 SUM_SCALES = tuple(i / 10 for i in range(1, 11))
 SUM_PUBLISHED = 0.4
+DROPS = (0.9, 0.5, 0.1)  # the first is published; small shares are for experts that are far from the base
 TIES_SCALES = (0.4, 0.6, 0.8, 1.0, 1.2, 1.5, 2.0, 2.5, 3.0)
 TIES_PUBLISHED = 1.0
 
 
 def task_arithmetic(given: Merging) -> Merged:
     """base + scale * the sum of the task vectors (Ilharco et al., arXiv 2212.04089)."""
-    return _scaled(given, given.vectors.sum(0), SUM_SCALES, SUM_PUBLISHED)
+    return _scaled(given, {"": given.vectors.sum(0)}, SUM_SCALES, SUM_PUBLISHED)
 
 
-def _scaled(given: Merging, step: Tensor, scales: tuple[float, ...], published: float) -> Merged:
-    base = given.base
+def _scaled(given: Merging, steps: Mapping[str, Tensor], scales: Sequence[float], published: float) -> Merged:
+    """The best of base + scale * step; without scores the first step at the published scale, or at the one in the settings.
+
+    Args:
+        steps: merged task vectors (p,) by what they are in words.
+    """
+    base, scale = given.base, given.settings.scale
     assert base is not None, "checked before"
-    return given.best(scales, published, lambda scale: base + scale * step)
+    scales = (scale,) if scale is not None else scales if given.score is not None else (published,)
+    made = [
+        (f"{text}scale {by:g}", partial(torch.add, base, step, alpha=by))
+        for text, step in steps.items()
+        for by in scales
+    ]
+    return given.best(made if given.score is not None else made[:1])
 
 
 def ties(given: Merging) -> Merged:
     """Trim, elect signs, and average what agrees with them (Yadav et al., arXiv 2306.01708)."""
-    return _scaled(given, ties_vector(given.vectors, given.settings.keep), TIES_SCALES, TIES_PUBLISHED)
+    return _scaled(given, {"": ties_vector(given.vectors, given.settings.keep)}, TIES_SCALES, TIES_PUBLISHED)
 
 
 def ties_vector(vectors: Flat, keep: float) -> Tensor:
@@ -49,8 +64,9 @@ def ties_vector(vectors: Flat, keep: float) -> Tensor:
 
 def dare(given: Merging) -> Merged:
     """Task arithmetic of task vectors with values dropped at random and the others rescaled (Yu et al., arXiv 2311.03099)."""
-    dropped = drop_and_rescale(given.vectors, given.settings.drop, given.seed)
-    return _scaled(given, dropped.sum(0), SUM_SCALES, SUM_PUBLISHED)
+    drops = DROPS if given.settings.drop is None else (given.settings.drop,)
+    steps = {f"drop {drop:g}, ": drop_and_rescale(given.vectors, drop, given.seed).sum(0) for drop in drops}
+    return _scaled(given, steps, SUM_SCALES, SUM_PUBLISHED)
 
 
 def drop_and_rescale(vectors: Flat, drop: float, seed: int) -> Flat:

@@ -44,6 +44,7 @@ SLOW = {
     "audit.md",
     "bench.md",
     "adapt.md",
+    "merge.md",
     "language_layers.md",
     "texts.md",
     "text_adapters.md",
