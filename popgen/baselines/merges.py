@@ -20,6 +20,7 @@ from popgen.fitness import Fitness
 from popgen.merging import METHODS, MergeSettings, merge
 from popgen.merging.make import check_needs, check_task
 from popgen.merging.names import NEEDS_IMAGES
+from popgen.merging.vectors import DROPS, SUM_SCALES, TIES_SCALES
 from popgen.types import Flat
 from popgen.zoo.record import weights_sha256
 
@@ -85,14 +86,16 @@ class Merger:
 
     def expected_cost(self, method: str) -> float:
         """About what a merge by a method costs, in evaluations with that of scoring it."""
-        n, scales = len(self.experts), 10
+        n = len(self.experts)
         passes = {
             "regmean": 2 * n * IMAGES,
             "fisher": n * (IMAGES + SETTINGS.images * (1 + 2 * min(self.fitness.spec.config.classes, 16))),
             "adamerging": n * (IMAGES + 3 * SETTINGS.steps * SETTINGS.batch),
         }
-        scored = 1 if method in ("uniform_soup", *passes) else n if method == "greedy_soup" else scales + 1
-        return scored * self.fitness.cost + passes.get(method, 0) / (self.fitness.images / self.fitness.cost)
+        sums = len(SUM_SCALES)
+        scored = {"greedy_soup": n, "task_arithmetic": sums, "ties": len(TIES_SCALES), "dare": sums * len(DROPS)}
+        count = 1 if self.fitness.label_free else 1 + scored.get(method, 0)
+        return count * self.fitness.cost + passes.get(method, 0) / (self.fitness.images / self.fitness.cost)
 
 
 @dataclass
