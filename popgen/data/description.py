@@ -78,17 +78,21 @@ def describe(name: str, description: str = "") -> str:
     for text in variants:
         if text.partition(":")[0] in SUBSETS:
             parts.append(_describe_subset(text, "texts" if is_text else "images"))
-        elif is_mixed(text):
-            parts.append(f"each {' or '.join(map(_describe_variant, parse_mixed(text)))}")
-        elif is_style(text):
-            style = parse_style(text)
-            parts.append(f"{100 * style.share:g} % of them {_describe_variant(style.variant)}")
-        elif is_union(text):
-            shown = ("as they are" if one == PLAIN else _describe_variant(one) for one in parse_union(text))
-            parts.append(" and ".join(shown))
         else:
-            parts.append(_describe_variant(text))
+            parts.append(_describe_images(text))
     return ", ".join(parts)
+
+
+def _describe_images(text: str) -> str:
+    """What a variant, or a modifier that joins several, makes of the images, in words."""
+    if is_mixed(text):
+        return f"each {' or '.join(map(_describe_variant, parse_mixed(text)))}"
+    if is_style(text):
+        style = parse_style(text)
+        return f"{100 * style.share:g} % of them {_describe_variant(style.variant)}"
+    if is_union(text):
+        return " and ".join("as they are" if one == PLAIN else _describe_variant(one) for one in parse_union(text))
+    return _describe_variant(text)
 
 
 def _describe_variant(text: str) -> str:

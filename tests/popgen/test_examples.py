@@ -66,6 +66,7 @@ ARGUMENTS = {
     # tests/popgen/jobs/searching/test_language_layers.py runs it with a tiny model.
     "bench/language_layers.py": ["--help"],
     "bench/text_adapters.py": ["--help"],  # tests/popgen/jobs/test_text_adapters.py runs it with a tiny base
+    "bench/merging.py": ["--help"],  # tests/popgen/jobs/searching/test_search_from_merges.py runs it with a small zoo
     "bench/few_labels.py": ["--help"],  # tests/popgen/jobs/searching/test_directions.py runs it with a small generator
     "bench/adapt.py": ["--help"],  # tests/popgen/jobs/test_adapt.py runs it with a generator of shifts
     "recipes/clip_tiny_probe.py": [],

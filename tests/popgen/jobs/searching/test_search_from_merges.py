@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +104,37 @@ def test_two_workers_make_the_same_history(popgen: Any, timeless: Any) -> None:
     for workers in (0, 2):
         popgen(*SEARCH, "--evaluations", 70, "--baselines", "none", "--out", f"w{workers}", "--workers", workers)
     assert timeless(Path("w0"))[1:] == timeless(Path("w2"))[1:]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("own_zoo")
+def test_the_bench_of_merging() -> None:
+    script = Path(__file__).parents[4] / "examples" / "bench" / "merging.py"
+    options = [
+        "--zoo",
+        "zoos/own",
+        "--arch",
+        SPEC.name,
+        "--source",
+        "digits",
+        "--evaluations",
+        "60",
+        "--seeds",
+        "1",
+        "--no-union",
+    ]
+    done = subprocess.run([sys.executable, script, *options], capture_output=True, text=True, check=True)
+    rows = {
+        line[:28].strip(): float(line[28:].split()[0])
+        for line in done.stdout.splitlines()
+        if re.match(r".{28} 0\.", line)
+    }
+    assert list(rows)[:3] == ["base", "experts, own task", "experts, all tasks"]
+    assert {
+        "best expert",
+        "merge_ties",
+        "search, no merges",
+        "search from the average",
+        "search from the best merge",
+    } <= set(rows)
+    assert rows["experts, own task"] > max(rows["experts, all tasks"], rows["base"])
