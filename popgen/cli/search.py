@@ -72,6 +72,12 @@ _OPTIONS = [
         type=int,
         help="Images of its steps.  [default: 50; 16 for adapters, and for the result with few labels]",
     ),
+    click.option(
+        "--ensemble",
+        type=int,
+        metavar="N",
+        help="Also join the search's best and the zoo's best checkpoints, N networks in all, side by side under one head: N times the cost.",
+    ),
     click.option("--finetune-parts", is_flag=True, default=None, help="Train only the tensors of --parts."),
 ]
 

@@ -119,6 +119,8 @@ class SearchConfig(Settings):
     sampling: Sampling = Sampling()
     compute: Compute = Compute()
     baselines: Baselines = "standard"
+    # How many networks, the search's best and the zoo's best ones, stand side by side under one head as a further result; 0: none.
+    ensemble: int = Field(0, ge=0, le=64)
     finetune: Finetune = Finetune()
     seed: int = Field(0, ge=0, lt=2**31)
 
@@ -132,7 +134,7 @@ class SearchConfig(Settings):
 
         Budgets, workers and what is only reported may change. The base may lie elsewhere: its hash counts.
         """
-        free = {*_BUDGET, "baselines", "zoo", "data_dir", "finetune", "base"}
+        free = {*_BUDGET, "baselines", "ensemble", "zoo", "data_dir", "finetune", "base"}
         content = self.model_dump(exclude={**dict.fromkeys(free, True), "compute": {"workers", "address", "timeout"}})
         return flattened(content)
 
