@@ -1,4 +1,4 @@
-"""A mixture's start: the best merge of its experts by validation, where one is better than the best expert.
+"""A mixture's start: the best merge of its experts by validation, where one is better than the best expert or was asked for.
 
 All that they take counts in the search's budget, so that merges together stay below a fixed cost unless they are asked for by name. The limit
 does not depend on the budget: a run that goes on with a larger one equals a run that had it from the beginning. Merged networks are kept in
@@ -41,13 +41,14 @@ def with_merges(
     """The decision with the merges that were tried, and with the best as the start and its treatment of batch norm.
 
     Args:
-        methods: those that are tried; None: all, up to the cost MOST.
+        methods: those that are tried, of which the best is the start; None: all, up to the cost MOST, and the best expert.
         batch_norms: the treatments of batch norm that are open.
     """
     arch, left = merger.fitness.spec.name, MOST if methods is None else math.inf
     options = [decision.batch_norm] if merger.fitness.label_free else batch_norms
-    best, _ = _best_of(merger, merger.experts[0], options)
-    start, batch_norm, spent = None, decision.batch_norm, _cost(merger, options)
+    best, start, batch_norm, spent = math.inf, None, decision.batch_norm, 0.0
+    if methods is None:
+        best, spent = _best_of(merger, merger.experts[0], options)[0], _cost(merger, options)
     tried: dict[str, TriedMerge] = {}
     for method in METHODS if methods is None else methods:
         expected = merger.expected_cost(method)
