@@ -52,12 +52,12 @@ class StageState:
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
-        self.optimizer = torch.optim.AdamW(stage.parameters, lr=stage.learning_rate, weight_decay=1e-4)
+        self.optimizer = torch.optim.AdamW(stage.parameters, lr=stage.learning_rate, weight_decay=1e-4, fused=True)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer, stage.learning_rate, total_steps=stage.steps + 1, pct_start=0.1
         )
         self.average = (
-            None if stage.ema is None else EMAModel(stage.parameters, stage.ema, use_ema_warmup=True, power=0.75)
+            None if stage.ema is None else EMAModel(stage.parameters, stage.ema, use_ema_warmup=True, power=0.75, foreach=True)
         )
         self.smoothed: dict[str, float] = {}
 
