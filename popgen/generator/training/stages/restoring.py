@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from popgen.generator.generator import Generator
 from popgen.generator.training.arch_sampler import ArchSampler
 from popgen.generator.training.data import ArchCheckpoints, TrainingData
+from popgen.generator.training.reconstruction import held_out_watch
 from popgen.generator.training.stage import Stage
 from popgen.networks.forward import distillation_losses, outputs_of_each
 from popgen.types import Flat
@@ -53,7 +54,7 @@ def restoring_stage(generator: Generator, data: TrainingData) -> Stage:
         losses,
         extra=sampler,
         statistics=[sampler],
-        watched=True,
+        watch=held_out_watch(generator, data),
     )
 
 
