@@ -22,11 +22,11 @@ from popgen.encoders.texts import TextExampleEncoder
 from popgen.errors import BadInput
 from popgen.generator.model.conditions import arch_vectors
 from popgen.generator.task_sets import drawn_kind, task_set
-from popgen.generator.training.stand_in import ReadData
 from popgen.networks.forward import fewer
 from popgen.types import Images, Labels
 from popgen.weights import Scaling
 from popgen.zoo import Checkpoint, Zoo
+from popgen.zoo.stand_in import ReadData
 from popgen.zoo.weight_rows import WeightRows
 
 # Called with the number of data sets whose features are computed, and that of all.

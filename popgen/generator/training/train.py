@@ -32,11 +32,11 @@ from popgen.generator.training.stages.prior import draw_embeddings, prior_stage
 from popgen.generator.training.stages.restoring import restoring_stage
 from popgen.generator.training.stages.tuning import tuning_stage
 from popgen.generator.training.stages.vae import vae_stage
-from popgen.generator.training.stand_in import data_reader
 from popgen.generator.training.workers import Workers
 from popgen.networks.threads import threads
 from popgen.zoo import Zoo
 from popgen.zoo.parents import parents_of
+from popgen.zoo.stand_in import data_reader
 
 
 def train_generator(
