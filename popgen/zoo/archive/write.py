@@ -31,6 +31,7 @@ from popgen.zoo.archive.coded import CodedNetwork, overhead, write_coded
 from popgen.zoo.archive.generated import FOLDER, Codes
 from popgen.zoo.archive.rows import rows_of
 from popgen.zoo.archive.scores import Scores
+from popgen.zoo.columns import write_columns
 from popgen.zoo.index import write_index
 from popgen.zoo.info import ARCHIVE_FORMAT
 from popgen.zoo.record import Checkpoint, weights_sha256
@@ -240,6 +241,7 @@ def _write_texts(zoo: Zoo, out: Path, records: list[Checkpoint], limit: Limit, i
         "references": references,
     }
     write_index(out / "index.jsonl", records)
+    write_columns(out, records)
     info = {**zoo.info, "format": ARCHIVE_FORMAT, "archive": facts}
     write_text(out / "zoo.json", json_text(info, indent=1) + "\n")
     keep_card(out, ZOO)
