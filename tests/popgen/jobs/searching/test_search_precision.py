@@ -95,6 +95,7 @@ def test_a_front_has_its_values_in_float32(popgen: Any) -> None:
 
 
 @native
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_a_run_keeps_its_precision(popgen: Any, timeless: Any, here: Path) -> None:
     popgen(*MLP, *SMALL, *ASKED, "--evaluations", 20, "--out", "whole")
