@@ -35,7 +35,7 @@ from popgen.weights.mixing import low_rank
 from popgen.zoo.imports.matching import fit_tensors
 from popgen.zoo.imports.tensors import read_tensors
 
-SCALES = (1.0, 0.3)  # factors of the coordinates, in units of the first population's
+SCALES = (1.0, 0.3)  # factors for the coordinates, in units of the first population's
 RANK = 4  # as in a search
 AGAIN = 8  # candidates that a search in bfloat16 scores again in float32
 

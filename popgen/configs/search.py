@@ -111,6 +111,8 @@ class SearchConfig(Settings):
     # How many checkpoints of the zoo are seeds: codes of those on the closest data sets, or, without a generator, the best by
     # validation loss. None: 8, and all of the zoo for adapters where there are labels enough to choose among them.
     experts: int | None = Field(None, ge=0)
+    # Methods of merging the experts; a mixture starts from the best of them. None: all that the data allow and the budget affords; [] none.
+    merges: list[str] | None = None
     warm_start: str | None = None  # the folder of an earlier run, whose best candidates join the population
     warm_best: int = Field(8, ge=1)  # how many of its best candidates join
     # Standard deviation, in latent units, of the best latent around the sampled population's mean, as it is believed beforehand.
@@ -120,6 +122,8 @@ class SearchConfig(Settings):
     sampling: Sampling = Sampling()
     compute: Compute = Compute()
     baselines: Baselines = "standard"
+    # How many networks, the search's best and the zoo's best ones, stand side by side under one head as a further result; 0: none.
+    ensemble: int = Field(0, ge=0, le=64)
     finetune: Finetune = Finetune()
     seed: int = Field(0, ge=0, lt=2**31)
 
@@ -133,7 +137,7 @@ class SearchConfig(Settings):
 
         Budgets, workers and what is only reported may change. The base may lie elsewhere: its hash counts.
         """
-        free = {*_BUDGET, "baselines", "zoo", "data_dir", "finetune", "base"}
+        free = {*_BUDGET, "baselines", "ensemble", "zoo", "data_dir", "finetune", "base"}
         content = self.model_dump(exclude={**dict.fromkeys(free, True), "compute": {"workers", "address", "timeout"}})
         return flattened(content)
 

@@ -26,7 +26,7 @@ MARGIN = 1.2  # bfloat16 must be so many times as fast: less would not pay for i
 # Largest difference of the logits, relative to their own spread. Trained ResNets differ by .01; at .1 the ranks of near
 # candidates would be those of the rounding.
 TOLERANCE = 0.03
-_INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "sve_bf16", "bf16")  # two for x86, two for ARM
+_INSTRUCTIONS = ("amx_bf16", "avx512_bf16", "sve_bf16", "bf16")  # x86 has the first two, ARM the others
 _BATCHES, _REPEATS = 2, 5
 
 
