@@ -19,7 +19,7 @@ from popgen.configs.search import EXPERT_SPACES, SearchConfig
 from popgen.configs.spec import ZooSpec
 from popgen.configs.sweep import SweepConfig
 from popgen.data.names import check_source
-from popgen.errors import NotFound, near_matches
+from popgen.errors import NotFound, near_matches, unknown_name
 from popgen.fitness.names import check_measure_name
 from popgen.generator import names as generators
 from popgen.hub.kinds import kind_of
@@ -71,6 +71,19 @@ def check_adapt_names(generator: str, arch: str, data: str) -> None:
     trained = generators.archs_of(generator)
     if trained is not None and arch not in trained:
         raise not_trained(arch, trained)
+    check_source(data)
+
+
+def check_rank_names(zoo: str, archs: Iterable[str], data: str) -> None:
+    """Refuse unknown names of a zoo, of architectures that it does not have, and of a data set.
+
+    Raises:
+        NotFound: the name and what is known instead.
+    """
+    known = zoos.archs_of(zoo)
+    for arch in archs:
+        if known is not None and arch not in known:
+            raise unknown_name("architecture", arch, known, f"These are the ones in the zoo {zoo}.")
     check_source(data)
 
 
