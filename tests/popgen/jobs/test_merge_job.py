@@ -111,6 +111,7 @@ def test_a_base_of_another_zoo_is_one_start(tmp_path: Path) -> None:
     base = changed_zoo(tmp_path / "base", [(start, zoo.matrix([zoo.record("mlp-s/digits/rotate:0/s1")])[0])])
     made = popgen.merge("*", own, str(tmp_path / "out"), "ties", base=f"{base}#start")
     assert made.aligned == [] and made.base == f"{base}#start"
+    assert made.made_from["bases"][made.base] == "BSD-3-Clause"
 
 
 def test_images_without_labels(here: Path, popgen: Any) -> None:
