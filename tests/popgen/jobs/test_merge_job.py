@@ -219,7 +219,7 @@ def test_language_models_are_merged_by_perplexity(tmp_path: Path) -> None:
     start = spec.to_flat(pretrained_state(config.name))
     zoo = Zoo.create(tmp_path / "zoo", "lm")
     for name in ("sea", "kitchen"):
-        text = f"lines:{save_text(tmp_path / f'{name}.txt', name, 600)}"
+        text = f"lines:{save_text(tmp_path / f'{name}.txt', name, 2000)}"
         weights = start + 0.05 * torch.randn(spec.size, generator=noise)
         one = Checkpoint(
             id=name, arch=spec.name, arch_config=config, data=text, lineage=name, parent="start:pretrained"
