@@ -62,7 +62,11 @@ GENERATOR = Kind(
 ZOO = Kind(
     "zoo",
     ("zoo.json", "index.jsonl"),
-    ("zoo.json", "index.jsonl", "columns.json", "references.safetensors", "shards/*.safetensors"),
+    # The last two are of archives that hold a generator.
+    (
+        *("zoo.json", "index.jsonl", "columns.json", "references.safetensors", "shards/*.safetensors"),
+        *("generator/*.json", "generator/*.safetensors"),
+    ),
 )
 SEARCH = Kind(
     "search",

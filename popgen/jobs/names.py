@@ -46,6 +46,8 @@ def check_search_names(config: SearchConfig) -> None:
         check_optimizer(config.optimizer)
     for name in config.objectives:
         check_measure_name(name)
+    for name in config.merges or ():
+        check_method(name)
 
 
 def check_generate_names(generator: str, archs: Iterable[str], data: str | None) -> None:
@@ -129,6 +131,17 @@ def check_retrieve_names(generator: str, arch: str, data: str) -> None:
         raise not_trained(arch, trained)
     if stored is not None and (arch, data) not in stored:
         raise generators.no_checkpoint(arch, data, {of for name, of in stored if name == arch})
+
+
+def check_zoo_checkpoint_names(zoo: str, arch: str) -> None:
+    """Refuse unknown names of a zoo, and of an architecture of which it has no checkpoint.
+
+    Raises:
+        NotFound: the name and what is known instead.
+    """
+    known = zoos.archs_of(zoo)
+    if known is not None and arch not in known:
+        raise unknown_name("architecture", arch, known, f"These are the ones in the zoo {zoo}.")
 
 
 def check_encode_names(generator: str, zoo: str | None) -> None:

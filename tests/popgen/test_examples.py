@@ -83,7 +83,9 @@ ARGUMENTS = {
     "bench/language_layers.py": ["--help"],
     "bench/text_adapters.py": ["--help"],  # tests/popgen/jobs/test_text_adapters.py runs it with a tiny base
     "bench/large_zoo.py": ["--count", "60"],
+    "bench/merging.py": ["--help"],  # tests/popgen/jobs/searching/test_search_from_merges.py runs it with a small zoo
     "bench/few_labels.py": ["--help"],  # tests/popgen/jobs/searching/test_directions.py runs it with a small generator
+    "bench/archive.py": ["--first", "2", "--images", "60", "--test"],
     "bench/adapt.py": ["--help"],  # tests/popgen/jobs/test_adapt.py runs it with a generator of shifts
     "recipes/clip_tiny_probe.py": [],
     "recipes/clip_tiny.py": ["--help"],  # takes minutes, and its result is checked by the probe
@@ -108,6 +110,7 @@ PRINTED = {
     "bench/shifts.py": r"digits/rotate:45: .*best zoo 0\.\d+, average 0\.\d+.*generated 0\.9",
     "bench/start.py": r"(?s)import torch.*unknown architecture.*search: first evaluation \| \d+\.\d\d \|",
     "bench/retrieval.py": r"(?s)208 training checkpoints.*int8\+zstd .*104 held-out checkpoints.*decoder \+ codes",
+    "bench/archive.py": r"(?s)archive, lossless.* test .* 1-bit .*best single codec within 0\.5 points: 0\.",
     "bench/outside.py": r"\| digits/rotate:45 \| 0\.\d+ \| 0\.\d+ \| no \| no \| 0\.\d+ \| 0\.9",
     "plot_run.py": r"run-light\.svg\n.*run-dark\.svg",
     "search_alone.py": r"best of 2000 evaluations 0\.[01]",
@@ -115,6 +118,7 @@ PRINTED = {
 }
 SLOW = {
     "own_zoo.py",
+    "bench/archive.py",
     "search_alone.py",
     "bench/fitness.py",
     "bench/precision.py",

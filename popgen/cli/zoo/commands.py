@@ -15,6 +15,7 @@ from popgen.cli.options import DATA_DIR, JSON
 from popgen.cli.results import print_result
 from popgen.cli.say import remark, start
 from popgen.cli.zoo.aligning import align_command
+from popgen.cli.zoo.archiving import archive_command
 from popgen.cli.zoo.importing import import_command, row_of
 from popgen.configs.load import load
 from popgen.configs.spec import SpecFile, ZooSpec
@@ -31,11 +32,12 @@ if TYPE_CHECKING:
 
 @click.group()
 def zoo() -> None:
-    """Folders of checkpoints: build, import, list, show, verify."""
+    """Folders of checkpoints: build, import, list, show, verify, archive."""
 
 
 zoo.add_command(import_command)
 zoo.add_command(align_command)
+zoo.add_command(archive_command)
 
 
 @zoo.command("build")
