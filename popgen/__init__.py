@@ -28,6 +28,7 @@ _PUBLIC = {
     "load_sweep": "popgen.api",
     "merge": "popgen.api",
     "push": "popgen.api",
+    "rank": "popgen.api",
     "read_spec": "popgen.api",
     "retrieve": "popgen.api",
     "run_audit": "popgen.api",

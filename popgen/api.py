@@ -11,6 +11,7 @@ from popgen.configs.bench import BenchConfig, load_bench
 from popgen.configs.generate import GenerateConfig
 from popgen.configs.load import parse
 from popgen.configs.merge import MergeConfig
+from popgen.configs.rank import RankConfig
 from popgen.configs.sampling import Sampling
 from popgen.configs.search import Compute, Finetune, Sgd, search_config
 from popgen.configs.sweep import SweepConfig, load_sweep
@@ -26,6 +27,8 @@ from popgen.jobs.generate import Generated
 from popgen.jobs.generate import generate as _generate
 from popgen.jobs.merging.job import MergedNetworks, merge_experts
 from popgen.jobs.push import Pushed, push
+from popgen.jobs.ranking.rank import Ranked
+from popgen.jobs.ranking.rank import rank as _rank
 from popgen.jobs.retrieve import Retrieved, retrieve
 from popgen.jobs.search import Found
 from popgen.jobs.search import search as _search
@@ -46,6 +49,7 @@ __all__ = [
     "Generated",
     "MergedNetworks",
     "Pushed",
+    "Ranked",
     "Retrieved",
     "Sampling",
     "Sgd",
@@ -59,6 +63,7 @@ __all__ = [
     "load_sweep",
     "merge",
     "push",
+    "rank",
     "read_spec",
     "retrieve",
     "run_audit",
@@ -125,6 +130,25 @@ def adapt(arch: str, data: str, out: str, *, verbose: bool = False, **options: A
     """
     given = {"arch": arch, "data": data, **options}
     return _adapt(parse(given, AdaptConfig, "popgen.adapt"), out, say=print if verbose else lambda _: None)
+
+
+def rank(data: str, *, out: str | None = None, verbose: bool = False, **options: Any) -> Ranked:
+    """Rank the checkpoints of a zoo for a data set, without training and at a share of an exhaustive evaluation's cost.
+
+    Args:
+        out: the folder, which must be empty, that the best are written into; None: nothing is written.
+        verbose: print what the command line says on stderr.
+        options: the other fields of RankConfig, such as `zoo`, `archs` and `top`.
+
+    Raises:
+        PopgenError: a name, value, shape or combination that does not fit.
+
+    Example:
+        >>> rank("digits/rotate:45", archs=["mlp-s"]).chosen[0].data
+        'digits/rotate:30'
+    """
+    config = parse({"data": data, **options}, RankConfig, "popgen.rank")
+    return _rank(config, out, say=print if verbose else lambda _: None)
 
 
 def merge(

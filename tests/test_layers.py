@@ -16,7 +16,7 @@ LAYERS = [
     {"cli"},
     {"api"},
     {"jobs"},
-    {"adaptation", "audit", "baselines", "bench", "report"},
+    {"adaptation", "audit", "baselines", "bench", "ranking", "report"},
     {"fitness"},
     {"generator"},
     {"encoders", "merging", "zoo"},

@@ -1,4 +1,4 @@
-"""The cards of results: a search, an adapted network, generated networks."""
+"""The cards of results: a search, an adapted network, generated and ranked networks."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from popgen.json_text import parse_json
 from popgen.tasks import score_key
 
 _LOAD = "The files are plain state dicts:\n\n```python\nfrom safetensors.torch import load_file\n\nstate = load_file({file!r})\n```"
+_HEADS = {"keep": "kept", "remap": "remapped by class name", "refit": "refitted in closed form on training examples"}
 _CLASSES = (
     "The network answers with the classes of its data set, and is worth what the numbers say on such images alone."
 )
@@ -157,6 +158,39 @@ def generated_card(folder: Path, name: str | None) -> Card:
         numbers=f"{says}\n\n{table(['architecture', 'networks', 'val accuracy', 'best'], rows)}",
         scores=scores,
         file=f"{archs[0]}/00.safetensors",
+    )
+
+
+def ranked_card(folder: Path, name: str | None) -> Card:
+    """The card of the best checkpoints of a zoo that `popgen rank` wrote."""
+    content = _result(folder)
+    made, parents, written = content["made_with"], content["made_from"], content["written"]
+    of_id = {row["id"]: row for row in content["rows"]}
+    data, archs = content["data"], list(dict.fromkeys(one["arch"] for one in written))
+    how = [
+        f"popgen {made['popgen']}",
+        f"command: `popgen rank --data {data_text(data)}`, seed {made['seed']}",
+        f"{len(of_id):,} checkpoints of the zoo {content['zoo']} compared by {content['method']} ({content['what']}): {content['why']}",
+        f"{content['images']:,} image passes of {content['exhaustive']:,} for an exhaustive evaluation; nothing was trained",
+        *(f"{one['id']}: the head was {_HEADS.get(one['head'], one['head'])}" for one in written),
+    ]
+    rows = [
+        [one["id"], number(of_id[one["id"]]["score"], of_id[one["id"]]["error"]), number(one["val_score"])]
+        for one in written
+    ]
+    shown = table(["checkpoint", content["what"], f"val {written[0]['unit']}"], rows)
+    return _card(
+        folder,
+        name,
+        summary=f"The best of {len(of_id):,} checkpoints of the zoo {content['zoo']} for {data_text(data)}, by `popgen rank`.",
+        parents=parents,
+        bases=(),
+        data=data,
+        archs=archs,
+        how=bullets(how),
+        numbers=f"{shown}\n\nThe best was chosen on these images among many, so its validation score flatters.",
+        scores=[Score(one["val_score"], data, "validation", one["id"], one["unit"]) for one in written],
+        file=Path(written[0]["weights"]).name,
     )
 
 

@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     help="Statistics of the images, or the experts' average.  [default: reestimate, where there are images]",
 )
 @click.option("--scale", type=float, help="Factor of summed task vectors.  [default: by validation, else published]")
-@click.option("--keep", type=float, help="ties: share of values that are kept.  [default: 0.2]")
+@click.option("--keep", type=float, help="ties: share of values that are kept.  [default: by validation, else 0.2]")
 @click.option("--drop", type=float, help="dare: share of values that are dropped.  [default: by validation, else 0.9]")
 @click.option("--shrink", type=float, help="regmean: factor of entries off the diagonal.  [default: 0.9]")
 @click.option("--fisher-images", type=int, help="fisher: images of each expert at most.  [default: 64]")
 @click.option("--steps", type=int, help="adamerging: steps of Adam.  [default: 100]")
-@click.option("--lr", type=float, help="adamerging: learning rate.  [default: 0.01]")
+@click.option("--lr", type=float, help="adamerging: learning rate.  [default: 0.001]")
 @click.option("--seed", type=int, help="[default: 0]")
 @click.option("--out", type=click.Path(), default="merged", show_default=True, help="Folder, which must be empty.")
 @JSON

@@ -17,22 +17,20 @@ class MergeConfig(Strict):
     method: str = "all"  # one of popgen.merging.METHODS, or all
     # An id in the zoo, or ZOO#ID; None: the parent or the start that the experts share, where the zoo knows it.
     base: str | None = None
-    data: list[
-        str
-    ] = []  # a data set for all experts, as many as experts in their order, or `own`: those in their records
+    # A data set for all experts, as many as experts in their order, or `own`: those in the experts' records.
+    data: list[str] = []
     data_dir: str | None = None  # folder of named data sets; None: POPGEN_DATA, else ./data
     images: int = Field(1000, ge=2)  # training images of each data set at most, without their labels
-    batch_norm: Literal["reestimate", "keep"] = (
-        "reestimate"  # on these images, or the average of the experts' statistics
-    )
-    scale: float | None = Field(None, gt=0)  # factor of summed task vectors; None: by validation, else the published one
-    keep: float = Field(0.2, gt=0, le=1)  # ties: share of a task vector's values that are kept
-    drop: float | None = Field(
-        None, ge=0, lt=1
-    )  # dare: share of a task vector's values that are dropped; None: as `scale`
+    # Whether batch norm gets the statistics of these images, or the average of the experts' statistics.
+    batch_norm: Literal["reestimate", "keep"] = "reestimate"
+    scale: float | None = Field(
+        None, gt=0
+    )  # factor of summed task vectors; None: by validation, else the published one
+    keep: float | None = Field(None, gt=0, le=1)  # ties: share of values that are kept; None: as `scale`
+    drop: float | None = Field(None, ge=0, lt=1)  # dare: share of values that are dropped; None: as `scale`
     shrink: float = Field(0.9, ge=0, le=1)  # regmean: factor of the Gram matrices' entries off the diagonal
     fisher_images: int = Field(64, ge=1)  # fisher: images of each expert at most
     steps: int = Field(100, ge=1, le=100_000)  # adamerging
-    lr: float = Field(0.01, gt=0)  # adamerging
+    lr: float = Field(0.001, gt=0)  # adamerging
     batch: int = Field(16, ge=2)  # adamerging: images of each data set in a step
     seed: int = Field(0, ge=0, lt=2**31)

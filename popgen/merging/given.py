@@ -23,12 +23,12 @@ class MergeSettings:
     """Settings of the methods; the defaults are published ones where a method has them."""
 
     scale: float | None = None  # factor of the summed task vectors; None: by validation, else the published one
-    keep: float = 0.2  # ties: share of each task vector's values that are kept
+    keep: float | None = None  # ties: share of each task vector's values that are kept; None: as `scale`
     drop: float | None = None  # dare: share of each task vector's values that are dropped; None: as `scale`
     shrink: float = 0.9  # regmean: factor of the Gram matrices' entries off the diagonal
     images: int = 64  # fisher: images of each expert at most
-    steps: int = 100  # adamerging: steps of Adam
-    lr: float = 0.01  # adamerging
+    steps: int = 100  # adamerging: steps of Adam; 500 in the paper
+    lr: float = 0.001  # adamerging
     batch: int = 16  # adamerging: images of each expert in a step
     reestimate: bool = True  # whether batch norm gets the statistics of the images, where images are given
 

@@ -14,9 +14,11 @@ from popgen.types import Flat
 # Scales that are compared by validation. Without it: .4 for sums of task vectors and 1 for TIES (arXiv 2306.01708, section 4).
 SUM_SCALES = tuple(i / 10 for i in range(1, 11))
 SUM_PUBLISHED = 0.4
-DROPS = (0.9, 0.5, 0.1)  # the first is published; small shares are for experts that are far from the base
-TIES_SCALES = (0.4, 0.6, 0.8, 1.0, 1.2, 1.5, 2.0, 2.5, 3.0)
+TIES_SCALES = (0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.5, 2.0, 3.0)
 TIES_PUBLISHED = 1.0
+# Shares that are compared by validation. The first is published, the others are for experts that are far from the base.
+KEEPS = (0.2, 0.5, 1.0)
+DROPS = (0.9, 0.5, 0.1)
 
 
 def task_arithmetic(given: Merging) -> Merged:
@@ -43,7 +45,9 @@ def _scaled(given: Merging, steps: Mapping[str, Tensor], scales: Sequence[float]
 
 def ties(given: Merging) -> Merged:
     """Trim, elect signs, and average what agrees with them (Yadav et al., arXiv 2306.01708)."""
-    return _scaled(given, {"": ties_vector(given.vectors, given.settings.keep)}, TIES_SCALES, TIES_PUBLISHED)
+    keeps = KEEPS if given.settings.keep is None else (given.settings.keep,)
+    steps = {f"keep {keep:g}, ": ties_vector(given.vectors, keep) for keep in keeps}
+    return _scaled(given, steps, TIES_SCALES, TIES_PUBLISHED)
 
 
 def ties_vector(vectors: Flat, keep: float) -> Tensor:

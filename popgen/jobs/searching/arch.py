@@ -22,7 +22,6 @@ from popgen.fitness.batch_norm import in_words
 from popgen.generator.decoder import AnchoredDecoder
 from popgen.jobs.searching.checks import ArchSearch, Prepared, engine_settings, has_directions
 from popgen.jobs.searching.details import Found, FrontPoint, SearchDetails
-from popgen.jobs.searching.ensemble import add_ensemble
 from popgen.jobs.searching.experts import ExpertSource
 from popgen.jobs.searching.folder import RunFolder
 from popgen.jobs.searching.fronts import (
@@ -35,9 +34,11 @@ from popgen.jobs.searching.fronts import (
     trained_front,
     why_untested,
 )
-from popgen.jobs.searching.gain import gain_over_start, told_after, told_before
-from popgen.jobs.searching.label_choice import FROZEN, LabelChoice, candidates
 from popgen.jobs.searching.pools import make_pool
+from popgen.jobs.searching.precision import in_precision, settled
+from popgen.jobs.searching.results.ensemble import add_ensemble
+from popgen.jobs.searching.results.gain import gain_over_start, told_after, told_before
+from popgen.jobs.searching.results.label_choice import FROZEN, LabelChoice, candidates
 from popgen.jobs.searching.source import GeneratorSource, Source
 from popgen.jobs.searching.sources.directions import DirectionSource
 from popgen.jobs.searching.tuning.auto import affordable, plan_tuning, tune
@@ -147,8 +148,6 @@ def make_ready(run: Run, one: ArchSearch) -> ReadySearch:
     file = run.folder.population(one.arch)
     population = Population.load(file) if file.exists() else source.population()
     decoder, fitness, centre = source.decoder, source.fitness(population), source.centre(population)
-    if not file.exists():  # behind the choice of batch norm, so that a run with a population has made it
-        population.save(file)
     objective = LatentObjective(
         decoder,
         fitness,
@@ -158,6 +157,9 @@ def make_ready(run: Run, one: ArchSearch) -> ReadySearch:
         rungs=tuple(config.rungs),
         device="cuda" if config.compute.gpus else "cpu",
     )
+    objective = in_precision(objective, config, run.folder, run.session, population, one.arch, run.say)
+    if not file.exists():  # behind all that is decided first, so that a run with a population has decided it
+        population.save(file)
     return ReadySearch(one, source, population, objective, math.ceil(source.spent * fitness.cost))
 
 
@@ -191,18 +193,20 @@ def announce(run: Run, ready: ReadySearch) -> dict[str, Any]:
             f"{one.arch}: the budget of {run.config.evaluations} evaluations is gone before the search, "
             f"by {ready.spent}: one more is made"
         )
-    return {"renamed_classes": renamed, "images": fitted, "run_with": run_with}
+    precision = "bfloat16" if ready.objective.bfloat16 else "float32"
+    return {"renamed_classes": renamed, "images": fitted, "run_with": run_with, "precision": precision}
 
 
 def evaluate(run: Run, ready: ReadySearch) -> SearchResult:
     """Run the engine until the budget is spent; a run that was stopped goes on from its history."""
     arch, on_evaluation = ready.one.arch, run.on_evaluation
+    settings = engine_settings(run.config, ready.source.coordinates, ready.spent, ready.fitness.cost)
     pool = make_pool(run.config, run.session, ready.objective, ready.population)
     try:
         result = run_search(
             None,
             ready.population,
-            engine_settings(run.config, ready.source.coordinates, ready.spent, ready.fitness.cost),
+            settings,
             history_path=run.folder.history,
             key=arch,
             pool=pool,
@@ -213,7 +217,7 @@ def evaluate(run: Run, ready: ReadySearch) -> SearchResult:
     used = optimizer_for(run.config.optimizer, result.space_dim or 0)
     if used != run.config.optimizer:
         run.say(f"{arch}: the space has one coordinate, which {run.config.optimizer} cannot search: {used} did")
-    return result
+    return settled(result, settings, ready.objective, run.folder, ready.population, arch)
 
 
 def over_start(

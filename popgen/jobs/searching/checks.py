@@ -26,6 +26,7 @@ from popgen.generator.unseen import Target
 from popgen.jobs.names import check_space
 from popgen.jobs.searching.folder import RunFolder
 from popgen.jobs.searching.origin import Origin, expert_records, find_origin
+from popgen.jobs.searching.precision import check_precision
 from popgen.refs import is_module_attr
 from popgen.tasks import CLASSIFICATION
 from popgen.trust import make_importable, trust
@@ -185,6 +186,7 @@ def _check_settings(config: SearchConfig, origin: Origin) -> Mask | None:
             "this process cannot stop its own evaluation, nor choose a GPU",
             "Leave --workers out, or give the number of Ray actors.",
         )
+    check_precision(config)
     if config.warm_start is not None and origin.generator is not None:
         _check_warm_start(config.warm_start, config, origin.generator)
     return mask

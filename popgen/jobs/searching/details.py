@@ -75,6 +75,7 @@ class SearchDetails:
     renamed_classes: dict[str, str]
     images: str  # how the examples were fitted to the network, in words
     run_with: str
+    precision: str  # the precision in which the search compared candidates; every score of the table is float32
     front: list[FrontPoint] = field(default_factory=list)
     fronts: dict[str, Any] | None = None  # the front beside those of its rivals, see Fronts.to_json
     score_key: str = "val_accuracy"  # the key of a front's scores

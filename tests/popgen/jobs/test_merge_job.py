@@ -70,7 +70,11 @@ def test_one_method_from_python(tmp_path: Path) -> None:
     made = popgen.merge(PAIR, "digits", str(tmp_path / "out"), "ties", base="mlp-s/digits/rotate:0/s0", scale=0.5)
     assert made.best == "ties" and made.base == "mlp-s/digits/rotate:0/s0"
     [row] = made.merges
-    assert row.what == "scale 0.5" and row.val is None and row.weights == str(tmp_path / "out/merged-ties.safetensors")
+    assert (
+        row.what == "keep 0.2, scale 0.5"
+        and row.val is None
+        and row.weights == str(tmp_path / "out/merged-ties.safetensors")
+    )
 
 
 def test_networks_of_independent_runs_are_aligned(tmp_path: Path) -> None:

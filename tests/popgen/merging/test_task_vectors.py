@@ -66,7 +66,7 @@ def test_ties_of_equal_experts_is_the_trimmed_expert() -> None:
     same = EXPERTS[:1].expand(3, -1)
     settings = MergeSettings(keep=1.0)
     made = merge("ties", SPEC, same, base=BASE, settings=settings)
-    assert torch.allclose(made.weights, EXPERTS[0], atol=1e-6) and made.text == "scale 1"
+    assert torch.allclose(made.weights, EXPERTS[0], atol=1e-6) and made.text == "keep 1, scale 1"
     trimmed = merge("ties", SPEC, same, base=BASE).weights - BASE
     assert abs(int((trimmed != 0).sum()) - 0.2 * SPEC.size) <= 1
 
