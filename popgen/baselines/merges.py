@@ -20,7 +20,7 @@ from popgen.fitness import Fitness
 from popgen.merging import METHODS, MergeSettings, merge
 from popgen.merging.make import check_needs, check_task
 from popgen.merging.names import NEEDS_IMAGES
-from popgen.merging.vectors import DROPS, KEEPS, SUM_SCALES, TIES_SCALES
+from popgen.merging.vectors import compared
 from popgen.types import Flat
 from popgen.zoo.record import weights_sha256
 
@@ -96,14 +96,8 @@ class Merger:
             "fisher": n * (IMAGES + SETTINGS.images * (1 + 2 * min(self.fitness.spec.config.classes, 16))),
             "adamerging": n * (IMAGES + 3 * SETTINGS.steps * SETTINGS.batch),
         }
-        sums = len(SUM_SCALES) + 1
-        scored = {
-            "greedy_soup": n,
-            "task_arithmetic": sums,
-            "ties": len(TIES_SCALES) * len(KEEPS),
-            "dare": sums * len(DROPS),
-        }
-        count = 1 if self.fitness.label_free else 1 + scored.get(method, 0)
+        scored = n if method == "greedy_soup" else compared(method, n)
+        count = 1 if self.fitness.label_free else 1 + scored
         return count * self.fitness.cost + passes.get(method, 0) / (self.fitness.images / self.fitness.cost)
 
 
