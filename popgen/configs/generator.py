@@ -172,6 +172,13 @@ class EpisodesConfig(Strict):
         return self
 
 
+class StandInConfig(Strict):
+    """Images that stand in for those of data sets which are not at hand; the zoo's networks label them."""
+
+    images: str | None = None  # a data set, whose labels do not matter; null: every data set of the zoo is read
+    data: list[str] = []  # the data sets of the zoo without images; none named: all of them
+
+
 class FlatConfig(Strict):
     """When a stage is cut short: its held-out measure, taken 20 times in a stage on validation images, has become flat.
 
@@ -196,6 +203,7 @@ class GeneratorConfig(Strict):
     describe: DescribeConfig = DescribeConfig()
     restore: RestoreConfig = RestoreConfig()
     episodes: EpisodesConfig = EpisodesConfig()
+    stand_in: StandInConfig = StandInConfig()
     flat: FlatConfig | None = None  # null: every stage does all its steps
     seed: int = 0
     # Checkpoints ZOO#ID, at most one of each architecture: the zoo's base, fine-tuned to stand many shifts at once. They stand

@@ -48,7 +48,7 @@ def restoring_stage(generator: Generator, data: TrainingData) -> Stage:
         return {"reconstruction": config.reconstruction * F.mse_loss(restored, x), "behaviour": behaviour}
 
     return Stage(
-        config.steps,
+        config.steps if config.rank else 0,  # without components nothing is trained
         config.learning_rate,
         list(generator.residuals.parameters()),
         losses,
