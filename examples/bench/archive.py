@@ -36,7 +36,9 @@ def main() -> None:
     parser.add_argument("--images", type=int, help="validation images at most for each score")
     parser.add_argument("--data-dir")
     parser.add_argument("--first", type=int, help="only so many checkpoints of each architecture")
-    parser.add_argument("--no-codecs", action="store_true", help="without the rows of single codecs, which take the longest")
+    parser.add_argument(
+        "--no-codecs", action="store_true", help="without the rows of single codecs, which take the longest"
+    )
     parser.add_argument("--test", action="store_true", help="also score the archive on test images")
     parser.add_argument("--out", type=Path, help="folder of the archives; they are kept there")
     parser.add_argument("--json", type=Path, help="file of all figures")

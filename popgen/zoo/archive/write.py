@@ -35,6 +35,7 @@ from popgen.zoo.index import ARCHIVE_FORMAT, write_index
 from popgen.zoo.record import Checkpoint, weights_sha256
 from popgen.zoo.shards import shard_name
 from popgen.zoo.store import Zoo
+from popgen.zoo.verify import find_damaged
 
 _UNFINISHED = "archiving.jsonl"
 _TYPICAL, _SAMPLE = "int5", 24  # the codec and the number of checkpoints by which bases are compared under a total
@@ -248,7 +249,7 @@ def _write_texts(zoo: Zoo, out: Path, records: list[Checkpoint], limit: Limit, i
 def _verify(zoo: Zoo, out: Path, limit: Limit) -> None:
     """Decode every checkpoint of the archive and compare its hash; that of a lossless archive is the zoo's."""
     made = Zoo.open(out)
-    problems = made.verify()
+    problems = [f"{checkpoint_id}: {why}" for checkpoint_id, why in find_damaged(made).items()]
     if limit.is_lossless and made.sha256 != zoo.sha256:
         problems.append("its checkpoints are not those of the zoo")
     if problems:
