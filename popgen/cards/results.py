@@ -1,4 +1,4 @@
-"""The cards of results: a search, an adapted network, generated networks."""
+"""The cards of results: a search, an adapted network, generated and ranked networks."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from popgen.configs.command import search_command
 from popgen.configs.load import parse, read_yaml
 from popgen.configs.search import SearchConfig, nested
 from popgen.json_text import parse_json
+from popgen.tasks import score_key
 
 _LOAD = "The files are plain state dicts:\n\n```python\nfrom safetensors.torch import load_file\n\nstate = load_file({file!r})\n```"
+_HEADS = {"keep": "kept", "remap": "remapped by class name", "refit": "refitted in closed form on training examples"}
 _CLASSES = (
     "The network answers with the classes of its data set, and is worth what the numbers say on such images alone."
 )
@@ -87,6 +89,42 @@ def adapted_card(folder: Path, name: str | None) -> Card:
     )
 
 
+def merged_card(folder: Path, name: str | None) -> Card:
+    """The card of networks that `popgen merge` wrote."""
+    content = _result(folder)
+    rows, unit, settings = content["rows"], content["unit"], dict(content["made_with"]["settings"])
+    data, arch = list(dict.fromkeys(content["data"])), content["arch"]
+    keys = [score_key(unit, split) for split in ("val", "test")]
+    merged = next(row for row in rows if row["weights"] and content["best"] in (None, row["name"]))
+    how = [
+        f"popgen {content['made_with']['popgen']}",
+        f"experts: {', '.join(content['experts'])}",
+        f"base: {content['base'] or 'none'}",
+        f"data sets: {', '.join(map(data_text, data)) or 'none'}",
+        *([f"aligned first: {', '.join(content['aligned'])}"] if content["aligned"] else []),
+        f"{merged['name']}: {merged['what']}",
+    ]
+    shown = [[row["name"], row["what"], *(number(row[key]) for key in keys)] for row in rows]
+    scores = [
+        Score(row[key], row["data"], shown_as, f"{arch}, {merged['name']}", unit)
+        for row in merged["by_data"]
+        for key, shown_as in zip(keys, ("validation", "test"), strict=True)
+    ]
+    return _card(
+        folder,
+        name,
+        summary=f"A {arch} that `popgen merge` made of {len(content['experts'])} networks without training.",
+        parents=content["made_from"],
+        bases=(settings["zoo"],),
+        data=data[0] if data else "",
+        archs=[arch],
+        how=f"{bullets(how)}\n\n{settings_block('The settings', settings)}",
+        numbers=f"Means over the data sets.\n\n{table(['', 'network', f'val {unit}', f'test {unit}'], shown)}",
+        scores=scores,
+        file=f"merged-{merged['name']}.safetensors",
+    )
+
+
 def generated_card(folder: Path, name: str | None) -> Card:
     """The card of networks that `popgen generate` wrote."""
     content = _result(folder)
@@ -120,6 +158,39 @@ def generated_card(folder: Path, name: str | None) -> Card:
         numbers=f"{says}\n\n{table(['architecture', 'networks', 'val accuracy', 'best'], rows)}",
         scores=scores,
         file=f"{archs[0]}/00.safetensors",
+    )
+
+
+def ranked_card(folder: Path, name: str | None) -> Card:
+    """The card of the best checkpoints of a zoo that `popgen rank` wrote."""
+    content = _result(folder)
+    made, parents, written = content["made_with"], content["made_from"], content["written"]
+    of_id = {row["id"]: row for row in content["rows"]}
+    data, archs = content["data"], list(dict.fromkeys(one["arch"] for one in written))
+    how = [
+        f"popgen {made['popgen']}",
+        f"command: `popgen rank --data {data_text(data)}`, seed {made['seed']}",
+        f"{len(of_id):,} checkpoints of the zoo {content['zoo']} compared by {content['method']} ({content['what']}): {content['why']}",
+        f"{content['images']:,} image passes of {content['exhaustive']:,} for an exhaustive evaluation; nothing was trained",
+        *(f"{one['id']}: the head was {_HEADS.get(one['head'], one['head'])}" for one in written),
+    ]
+    rows = [
+        [one["id"], number(of_id[one["id"]]["score"], of_id[one["id"]]["error"]), number(one["val_score"])]
+        for one in written
+    ]
+    shown = table(["checkpoint", content["what"], f"val {written[0]['unit']}"], rows)
+    return _card(
+        folder,
+        name,
+        summary=f"The best of {len(of_id):,} checkpoints of the zoo {content['zoo']} for {data_text(data)}, by `popgen rank`.",
+        parents=parents,
+        bases=(),
+        data=data,
+        archs=archs,
+        how=bullets(how),
+        numbers=f"{shown}\n\nThe best was chosen on these images among many, so its validation score flatters.",
+        scores=[Score(one["val_score"], data, "validation", one["id"], one["unit"]) for one in written],
+        file=Path(written[0]["weights"]).name,
     )
 
 

@@ -72,6 +72,12 @@ _OPTIONS = [
         type=int,
         help="Images of its steps.  [default: 50; 16 for adapters, and for the result with few labels]",
     ),
+    click.option(
+        "--ensemble",
+        type=int,
+        metavar="N",
+        help="Also join the search's best and the zoo's best checkpoints, N networks in all, side by side under one head: N times the cost.",
+    ),
     click.option("--finetune-parts", is_flag=True, default=None, help="Train only the tensors of --parts."),
 ]
 
@@ -172,6 +178,11 @@ def worth_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--timeout", type=float, help="Seconds for one candidate, which fails when they are over.")
 @click.option("--gpus", type=float, help="Share of a GPU for each worker.  [default: 0]")
 @click.option("--at-once", type=int, help="Candidates that a worker evaluates in one pass, for GPUs.  [default: 1]")
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    help="Of candidates' passes: bfloat16 is about twice as fast on processors made for it; auto measures. Final scores are float32.  [default: float32]",
+)
 @click.option("--seed", type=int, help="[default: 0]")
 @click.option("--out", type=click.Path(), help="Run folder.  [default: runs/ARCH-DATA-sSEED]")
 @click.option(

@@ -172,6 +172,13 @@ class EpisodesConfig(Strict):
         return self
 
 
+class StandInConfig(Strict):
+    """Images that stand in for those of data sets which are not at hand; the zoo's networks label them."""
+
+    images: str | None = None  # a data set, whose labels do not matter; null: every data set of the zoo is read
+    data: list[str] = []  # the data sets of the zoo without images; none named: all of them
+
+
 class GeneratorConfig(Strict):
     """All settings of a generator; the `generator:` section of a spec."""
 
@@ -182,6 +189,7 @@ class GeneratorConfig(Strict):
     describe: DescribeConfig = DescribeConfig()
     restore: RestoreConfig = RestoreConfig()
     episodes: EpisodesConfig = EpisodesConfig()
+    stand_in: StandInConfig = StandInConfig()
     seed: int = 0
     # Checkpoints ZOO#ID, at most one of each architecture: the zoo's base, fine-tuned to stand many shifts at once. They stand
     # in the space that `popgen adapt` chooses in.

@@ -64,7 +64,7 @@ ZOO = Kind(
     ("zoo.json", "index.jsonl"),
     # The last two are of archives that hold a generator.
     (
-        *("zoo.json", "index.jsonl", "references.safetensors", "shards/*.safetensors"),
+        *("zoo.json", "index.jsonl", "columns.json", "references.safetensors", "shards/*.safetensors"),
         *("generator/*.json", "generator/*.safetensors"),
     ),
 )
@@ -82,13 +82,22 @@ SEARCH = Kind(
 ADAPTED = Kind(
     "adapted network", ("result.json", "weights.safetensors"), ("result.json", "weights.safetensors"), rewrites=True
 )
+MERGED = Kind(
+    "merged networks", ("result.json", "merged-*.safetensors"), ("result.json", "merged-*.safetensors"), rewrites=True
+)
 GENERATED = Kind(
     "generated networks",
     ("result.json", "*/latents.safetensors"),
     ("result.json", "*/[0-9]*.safetensors", "*/latents.safetensors", *_LIBRARIES),
     rewrites=True,
 )
-KINDS = (GENERATOR, ZOO, SEARCH, ADAPTED, GENERATED)
+RANKED = Kind(
+    "ranked networks",
+    ("result.json", "ranked-*.safetensors"),
+    ("result.json", "ranked-*.safetensors", *_LIBRARIES),
+    rewrites=True,
+)
+KINDS = (GENERATOR, ZOO, SEARCH, ADAPTED, MERGED, GENERATED, RANKED)
 
 
 def kind_of(folder: Path) -> Kind:
@@ -103,6 +112,6 @@ def kind_of(folder: Path) -> Kind:
     what = f"{folder} is no folder that popgen wrote" if folder.is_dir() else f"there is no folder {str(folder)!r}"
     raise NotFound(
         what,
-        "known are generators, zoos, finished searches, adapted and generated networks, by the files in them",
-        "Name the folder that `popgen train`, `zoo build`, `search`, `adapt` or `generate` wrote.",
+        "known are generators, zoos, finished searches, adapted, merged, generated and ranked networks, by the files in them",
+        "Name the folder that `popgen train`, `zoo build`, `search`, `adapt`, `merge`, `generate` or `rank` wrote.",
     )

@@ -45,6 +45,11 @@ class Passes:
         kept = "" if self._cut is None else f", the layers of {len(self._shared_state)} shared tensors only once"
         return self._network.text + kept
 
+    @property
+    def batch(self) -> int:
+        """Number of inputs that are run together."""
+        return self._network.batch
+
     def outputs(self, flat: Tensor, begin: int = 0, end: int | None = None) -> Tensor:
         """Logits (n, ..., classes) of the network with weights `flat` (p,) on the inputs from `begin` to `end`."""
         logits = list(self._run(flat, begin, end))
@@ -56,13 +61,20 @@ class Passes:
         Raises:
             BadInput: the network does not call its last linear layer.
         """
+        return self.features_and_outputs(flat)[0]
+
+    def features_and_outputs(self, flat: Tensor, begin: int = 0, end: int | None = None) -> tuple[Tensor, Tensor]:
+        """Inputs (n, features) of the head and logits (n, ..., classes), of the same pass.
+
+        Raises:
+            BadInput: the network does not call its last linear layer.
+        """
         seen: list[Tensor] = []
         nets = [self._network.folded.net] + ([] if self._cut is None else [self._cut.rest])
         heads = {module for net in nets for name, module in net.named_modules() if name == self._spec.head}
         hooks = [head.register_forward_pre_hook(lambda _, args: seen.append(args[0])) for head in heads]
         try:
-            for _ in self._run(flat, 0, None):
-                pass
+            logits = list(self._run(flat, begin, end))
         finally:
             for hook in hooks:
                 hook.remove()
@@ -72,7 +84,7 @@ class Passes:
                 "so it has no features",
                 "",
             )
-        return torch.cat([one.flatten(1).float() for one in seen])
+        return torch.cat([one.flatten(1).float() for one in seen]), torch.cat(logits)
 
     def outputs_of_many(self, weights: Flat) -> Tensor:
         """Logits (networks, n, ..., classes) of the networks `weights` (networks, p).

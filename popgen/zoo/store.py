@@ -3,6 +3,7 @@
     zoo.json                 name, format, licence, and the spec that the zoo was built from
     index.jsonl              one Checkpoint on each line; new lines are appended
     shards/*.safetensors     the weights: each shard holds one matrix, of networks of one architecture
+    columns.json             what lists show of each checkpoint, see `popgen.zoo.columns`, written by `finalize`
     references.safetensors   start, reference and scale of each architecture, written by `finalize`
     README.md                the card, written by `finalize`; no hash depends on it
 
@@ -11,7 +12,6 @@ A shard is written before the index lines that point at it, so that an interrupt
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
@@ -32,9 +32,11 @@ from popgen.json_text import json_text
 from popgen.refs import inside
 from popgen.types import Flat, StateDict
 from popgen.zoo.archive.references import archived_references
-from popgen.zoo.index import ARCHIVE_FORMAT, FORMAT, append_index, read_index, read_info, write_index
+from popgen.zoo.columns import write_columns
+from popgen.zoo.index import append_index, read_index, write_index
+from popgen.zoo.info import ARCHIVE_FORMAT, FORMAT, read_info
 from popgen.zoo.names import zoo_folder
-from popgen.zoo.record import Checkpoint, checked_flat, group_by, weights_sha256
+from popgen.zoo.record import Checkpoint, checked_flat, group_by, records_sha256, weights_sha256
 from popgen.zoo.references import fit_reference, read_references, write_references
 from popgen.zoo.shards import SHARD_BYTES, read_rows, shard_name
 from popgen.zoo.verify import find_problems
@@ -60,6 +62,7 @@ class Zoo:
     def __init__(self, folder: Path, info: dict[str, Any], records: list[Checkpoint], index_bytes: int) -> None:
         self.folder, self.info = folder, info
         self._specs: dict[str, ArchSpec] = {}
+        self._sha256: str | None = None  # hash of the records, once it was asked for
         self._set_records(records, index_bytes)
 
     @classmethod
@@ -123,8 +126,8 @@ class Zoo:
 
         It depends neither on the order of the records nor on how they are divided into shards.
         """
-        lines = sorted(r.content() for r in self.records)
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        self._sha256 = self._sha256 or records_sha256(self.records)
+        return self._sha256
 
     @property
     def is_torn(self) -> bool:
@@ -305,6 +308,7 @@ class Zoo:
                 stored += self._merge_shard(records[first : first + most])
         stored.sort(key=lambda r: r.id)
         self._set_records(stored, write_index(self._index_path, stored))
+        write_columns(self.folder, stored)
         used = {r.shard for r in stored}
         for path in (self.folder / "shards").glob("*"):
             if f"shards/{path.name}" not in used:
@@ -333,6 +337,7 @@ class Zoo:
 
     def _set_records(self, records: list[Checkpoint], index_bytes: int) -> None:
         self.records = records
+        self._sha256 = None
         self._index_bytes = index_bytes  # Size of the index up to its last complete line.
         self._by_id = {r.id: r for r in records}
         self._config_of = {r.arch: r.arch_config for r in records}

@@ -33,6 +33,18 @@ ARGUMENTS = {
         "--evaluations",
         "60",
     ],
+    "bench/ranking.py": [
+        "--data",
+        "digits/rotate:45",
+        "--seeds",
+        "1",
+        "--methods",
+        "direct",
+        "--most",
+        "40",
+        "--shares",
+        "0.5",
+    ],
     "bench/racing.py": ["--arch", "mlp-s", "--seeds", "1", "--evaluations", "80"],
     "bench/few_shot.py": ["--ways", "3", "--shots", "1", "--episodes", "1"],
     "bench/unseen_archs.py": [
@@ -50,6 +62,10 @@ ARGUMENTS = {
     "bench/start.py": ["--repeat", "1"],
     "bench/outside.py": ["--data", "rotate:45", "--evaluations", "30", "--epochs", "1"],
     "bench/alignment.py": ["--digits"],
+    "bench/precision.py": [
+        *("--archs", "cnn-s", "--images", "60", "--repeat", "1"),
+        *("--ranks", "--arch", "mlp-s", "--data", "digits/rotate:45", "--candidates", "12"),
+    ],
     "bench/fitness.py": ["--archs", "resnet20", "--count", "100", "--repeat", "1"],
     "bench/shifts.py": [
         "--generator",
@@ -66,6 +82,7 @@ ARGUMENTS = {
     # tests/popgen/jobs/searching/test_language_layers.py runs it with a tiny model.
     "bench/language_layers.py": ["--help"],
     "bench/text_adapters.py": ["--help"],  # tests/popgen/jobs/test_text_adapters.py runs it with a tiny base
+    "bench/large_zoo.py": ["--count", "60"],
     "bench/few_labels.py": ["--help"],  # tests/popgen/jobs/searching/test_directions.py runs it with a small generator
     "bench/archive.py": ["--first", "2", "--images", "60", "--test"],
     "bench/adapt.py": ["--help"],  # tests/popgen/jobs/test_adapt.py runs it with a generator of shifts
@@ -79,6 +96,8 @@ PRINTED = {
     "without_popgen.py": r"tensor\(\[\[",
     "bench/optimizers.py": r"RandomSearch",
     "bench/overhead.py": r"two workers",
+    "bench/large_zoo.py": r"(?s)zoo verify` \| \d.*nearest of 60 .*codes, 32 numbers each \| 0\.\d",
+    "bench/ranking.py": r"(?s)names: mean regret over 1.*\| exhaustive \| \d+\.\d\d \|.*\| direct \| \d+\.\d\d \|.*features: ",
     "bench/racing.py": r"1/8, 1/4, 1/2 \| 80 \|",
     "bench/few_shot.py": r"(?s)3 ways, 1 shots, 4 episodes.*generated, own rows +[89]\d",
     "bench/ablation.py": r"no tuning +0\.\d+ .*\s+raw weights +0\.\d+",
@@ -86,6 +105,7 @@ PRINTED = {
     "bench/training.py": r"(?s)one process.*([0-9a-f]{8})\s+two workers.*\1\s+read from files.*\1\s+saved at every step.*\1",
     "bench/alignment.py": r"resnet-s +0\.9\d+ 0\.9\d+ \| ",
     "bench/fitness.py": r"\| resnet20 \| stage 3 \| \d+ \| [2-9]\.\d+ \|",
+    "bench/precision.py": r"(?s)\| cnn-s \| bfloat16 \| \d+ \|.*\| 1 \| 12 \|.*\| 0\.3 \| 12 \| [\d.]+, [\d.]+ \| 0\.9",
     "bench/shifts.py": r"digits/rotate:45: .*best zoo 0\.\d+, average 0\.\d+.*generated 0\.9",
     "bench/start.py": r"(?s)import torch.*unknown architecture.*search: first evaluation \| \d+\.\d\d \|",
     "bench/retrieval.py": r"(?s)208 training checkpoints.*int8\+zstd .*104 held-out checkpoints.*decoder \+ codes",
@@ -100,6 +120,7 @@ SLOW = {
     "bench/archive.py",
     "search_alone.py",
     "bench/fitness.py",
+    "bench/precision.py",
     "find_weights.py",  # the documents' tests run such a search, too
     "population.py",
     "bench/alignment.py",
@@ -112,10 +133,16 @@ SLOW = {
     "bench/retrieval.py",
     "bench/fairness.py",
     "bench/overhead.py",
+    "bench/large_zoo.py",
+    "bench/ranking.py",
     "bench/racing.py",
     "bench/search_settings.py",
     "bench/start.py",
     "bench/outside.py",
+    "bench/adapt.py",
+    "bench/optimizers.py",
+    "bench/text_adapters.py",
+    "bench/few_labels.py",
     *(f"recipes/{name}.py" for name in ("clip_tiny", "clip_tiny_probe")),
 }
 SLOW |= {"recipes/text_tiny.py"}

@@ -32,6 +32,7 @@ from popgen.generator.training.stages.prior import draw_embeddings, prior_stage
 from popgen.generator.training.stages.restoring import restoring_stage
 from popgen.generator.training.stages.tuning import tuning_stage
 from popgen.generator.training.stages.vae import vae_stage
+from popgen.generator.training.stand_in import data_reader
 from popgen.generator.training.workers import Workers
 from popgen.networks.threads import threads
 from popgen.zoo import Zoo
@@ -108,7 +109,8 @@ def load_training_data(
     extra = [name for grid in config.tune.tasks for name in grid.names]
     known = {record.data for record in zoo.select(held_out=False)}
     more = [name for name in dict.fromkeys(extra) if name not in known]
-    data = TrainingData.load(zoo, config.encoders, more, config.memory, device, config.augment, data_dir, on_data)
+    read = data_reader(zoo, config.stand_in, config.encoders.labels, data_dir)
+    data = TrainingData.load(zoo, config.encoders, more, config.memory, device, config.augment, read, on_data)
     check_episodes(data.archs, config.tune.episodes)
     return data
 
