@@ -159,6 +159,13 @@ def worth_options(command: Callable[..., Any]) -> Callable[..., Any]:
     type=int,
     help="The zoo's closest or best checkpoints among the seeds.  [default: 8; all adapters where 64 labels or more choose]",
 )
+@click.option(
+    "--merges",
+    type=Names(),
+    metavar="METHODS",
+    help="Merges of the experts, of which a mixture starts from the best: uniform_soup, greedy_soup, task_arithmetic, ties, dare, regmean, fisher, "
+    "adamerging; none.  [default: all that the data allow and the budget affords]",
+)
 @click.option("--warm-start", type=click.Path(), help="Run folder whose best candidates join the population.")
 @click.option("--warm-best", type=int, help="How many of them.  [default: 8]")
 @click.option(
@@ -265,6 +272,8 @@ def _search_config(options: dict[str, Any], resume: str | None) -> SearchConfig:
     given = {key: value for key, value in options.items() if value is not None}
     if "workers" in given and given["workers"] != "auto":
         given["workers"] = _whole("--workers", given["workers"])
+    if given.get("merges") == ["none"]:
+        given["merges"] = []
     if "arch" in given:
         given["archs"] = given.pop("arch")
     before = None

@@ -111,6 +111,8 @@ class SearchConfig(Settings):
     # How many checkpoints of the zoo are seeds: codes of those on the closest data sets, or, without a generator, the best by
     # validation loss. None: 8, and all of the zoo for adapters where there are labels enough to choose among them.
     experts: int | None = Field(None, ge=0)
+    # Methods of merging the experts; a mixture starts from the best of them. None: all that the data allow and the budget affords; [] none.
+    merges: list[str] | None = None
     warm_start: str | None = None  # the folder of an earlier run, whose best candidates join the population
     warm_best: int = Field(8, ge=1)  # how many of its best candidates join
     # Standard deviation, in latent units, of the best latent around the sampled population's mean, as it is believed beforehand.

@@ -46,6 +46,8 @@ def check_search_names(config: SearchConfig) -> None:
         check_optimizer(config.optimizer)
     for name in config.objectives:
         check_measure_name(name)
+    for name in config.merges or ():
+        check_method(name)
 
 
 def check_generate_names(generator: str, archs: Iterable[str], data: str | None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable
@@ -15,6 +14,7 @@ from torch import Tensor
 
 from popgen.archs import ArchConfig, ArchSpec
 from popgen.errors import BadInput
+from popgen.json_text import json_text, parse_json
 from popgen.tasks import get_task, goodness, score_key
 from popgen.types import StateDict
 
@@ -22,7 +22,7 @@ from popgen.types import StateDict
 def _read_config(value: Any) -> Any:
     """The ArchConfig of a dict in its JSON form; other values are returned as they are, for pydantic to check."""
     try:
-        return _config(json.dumps(value)) if isinstance(value, dict) else value
+        return _config(json_text(value)) if isinstance(value, dict) else value
     except TypeError as error:  # A field is missing or unknown.
         raise ValueError(str(error)) from error
 
@@ -30,7 +30,7 @@ def _read_config(value: Any) -> Any:
 @lru_cache(maxsize=1024)
 def _config(text: str) -> ArchConfig:
     """The ArchConfig of a JSON text. The records of a zoo share one for each architecture, so that it opens in less time and memory."""
-    return ArchConfig.from_json(json.loads(text))
+    return ArchConfig.from_json(parse_json(text))
 
 
 class Checkpoint(BaseModel):

@@ -83,6 +83,7 @@ ARGUMENTS = {
     "bench/language_layers.py": ["--help"],
     "bench/text_adapters.py": ["--help"],  # tests/popgen/jobs/test_text_adapters.py runs it with a tiny base
     "bench/large_zoo.py": ["--count", "60"],
+    "bench/merging.py": ["--help"],  # tests/popgen/jobs/searching/test_search_from_merges.py runs it with a small zoo
     "bench/few_labels.py": ["--help"],  # tests/popgen/jobs/searching/test_directions.py runs it with a small generator
     "bench/archive.py": ["--first", "2", "--images", "60", "--test"],
     "bench/adapt.py": ["--help"],  # tests/popgen/jobs/test_adapt.py runs it with a generator of shifts

@@ -18,8 +18,8 @@ from safetensors.torch import load_file
 
 from popgen.data import load_data
 from popgen.errors import BadInput
-from popgen.generator.training.stand_in import labelled_by
 from popgen.zoo import Zoo
+from popgen.zoo.stand_in import labelled_by
 
 HERE = Path(__file__).parent
 SPEC = {

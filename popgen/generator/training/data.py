@@ -22,11 +22,11 @@ from popgen.encoders.texts import TextExampleEncoder
 from popgen.errors import BadInput
 from popgen.generator.model.conditions import arch_vectors
 from popgen.generator.task_sets import drawn_kind, task_set
-from popgen.generator.training.stand_in import ReadData
 from popgen.networks.forward import fewer
 from popgen.types import Images, Labels
 from popgen.weights import Scaling
 from popgen.zoo import Checkpoint, Zoo
+from popgen.zoo.stand_in import ReadData
 from popgen.zoo.weight_rows import WeightRows
 
 # Called with the number of data sets whose features are computed, and that of all.
@@ -81,6 +81,7 @@ class TrainingData:
     augment: str = "none"
     read: ReadData = load_data
     words: dict[str, Tensor] = field(default_factory=dict)
+    _all_features: dict[str, Tensor] = field(default_factory=dict, repr=False)
     _states: dict[tuple[str, str], tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
 
     @property
@@ -169,8 +170,17 @@ class TrainingData:
         if data in self.words:
             texts = self.features[data][0]
             return task_set(self.words[data], texts, per_class, drawn_kind()).to(self.device)
-        drawn = [f[torch.randint(len(f), (per_class,), device="cpu")] for f in self.features[data]]
-        return torch.stack(drawn).to(self.device)
+        first, picks = 0, []
+        for features in self.features[data]:
+            picks.append(first + torch.randint(len(features), (per_class,), device="cpu"))
+            first += len(features)
+        return self._joined(data)[torch.stack(picks)].to(self.device)
+
+    def _joined(self, data: str) -> Tensor:
+        """The features (images, dim) of all classes of a data set, one class after the other; joined once."""
+        if data not in self._all_features:
+            self._all_features[data] = torch.cat(self.features[data])
+        return self._all_features[data]
 
 
 def _checkpoints(zoo: Zoo, name: str, texts: ArchTextEncoder, fits: bool, device: str) -> ArchCheckpoints:

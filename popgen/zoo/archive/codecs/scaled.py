@@ -45,7 +45,7 @@ def quantise(values: Values, counts: NDArray[np.int64], levels: int) -> tuple[ND
 
     >>> integers, scales = quantise(np.array([1.0, -0.5, 0.0], dtype=np.float32), np.array([3]), 127)
     >>> integers.tolist(), float(scales[0]) > 1 / 128
-    ([127, -63, 0], True)
+    ([126, -63, 0], True)
     """
     if not len(values):
         return np.zeros(0, dtype=np.int8), np.zeros(0, dtype=np.float32)

@@ -14,9 +14,9 @@ from popgen.configs.generator import StandInConfig
 from popgen.data import load_data
 from popgen.errors import BadInput, NotFound
 from popgen.generator import Generator
-from popgen.generator.training.stand_in import data_reader, labelled_by
 from popgen.networks.forward import network_outputs
 from popgen.zoo import Zoo
+from popgen.zoo.stand_in import data_reader, labelled_by
 
 GONE = """
 zoo:
