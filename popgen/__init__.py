@@ -26,6 +26,7 @@ _PUBLIC = {
     "generate": "popgen.api",
     "load_data": "popgen.data",
     "load_sweep": "popgen.api",
+    "merge": "popgen.api",
     "push": "popgen.api",
     "rank": "popgen.api",
     "read_spec": "popgen.api",

@@ -10,6 +10,7 @@ from popgen.configs.audit import AuditConfig
 from popgen.configs.bench import BenchConfig, load_bench
 from popgen.configs.generate import GenerateConfig
 from popgen.configs.load import parse
+from popgen.configs.merge import MergeConfig
 from popgen.configs.rank import RankConfig
 from popgen.configs.sampling import Sampling
 from popgen.configs.search import Compute, Finetune, Sgd, search_config
@@ -24,6 +25,7 @@ from popgen.jobs.bench import bench as _bench
 from popgen.jobs.encode import Encoded, encode
 from popgen.jobs.generate import Generated
 from popgen.jobs.generate import generate as _generate
+from popgen.jobs.merging.job import MergedNetworks, merge_experts
 from popgen.jobs.push import Pushed, push
 from popgen.jobs.ranking.rank import Ranked
 from popgen.jobs.ranking.rank import rank as _rank
@@ -45,6 +47,7 @@ __all__ = [
     "Finetune",
     "Found",
     "Generated",
+    "MergedNetworks",
     "Pushed",
     "Ranked",
     "Retrieved",
@@ -58,6 +61,7 @@ __all__ = [
     "generate",
     "load_bench",
     "load_sweep",
+    "merge",
     "push",
     "rank",
     "read_spec",
@@ -145,6 +149,35 @@ def rank(data: str, *, out: str | None = None, verbose: bool = False, **options:
     """
     config = parse({"data": data, **options}, RankConfig, "popgen.rank")
     return _rank(config, out, say=print if verbose else lambda _: None)
+
+
+def merge(
+    experts: str | Sequence[str], zoo: str, out: str, method: str = "all", *, verbose: bool = False, **options: Any
+) -> MergedNetworks:
+    """Merge checkpoints of a zoo into one network, and write each merge as `out/merged-METHOD.safetensors`.
+
+    Args:
+        experts: ids in the zoo, or globs of ids.
+        out: the folder, which must be empty.
+        method: one of popgen.merging.METHODS, or all of them.
+        verbose: print what the command line says on stderr.
+        options: the other fields of MergeConfig, such as `base`, and `data`, which is a name or a list.
+
+    Raises:
+        PopgenError: a name, value, shape or combination that does not fit.
+
+    Example:
+        >>> import tempfile
+        >>> pair = ["mlp-s/digits/rotate:0/s0", "mlp-s/digits/rotate:15/s0"]
+        >>> [row.name for row in merge(pair, "digits", tempfile.mkdtemp(), "ties").merges]
+        ['ties']
+    """
+    lists = {
+        name: [value] if isinstance(value, str) else list(value)
+        for name, value in (("experts", experts), ("data", options.pop("data", [])))
+    }
+    config = parse({**lists, "zoo": zoo, "method": method, **options}, MergeConfig, "popgen.merge")
+    return merge_experts(config, out, say=print if verbose else lambda _: None)
 
 
 def generate(

@@ -19,7 +19,7 @@ LAYERS = [
     {"adaptation", "audit", "baselines", "bench", "ranking", "report"},
     {"fitness"},
     {"generator"},
-    {"encoders", "zoo"},
+    {"encoders", "merging", "zoo"},
     {"weights"},
     {"networks"},
     {"archs", "data"},
@@ -65,7 +65,7 @@ LIGHT = [
     *(f"popgen/configs/{name}.py" for name in ("__init__", "bench", "generator", "search", "spec", "sweep")),
     *(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "popgen" / "cli").rglob("*.py"))),
     *(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "popgen").glob("*/names.py"))),
-    *(f"popgen/{room}/__init__.py" for room in ("archs", "data", "fitness", "generator", "zoo")),
+    *(f"popgen/{room}/__init__.py" for room in ("archs", "data", "fitness", "generator", "merging", "zoo")),
     "search/optimizers/names.py",
 ]
 HEAVY = {

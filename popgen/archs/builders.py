@@ -20,6 +20,7 @@ from popgen.archs.adapters.config import WITHOUT_BASE
 from popgen.archs.adapters.network import adapter_network
 from popgen.archs.config import ArchConfig
 from popgen.archs.families import mobilenetv2, repvgg, shufflenetv2, vgg
+from popgen.archs.families.ensemble import Ensemble, member_config
 from popgen.archs.inputs import size_of
 from popgen.archs.names import is_outside
 from popgen.errors import BadInput, unknown_name
@@ -126,6 +127,13 @@ def lora_without_base(config: ArchConfig, base: str, tensors: dict[str, list[int
     return AdapterWithoutBase(base, tensors)
 
 
+def ensemble(config: ArchConfig, member: dict[str, object], head: str, count: int) -> nn.Module:
+    """Networks of one architecture side by side under one head, see popgen.archs.families.ensemble."""
+    one = member_config(member, count)
+    seeds = torch.randint(2**31, (count,)).tolist()
+    return Ensemble([construct(one, seed) for seed in seeds], head, config.classes)
+
+
 # A builder takes the configuration and, as keyword arguments, the configuration's options.
 _MOST_PARAMETERS = 2**28  # 1 GB in float32
 BUILDERS: dict[str, Callable[..., nn.Module]] = {
@@ -136,6 +144,7 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "mobilenetv2": mobilenetv2,
     "shufflenetv2": shufflenetv2,
     "repvgg": repvgg,
+    "ensemble": ensemble,
     "lora": lora,
     WITHOUT_BASE: lora_without_base,
 }
@@ -143,8 +152,8 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
 
 def _check_size(config: ArchConfig) -> None:
     """Refuse sizes that no file of popgen means, before any memory is taken: a damaged file may state any."""
-    if config.builder == "lora":
-        return  # its size is that of a network that exists
+    if config.builder in ("lora", "ensemble"):
+        return  # its size is that of a network that exists, or of members that are checked one by one
     with torch.device("meta"):
         net = BUILDERS[config.builder](config, **config.options)
     count = sum(parameter.numel() for parameter in net.parameters())

@@ -1,7 +1,7 @@
 """Measures the size of a generator beside its zoo, and the accuracy that each smaller form of the zoo costs.
 
-The forms are the checkpoints as float32, as float16, as int8 (popgen/weights/quantise.py) under zstd, and as codes of the generator.
-Every network of every form is evaluated. Points are hundredths of accuracy, or percent of a
+The forms are the checkpoints as float32, as float16, as int8 (popgen/weights/quantise.py) under zstd, in each codec of archives
+(popgen/zoo/archive), and as codes of the generator. Every network of every form is evaluated. Points are hundredths of accuracy, or percent of a
 perplexity; a negative loss is a gain.
 """
 
@@ -26,9 +26,10 @@ from popgen.tasks import get_task, lost
 from popgen.types import Flat
 from popgen.weights.quantise import quantise
 from popgen.zoo import Checkpoint, Zoo
+from popgen.zoo.archive.compare import each_codec
 
 SPLITS = ("train", "val", "test")
-FORMS = ("float32", "float16", "int8+zstd", "generator")
+_GENERATOR = "generator"
 # Beginnings of the names of tensors that only encode, sample or read data sets. A stored code is decoded without them.
 _NOT_FOR_RETRIEVAL = (
     *(f"vae.{name}" for name in ("queries", "read_token", "read_position", "encoder", "to_posterior")),
@@ -65,10 +66,10 @@ class Compression:
     encoded: int  # checkpoints that had no code in the generator and were encoded for this comparison
     original: dict[str, float]
     forms: list[Form]
-    retrieval_bytes: int  # bytes of the decoder, the codes and their records alone
+    retrieval_bytes: int | None  # bytes of the decoder, the codes and their records alone; None without a generator
 
     def form(self, name: str) -> Form:
-        """A form by its name: float32, float16, int8+zstd or generator."""
+        """A form by its name: float32, float16, int8+zstd, `archive CODEC` or generator."""
         return next(form for form in self.forms if form.name == name)
 
     @classmethod
@@ -86,15 +87,16 @@ class Compression:
 
 
 def measure_compression(
-    generator: Generator,
+    generator: Generator | None,
     zoo: Zoo,
     split: str = "val",
     *,
     held_out: bool | None = False,
     encode_new: EncodeNew | None = None,
+    codecs: bool = False,
     data_dir: str | None = None,
 ) -> Compression:
-    """Measure a generator against a zoo, which need not be the one that it was trained on.
+    """Measure a generator against a zoo, which need not be the one that it was trained on, or the zoo's other forms alone.
 
     The generator's bytes include codes of all networks that are compared. A code that it does not hold counts two bytes a number,
     without a record.
@@ -102,6 +104,7 @@ def measure_compression(
     Args:
         split: the split that networks are evaluated on; `test` is for benches and final tables.
         held_out: False compares the training checkpoints, True the held-out ones, None all of them.
+        codecs: whether the codecs of archives are among the forms.
         encode_new: computes codes of checkpoints that the generator does not hold; None: its encoder does.
         data_dir: the folder of named data sets; None: POPGEN_DATA, else ./data.
 
@@ -111,64 +114,80 @@ def measure_compression(
     """
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
-    chosen = comparable(generator, zoo, held_out)
-    measured = {
-        arch: _measure_arch(generator, zoo, arch, records, split, encode_new, data_dir)
-        for arch, records in chosen.items()
-    }
+    chosen = _by_arch(zoo, held_out) if generator is None else comparable(generator, zoo, held_out)
+    measured = {arch: _originals(zoo, arch, records, split, data_dir) for arch, records in chosen.items()}
+    for arch, records in chosen.items():
+        for one in each_codec(zoo, records) if codecs else ():
+            measured[arch].add(f"archive {one.codec}", one.bytes, one.weights)
+        if generator is not None:
+            _add_generator(measured[arch], generator, zoo, arch, records, encode_new)
     encoded = sum(one.encoded for one in measured.values())
-    whole, decoding = generator_bytes(generator)
-    extra = 2 * encoded * (generator.latent_mean[0].numel() + generator.residual_codes.shape[1])
-    forms = []
-    for name in FORMS:
-        size = whole + extra if name == "generator" else sum(one.bytes[name] for one in measured.values())
-        forms.append(_form(name, size, {arch: one.lost[name] for arch, one in measured.items()}))
+    whole, decoding = (0, None) if generator is None else _sizes(generator, encoded)
     return Compression(
         split=split,
         checkpoints=sum(map(len, chosen.values())),
         encoded=encoded,
         original={arch: one.accuracy for arch, one in measured.items()},
-        forms=forms,
-        retrieval_bytes=decoding + extra,
+        forms=_forms(measured, whole),
+        retrieval_bytes=decoding,
     )
 
 
-@dataclass(frozen=True)
 class _Measured:
-    """The checkpoints of one architecture: bytes of each stored form, accuracy lost by each checkpoint in each form."""
+    """The checkpoints of one architecture: bytes of each stored form, accuracy lost by each checkpoint in each form.
 
-    accuracy: float
-    bytes: dict[str, int]
-    lost: dict[str, list[float]]
-    encoded: int
+    Args:
+        data: the data set of each checkpoint.
+        weights: the checkpoints (n, p).
+    """
+
+    def __init__(self, spec: ArchSpec, data: list[DataSet], split: str, weights: Flat) -> None:
+        self._spec, self._data, self._split = spec, data, split
+        self._unit = get_task(spec.config.task).unit
+        self._before = _accuracies(spec, weights, data, split)
+        self.accuracy = statistics.fmean(self._before)
+        self.encoded = 0
+        self.bytes, self.lost = {"float32": 4 * weights.numel()}, {"float32": [0.0] * len(weights)}
+        small = quantise(spec, weights)
+        self.add("float16", 2 * weights.numel(), weights.half().float())
+        self.add("int8+zstd", small.compressed_bytes(), small.weights())
+
+    def add(self, name: str, size: int, decoded: Flat) -> None:
+        """Evaluate all checkpoints in a form of `size` bytes, decoded (n, p)."""
+        after = _accuracies(self._spec, decoded, self._data, self._split)
+        self.bytes[name] = size
+        self.lost[name] = [lost(self._unit, *pair) for pair in zip(self._before, after, strict=True)]
 
 
-def _measure_arch(
+def _originals(zoo: Zoo, arch: str, records: list[Checkpoint], split: str, data_dir: str | None) -> _Measured:
+    spec = zoo.spec(arch)
+    data = [fewer(load_data(record.data, data_dir), spec, split) for record in records]
+    return _Measured(spec, data, split, zoo.matrix(records))
+
+
+def _add_generator(
+    measured: _Measured,
     generator: Generator,
     zoo: Zoo,
     arch: str,
     records: list[Checkpoint],
-    split: str,
     encode_new: EncodeNew | None,
-    data_dir: str | None,
-) -> _Measured:
-    """Evaluate all checkpoints of an architecture in every form."""
-    spec, weights = generator.spec(arch), zoo.matrix(records)
-    data = [fewer(load_data(record.data, data_dir), spec, split) for record in records]
-    latents, residuals, encoded = _codes(generator, zoo, arch, records, weights, encode_new)
-    small = quantise(spec, weights)
-    networks = {
-        "float16": weights.half().float(),
-        "int8+zstd": small.weights(),
-        "generator": generator.restore(arch, latents, residuals),
-    }
-    before = _accuracies(spec, weights, data, split)
-    unit, losses = get_task(spec.config.task).unit, {"float32": [0.0] * len(records)}
-    for name, decoded in networks.items():
-        after = _accuracies(spec, decoded, data, split)
-        losses[name] = [lost(unit, *pair) for pair in zip(before, after, strict=True)]
-    sizes = {"float32": 4 * weights.numel(), "float16": 2 * weights.numel(), "int8+zstd": small.compressed_bytes()}
-    return _Measured(statistics.fmean(before), sizes, losses, encoded)
+) -> None:
+    """Evaluate the checkpoints of an architecture as codes of the generator, whose own bytes are counted once for all."""
+    weights = zoo.matrix(records)
+    latents, residuals, measured.encoded = _codes(generator, zoo, arch, records, weights, encode_new)
+    measured.add(_GENERATOR, 0, generator.restore(arch, latents, residuals))
+
+
+def _forms(measured: dict[str, _Measured], generator: int) -> list[Form]:
+    """All forms of all architectures, the generator of so many bytes last. What an architecture cannot be written in counts as float32."""
+    names = dict.fromkeys(name for one in measured.values() for name in one.bytes)
+    forms = []
+    for name in sorted(names, key=lambda name: name == _GENERATOR):
+        size = sum(one.bytes.get(name, one.bytes["float32"]) for one in measured.values())
+        losses = {arch: one.lost.get(name, one.lost["float32"]) for arch, one in measured.items()}
+        forms.append(_form(name, generator if name == _GENERATOR else size, losses))
+    return forms
 
 
 def _codes(
@@ -194,6 +213,13 @@ def _codes(
     return latents, residuals, len(new)
 
 
+def _sizes(generator: Generator, encoded: int) -> tuple[int, int]:
+    """Bytes of the generator and of its decoder with codes, if so many codes are added."""
+    whole, decoding = generator_bytes(generator)
+    extra = 2 * encoded * (generator.latent_mean[0].numel() + generator.residual_codes.shape[1])
+    return whole + extra, decoding + extra
+
+
 def generator_bytes(generator: Generator) -> tuple[int, int]:
     """Bytes of the saved folder, and of what retrieval needs of it: decoder, codes, their records and the settings."""
     with tempfile.TemporaryDirectory() as folder:
@@ -216,7 +242,8 @@ def compression_rows(measured: Compression) -> tuple[list[str], list[list[str]]]
         size, losses = [f"{form.bytes / 1e6:.2f}", f"{full / form.bytes:.1f}x"], [form.loss.mean, form.loss.worst]
         rows.append([form.name, *size, *map(_points, losses)])
     bare = measured.retrieval_bytes
-    rows.append(["decoder + codes", f"{bare / 1e6:.2f}", f"{full / bare:.1f}x", *rows[-1][3:]])
+    if bare is not None:
+        rows.append(["decoder + codes", f"{bare / 1e6:.2f}", f"{full / bare:.1f}x", *rows[-1][3:]])
     return ["", "MB", "smaller", "points lost", "worst"], rows
 
 
@@ -232,6 +259,15 @@ def arch_rows(measured: Compression) -> tuple[list[str], list[list[str]]]:
 
 def _points(loss: float) -> str:
     return f"{round(100 * loss, 2) + 0.0:.2f}"
+
+
+def _by_arch(zoo: Zoo, held_out: bool | None) -> dict[str, list[Checkpoint]]:
+    """All checkpoints of a zoo that are held out, that are not, or all of them, by architecture."""
+    found = {arch: zoo.select(arch=arch, held_out=held_out) for arch in zoo.archs}
+    if not any(found.values()):
+        which = "held-out " if held_out else ""
+        raise BadInput(f"the zoo {zoo.name!r} has no {which}checkpoints", "there is nothing to measure", "")
+    return {arch: records for arch, records in found.items() if records}
 
 
 def comparable(generator: Generator, zoo: Zoo, held_out: bool | None) -> dict[str, list[Checkpoint]]:

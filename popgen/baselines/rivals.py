@@ -42,6 +42,15 @@ _NOISE = (0.02, 0.05, 0.1, 0.2, 0.4)  # standard deviations of noise, in units o
 
 
 @dataclass(frozen=True)
+class Merge:
+    """A merge of experts by a published method, in words too, and what making it cost, in evaluations without that of scoring it."""
+
+    weights: Tensor  # (p,)
+    text: str
+    cost: float
+
+
+@dataclass(frozen=True)
 class RivalInputs:
     """Everything that a careful user has for one architecture on one data set, except the search."""
 
@@ -61,6 +70,9 @@ class RivalInputs:
     recipe: Recipe = Recipe()  # the training of rivals that train
     data_dir: str | None = None  # the folder of named data sets
     base: Tensor | None = None  # weights (p,) of the base, where only some of its tensors are searched
+    merge: Callable[[str], Merge | None] | None = (
+        None  # makes the merge by a method; None where it is not for these networks
+    )
     align: Callable[[list[str]], Flat] | None = None  # weights of checkpoints by id, aligned with the best one
 
     @property

@@ -60,9 +60,22 @@ def _how(config: dict[str, Any]) -> str:
     lines = [
         f"popgen {made.get('popgen') or 'of an unknown version'}",
         f"command: `popgen train SPEC.yaml`{took}, seed {settings.get('seed', 0)}",
+        *_cut_short(settings, metrics),
         f"encoder of images: {settings['encoders']['images']}, of texts: {settings['encoders']['text']}",
     ]
     return f"{bullets(lines)}\n\n{settings_block('The settings of the spec', {'generator': settings})}"
+
+
+def _cut_short(settings: dict[str, Any], metrics: dict[str, Any]) -> list[str]:
+    """A line on the stages that did fewer steps than the spec gives, because their held-out measure was flat."""
+    given = {"vae": settings["vae"], "tuning": settings["tune"], "restoring": settings["restore"]}
+    done = metrics.get("steps", {})
+    short = [
+        f"{stage} after {done[stage]:,} of {section['steps']:,} steps"
+        for stage, section in given.items()
+        if stage in done and done[stage] < section["steps"]
+    ]
+    return [f"stages cut short, because their held-out measure was flat: {', '.join(short)}"] if short else []
 
 
 def _data(made: dict[str, Any]) -> str:

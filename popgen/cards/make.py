@@ -10,16 +10,17 @@ from typing import Any
 from popgen.cards.audits import check_audit, read_audit
 from popgen.cards.card import Card, write_card
 from popgen.cards.generator import generator_card
-from popgen.cards.results import adapted_card, generated_card, ranked_card, search_card
+from popgen.cards.results import adapted_card, generated_card, merged_card, ranked_card, search_card
 from popgen.cards.zoo import zoo_card
 from popgen.errors import BadInput, BrokenFile, PopgenError, brief
-from popgen.hub.kinds import ADAPTED, AUDIT, GENERATED, GENERATOR, RANKED, SEARCH, ZOO, Kind
+from popgen.hub.kinds import ADAPTED, AUDIT, GENERATED, GENERATOR, MERGED, RANKED, SEARCH, ZOO, Kind
 from popgen.json_text import parse_json
 
 _OTHERS: dict[str, Callable[[Path, str | None], Card]] = {
     ZOO.name: zoo_card,
     SEARCH.name: search_card,
     ADAPTED.name: adapted_card,
+    MERGED.name: merged_card,
     GENERATED.name: generated_card,
     RANKED.name: ranked_card,
 }

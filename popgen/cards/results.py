@@ -15,6 +15,7 @@ from popgen.configs.command import search_command
 from popgen.configs.load import parse, read_yaml
 from popgen.configs.search import SearchConfig, nested
 from popgen.json_text import parse_json
+from popgen.tasks import score_key
 
 _LOAD = "The files are plain state dicts:\n\n```python\nfrom safetensors.torch import load_file\n\nstate = load_file({file!r})\n```"
 _HEADS = {"keep": "kept", "remap": "remapped by class name", "refit": "refitted in closed form on training examples"}
@@ -85,6 +86,42 @@ def adapted_card(folder: Path, name: str | None) -> Card:
         numbers=table(columns, rows),
         scores=_scores(content, row, "adapted"),
         file="weights.safetensors",
+    )
+
+
+def merged_card(folder: Path, name: str | None) -> Card:
+    """The card of networks that `popgen merge` wrote."""
+    content = _result(folder)
+    rows, unit, settings = content["rows"], content["unit"], dict(content["made_with"]["settings"])
+    data, arch = list(dict.fromkeys(content["data"])), content["arch"]
+    keys = [score_key(unit, split) for split in ("val", "test")]
+    merged = next(row for row in rows if row["weights"] and content["best"] in (None, row["name"]))
+    how = [
+        f"popgen {content['made_with']['popgen']}",
+        f"experts: {', '.join(content['experts'])}",
+        f"base: {content['base'] or 'none'}",
+        f"data sets: {', '.join(map(data_text, data)) or 'none'}",
+        *([f"aligned first: {', '.join(content['aligned'])}"] if content["aligned"] else []),
+        f"{merged['name']}: {merged['what']}",
+    ]
+    shown = [[row["name"], row["what"], *(number(row[key]) for key in keys)] for row in rows]
+    scores = [
+        Score(row[key], row["data"], shown_as, f"{arch}, {merged['name']}", unit)
+        for row in merged["by_data"]
+        for key, shown_as in zip(keys, ("validation", "test"), strict=True)
+    ]
+    return _card(
+        folder,
+        name,
+        summary=f"A {arch} that `popgen merge` made of {len(content['experts'])} networks without training.",
+        parents=content["made_from"],
+        bases=(settings["zoo"],),
+        data=data[0] if data else "",
+        archs=[arch],
+        how=f"{bullets(how)}\n\n{settings_block('The settings', settings)}",
+        numbers=f"Means over the data sets.\n\n{table(['', 'network', f'val {unit}', f'test {unit}'], shown)}",
+        scores=scores,
+        file=f"merged-{merged['name']}.safetensors",
     )
 
 

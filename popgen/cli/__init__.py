@@ -16,6 +16,7 @@ from popgen.cli.generate import generate_command, retrieve_command
 from popgen.cli.measure.compression import compression_command
 from popgen.cli.measure.layers import layers_command
 from popgen.cli.measure.rank import rank_command
+from popgen.cli.merge import merge_command
 from popgen.cli.options import TRUST
 from popgen.cli.push import push_command
 from popgen.cli.report import report_command
@@ -45,6 +46,7 @@ _COMMANDS = (
     generate_command,
     retrieve_command,
     adapt_command,
+    merge_command,
     train_command,
     encode_command,
     compression_command,

@@ -93,26 +93,38 @@ def generate_command(arch: list[str], out: str, as_json: bool, **options: Any) -
 @click.option("--data", required=True, help="Data set that it was trained on.")
 @DATA_DIR
 @GENERATOR
+@click.option("--zoo", help="Folder or name of a zoo or archive that it is read from, instead of a generator.")
 @click.option("--seed", type=int, help="Its seed.  [default: the best by validation accuracy]")
 @click.option("--out", type=click.Path(), help="File.  [default: ARCH-DATA.safetensors]")
 @JSON
 def retrieve_command(
-    arch: str, data: str, data_dir: str | None, generator: str, seed: int | None, out: str | None, as_json: bool
+    arch: str,
+    data: str,
+    data_dir: str | None,
+    generator: str,
+    zoo: str | None,
+    seed: int | None,
+    out: str | None,
+    as_json: bool,
 ) -> None:
-    """Give a checkpoint of the zoo back from the generator, with its accuracy beside the original's.
+    """Give a checkpoint of the zoo back from the generator, or from an archive, with its accuracy beside the original's.
 
     \b
     Example:
       popgen retrieve --arch cnn-s --data digits/rotate:30
+      popgen retrieve --arch cnn-s --data digits/rotate:30 --zoo archives/mine
     """
-    from popgen.jobs.names import check_retrieve_names
+    from popgen.jobs.names import check_retrieve_names, check_zoo_checkpoint_names
 
-    check_retrieve_names(generator, arch, data)
+    if zoo is None:
+        check_retrieve_names(generator, arch, data)
+    else:
+        check_zoo_checkpoint_names(zoo, arch)
     start(f"retrieving {arch} on {data}")
     from popgen.cli.output import table
     from popgen.jobs.retrieve import retrieve as run_retrieve
 
-    got = run_retrieve(arch, data, out, generator=generator, seed=seed, data_dir=data_dir)
+    got = run_retrieve(arch, data, out, generator=generator, zoo=zoo, seed=seed, data_dir=data_dir)
     if as_json:
         click.echo(json_text(got.to_json(), indent=1))
         return

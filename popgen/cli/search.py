@@ -72,6 +72,12 @@ _OPTIONS = [
         type=int,
         help="Images of its steps.  [default: 50; 16 for adapters, and for the result with few labels]",
     ),
+    click.option(
+        "--ensemble",
+        type=int,
+        metavar="N",
+        help="Also join the search's best and the zoo's best checkpoints, N networks in all, side by side under one head: N times the cost.",
+    ),
     click.option("--finetune-parts", is_flag=True, default=None, help="Train only the tensors of --parts."),
 ]
 
@@ -153,6 +159,13 @@ def worth_options(command: Callable[..., Any]) -> Callable[..., Any]:
     type=int,
     help="The zoo's closest or best checkpoints among the seeds.  [default: 8; all adapters where 64 labels or more choose]",
 )
+@click.option(
+    "--merges",
+    type=Names(),
+    metavar="METHODS",
+    help="Merges of the experts, of which a mixture starts from the best: uniform_soup, greedy_soup, task_arithmetic, ties, dare, regmean, fisher, "
+    "adamerging; none.  [default: all that the data allow and the budget affords]",
+)
 @click.option("--warm-start", type=click.Path(), help="Run folder whose best candidates join the population.")
 @click.option("--warm-best", type=int, help="How many of them.  [default: 8]")
 @click.option(
@@ -172,6 +185,11 @@ def worth_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--timeout", type=float, help="Seconds for one candidate, which fails when they are over.")
 @click.option("--gpus", type=float, help="Share of a GPU for each worker.  [default: 0]")
 @click.option("--at-once", type=int, help="Candidates that a worker evaluates in one pass, for GPUs.  [default: 1]")
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    help="Of candidates' passes: bfloat16 is about twice as fast on processors made for it; auto measures. Final scores are float32.  [default: float32]",
+)
 @click.option("--seed", type=int, help="[default: 0]")
 @click.option("--out", type=click.Path(), help="Run folder.  [default: runs/ARCH-DATA-sSEED]")
 @click.option(
@@ -254,6 +272,8 @@ def _search_config(options: dict[str, Any], resume: str | None) -> SearchConfig:
     given = {key: value for key, value in options.items() if value is not None}
     if "workers" in given and given["workers"] != "auto":
         given["workers"] = _whole("--workers", given["workers"])
+    if given.get("merges") == ["none"]:
+        given["merges"] = []
     if "arch" in given:
         given["archs"] = given.pop("arch")
     before = None

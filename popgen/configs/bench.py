@@ -32,6 +32,7 @@ RIVALS = (
     "scratch",
     "finetuned_zoo",
     "finetuned_sample",
+    "latent_gradient",
 )
 
 

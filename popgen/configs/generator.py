@@ -172,6 +172,27 @@ class EpisodesConfig(Strict):
         return self
 
 
+class StandInConfig(Strict):
+    """Images that stand in for those of data sets which are not at hand; the zoo's networks label them."""
+
+    images: str | None = None  # a data set, whose labels do not matter; null: every data set of the zoo is read
+    data: list[str] = []  # the data sets of the zoo without images; none named: all of them
+
+
+class FlatConfig(Strict):
+    """When a stage is cut short: its held-out measure, taken 20 times in a stage on validation images, has become flat.
+
+    The rest of the schedule of the learning rate is then passed `pace` times as fast, in so many fewer steps. Ending at once would
+    leave out the low rates at the end of the schedule, where much of what is learned is settled.
+    """
+
+    tolerance: float = Field(
+        0.001, ge=0
+    )  # least gain over the best measure before; less is flat (.001 is .1 points of accuracy)
+    patience: int = Field(3, ge=1)  # measures in a row without such a gain
+    pace: int = Field(5, ge=2)
+
+
 class GeneratorConfig(Strict):
     """All settings of a generator; the `generator:` section of a spec."""
 
@@ -182,6 +203,8 @@ class GeneratorConfig(Strict):
     describe: DescribeConfig = DescribeConfig()
     restore: RestoreConfig = RestoreConfig()
     episodes: EpisodesConfig = EpisodesConfig()
+    stand_in: StandInConfig = StandInConfig()
+    flat: FlatConfig | None = None  # null: every stage does all its steps
     seed: int = 0
     # Checkpoints ZOO#ID, at most one of each architecture: the zoo's base, fine-tuned to stand many shifts at once. They stand
     # in the space that `popgen adapt` chooses in.

@@ -25,7 +25,7 @@ FLAT = {
     "sample_steps": "sampling.steps",
     **{f"sgd_{name}": f"sgd.{name}" for name in ("steps", "lr", "batch")},
     **{f"finetune_{name}": f"finetune.{name}" for name in ("mode", "epochs", "lr", "batch", "parts")},
-    **{name: f"compute.{name}" for name in ("workers", "address", "timeout", "gpus", "at_once")},
+    **{name: f"compute.{name}" for name in ("workers", "address", "timeout", "gpus", "at_once", "precision")},
     "group": "compute.at_once",
 }
 _EXPERTS = 8
@@ -57,13 +57,16 @@ class Finetune(Strict):
 
 
 class Compute(Strict):
-    """The machines that evaluate candidates. They change the time and not the result, except for `gpus` and `at_once`."""
+    """The machines that evaluate candidates. They change the time and not the result, except for `gpus`, `at_once` and `precision`."""
 
     workers: int | Literal["auto"] = "auto"  # 0: this process; auto: Ray where the search takes longer than starting it
     address: str | None = None  # address of a Ray cluster; None: RAY_ADDRESS, else this machine
     timeout: float | None = Field(None, gt=0, allow_inf_nan=False)  # seconds that one candidate may take; needs workers
     gpus: float = Field(0, ge=0, allow_inf_nan=False)  # share of a GPU for each worker
     at_once: int = Field(1, ge=1)  # candidates that a worker with a GPU evaluates in one pass
+    # Precision in which candidates are compared; auto measures before the first evaluation whether bfloat16 pays. What decides
+    # in the end, and every figure of the table, is float32. The default is the same on every machine.
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"
 
 
 class SearchConfig(Settings):
@@ -108,6 +111,8 @@ class SearchConfig(Settings):
     # How many checkpoints of the zoo are seeds: codes of those on the closest data sets, or, without a generator, the best by
     # validation loss. None: 8, and all of the zoo for adapters where there are labels enough to choose among them.
     experts: int | None = Field(None, ge=0)
+    # Methods of merging the experts; a mixture starts from the best of them. None: all that the data allow and the budget affords; [] none.
+    merges: list[str] | None = None
     warm_start: str | None = None  # the folder of an earlier run, whose best candidates join the population
     warm_best: int = Field(8, ge=1)  # how many of its best candidates join
     # Standard deviation, in latent units, of the best latent around the sampled population's mean, as it is believed beforehand.
@@ -117,6 +122,8 @@ class SearchConfig(Settings):
     sampling: Sampling = Sampling()
     compute: Compute = Compute()
     baselines: Baselines = "standard"
+    # How many networks, the search's best and the zoo's best ones, stand side by side under one head as a further result; 0: none.
+    ensemble: int = Field(0, ge=0, le=64)
     finetune: Finetune = Finetune()
     seed: int = Field(0, ge=0, lt=2**31)
 
@@ -130,7 +137,7 @@ class SearchConfig(Settings):
 
         Budgets, workers and what is only reported may change. The base may lie elsewhere: its hash counts.
         """
-        free = {*_BUDGET, "baselines", "zoo", "data_dir", "finetune", "base"}
+        free = {*_BUDGET, "baselines", "ensemble", "zoo", "data_dir", "finetune", "base"}
         content = self.model_dump(exclude={**dict.fromkeys(free, True), "compute": {"workers", "address", "timeout"}})
         return flattened(content)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from popgen.data.images.styles import is_style, parse_style
+from popgen.data.images.styles import PLAIN, is_style, parse_style
+from popgen.data.images.union import is_union, parse_union
 from popgen.data.images.variants import VARIANTS, is_mixed, parse_mixed, parse_variant
 from popgen.data.load import split_name
 from popgen.data.names import CORRUPTIONS
@@ -55,6 +56,8 @@ def describe(name: str, description: str = "") -> str:
     'cifar10, each with snow of severity 5 or rotated by 90 degrees'
     >>> describe("digits/style:invert:0.2")
     'digits, 20 % of them inverted'
+    >>> describe("digits/union:plain+invert")
+    'digits, as they are and inverted'
     >>> describe("text:data/film_reviews.jsonl.gz/labels:64")
     'texts of film reviews, 64 of them labelled'
     >>> describe("lines:texts/sea.txt.gz/block:64/blocks:16")
@@ -75,14 +78,21 @@ def describe(name: str, description: str = "") -> str:
     for text in variants:
         if text.partition(":")[0] in SUBSETS:
             parts.append(_describe_subset(text, "texts" if is_text else "images"))
-        elif is_mixed(text):
-            parts.append(f"each {' or '.join(map(_describe_variant, parse_mixed(text)))}")
-        elif is_style(text):
-            style = parse_style(text)
-            parts.append(f"{100 * style.share:g} % of them {_describe_variant(style.variant)}")
         else:
-            parts.append(_describe_variant(text))
+            parts.append(_describe_images(text))
     return ", ".join(parts)
+
+
+def _describe_images(text: str) -> str:
+    """What a variant, or a modifier that joins several, makes of the images, in words."""
+    if is_mixed(text):
+        return f"each {' or '.join(map(_describe_variant, parse_mixed(text)))}"
+    if is_style(text):
+        style = parse_style(text)
+        return f"{100 * style.share:g} % of them {_describe_variant(style.variant)}"
+    if is_union(text):
+        return " and ".join("as they are" if one == PLAIN else _describe_variant(one) for one in parse_union(text))
+    return _describe_variant(text)
 
 
 def _describe_variant(text: str) -> str:

@@ -23,6 +23,7 @@ from popgen.data.dataset import SPLITS, DataSet, from_arrays
 from popgen.data.folder import data_folder, is_there, local_path
 from popgen.data.images.reader import ALPHAS
 from popgen.data.images.styles import apply_style, check_style
+from popgen.data.images.union import apply_union, is_union, parse_union
 from popgen.data.images.variants import apply_variants, check_variant
 from popgen.data.names import BUILT_IN, MODIFIERS, READING, STYLE, unknown_source
 from popgen.data.reading import OWN_FILES, Reading, check_reading, split_reading
@@ -120,6 +121,8 @@ def check_data_name(name: str) -> None:
             check_subset(variant)
         elif variant.partition(":")[0] == STYLE:
             check_style(variant)
+        elif is_union(variant):
+            parse_union(variant)
         elif (kind := variant.partition(":")[0]) in READING:
             raise BadInput(
                 f"{variant!r} of {name!r} stands behind a variant",
@@ -311,6 +314,8 @@ def _apply_modifier(data: DataSet, text: str) -> DataSet:
         )
     if kind == STYLE:
         return apply_style(data, text)
+    if is_union(text):
+        return apply_union(data, text)
     return data.each(lambda part: replace(part, inputs=apply_variants(part.inputs, [text])))
 
 

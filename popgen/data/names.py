@@ -42,6 +42,7 @@ CORRUPTIONS = (
 )
 MIXED = "mixed"  # mixed:A+B+C gives each image one of the variants A, B and C
 STYLE = "style"  # style:VARIANT:SHARE changes a share of the images, which are a group of their own
+UNION = "union"  # union:A+B+C shows each image under each of the variants A, B and C, whose images are a group each
 ALL_CORRUPTIONS = "all_c"  # inside of mixed, all_c:5 stands for all corruptions at severity 5
 # For each variant: the default of its argument (None if the argument must be given), and the lowest and highest value.
 VARIANT_RANGES: dict[str, tuple[float | None, float, float]] = {
@@ -65,7 +66,7 @@ VARIANT_RANGES: dict[str, tuple[float | None, float, float]] = {
     **dict.fromkeys(CORRUPTIONS, (None, 1, 5)),
 }
 READING = ("size", "alpha", "block")  # modifiers that say how images and texts are read
-MODIFIERS = (*VARIANT_RANGES, MIXED, STYLE, *SUBSETS, *READING)  # everything that may follow a source's name
+MODIFIERS = (*VARIANT_RANGES, MIXED, STYLE, UNION, *SUBSETS, *READING)  # everything that may follow a source's name
 
 
 def unknown_source(base: str) -> NotFound:

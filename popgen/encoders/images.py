@@ -88,12 +88,11 @@ class ImageEncoder:
 
     def _forward(self, images: Tensor) -> Tensor:
         images = images.to(self.device, torch.float32).expand(-1, 3, -1, -1)
-        image_statistics = statistics(images)
         visual = self.visual
         output = visual(visual.prepare(images) if isinstance(visual, ClipResNet) else _prepare(visual, images))
         pooled = output[0] if isinstance(output, tuple) else output  # some towers return their tokens, too
         features = F.normalize(pooled.float(), dim=-1)
-        return torch.cat([features, image_statistics], dim=1) if self.name.endswith(_STATISTICS) else features
+        return torch.cat([features, statistics(images)], dim=1) if self.name.endswith(_STATISTICS) else features
 
 
 def _prepare(visual: nn.Module, images: Tensor) -> Tensor:

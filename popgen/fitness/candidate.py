@@ -77,6 +77,8 @@ class Fitness:
     mask: Mask | None = None  # the tensors that candidates share; layers before the first other tensor then run once
     left_out: bool = False  # the examples are the same in both splits; a refitted head is scored by leaving each out
     label_free: bool = False  # the loss is that of `information_loss`; labels then count in the score alone
+    # Networks are run in bfloat16; statistics of batch norm, heads, steps of SGD and losses are computed in float32 or finer.
+    bfloat16: bool = False
 
     def __getstate__(self) -> dict[str, Any]:
         """The fields, without what was computed from them; examples as numpy arrays, which Ray's workers read in place."""
@@ -235,7 +237,7 @@ class Fitness:
 
     def _passes(self, spec: ArchSpec, inputs: Tensor) -> Passes:
         fixed = None if self.mask is None else self.mask.fixed(self.spec)
-        return Passes(spec, inputs, fixed, bfloat16=inputs.is_cuda and torch.cuda.is_bf16_supported())
+        return Passes(spec, inputs, fixed, bfloat16=self.bfloat16)
 
     def _finish(self, flat: Tensor) -> Unfinished:
         weights = Unfinished(flat)

@@ -88,7 +88,7 @@ def _check_head(spec: ArchSpec, data: DataSet, head: str) -> None:
             f"the classes of {data.name!r} are not those of the network, or another head was asked for",
             "Use --head keep, and data with the network's classes.",
         )
-    if head != "keep" and not _head_is_output(spec.with_own_head()):
+    if head != "keep" and not head_is_output(spec.with_own_head()):
         raise BadInput(
             f"the outputs of {spec.name!r} are not those of its last linear layer ({spec.head or 'it has none'})",
             f"--head {head} works on that layer",
@@ -97,7 +97,7 @@ def _check_head(spec: ArchSpec, data: DataSet, head: str) -> None:
 
 
 @torch.no_grad()
-def _head_is_output(spec: ArchSpec) -> bool:
+def head_is_output(spec: ArchSpec) -> bool:
     """Whether the network's outputs are its head applied to what enters it; tried on random weights."""
     if not spec.head:
         return False

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from popgen.errors import BadInput
 from popgen.fitness.candidate import Fitness, Scored
 from popgen.fitness.measures import measure
 from popgen.generator.decoder import WeightDecoder
+from popgen.networks.precision import has_bfloat16
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,19 @@ class LatentObjective:
     measures: tuple[str, ...] = ()  # names of popgen.fitness.measures, returned beside the loss
     rungs: tuple[float, ...] = ()  # shares of the validation examples, below 1, at which a race calls `look`
     device: str = "cpu"
+    bfloat16: bool = False  # candidates are run in bfloat16; `fitness` itself stays in float32, for whatever decides
+
+    def prepare(self) -> None:
+        """Refuse a worker whose processor is not made for the precision of the run; the engine calls it on each worker.
+
+        Raises:
+            BadInput: it would compute in bfloat16 by emulation, which is slow and may round in another way.
+        """
+        if self.bfloat16 and not has_bfloat16(self.device):
+            raise BadInput(
+                f"the run is in bfloat16, which this worker's {'CPU' if self.device == 'cpu' else 'GPU'} can only emulate: "
+                "leave its node out, or start a run with --precision float32"
+            )
 
     def __call__(self, vector: np.ndarray) -> tuple[float, dict[str, float]]:
         """The loss and the metrics of a latent (k * d,)."""
@@ -59,7 +74,7 @@ class LatentObjective:
     @cached_property
     def _on_device(self) -> tuple[WeightDecoder, Fitness]:
         """Decoder and fitness on the device, which only the worker has; they are moved when they are first needed."""
-        fitness = replace(self.fitness, mask=getattr(self.decoder, "mask", None))
+        fitness = replace(self.fitness, mask=getattr(self.decoder, "mask", None), bfloat16=self.bfloat16)
         if self.device == "cpu":
             return self.decoder, fitness
         return self.decoder.to(self.device), fitness.to(self.device)
@@ -67,8 +82,9 @@ class LatentObjective:
     @property
     def evaluation(self) -> str:
         """The way networks are run, in words for people and records."""
-        fitness = self._on_device[1] if self.device == "cpu" else self.fitness
-        return fitness.evaluation + ("" if self.device == "cpu" else "; on a GPU bfloat16 where it has that")
+        if self.device == "cpu":
+            return self._on_device[1].evaluation
+        return f"{replace(self.fitness, bfloat16=self.bfloat16).evaluation}; on a GPU in larger batches"
 
     def __getstate__(self) -> dict[str, Any]:
         """The fields, without what was computed from them."""

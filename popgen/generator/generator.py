@@ -7,7 +7,7 @@ computed by conditioner.py, and latents are sampled by sampling.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -223,7 +223,11 @@ class Generator(nn.Module):
         description = data.text if isinstance(data, Description) else data.description
         if description and self.provenance.descriptions:
             return self._conditioner.by_description(description, self.provenance.descriptions)
-        distance = (self.data_vectors - self.mean_embedding(arch, data)).norm(dim=1)
+        return self.nearest(self.mean_embedding(arch, data))
+
+    def nearest(self, embedding: Tensor) -> list[str]:
+        """Return the names of the training data sets by their distance from an embedding (out,), the closest first."""
+        distance = (self.data_vectors - embedding).norm(dim=1)
         return [self.provenance.data[i] for i in distance.argsort().tolist()]
 
     def sample(
@@ -334,6 +338,19 @@ class Generator(nn.Module):
         """Return the records and latents (k, d) of training checkpoints: the best validation score first, those without one last."""
         found = [(r, self.codes[r.row]) for r in self.records if r.arch == arch and r.data == data]
         return sorted(found, key=lambda pair: -pair[0].goodness)
+
+    def stored_near(self, arch: str, names: Iterable[str], most: int | None) -> list[tuple[Code, Tensor]]:
+        """Return at most `most` of what `stored` returns for one data set after the other; None returns all."""
+        by_data: dict[str, list[Code]] = {}
+        for record in self.records:
+            if record.arch == arch:
+                by_data.setdefault(record.data, []).append(record)
+        found: list[Code] = []
+        for name in names:
+            found += sorted(by_data.get(name, []), key=lambda record: -record.goodness)
+            if most is not None and len(found) >= most:
+                break
+        return [(record, self.codes[record.row]) for record in found[:most]]
 
     def to_cpu(self) -> None:
         """Move all tensors to the CPU, where generators are saved and sampled."""

@@ -60,7 +60,13 @@ GENERATOR = Kind(
     ("config.json", "codes.json", "model.safetensors", "texts.json", "family.safetensors", AUDIT),
 )
 ZOO = Kind(
-    "zoo", ("zoo.json", "index.jsonl"), ("zoo.json", "index.jsonl", "references.safetensors", "shards/*.safetensors")
+    "zoo",
+    ("zoo.json", "index.jsonl"),
+    # The last two are of archives that hold a generator.
+    (
+        *("zoo.json", "index.jsonl", "columns.json", "references.safetensors", "shards/*.safetensors"),
+        *("generator/*.json", "generator/*.safetensors"),
+    ),
 )
 SEARCH = Kind(
     "search",
@@ -76,6 +82,9 @@ SEARCH = Kind(
 ADAPTED = Kind(
     "adapted network", ("result.json", "weights.safetensors"), ("result.json", "weights.safetensors"), rewrites=True
 )
+MERGED = Kind(
+    "merged networks", ("result.json", "merged-*.safetensors"), ("result.json", "merged-*.safetensors"), rewrites=True
+)
 GENERATED = Kind(
     "generated networks",
     ("result.json", "*/latents.safetensors"),
@@ -88,7 +97,7 @@ RANKED = Kind(
     ("result.json", "ranked-*.safetensors", *_LIBRARIES),
     rewrites=True,
 )
-KINDS = (GENERATOR, ZOO, SEARCH, ADAPTED, GENERATED, RANKED)
+KINDS = (GENERATOR, ZOO, SEARCH, ADAPTED, MERGED, GENERATED, RANKED)
 
 
 def kind_of(folder: Path) -> Kind:
@@ -103,6 +112,6 @@ def kind_of(folder: Path) -> Kind:
     what = f"{folder} is no folder that popgen wrote" if folder.is_dir() else f"there is no folder {str(folder)!r}"
     raise NotFound(
         what,
-        "known are generators, zoos, finished searches, adapted, generated and ranked networks, by the files in them",
-        "Name the folder that `popgen train`, `zoo build`, `search`, `adapt`, `generate` or `rank` wrote.",
+        "known are generators, zoos, finished searches, adapted, merged, generated and ranked networks, by the files in them",
+        "Name the folder that `popgen train`, `zoo build`, `search`, `adapt`, `merge`, `generate` or `rank` wrote.",
     )

@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 from popgen.audit.compression import Compression, measure_compression
-from popgen.errors import NotFound
+from popgen.errors import BadInput, NotFound
 from popgen.generator import Generator
 from popgen.jobs.searching.origin import open_zoo
 from popgen.networks.threads import threads
+from popgen.zoo import Zoo
 
 
 def compression(
-    generator: str, zoo: str | None = None, split: str = "val", *, held_out: bool = False, data_dir: str | None = None
+    generator: str | None,
+    zoo: str | None = None,
+    split: str = "val",
+    *,
+    held_out: bool = False,
+    data_dir: str | None = None,
 ) -> Compression:
-    """Measure a generator against a zoo, by default the one that it was trained on.
+    """Measure a generator and the codecs of archives against a zoo, by default the one that the generator was trained on.
+
+    Args:
+        generator: None compares the codecs alone; then a zoo is needed.
 
     Raises:
         NotFound: an unknown name, or the generator's own zoo is nowhere.
-        BadInput: the generator has no latents.
+        BadInput: the generator has no latents, or neither it nor a zoo is named.
     """
+    if generator is None:
+        if zoo is None:
+            raise BadInput("there is nothing to compare", "neither a generator nor a zoo is named", "Use --zoo.")
+        with threads(1):
+            return measure_compression(None, Zoo.open(zoo), split, held_out=held_out, codecs=True, data_dir=data_dir)
     made = Generator.from_pretrained(generator)
     made.check_latents()
     found = open_zoo(zoo, made)
@@ -28,4 +42,4 @@ def compression(
             "Name its folder with --zoo.",
         )
     with threads(1):
-        return measure_compression(made, found, split, held_out=held_out, data_dir=data_dir)
+        return measure_compression(made, found, split, held_out=held_out, codecs=True, data_dir=data_dir)

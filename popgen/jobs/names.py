@@ -14,6 +14,7 @@ from popgen.archs.names import BUILT_IN, brings_weights, is_outside, not_trained
 from popgen.archs.variants import split_options
 from popgen.configs.audit import AuditConfig
 from popgen.configs.generator import GeneratorConfig
+from popgen.configs.merge import MergeConfig
 from popgen.configs.search import EXPERT_SPACES, SearchConfig
 from popgen.configs.spec import ZooSpec
 from popgen.configs.sweep import SweepConfig
@@ -23,6 +24,7 @@ from popgen.fitness.names import check_measure_name
 from popgen.generator import names as generators
 from popgen.hub.kinds import kind_of
 from popgen.hub.names import check_repository, check_revision
+from popgen.merging.names import check_method
 from popgen.zoo import names as zoos
 from search import SPACES, check_optimizer
 
@@ -44,6 +46,8 @@ def check_search_names(config: SearchConfig) -> None:
         check_optimizer(config.optimizer)
     for name in config.objectives:
         check_measure_name(name)
+    for name in config.merges or ():
+        check_method(name)
 
 
 def check_generate_names(generator: str, archs: Iterable[str], data: str | None) -> None:
@@ -85,6 +89,20 @@ def check_rank_names(zoo: str, archs: Iterable[str], data: str) -> None:
     check_source(data)
 
 
+def check_merge_names(config: MergeConfig) -> None:
+    """Refuse unknown names of a merging method, of a zoo, and of data sets.
+
+    Raises:
+        NotFound: the name and what is known instead.
+    """
+    if config.method != "all":
+        check_method(config.method)
+    zoos.zoo_folder(config.zoo)
+    for name in config.data:
+        if name != "own":
+            check_source(name)
+
+
 def check_audit_names(config: AuditConfig) -> None:
     """Refuse unknown names of a generator, zoo, architecture or data set to audit.
 
@@ -113,6 +131,17 @@ def check_retrieve_names(generator: str, arch: str, data: str) -> None:
         raise not_trained(arch, trained)
     if stored is not None and (arch, data) not in stored:
         raise generators.no_checkpoint(arch, data, {of for name, of in stored if name == arch})
+
+
+def check_zoo_checkpoint_names(zoo: str, arch: str) -> None:
+    """Refuse unknown names of a zoo, and of an architecture of which it has no checkpoint.
+
+    Raises:
+        NotFound: the name and what is known instead.
+    """
+    known = zoos.archs_of(zoo)
+    if known is not None and arch not in known:
+        raise unknown_name("architecture", arch, known, f"These are the ones in the zoo {zoo}.")
 
 
 def check_encode_names(generator: str, zoo: str | None) -> None:

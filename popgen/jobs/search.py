@@ -21,8 +21,9 @@ from popgen.cards.make import keep_card
 from popgen.configs.search import SearchConfig
 from popgen.hub.kinds import SEARCH
 from popgen.jobs.parents import made_from, with_commits
-from popgen.jobs.searching.arch import Found, OnEvaluation, Run, search_arch
+from popgen.jobs.searching.arch import OnEvaluation, Run, search_arch
 from popgen.jobs.searching.checks import Prepared, prepare, with_data_folder
+from popgen.jobs.searching.details import Found
 from popgen.jobs.searching.folder import RunFolder
 from popgen.jobs.searching.pools import cluster_address, joins_cluster
 from search import RaySession

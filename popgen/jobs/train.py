@@ -10,6 +10,7 @@ from popgen.archs import trust_named
 from popgen.audit.compression import measure_compression
 from popgen.audit.keeping import keeping_remarks
 from popgen.configs.generator import GeneratorConfig, read_spec
+from popgen.configs.spec import ZooSpec
 from popgen.data.names import trust_sources
 from popgen.errors import BadInput
 from popgen.generator import Generator
@@ -24,6 +25,12 @@ from popgen.hub.names import is_hub_name
 from popgen.zoo import Zoo, build_zoo
 
 __all__ = ["TrainingCompute", "read_spec", "train"]
+
+
+_ABSENT = (
+    "Images of {images} stood in for those of the zoo's data sets, labelled by the zoo's networks: accuracies of training are "
+    "agreement with these networks."
+)
 
 
 @dataclass(frozen=True)
@@ -75,9 +82,7 @@ def train(
             f"{folder} holds a generator already", "it is never overwritten", "Choose another --out, or remove it."
         )
     check_workers(config, compute.workers)
-    entries = [*content.zoo.archs, *(entry.arch for entry in content.zoo.checkpoints if entry.arch)]
-    trust_named(entry.like or entry.name for entry in entries)
-    trust_sources([*content.zoo.data_names, *(name for grid in config.tune.tasks for name in grid.names)])
+    _trust(content.zoo, config)
     exact = pinned(zoo or "", ZOO)
     found = (
         Zoo.open(exact)
@@ -85,11 +90,22 @@ def train(
         else build_zoo(content.zoo, Path("zoos") / content.zoo.name, workers=compute.build_workers, data_dir=data_dir)
     )
     made = _train(found, config, folder, on_step or (lambda *_: None), compute, data_dir, on_data)
-    if made.has_latents:  # directions alone hold none of the zoo's networks but the bases
+    # Directions alone hold none of the zoo's networks but the bases, and without the data no accuracy is lost or kept.
+    if made.has_latents and config.stand_in.images is None:
         _measure(made, found, data_dir)
+    if config.stand_in.images is not None:
+        made.provenance.metrics["remarks"] = [_ABSENT.format(images=config.stand_in.images)]
     made.provenance.zoo_name = exact if is_hub_name(exact) else ""
     save_config(made, folder)
     return made
+
+
+def _trust(zoo: ZooSpec, config: GeneratorConfig) -> None:
+    """Trust the user's own functions that a spec names."""
+    entries = [*zoo.archs, *(entry.arch for entry in zoo.checkpoints if entry.arch)]
+    trust_named(entry.like or entry.name for entry in entries)
+    stand_in = [] if config.stand_in.images is None else [config.stand_in.images]
+    trust_sources([*zoo.data_names, *stand_in, *(name for grid in config.tune.tasks for name in grid.names)])
 
 
 def _measure(made: Generator, zoo: Zoo, data_dir: str | None) -> None:

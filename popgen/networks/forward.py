@@ -20,6 +20,7 @@ from popgen.data import DataSet, Part
 from popgen.errors import BadInput
 from popgen.networks.passes import Passes
 from popgen.networks.skeleton import skeleton
+from popgen.networks.together import outputs_together, run_together
 from popgen.tasks import get_task
 from popgen.types import Flat, StateDict
 
@@ -53,17 +54,28 @@ def network_features(spec: ArchSpec, flat: Tensor, inputs: Tensor, differentiabl
     return seen[0].flatten(1)
 
 
+def outputs_of_each(specs: Sequence[ArchSpec], weights: Flat, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Outputs (m, ..., classes) of each of the networks `weights` (n, p) on its own prepared inputs (m, ...); differentiable.
+
+    Small networks of one architecture run in one pass.
+
+    Args:
+        specs: the architecture of each network, for the classes of its batch.
+    """
+    if run_together(specs, inputs):
+        return outputs_together(specs[0], weights, torch.stack(list(inputs))).unbind()
+    return [_differentiable_outputs(*one) for one in zip(specs, weights, inputs, strict=True)]
+
+
 def behaviour_loss(specs: Sequence[ArchSpec], weights: Flat, batches: list[Batch]) -> Tensor:
     """Mean task loss of the networks `weights` (n, p), each on its own batch; differentiable.
 
     Args:
         specs: the architecture of each network, for the classes of its batch.
     """
-    losses = [
-        get_task(spec.config.task).loss(_differentiable_outputs(spec, flat, inputs), targets)
-        for spec, flat, (inputs, targets) in zip(specs, weights, batches, strict=True)
-    ]
-    return torch.stack(losses).mean()
+    outputs = outputs_of_each(specs, weights, [inputs for inputs, _ in batches])
+    pairs = zip(specs, outputs, batches, strict=True)
+    return torch.stack([get_task(spec.config.task).loss(found, targets) for spec, found, (_, targets) in pairs]).mean()
 
 
 def distillation_losses(
@@ -84,11 +96,11 @@ def distillation_losses(
         labels: weight of the task's own loss.
     """
     losses = []
-    for spec, flat, (inputs, original, targets) in zip(specs, weights, batches, strict=True):
-        task, outputs = get_task(spec.config.task), _differentiable_outputs(spec, flat, inputs)
+    found = outputs_of_each(specs, weights, [inputs for inputs, _, _ in batches])
+    for spec, outputs, (_, original, targets) in zip(specs, found, batches, strict=True):
         student, teacher = (logits.flatten(0, -2).log_softmax(-1) for logits in (outputs, original))
         divergence = F.kl_div(student, teacher, log_target=True, reduction="batchmean")
-        losses.append(distil * divergence + labels * task.loss(outputs, targets))
+        losses.append(distil * divergence + labels * get_task(spec.config.task).loss(outputs, targets))
     return torch.stack(losses)
 
 

@@ -45,6 +45,11 @@ class Passes:
         kept = "" if self._cut is None else f", the layers of {len(self._shared_state)} shared tensors only once"
         return self._network.text + kept
 
+    @property
+    def batch(self) -> int:
+        """Number of inputs that are run together."""
+        return self._network.batch
+
     def outputs(self, flat: Tensor, begin: int = 0, end: int | None = None) -> Tensor:
         """Logits (n, ..., classes) of the network with weights `flat` (p,) on the inputs from `begin` to `end`."""
         logits = list(self._run(flat, begin, end))

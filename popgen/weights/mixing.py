@@ -23,6 +23,7 @@ from popgen.weights.mask import Mask
 MAX_GROUPS = 6  # neighbours are joined until this holds: a few hundred evaluations can search few coordinates only
 VARIANCE_KEPT = 0.99  # share of the experts' variance that their principal components explain
 _FEWEST = 2  # components
+TOWARDS = 0.25  # share of the way from the start to an expert that a coefficient of 1 is, in the space around a start
 STEP = 0.05  # size of a low-rank step with coefficient 1, in standard deviations of the tensor that it is added to
 _MAX_STAGE_SHARE = 0.7  # a sequence with a larger share of the blocks is not a stage
 _MIN_VARIANCE = 1e-5  # lower bound of running variances, which negative coefficients could make negative
@@ -131,6 +132,23 @@ def mixture(spec: ArchSpec, base: Tensor, experts: Flat, mask: Mask | None = Non
     """
     groups, group_of = group_index(spec)
     return WeightSubspace(spec, base, experts - base, group_of, groups, mask)
+
+
+def around(
+    spec: ArchSpec, start: Tensor, experts: Flat, rank: int, seed: int, mask: Mask | None = None
+) -> WeightSubspace:
+    """Return the subspace around a network `start` (p,), such as a merge of the experts, with one coefficient for each expert and group.
+
+    A coefficient of 1 is a TOWARDS share of the way to the expert (k, p). Behind the experts come `rank` low-rank steps from the
+    start in each group. The zero vector is the start.
+
+    >>> spec = ArchSpec.from_config("mlp-s")
+    >>> space = around(spec, torch.zeros(spec.size), torch.ones(3, spec.size), rank=2, seed=0)
+    >>> space.dim, float(space.weights(space.vector(np.array([1, 1, 0, 0, 0]))).mean()) == 2 * TOWARDS
+    (10, True)
+    """
+    mixed, steps = mixture(spec, start, experts, mask), low_rank(spec, start, rank, seed, mask)
+    return replace(mixed, directions=torch.cat([TOWARDS * mixed.directions, steps.directions]))
 
 
 def principal(spec: ArchSpec, experts: Flat, mask: Mask | None = None) -> tuple[WeightSubspace, np.ndarray]:

@@ -1,44 +1,17 @@
-"""Reads and writes the text files of a zoo: zoo.json, and index.jsonl, which has one Checkpoint on each line.
-
-zoo.json is written once; new checkpoints are appended to index.jsonl.
-"""
+"""Reads and writes index.jsonl, which has one Checkpoint on each line; new checkpoints are appended."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
-from popgen import __version__, files
+from popgen import files
 from popgen.errors import BrokenFile
-from popgen.json_text import parse_json
 from popgen.refs import inside
+from popgen.zoo.info import RESTORE
 from popgen.zoo.record import Checkpoint
-
-FORMAT = 1
-_RESTORE = "Restore it, or build the zoo again."
-
-
-def read_info(path: Path) -> dict[str, Any]:
-    """The content of zoo.json.
-
-    Raises:
-        BrokenFile: the file is not JSON, or has a format that this version does not read.
-    """
-    try:
-        info = parse_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BrokenFile(f"{path} cannot be read", str(error), _RESTORE) from error
-    if not isinstance(info, dict) or info.get("format") != FORMAT or "name" not in info:
-        found_format = info.get("format") if isinstance(info, dict) else type(info).__name__
-        raise BrokenFile(
-            f"{path} does not have the format of a zoo that popgen {__version__} reads",
-            f"format {found_format!r}, needed {FORMAT}",
-            "Update popgen.",
-        )
-    return info
 
 
 def read_index(path: Path) -> tuple[list[Checkpoint], int]:
@@ -51,7 +24,7 @@ def read_index(path: Path) -> tuple[list[Checkpoint], int]:
     try:
         *lines, incomplete = (content := path.read_bytes()).split(b"\n")
     except OSError as error:
-        raise BrokenFile(f"{path} cannot be read", str(error), _RESTORE) from error
+        raise BrokenFile(f"{path} cannot be read", str(error), RESTORE) from error
     records = []
     for number, line in enumerate(lines, start=1):
         try:

@@ -6,21 +6,31 @@ import hashlib
 import math
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, PlainSerializer
 from torch import Tensor
 
-from popgen.archs import ArchConfig
+from popgen.archs import ArchConfig, ArchSpec
+from popgen.errors import BadInput
+from popgen.json_text import json_text, parse_json
 from popgen.tasks import get_task, goodness, score_key
+from popgen.types import StateDict
 
 
 def _read_config(value: Any) -> Any:
     """The ArchConfig of a dict in its JSON form; other values are returned as they are, for pydantic to check."""
     try:
-        return ArchConfig.from_json(value) if isinstance(value, dict) else value
+        return _config(json_text(value)) if isinstance(value, dict) else value
     except TypeError as error:  # A field is missing or unknown.
         raise ValueError(str(error)) from error
+
+
+@lru_cache(maxsize=1024)
+def _config(text: str) -> ArchConfig:
+    """The ArchConfig of a JSON text. The records of a zoo share one for each architecture, so that it opens in less time and memory."""
+    return ArchConfig.from_json(parse_json(text))
 
 
 class Checkpoint(BaseModel):
@@ -93,6 +103,11 @@ def group_by(records: Iterable[Checkpoint], field: str) -> dict[str, list[Checkp
     return groups
 
 
+def records_sha256(records: Iterable[Checkpoint]) -> str:
+    """SHA-256, in hexadecimal, of the contents of records in any order."""
+    return hashlib.sha256("\n".join(sorted(r.content() for r in records)).encode()).hexdigest()
+
+
 def weights_sha256(flat: Tensor) -> str:
     """SHA-256, in hexadecimal, of a network's weights (p,) as little-endian float32.
 
@@ -101,3 +116,24 @@ def weights_sha256(flat: Tensor) -> str:
     True
     """
     return hashlib.sha256(flat.detach().contiguous().numpy().astype("<f4").tobytes()).hexdigest()
+
+
+def checked_flat(spec: ArchSpec, weights: Tensor | StateDict, where: str) -> Tensor:
+    """The weights of a checkpoint as a flat vector (p,) on the CPU, checked to fit the architecture and to be finite.
+
+    Args:
+        where: the checkpoint, for errors.
+
+    Raises:
+        BadInput: they do not fit, or are not finite.
+    """
+    if isinstance(weights, Tensor):
+        if weights.shape != (spec.size,):
+            raise BadInput(
+                f"{where}: weights of shape {tuple(weights.shape)}",
+                f"{spec.name!r} has ({spec.size},)",
+                "Use ArchSpec.to_flat.",
+            )
+        weights = spec.to_state(weights)
+    spec.check(weights, where)
+    return spec.to_flat(weights).cpu()

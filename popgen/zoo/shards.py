@@ -1,4 +1,4 @@
-"""Shard files: safetensors files that hold one matrix `weights` (n, p), whose rows are networks of one architecture.
+"""Shard files: safetensors files that hold one matrix `weights` (n, p), whose rows are networks of one architecture. Those of archives are coded.
 
 Single rows can be read without the rest of the file. A zoo of 50,000 small networks takes a few dozen shards at most.
 """
@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 
 from popgen.errors import BrokenFile
 from popgen.types import Flat
+from popgen.zoo.archive.coded import CodedShard, is_coded
 
 _RESTORE = "Restore the file, or build the zoo again; `popgen zoo verify` lists what is damaged."
 SHARD_BYTES = 64 * 2**20  # Largest size of a shard: small enough to rewrite quickly, large enough that few are needed.
@@ -41,6 +42,8 @@ def read_rows(path: Path, rows: Sequence[int], size: int) -> Flat:
     """
     try:
         with safe_open(path, framework="pt") as file:
+            if is_coded(file):
+                return CodedShard(file, path).rows(rows, size)
             matrix = file.get_slice("weights")
             shape = matrix.get_shape()
             if len(shape) != 2 or shape[1] != size or max(rows) >= shape[0]:

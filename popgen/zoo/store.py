@@ -3,6 +3,7 @@
     zoo.json                 name, format, licence, and the spec that the zoo was built from
     index.jsonl              one Checkpoint on each line; new lines are appended
     shards/*.safetensors     the weights: each shard holds one matrix, of networks of one architecture
+    columns.json             what lists show of each checkpoint, see `popgen.zoo.columns`, written by `finalize`
     references.safetensors   start, reference and scale of each architecture, written by `finalize`
     README.md                the card, written by `finalize`; no hash depends on it
 
@@ -11,9 +12,8 @@ A shard is written before the index lines that point at it, so that an interrupt
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,12 @@ from popgen.hub.kinds import ZOO
 from popgen.json_text import json_text
 from popgen.refs import inside
 from popgen.types import Flat, StateDict
-from popgen.zoo.index import FORMAT, append_index, read_index, read_info, write_index
+from popgen.zoo.archive.references import archived_references
+from popgen.zoo.columns import write_columns
+from popgen.zoo.index import append_index, read_index, write_index
+from popgen.zoo.info import ARCHIVE_FORMAT, FORMAT, read_info
 from popgen.zoo.names import zoo_folder
-from popgen.zoo.record import Checkpoint, group_by, weights_sha256
+from popgen.zoo.record import Checkpoint, checked_flat, group_by, records_sha256, weights_sha256
 from popgen.zoo.references import fit_reference, read_references, write_references
 from popgen.zoo.shards import SHARD_BYTES, read_rows, shard_name
 from popgen.zoo.verify import find_problems
@@ -59,6 +62,7 @@ class Zoo:
     def __init__(self, folder: Path, info: dict[str, Any], records: list[Checkpoint], index_bytes: int) -> None:
         self.folder, self.info = folder, info
         self._specs: dict[str, ArchSpec] = {}
+        self._sha256: str | None = None  # hash of the records, once it was asked for
         self._set_records(records, index_bytes)
 
     @classmethod
@@ -122,8 +126,8 @@ class Zoo:
 
         It depends neither on the order of the records nor on how they are divided into shards.
         """
-        lines = sorted(r.content() for r in self.records)
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        self._sha256 = self._sha256 or records_sha256(self.records)
+        return self._sha256
 
     @property
     def is_torn(self) -> bool:
@@ -134,6 +138,11 @@ class Zoo:
     def is_final(self) -> bool:
         """Whether `finalize` has run since the records last changed."""
         return self._references[1] == self.sha256
+
+    @property
+    def is_archive(self) -> bool:
+        """Whether `popgen zoo archive` wrote it: its shards are coded, and it can only be read."""
+        return self.info["format"] == ARCHIVE_FORMAT
 
     def __len__(self) -> int:
         return len(self.records)
@@ -267,14 +276,14 @@ class Zoo:
             if record.arch not in self._specs:
                 self._specs[record.arch] = ArchSpec.from_config(record.arch_config)
             spec = self._specs[record.arch]
-            flat = _checked_flat(spec, weights, record.id)
+            flat = checked_flat(spec, weights, record.id)
             created_with = record.created_with or f"popgen {__version__}"
             filled = {"fingerprint": spec.fingerprint, "sha256": weights_sha256(flat), "created_with": created_with}
             by_fingerprint[spec.fingerprint].append((record.model_copy(update=filled), flat))
         stored: list[Checkpoint] = []
+        self._prepare_write()
         for group in by_fingerprint.values():
             stored += self._write_shard([r for r, _ in group], [flat for _, flat in group])
-        self._prepare_write()
         index_bytes = self._index_bytes + append_index(self._index_path, stored)
         self._set_records(self.records + stored, index_bytes)
 
@@ -299,6 +308,7 @@ class Zoo:
                 stored += self._merge_shard(records[first : first + most])
         stored.sort(key=lambda r: r.id)
         self._set_records(stored, write_index(self._index_path, stored))
+        write_columns(self.folder, stored)
         used = {r.shard for r in stored}
         for path in (self.folder / "shards").glob("*"):
             if f"shards/{path.name}" not in used:
@@ -327,6 +337,7 @@ class Zoo:
 
     def _set_records(self, records: list[Checkpoint], index_bytes: int) -> None:
         self.records = records
+        self._sha256 = None
         self._index_bytes = index_bytes  # Size of the index up to its last complete line.
         self._by_id = {r.id: r for r in records}
         self._config_of = {r.arch: r.arch_config for r in records}
@@ -335,8 +346,12 @@ class Zoo:
         """Remove an incomplete last line from the index; refuse to write if another process has added lines.
 
         Raises:
+            BadInput: the zoo is an archive.
             CannotResume: another process has added checkpoints since this zoo was opened.
         """
+        if self.is_archive:
+            todo = "Change the zoo that it was made of, and archive that again."
+            raise BadInput(f"the zoo {self.folder} is an archive", "archives can only be read", todo)
         if self.is_torn:
             tail = self._index_path.read_bytes()[self._index_bytes :]
             if b"\n" in tail:
@@ -361,9 +376,9 @@ class Zoo:
         return [r.model_copy(update={"shard": name, "row": row}) for row, r in enumerate(records)]
 
     @cached_property
-    def _references(self) -> tuple[dict[str, Tensor], str]:
+    def _references(self) -> tuple[Mapping[str, Tensor], str]:
         """The tensors of references.safetensors, and the sha256 of the zoo that they were fitted to."""
-        return read_references(self.folder)
+        return archived_references(self) if self.is_archive else read_references(self.folder)
 
     def _reference_tensor(self, arch: str, kind: str) -> Tensor:
         self.spec(arch)  # Raises NotFound for an unknown architecture.
@@ -378,17 +393,3 @@ class Zoo:
     def _replace_references(self, tensors: dict[str, Tensor], zoo_sha256: str = "") -> None:
         write_references(self.folder, tensors, zoo_sha256)
         self.__dict__.pop("_references", None)
-
-
-def _checked_flat(spec: ArchSpec, weights: Tensor | StateDict, where: str) -> Tensor:
-    """The weights as a flat vector (p,) on the CPU, checked to fit the architecture and to be finite."""
-    if isinstance(weights, Tensor):
-        if weights.shape != (spec.size,):
-            raise BadInput(
-                f"{where}: weights of shape {tuple(weights.shape)}",
-                f"{spec.name!r} has ({spec.size},)",
-                "Use ArchSpec.to_flat.",
-            )
-        weights = spec.to_state(weights)
-    spec.check(weights, where)
-    return spec.to_flat(weights).cpu()

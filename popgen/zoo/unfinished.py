@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-_FILES = ("references.safetensors", "index.jsonl", "zoo.json")
+_FILES = ("references.safetensors", "columns.json", "index.jsonl", "zoo.json")
 
 
 @contextmanager

@@ -22,7 +22,9 @@ def find_problems(zoo: Zoo) -> list[str]:
             problems.append(f"{records[1].id}: has the same weights as {records[0].id}")
     if zoo.is_torn:
         problems.append("index.jsonl: the last line is cut off; the next write removes it")
-    if zoo.records and not zoo.is_final:
+    if zoo.is_archive and not zoo.is_final:
+        problems.append("index.jsonl: it is not that of the archive as it was made")
+    elif zoo.records and not zoo.is_final:
         problems.append("references.safetensors: made for another state of the index; zoo.finalize() writes it again")
     return problems
 

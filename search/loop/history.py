@@ -13,7 +13,7 @@ import json
 import math
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -79,6 +79,7 @@ class _Header(TypedDict, total=False):
 
 
 _RECORD, _HEADER = TypeAdapter(Record), TypeAdapter(_Header)
+_JSON = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 
 
 class History:
@@ -119,8 +120,8 @@ class History:
 
         It is also written through to the disk if that was last done SYNC_SECONDS ago.
         """
-        body = asdict(record)
-        self._write({name: body[name] for name in body if name != "metrics"} | {"metrics": _finite(record.metrics)})
+        body = {name: value for name, value in vars(record).items() if name != "metrics"}
+        self._write(body | {"metrics": _finite(record.metrics)})
         self.records.append(record)
 
     def close(self) -> None:
@@ -138,7 +139,7 @@ class History:
         self.close()
 
     def _write(self, body: dict[str, Any]) -> None:
-        line = json.dumps({"v": SCHEMA, "search": self.key} | body, allow_nan=False, separators=(",", ":"))
+        line = _JSON.encode({"v": SCHEMA, "search": self.key} | body)
         self._file.write(line.encode() + b"\n")
         self._file.flush()  # survives the end of this process; only fsync survives the end of the machine
         if time.monotonic() - self._synced_at >= SYNC_SECONDS:

@@ -17,6 +17,7 @@ import numpy as np
 
 from ..errors import SearchError, UnknownOptimizer
 from ._adapter import NevergradOptimizer
+from ._coordinates import Coordinates, QuickCMA
 from .feedback import Seeds
 
 with warnings.catch_warnings():
@@ -63,7 +64,7 @@ def cma(dim: int, batch: int, seed: int, sigma: float, seeds: Seeds, *, diagonal
     # candidates are asked ahead of their losses. With an initial step that suits so many coordinates, CSA is as good.
     options = {**NEVER_STOP, "AdaptSigma": CMAAdaptSigmaCSA}
     config = ng.optimizers.ParametrizedCMA(scale=sigma, popsize=popsize, diagonal=diagonal, inopts=options)
-    optimizer: Any = config(_parametrization(dim, seed, 1.0), num_workers=batch)
+    optimizer: Any = QuickCMA(Coordinates(dim, seed, 1.0), num_workers=batch, config=config)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Could not import matplotlib")
         strategy = optimizer.es
@@ -75,8 +76,8 @@ def cma(dim: int, batch: int, seed: int, sigma: float, seeds: Seeds, *, diagonal
             strategy.ask(1)
 
     def check(told: int) -> None:
-        # Nevergrad ignores errors of pycma's update, and replaces pycma by a new one when it stops: detect both.
-        if optimizer.es is not strategy or strategy.countiter != told // popsize:
+        # Nevergrad ignores errors of pycma's update: detect them, and the end of a strategy that is not to stop.
+        if strategy.countiter != told // popsize or strategy.stop():
             raise SearchError(
                 f"CMA lost its state after {told} evaluations\n"
                 f"an update of pycma {version('cma')} failed or stopped inside Nevergrad {version('nevergrad')}\n"
@@ -92,7 +93,7 @@ def differential_evolution(
     """Make differential evolution; its first population is the better seeds and normal draws of width `sigma`."""
     popsize = max(DE_POPSIZE, batch)
     config = ng.optimizers.DifferentialEvolution(popsize=popsize, crossover="twopoints" if two_points else 0.5)
-    optimizer = config(_parametrization(dim, seed, sigma), num_workers=batch)
+    optimizer = config(Coordinates(dim, seed, sigma), num_workers=batch)
     return NevergradOptimizer(optimizer, seeds, told=_seeds_in_population(seeds, popsize))
 
 
@@ -113,7 +114,7 @@ def pso(dim: int, batch: int, seed: int, sigma: float, seeds: Seeds) -> Nevergra
     """
     popsize = max(PSO_POPSIZE, batch)
     config = ng.optimizers.ConfPSO(popsize=popsize)
-    optimizer = config(_parametrization(dim, seed, sigma), num_workers=batch)
+    optimizer = config(Coordinates(dim, seed, sigma), num_workers=batch)
     first = _seeds_in_population(seeds, popsize)
 
     def enter(particle: ng.p.Parameter, row: int) -> None:
@@ -132,7 +133,7 @@ def one_plus_one(dim: int, batch: int, seed: int, sigma: float, seeds: Seeds) ->
     from the front.
     """
     config = ng.optimizers.ParametrizedOnePlusOne(use_pareto=True)  # has no effect with a single objective
-    optimizer: Any = config(_parametrization(dim, seed, sigma), num_workers=batch)
+    optimizer: Any = config(Coordinates(dim, seed, sigma), num_workers=batch)
     adapter = NevergradOptimizer(optimizer, seeds, told=1)
     optimizer._sigma = 1.0  # undoes the doubling of the step: the first loss ever told counted as a success
     return adapter
@@ -144,13 +145,13 @@ def tbpsa(dim: int, batch: int, seed: int, sigma: float, seeds: Seeds) -> Neverg
     Its first population has about the size of a batch, instead of 4 x dim.
     """
     config = ng.optimizers.ParametrizedTBPSA(naive=True, initial_popsize=max(2, batch // 4))
-    return NevergradOptimizer(config(_parametrization(dim, seed, sigma), num_workers=batch), seeds, gains=True)
+    return NevergradOptimizer(config(Coordinates(dim, seed, sigma), num_workers=batch), seeds, gains=True)
 
 
 def random_search(dim: int, batch: int, seed: int, sigma: float, seeds: Seeds) -> NevergradOptimizer:
     """Make random search: the origin, then normal draws around it. It is the control for the other optimizers."""
     config = ng.optimizers.RandomSearchMaker(middle_point=True)
-    return NevergradOptimizer(config(_parametrization(dim, seed, sigma), num_workers=batch), seeds)
+    return NevergradOptimizer(config(Coordinates(dim, seed, sigma), num_workers=batch), seeds)
 
 
 def ngopt_choice(dim: int, batch: int) -> str:
@@ -160,7 +161,7 @@ def ngopt_choice(dim: int, batch: int) -> str:
         UnknownOptimizer: NGOpt chooses another one, such as a metamodel, whose inner search is unseeded and limited by
             time, and which fails in some versions.
     """
-    optimizer: Any = ng.optimizers.NGOpt(_parametrization(dim, 0, 1.0), NGOPT_BUDGET, batch)
+    optimizer: Any = ng.optimizers.NGOpt(Coordinates(dim, 0, 1.0), NGOPT_BUDGET, batch)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Could not import matplotlib")
         chosen = str(optimizer.optim.name)
@@ -185,10 +186,3 @@ def _metamodel_state() -> str:
     except TypeError as error:
         return f"its metamodel fails in {installed}: {error}"
     return f"its metamodel searches unseeded against the clock in {installed}: such a search cannot be resumed"
-
-
-def _parametrization(dim: int, seed: int, sigma: float) -> ng.p.Array:
-    """Parametrization of `dim` coordinates around the origin, with its own random numbers from `seed`."""
-    array = ng.p.Array(init=np.zeros(dim)).set_mutation(sigma=sigma)
-    array.random_state = np.random.RandomState(seed)
-    return array

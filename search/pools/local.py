@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator, Iterable
 from itertools import islice
 
@@ -28,10 +29,12 @@ class LocalPool:
     def __init__(self, objective: Objective, *, at_once: int = 1) -> None:
         self._objective = objective
         self._at_once = at_once
+        self._libraries: ThreadpoolController | None = None
+        self._modules = 0  # how many were imported when the libraries of linear algebra were last looked for
 
     def completed(self, requests: Iterable[Request], ahead: int = 0) -> Generator[tuple[int, Evaluation], None, None]:
         """Yield (index of the request, evaluation) in the order of the requests; `ahead` has no effect."""
-        controller = ThreadpoolController()
+        controller = self._controller()
         waiting = iter(requests)
         index = 0
         while taken := list(islice(waiting, self._at_once)):
@@ -40,6 +43,16 @@ class LocalPool:
             for evaluation in evaluations:
                 yield index, evaluation
                 index += 1
+
+    def _controller(self) -> ThreadpoolController:
+        """The libraries of linear algebra whose threads are limited.
+
+        To find them takes as long as several evaluations, so they are looked for again only when modules have been
+        imported since, because that is what loads libraries.
+        """
+        if self._libraries is None or self._modules != len(sys.modules):
+            self._libraries, self._modules = ThreadpoolController(), len(sys.modules)
+        return self._libraries
 
     def close(self) -> None:
         """Do nothing: this pool starts neither processes nor threads."""

@@ -17,12 +17,14 @@ from typing import Any, Protocol
 import numpy as np
 
 # An objective is a picklable callable. It takes a vector (dim,) and returns the loss, lower is better, or a tuple of
-# the loss and a dictionary of metrics, which are recorded. It may have two methods as well:
+# the loss and a dictionary of metrics, which are recorded. It may have three methods as well:
 #   look(vector, share, carry) returns (loss, metrics, carry): the loss on the first `share` of its examples, above 0
 #     and at most 1. These examples are the same for all candidates. `carry` is what the candidate's look at a smaller
 #     share returned, so that its examples need no second pass; it is None if there was no such look, or if it was lost.
 #   many(vectors) takes vectors (n, dim) and returns a list with what the call would return for each. It suits GPUs,
 #     because these evaluate several candidates at once.
+#   prepare() is called once in each process of a RayPool before its first evaluation. If it raises, that worker is left
+#     out with a warning; if it raises in the first worker to come up, the pool is refused.
 Objective = Callable[[np.ndarray], float | tuple[float, dict[str, float]]]
 
 

@@ -129,7 +129,10 @@ class Actor:
         """
         if self._objective is None:
             sys.path.extend(path for path in paths if path not in sys.path)
-            self._objective = ray.get(objective_ref[0])
+            objective = ray.get(objective_ref[0])
+            if hasattr(objective, "prepare"):
+                objective.prepare()
+            self._objective = objective
         return ray.get_runtime_context().get_node_id(), self._incarnation
 
     def evaluate(self, requests: list[Request], at_once: int) -> list[Evaluation] | None:

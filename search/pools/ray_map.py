@@ -1,6 +1,6 @@
-"""Map of a function over a list on Ray: one Ray task for each item, with the results in the order of the items.
+"""Map of a function over a list on Ray, one Ray task for each item, or over the nodes of a cluster, one for each node.
 
-An item whose process or node dies is computed again.
+The results are in the order of the items. An item whose process or node dies is computed again.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import ray
 from ray.exceptions import RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ..errors import SearchError
 from .ray_session import RaySession
@@ -55,6 +56,25 @@ def ray_map(
                 # Ray may end this process if a task is cancelled just as it finishes: cancel unfinished tasks only.
                 for result in ray.wait(results, num_returns=len(results), timeout=0)[1]:
                     ray.cancel(result)
+
+
+def ray_on_nodes(function: Callable[[Item], Result], item: Item) -> list[Result]:
+    """Compute `function(item)` once on each node of the running Ray that has CPUs; nodes that die meanwhile are left out.
+
+    Nothing of a node is reserved, so that this works beside whatever runs there: the function must be a quick one.
+    """
+    function_ref, results = put_function(function), []
+    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    there = [NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes]
+    tasks = [_apply.options(num_cpus=0, scheduling_strategy=node) for node in there]
+    for answer in [task.remote(function_ref, list(sys.path), item) for task in tasks]:
+        try:
+            results.append(ray.get(answer))
+        except RayTaskError:
+            raise
+        except RayError:
+            continue
+    return results
 
 
 @ray.remote(num_cpus=1, runtime_env={"env_vars": SINGLE_THREAD})

@@ -44,12 +44,20 @@ SLOW = {
     "audit.md",
     "bench.md",
     "adapt.md",
+    "merge.md",
     "language_layers.md",
     "texts.md",
     "text_adapters.md",
     "adapters.md",
     "photos.md",
+    "python.md",
+    "layers.md",
+    "generate.md",
+    "compress.md",
+    "report.md",
+    "files.md",
     "rank.md",
+    "archive.md",
 }  # pages whose commands take more than four seconds
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

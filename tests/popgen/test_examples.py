@@ -62,6 +62,10 @@ ARGUMENTS = {
     "bench/start.py": ["--repeat", "1"],
     "bench/outside.py": ["--data", "rotate:45", "--evaluations", "30", "--epochs", "1"],
     "bench/alignment.py": ["--digits"],
+    "bench/precision.py": [
+        *("--archs", "cnn-s", "--images", "60", "--repeat", "1"),
+        *("--ranks", "--arch", "mlp-s", "--data", "digits/rotate:45", "--candidates", "12"),
+    ],
     "bench/fitness.py": ["--archs", "resnet20", "--count", "100", "--repeat", "1"],
     "bench/shifts.py": [
         "--generator",
@@ -78,7 +82,10 @@ ARGUMENTS = {
     # tests/popgen/jobs/searching/test_language_layers.py runs it with a tiny model.
     "bench/language_layers.py": ["--help"],
     "bench/text_adapters.py": ["--help"],  # tests/popgen/jobs/test_text_adapters.py runs it with a tiny base
+    "bench/large_zoo.py": ["--count", "60"],
+    "bench/merging.py": ["--help"],  # tests/popgen/jobs/searching/test_search_from_merges.py runs it with a small zoo
     "bench/few_labels.py": ["--help"],  # tests/popgen/jobs/searching/test_directions.py runs it with a small generator
+    "bench/archive.py": ["--first", "2", "--images", "60", "--test"],
     "bench/adapt.py": ["--help"],  # tests/popgen/jobs/test_adapt.py runs it with a generator of shifts
     "recipes/clip_tiny_probe.py": [],
     "recipes/clip_tiny.py": ["--help"],  # takes minutes, and its result is checked by the probe
@@ -90,6 +97,7 @@ PRINTED = {
     "without_popgen.py": r"tensor\(\[\[",
     "bench/optimizers.py": r"RandomSearch",
     "bench/overhead.py": r"two workers",
+    "bench/large_zoo.py": r"(?s)zoo verify` \| \d.*nearest of 60 .*codes, 32 numbers each \| 0\.\d",
     "bench/ranking.py": r"(?s)names: mean regret over 1.*\| exhaustive \| \d+\.\d\d \|.*\| direct \| \d+\.\d\d \|.*features: ",
     "bench/racing.py": r"1/8, 1/4, 1/2 \| 80 \|",
     "bench/few_shot.py": r"(?s)3 ways, 1 shots, 4 episodes.*generated, own rows +[89]\d",
@@ -98,9 +106,11 @@ PRINTED = {
     "bench/training.py": r"(?s)one process.*([0-9a-f]{8})\s+two workers.*\1\s+read from files.*\1\s+saved at every step.*\1",
     "bench/alignment.py": r"resnet-s +0\.9\d+ 0\.9\d+ \| ",
     "bench/fitness.py": r"\| resnet20 \| stage 3 \| \d+ \| [2-9]\.\d+ \|",
+    "bench/precision.py": r"(?s)\| cnn-s \| bfloat16 \| \d+ \|.*\| 1 \| 12 \|.*\| 0\.3 \| 12 \| [\d.]+, [\d.]+ \| 0\.9",
     "bench/shifts.py": r"digits/rotate:45: .*best zoo 0\.\d+, average 0\.\d+.*generated 0\.9",
     "bench/start.py": r"(?s)import torch.*unknown architecture.*search: first evaluation \| \d+\.\d\d \|",
     "bench/retrieval.py": r"(?s)208 training checkpoints.*int8\+zstd .*104 held-out checkpoints.*decoder \+ codes",
+    "bench/archive.py": r"(?s)archive, lossless.* test .* 1-bit .*best single codec within 0\.5 points: 0\.",
     "bench/outside.py": r"\| digits/rotate:45 \| 0\.\d+ \| 0\.\d+ \| no \| no \| 0\.\d+ \| 0\.9",
     "plot_run.py": r"run-light\.svg\n.*run-dark\.svg",
     "search_alone.py": r"best of 2000 evaluations 0\.[01]",
@@ -108,8 +118,10 @@ PRINTED = {
 }
 SLOW = {
     "own_zoo.py",
+    "bench/archive.py",
     "search_alone.py",
     "bench/fitness.py",
+    "bench/precision.py",
     "find_weights.py",  # the documents' tests run such a search, too
     "population.py",
     "bench/alignment.py",
@@ -122,11 +134,16 @@ SLOW = {
     "bench/retrieval.py",
     "bench/fairness.py",
     "bench/overhead.py",
+    "bench/large_zoo.py",
     "bench/ranking.py",
     "bench/racing.py",
     "bench/search_settings.py",
     "bench/start.py",
     "bench/outside.py",
+    "bench/adapt.py",
+    "bench/optimizers.py",
+    "bench/text_adapters.py",
+    "bench/few_labels.py",
     *(f"recipes/{name}.py" for name in ("clip_tiny", "clip_tiny_probe")),
 }
 SLOW |= {"recipes/text_tiny.py"}

@@ -16,6 +16,11 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from popgen.data import load_data
+from popgen.errors import BadInput
+from popgen.zoo import Zoo
+from popgen.zoo.stand_in import labelled_by
+
 HERE = Path(__file__).parent
 SPEC = {
     "zoo": {
@@ -60,6 +65,11 @@ def made(popgen: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
     yield folder
     counting.unregister()
     sys.path.remove(str(HERE))
+
+
+def test_networks_of_another_task_label_no_images(made: Path) -> None:
+    with pytest.raises(BadInput, match="do not classify images by themselves"):
+        labelled_by(Zoo.open(made / "zoos/counting"), "counting:by1", load_data("digits"))
 
 
 def test_the_zoo_knows_what_its_networks_do(popgen: Any, made: Path) -> None:

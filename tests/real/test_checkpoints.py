@@ -26,7 +26,11 @@ REAL = HERE.parents[2] / "shared" / "data"
 CIFAR = REAL / "cifar10" / "cifar10.npz"
 FILES = REAL / "checkpoints"
 
-pytestmark = [pytest.mark.real, pytest.mark.skipif(not REAL.exists(), reason="needs the published checkpoints")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.real,
+    pytest.mark.skipif(not REAL.exists(), reason="needs the published checkpoints"),
+]
 
 
 @pytest.fixture(scope="module")

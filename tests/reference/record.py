@@ -39,7 +39,7 @@ SEARCHES = {
     "generator": ["--arch", "resnet-s", "--data", "digits/rotate:45", "--evaluations", "40"],
     "untrained": ["--arch", "cnn-s/channels:12-24", "--data", "digits/rotate:45", "--evaluations", "30"],
     "refit": ["--arch", "mlp-s", "--data", "digits/blur/rotate:45", "--head", "refit", "--evaluations", "30"],
-    "mix": ["--arch", "cnn-s", "--data", "digits/rotate:45", "--space", "mix", "--evaluations", "90", "--baselines", "all"],
+    "mix": ["--arch", "cnn-s", "--data", "digits/rotate:45", "--space", "mix", "--evaluations", "150", "--baselines", "all"],
     "low-rank": [
         *("--arch", "resnet-s", "--data", "digits/mirror", "--space", "low-rank", "--evaluations", "90"),
         *("--sgd-steps", "2", "--baselines", "none"),

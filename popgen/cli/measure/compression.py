@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command("compression")
-@click.argument("generator")
+@click.argument("generator", required=False)
 @click.option("--zoo", "zoo_name", help="Folder or name of the zoo.  [default: the generator's own]")
 @click.option(
     "--split", type=click.Choice(["train", "val", "test"]), default="val", show_default=True, help="Evaluated on."
@@ -24,20 +24,28 @@ if TYPE_CHECKING:
 @click.option("--held-out", is_flag=True, help="The checkpoints that are held out, instead of those of training.")
 @JSON
 def compression_command(
-    generator: str, zoo_name: str | None, split: str, data_dir: str | None, held_out: bool, as_json: bool
+    generator: str | None, zoo_name: str | None, split: str, data_dir: str | None, held_out: bool, as_json: bool
 ) -> None:
-    """The size of GENERATOR beside its zoo as float32, float16 and int8 + zstd, and what each costs in accuracy.
+    """The size of GENERATOR beside its zoo in every smaller form, and what each costs in accuracy.
 
-    Checkpoints that the generator does not hold are encoded for this, without fitting the codes.
+    The forms are float16, int8 + zstd, and all checkpoints in one codec of `popgen zoo archive` alone. Checkpoints that the
+    generator does not hold are encoded for this, without fitting the codes. Without GENERATOR the zoo's forms are compared alone.
 
     \b
-    Example:
+    Examples:
       popgen compression generators/mine --zoo zoos/other
+      popgen compression --zoo zoos/other
     """
     from popgen.jobs.names import check_encode_names
+    from popgen.zoo.names import zoo_folder
 
-    check_encode_names(generator, zoo_name)
-    start(f"measuring the generator {generator}")
+    if generator is not None:
+        check_encode_names(generator, zoo_name)
+    elif zoo_name is None:
+        raise click.UsageError("name a generator, or a zoo with --zoo")
+    else:
+        zoo_folder(zoo_name)
+    start(f"measuring {f'the zoo {zoo_name}' if generator is None else f'the generator {generator}'}")
     from popgen.jobs.compression import compression
 
     found = compression(generator, zoo_name, split, held_out=held_out, data_dir=data_dir)

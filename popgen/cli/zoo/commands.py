@@ -5,7 +5,6 @@ Data goes to stdout, progress and remarks to stderr. torch is imported inside th
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,24 +15,29 @@ from popgen.cli.options import DATA_DIR, JSON
 from popgen.cli.results import print_result
 from popgen.cli.say import remark, start
 from popgen.cli.zoo.aligning import align_command
+from popgen.cli.zoo.archiving import archive_command
 from popgen.cli.zoo.importing import import_command, row_of
 from popgen.configs.load import load
 from popgen.configs.spec import SpecFile, ZooSpec
 from popgen.errors import BrokenFile
 from popgen.json_text import json_text, parse_json
+from popgen.zoo.columns import Columns, read_columns, read_record
+from popgen.zoo.info import read_info
+from popgen.zoo.names import zoo_folder
 
 if TYPE_CHECKING:
-    from popgen.zoo import Checkpoint, Zoo
+    from popgen.zoo import Zoo
     from popgen.zoo.build.build import Plan
 
 
 @click.group()
 def zoo() -> None:
-    """Folders of checkpoints: build, import, list, show, verify."""
+    """Folders of checkpoints: build, import, list, show, verify, archive."""
 
 
 zoo.add_command(import_command)
 zoo.add_command(align_command)
+zoo.add_command(archive_command)
 
 
 @zoo.command("build")
@@ -124,23 +128,26 @@ def list_command(folder: str, arch: str | None, data: str | None, each: bool, as
       popgen zoo list zoos/digits --arch cnn-s --all
       popgen zoo list zoos/digits --json
     """
-    from popgen.zoo import Zoo
-
-    found = Zoo.open(folder)
-    records = sorted(found.select(arch=arch, data=data), key=_natural)
     if as_json:
-        click.echo(json_text({**_summary(found), "checkpoints": [row_of(r) for r in records]}))
-    elif each:
-        _table(
-            ["id", "lineage", "held out", "test score"],
-            [[r.id, r.lineage, "yes" if r.held_out else "", _mean_score([r])] for r in records],
-        )
-    else:
-        groups: dict[tuple[str, str], list[Checkpoint]] = {}
-        for record in records:
-            groups.setdefault((record.arch, record.data), []).append(record)
-        rows = [[a, d, str(len(g)), _seeds(g), _mean_score(g)] for (a, d), g in groups.items()]
-        _table(["architecture", "data", "networks", "seeds (held out)", "test score"], rows)
+        from popgen.zoo import Zoo
+
+        found = Zoo.open(folder)
+        known = {record.id: record for record in found.select(arch=arch, data=data)}
+        rows = [row_of(known[i]) for i in Columns.of(list(known.values())).ids]
+        click.echo(json_text({**_summary(found), "checkpoints": rows}))
+        return
+    columns = _columns(folder)
+    shown = columns.select(arch, data)
+    if each:
+        held = ["yes" if held_out else "" for held_out in columns.held_out]
+        lines = [[columns.ids[i], columns.lineages[i], held[i], _mean_score(columns, [i])] for i in shown]
+        _table(["id", "lineage", "held out", "test score"], lines)
+        return
+    groups: dict[tuple[str, str], list[int]] = {}
+    for i in shown:
+        groups.setdefault((columns.archs[i], columns.data[i]), []).append(i)
+    lines = [[a, d, str(len(g)), _seeds(columns, g), _mean_score(columns, g)] for (a, d), g in groups.items()]
+    _table(["architecture", "data", "networks", "seeds (held out)", "test score"], lines)
 
 
 @zoo.command("show")
@@ -154,9 +161,7 @@ def show_command(folder: str, checkpoint_id: str, as_json: bool) -> None:
     Example:
       popgen zoo show zoos/digits cnn-s/digits/rotate:15/s0
     """
-    from popgen.zoo import Zoo
-
-    record = Zoo.open(folder).record(checkpoint_id).model_dump(mode="json")
+    record = _record(folder, checkpoint_id)
     lines = [f"{name:13} {_plain(value)}" for name, value in record.items() if value not in ("", None)]
     print_result(record, "\n".join(lines), as_json)
 
@@ -218,19 +223,39 @@ def _summary(found: Zoo) -> dict[str, Any]:
     }
 
 
-def _seeds(group: list[Checkpoint]) -> str:
-    seeds = (f"({r.seed})" if r.held_out else str(r.seed) for r in group if r.seed is not None)
-    return " ".join(dict.fromkeys(seeds))  # snapshots of one run have one seed
+def _columns(folder: str) -> Columns:
+    """What lists show of each checkpoint of a zoo; the zoo is opened only if it has no columns."""
+    path = zoo_folder(folder)
+    read_info(path / "zoo.json")
+    found = read_columns(path)
+    if found is None:
+        from popgen.zoo import Zoo
+
+        found = Columns.of(Zoo.open(folder).records)
+    return found
 
 
-def _natural(record: Checkpoint) -> list[tuple[int, str]]:
-    """A key that puts rotate:15 before rotate:105."""
-    parts = re.split(r"(\d+)", f"{record.arch} {record.data} {record.id}")
-    return [(int(part) if part.isdecimal() else -1, part) for part in parts]
+def _record(folder: str, checkpoint_id: str) -> dict[str, Any]:
+    """The record of one checkpoint as JSON; the zoo is opened only if it has no columns, or no such checkpoint."""
+    path = zoo_folder(folder)
+    read_info(path / "zoo.json")
+    columns = read_columns(path)
+    if columns is not None and checkpoint_id in columns.ids:
+        return read_record(path, columns, checkpoint_id)
+    from popgen.zoo import Zoo
+
+    return Zoo.open(folder).record(checkpoint_id).model_dump(mode="json")
 
 
-def _mean_score(group: list[Checkpoint]) -> str:
-    values = [score for record in group if (score := record.score("test")) is not None]
+def _seeds(columns: Columns, group: Sequence[int]) -> str:
+    known = ((columns.seeds[i], columns.held_out[i]) for i in group if columns.seeds[i] is not None)
+    return " ".join(
+        dict.fromkeys(f"({seed})" if held_out else str(seed) for seed, held_out in known)
+    )  # snapshots share one
+
+
+def _mean_score(columns: Columns, group: Sequence[int]) -> str:
+    values = [score for i in group if (score := columns.scores[i]) is not None]
     return f"{sum(values) / len(values):.3f}" if values else "-"
 
 

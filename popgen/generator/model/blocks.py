@@ -35,8 +35,8 @@ class CrossBlock(nn.Module):
         self.heads = heads
 
     def forward(self, queries: Tensor, context: Tensor) -> Tensor:
-        """Attend from queries (n, q, width) to a context (n, c, width); returns (n, q, width)."""
-        q = self.to_q(self.norm_q(queries))
+        """Attend from queries (n, q, width), or (1, q, width) for the same in each, to a context (n, c, width); returns (n, q, width)."""
+        q = self.to_q(self.norm_q(queries)).expand(len(context), -1, -1)
         k, v = self.to_kv(self.norm_c(context)).chunk(2, dim=-1)
         q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (q, k, v))  # (n, heads, ., width / heads)
         y = F.scaled_dot_product_attention(q, k, v)

@@ -40,7 +40,7 @@ class SetTransformer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return one vector (n, width) for each set (n, elements, width)."""
-        return self.pool(self.query.expand(len(x), -1, -1), self.block(x)).squeeze(1)
+        return self.pool(self.query, self.block(x)).squeeze(1)
 
 
 @dataclass(frozen=True)

@@ -66,8 +66,8 @@ class WeightVAE(nn.Module):
     def encode(self, spec: ArchSpec, x: Flat) -> tuple[Latents, Latents]:
         """Return mean and log variance of the posterior, each (n, k, d), for normalised weights x (n, p)."""
         layout = self.layout(spec)
-        tokens = self.read_token(layout.to_tokens(x)) + self.read_position(layout.positions.to(x.device))
-        queries = self.queries.expand(len(x), -1, -1)
+        tokens = self.read_token(layout.to_tokens(x)) + self.read_position(layout.positions.to(x))
+        queries = self.queries[None]
         for block in self.encoder:
             queries = block(queries, tokens)
         mean, log_variance = self.to_posterior(queries).chunk(2, dim=-1)
@@ -77,7 +77,7 @@ class WeightVAE(nn.Module):
         """Return the normalised weights (n, p) of latents z (n, k, d)."""
         layout = self.layout(spec)
         context = self.from_latent(z) + self.latent_place
-        queries = self.ask_position(layout.positions.to(z.device)).expand(len(z), -1, -1)
+        queries = self.ask_position(layout.positions.to(z))[None]
         for block in self.decoder:
             queries = block(queries, context)
         x = layout.to_flat(self.to_token(queries))

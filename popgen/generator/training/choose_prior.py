@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 
 from popgen.configs.sampling import Sampling
-from popgen.data import load_data
 from popgen.generator.generator import Generator
 from popgen.generator.sampling import PRIORS
 from popgen.generator.training.data import TrainingData
@@ -32,7 +31,7 @@ def choose_prior(generator: Generator, data: TrainingData) -> dict[str, float]:
         held_out = sorted({r.data for r in own.held_out})
         names = held_out or sorted({r.data for r in own.records})
         for name in names[:: -(-len(names) // _DATA_SETS)]:
-            known = data.data_sets.get(name) or load_data(name, data.data_dir)
+            known = data.data_sets.get(name) or data.read(name)
             for prior in candidates:
                 codes = generator.sample(arch, known, _SAMPLES, sampling=Sampling(prior=prior))
                 flats = generator.decode(arch, codes)

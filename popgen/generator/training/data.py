@@ -26,6 +26,7 @@ from popgen.networks.forward import fewer
 from popgen.types import Images, Labels
 from popgen.weights import Scaling
 from popgen.zoo import Checkpoint, Zoo
+from popgen.zoo.stand_in import ReadData
 from popgen.zoo.weight_rows import WeightRows
 
 # Called with the number of data sets whose features are computed, and that of all.
@@ -66,7 +67,7 @@ class TrainingData:
         sentences: for each data set the sentence embedding (text_dim,) of its description.
         device: where weights, inputs and features are used.
         augment: the augmentation of images that networks are trained on, none or flip-crop.
-        data_dir: the folder of named data sets; None: POPGEN_DATA, else ./data.
+        read: reads a data set by its name, or what stands in for it.
         words: for each data set of texts the vectors (1 + classes, dim) of its description and its phrases.
     """
 
@@ -78,8 +79,9 @@ class TrainingData:
     text_dim: int
     device: str = "cpu"
     augment: str = "none"
-    data_dir: str | None = None
+    read: ReadData = load_data
     words: dict[str, Tensor] = field(default_factory=dict)
+    _all_features: dict[str, Tensor] = field(default_factory=dict, repr=False)
     _states: dict[tuple[str, str], tuple[Tensor, Tensor]] = field(default_factory=dict, repr=False)
 
     @property
@@ -103,7 +105,7 @@ class TrainingData:
         memory: float = 4.0,
         device: str = "cpu",
         augment: str = "none",
-        data_dir: str | None = None,
+        read: ReadData = load_data,
         on_data: OnData = lambda _done, _total: None,
     ) -> TrainingData:
         """Read the zoo, its data sets, and their features.
@@ -111,7 +113,7 @@ class TrainingData:
         Args:
             extra: names of data sets that no network of the zoo was trained on.
             memory: GB of weights that are kept in memory; the weights of a larger zoo are read when they are needed.
-            device, augment, data_dir: see the attributes.
+            device, augment, read: see the attributes.
             on_data: called with the number of data sets whose features are computed, and that of all; first with 0.
 
         Raises:
@@ -123,8 +125,8 @@ class TrainingData:
         fits = sum(4 * zoo.spec(record.arch).size for record in zoo.records) <= memory * 1e9
         archs = {name: _checkpoints(zoo, name, texts, fits, device) for name in zoo.archs}
         names = sorted({r.data for own in archs.values() for r in own.records})
-        data_sets = {name: load_data(name, data_dir) for name in names}
-        more = {name: load_data(name, data_dir) for name in extra}
+        data_sets = {name: read(name) for name in names}
+        more = {name: read(name) for name in extra}
         _check_extra(zoo, archs, data_sets, more)
         data_sets |= more
         spec = next(iter(archs.values())).spec
@@ -135,7 +137,7 @@ class TrainingData:
         words = {}
         if isinstance(images, TextExampleEncoder):
             words = {name: images.words(one.description, one.label_phrases) for name, one in data_sets.items()}
-        return cls(archs, data_sets, features, sentences, images.dim, texts.dim, device, augment, data_dir, words)
+        return cls(archs, data_sets, features, sentences, images.dim, texts.dim, device, augment, read, words)
 
     def draw_images(self, arch: str, data: str, count: int) -> tuple[Images, Labels]:
         """Return `count` random training images, as the architecture takes them, and their labels (count,)."""
@@ -168,8 +170,17 @@ class TrainingData:
         if data in self.words:
             texts = self.features[data][0]
             return task_set(self.words[data], texts, per_class, drawn_kind()).to(self.device)
-        drawn = [f[torch.randint(len(f), (per_class,), device="cpu")] for f in self.features[data]]
-        return torch.stack(drawn).to(self.device)
+        first, picks = 0, []
+        for features in self.features[data]:
+            picks.append(first + torch.randint(len(features), (per_class,), device="cpu"))
+            first += len(features)
+        return self._joined(data)[torch.stack(picks)].to(self.device)
+
+    def _joined(self, data: str) -> Tensor:
+        """The features (images, dim) of all classes of a data set, one class after the other; joined once."""
+        if data not in self._all_features:
+            self._all_features[data] = torch.cat(self.features[data])
+        return self._all_features[data]
 
 
 def _checkpoints(zoo: Zoo, name: str, texts: ArchTextEncoder, fits: bool, device: str) -> ArchCheckpoints:

@@ -55,7 +55,7 @@ def train_directions(
     settings = {"config": config.model_dump(exclude=NOT_SETTINGS), "zoo_sha256": zoo.sha256}
     saved = SavedProgress(generator, out, settings, workers.device)
     log = Log(out / "log")
-    loop = Loop(config.seed, config.accumulate, config.save_every, workers, saved, log, on_step, dict)
+    loop = Loop(config.seed, config.accumulate, config.save_every, workers, saved, log, on_step)
     losses = {"episodes": loop.run("episodes", lambda: episodes_stage(generator, episodes))}
     if not workers.is_first:
         return generator
@@ -63,7 +63,7 @@ def train_directions(
     torch.manual_seed(config.seed)
     count = len(config.episodes.data)
     generator.data_vectors = torch.stack([episodes.embedding(generator.data_encoder, i, _DRAWS) for i in range(count)])
-    metrics = workers.metrics(saved.seconds + time.monotonic() - began, losses)
+    metrics = workers.metrics(saved.seconds + time.monotonic() - began, losses, saved.steps)
     generator.provenance = _provenance(zoo, config, metrics)
     with torch.device("cpu"):
         generator.to_cpu()

@@ -28,6 +28,7 @@ class SavedProgress:
 
     Attributes:
         seconds: how long the stages that were loaded had taken.
+        steps: the optimizer's steps in each finished stage.
 
     Raises:
         CannotResume: the folder holds a training with other settings.
@@ -35,6 +36,7 @@ class SavedProgress:
 
     def __init__(self, model: nn.Module, out: Path, settings: dict[str, Any], device: str = "cpu") -> None:
         self.model, self.folder, self.seconds, self._device = model, out / "unfinished", 0.0, device
+        self.steps: dict[str, int] = {}
         self.folder.mkdir(parents=True, exist_ok=True)
         file = self.folder / "settings.json"
         text = json_text(settings, indent=1, sort_keys=True)
@@ -60,12 +62,14 @@ class SavedProgress:
         done = _read(record)
         self._load(_tensors(self._file(stage, "safetensors"), self._device))
         self.seconds += done["seconds"]
+        self.steps[stage] = done["steps"]
         return {name: math.nan if value is None else value for name, value in done["losses"].items()}
 
-    def finish(self, stage: str, losses: dict[str, float], seconds: float) -> None:
+    def finish(self, stage: str, losses: dict[str, float], seconds: float, steps: int) -> None:
         """Save the model after a stage, and remove the steps that were saved during it."""
         write_tensors(self._file(stage, "safetensors"), self._model_tensors())
-        write_text(self._file(stage, "json"), json_text({"losses": losses, "seconds": seconds}))
+        write_text(self._file(stage, "json"), json_text({"losses": losses, "seconds": seconds, "steps": steps}))
+        self.steps[stage] = steps
         for file in self.folder.glob("step-*"):
             file.unlink()
 

@@ -11,6 +11,8 @@ import torch
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
+from popgen.configs.generator import FlatConfig
+
 
 class RunningStatistics(Protocol):
     """Statistics of the batches, such as running means, that are updated once after each step.
@@ -34,7 +36,8 @@ class Stage:
         extra: modules that only this stage uses; their state is saved with the model's.
         statistics: running statistics that are updated after each step.
         ema: decay of the averaged parameters (EMA) that are kept at the end; None: the last parameters are kept.
-        watched: whether held-out checkpoints are reconstructed in between, because the decoder changes.
+        watch: returns figures on what is not trained on, the first of which says when the stage is flat, without drawing from
+            torch's global random numbers. It is called 20 times; None: the stage has no such figures.
     """
 
     steps: int
@@ -44,20 +47,29 @@ class Stage:
     extra: nn.Module = field(default_factory=nn.Module)
     statistics: Sequence[RunningStatistics] = ()
     ema: float | None = None
-    watched: bool = False
+    watch: Callable[[], dict[str, float]] | None = None
 
 
 class StageState:
-    """Optimizer, schedule, averaged parameters and smoothed losses of a stage that runs."""
+    """Optimizer, schedule, averaged parameters and smoothed losses of a stage that runs.
 
-    def __init__(self, stage: Stage) -> None:
-        self.stage = stage
-        self.optimizer = torch.optim.AdamW(stage.parameters, lr=stage.learning_rate, weight_decay=1e-4)
+    Attributes:
+        position: steps of the schedule that are passed.
+        done: steps of the optimizer that are done; fewer, once the stage is flat.
+        measures: the held-out measures so far; a higher one is better.
+    """
+
+    def __init__(self, stage: Stage, flat: FlatConfig | None = None) -> None:
+        self.stage, self._flat = stage, flat
+        self.position, self.done, self.measures = 0, 0, list[float]()
+        self.optimizer = torch.optim.AdamW(stage.parameters, lr=stage.learning_rate, weight_decay=1e-4, fused=True)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer, stage.learning_rate, total_steps=stage.steps + 1, pct_start=0.1
         )
         self.average = (
-            None if stage.ema is None else EMAModel(stage.parameters, stage.ema, use_ema_warmup=True, power=0.75)
+            None
+            if stage.ema is None
+            else EMAModel(stage.parameters, stage.ema, use_ema_warmup=True, power=0.75, foreach=True)
         )
         self.smoothed: dict[str, float] = {}
 
@@ -70,10 +82,31 @@ class StageState:
             found |= {f"average.{i}": tensor for i, tensor in enumerate(self.average.shadow_params)}
         return found
 
-    def facts(self, step: int, seconds: float) -> dict[str, Any]:
-        """Return the number of finished steps, and all state that is no tensor, for JSON."""
+    @property
+    def is_flat(self) -> bool:
+        """Whether at any time `patience` measures in a row were no more than `tolerance` above the last one that was."""
+        best, waited = -math.inf, 0
+        for measure in self.measures:
+            gains = measure > best + (self._flat.tolerance if self._flat else 0)
+            best, waited = (measure, 0) if gains else (best, waited + 1)
+            if self._flat and waited >= self._flat.patience:
+                return True
+        return False
+
+    def advance(self) -> None:
+        """Pass one step of the schedule, or several once the stage is flat."""
+        pace = self._flat.pace if self._flat is not None and self.is_flat else 1
+        for _ in range(min(pace, self.stage.steps - self.position)):
+            self.schedule.step()
+            self.position += 1
+        self.done += 1
+
+    def facts(self, seconds: float) -> dict[str, Any]:
+        """Return the steps so far, and all state that is no tensor, for JSON."""
         return {
-            "step": step,
+            "step": self.position,
+            "done": self.done,
+            "measures": self.measures,
             "seconds": seconds,
             "losses": self.smoothed,
             "groups": self.optimizer.state_dict()["param_groups"],
@@ -84,6 +117,7 @@ class StageState:
     def load(self, found: dict[str, Any]) -> None:
         """Load what `facts` returned, with what `tensors` returned under the key "tensors"."""
         tensors: dict[str, Tensor] = found["tensors"]
+        self.position, self.done, self.measures = found["step"], found["done"], found["measures"]
         moments: dict[int, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             kind, _, rest = name.partition(".")

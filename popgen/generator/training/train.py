@@ -22,7 +22,7 @@ from popgen.generator.training.directions import find_bases, load_episodes, trai
 from popgen.generator.training.episodes import EpisodeData
 from popgen.generator.training.log import Log
 from popgen.generator.training.loop import Loop, OnStep
-from popgen.generator.training.reconstruction import check_gate, held_out_watch, reconstruction_scores
+from popgen.generator.training.reconstruction import check_gate, reconstruction_scores
 from popgen.generator.training.robust import read_robust
 from popgen.generator.training.saved_progress import NOT_SETTINGS, SavedProgress
 from popgen.generator.training.stages.data_encoder import data_encoder_stage
@@ -36,6 +36,7 @@ from popgen.generator.training.workers import Workers
 from popgen.networks.threads import threads
 from popgen.zoo import Zoo
 from popgen.zoo.parents import parents_of
+from popgen.zoo.stand_in import data_reader
 
 
 def train_generator(
@@ -79,13 +80,13 @@ def train_generator(
         episodes = _episodes(generator, zoo, workers.device, data_dir) if config.episodes.steps else None
         settings = {"config": config.model_dump(exclude=NOT_SETTINGS), "zoo_sha256": zoo.sha256}
         saved = SavedProgress(generator, out, settings, workers.device)
-        watch = held_out_watch(generator, data)
-        loop = Loop(config.seed, config.accumulate, config.save_every, workers, saved, Log(out / "log"), on_step, watch)
+        log = Log(out / "log")
+        loop = Loop(config.seed, config.accumulate, config.save_every, workers, saved, log, on_step, config.flat)
         losses = _run_stages(generator, data, episodes, loop)
         if not workers.is_first:
             return generator
         _complete(generator, data, zoo)
-        _save(generator, zoo, data, workers.metrics(saved.seconds + time.monotonic() - began, losses), out)
+        _save(generator, zoo, data, workers.metrics(saved.seconds + time.monotonic() - began, losses, saved.steps), out)
         saved.remove()
         return generator
 
@@ -108,7 +109,8 @@ def load_training_data(
     extra = [name for grid in config.tune.tasks for name in grid.names]
     known = {record.data for record in zoo.select(held_out=False)}
     more = [name for name in dict.fromkeys(extra) if name not in known]
-    data = TrainingData.load(zoo, config.encoders, more, config.memory, device, config.augment, data_dir, on_data)
+    read = data_reader(zoo, config.stand_in, config.encoders.labels, data_dir)
+    data = TrainingData.load(zoo, config.encoders, more, config.memory, device, config.augment, read, on_data)
     check_episodes(data.archs, config.tune.episodes)
     return data
 

@@ -56,9 +56,10 @@ class Workers:
         """Whether this worker writes files and reports progress."""
         return self.rank == 0
 
-    def metrics(self, seconds: float, losses: dict[str, dict[str, float]]) -> dict[str, Any]:
-        """Return what a generator records of its training: how long it took, where, and the losses at the end of each stage."""
-        return {"seconds": round(seconds, 1), "device": self.device, "workers": self.count, "losses": losses}
+    def metrics(self, seconds: float, losses: dict[str, dict[str, float]], steps: dict[str, int]) -> dict[str, Any]:
+        """Return what a generator records of its training: how long it took, where, and each stage's losses at its end and its steps."""
+        where = {"device": self.device, "workers": self.count}
+        return {"seconds": round(seconds, 1), **where, "losses": losses, "steps": steps}
 
     def micro_batches(self, accumulate: int) -> range:
         """Return the numbers of the micro-batches of a step that this worker computes."""

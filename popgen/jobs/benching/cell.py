@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 import popgen.baselines.clip_ridge
-import popgen.baselines.trained  # noqa: F401 - both register rivals
+import popgen.baselines.gradient
+import popgen.baselines.trained  # noqa: F401 - they register rivals
 from popgen.baselines.rivals import RivalInputs, rival_row
 from popgen.baselines.row import Row, disagreements, test_outcomes
 from popgen.configs.bench import GENERATED, SEARCH
@@ -25,7 +26,8 @@ from popgen.configs.search import SearchConfig
 from popgen.configs.spec import Recipe
 from popgen.files import write_tensors, write_text
 from popgen.jobs.search import prepare, search_in
-from popgen.jobs.searching.arch import Found, Run, make_ready
+from popgen.jobs.searching.arch import Run, make_ready
+from popgen.jobs.searching.details import Found
 from popgen.jobs.searching.folder import RunFolder
 from popgen.json_text import json_text, known_numbers, parse_json
 from popgen.trust import take_own_code

@@ -12,7 +12,7 @@ from popgen.jobs.reporting.fronts import front_blocks
 from popgen.jobs.reporting.rivals import finetuned_table, rivals_table, text
 from popgen.jobs.reporting.searched import Searched
 from popgen.jobs.reporting.trace import Trace
-from popgen.jobs.searching.gain import GainOverStart
+from popgen.jobs.searching.results.gain import GainOverStart
 from popgen.report import Block, Chart, Code, Paragraph, Section, Table
 
 _MOST_FAILURES = 20  # different errors that are shown

@@ -75,6 +75,11 @@ def again(config: SearchConfig, recorded: dict[str, Any], searched: list[Searche
         if config.mode == "exact"
         else "The search was asynchronous, so that no two runs have the same evaluations."
     )
+    precisions = {one.details.get("precision") for one in searched}
+    if config.compute.precision == "auto" and len(precisions) == 1 and None not in precisions:
+        # What was decided on this machine might be decided otherwise on another one.
+        compute = config.compute.model_copy(update={"precision": precisions.pop()})
+        config = config.model_copy(update={"compute": compute})
     if source_of(config.data) not in CATALOGUE:
         config = config.model_copy(update={"data_dir": None})  # nothing is read from there
     return Section("To do it again", (Code(search_command(config)), note, Facts(tuple(pairs))))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,12 +16,12 @@ from popgen.baselines.optimism import Choice, Optimism, fresh_optimism
 from popgen.baselines.row import Row, disagreements
 from popgen.configs.search import SearchConfig
 from popgen.data.classes import renamed_classes
-from popgen.errors import BadInput, unknown_name
+from popgen.errors import BadInput
 from popgen.fitness import Fitness, LatentObjective, Scored, scores_of
 from popgen.fitness.batch_norm import in_words
 from popgen.generator.decoder import AnchoredDecoder
 from popgen.jobs.searching.checks import ArchSearch, Prepared, engine_settings, has_directions
-from popgen.jobs.searching.details import FrontPoint, SearchDetails
+from popgen.jobs.searching.details import Found, FrontPoint, SearchDetails
 from popgen.jobs.searching.experts import ExpertSource
 from popgen.jobs.searching.folder import RunFolder
 from popgen.jobs.searching.fronts import (
@@ -33,14 +34,16 @@ from popgen.jobs.searching.fronts import (
     trained_front,
     why_untested,
 )
-from popgen.jobs.searching.gain import gain_over_start, told_after, told_before
-from popgen.jobs.searching.label_choice import FROZEN, LabelChoice, candidates
 from popgen.jobs.searching.pools import make_pool
+from popgen.jobs.searching.precision import in_precision, settled
+from popgen.jobs.searching.results.ensemble import add_ensemble
+from popgen.jobs.searching.results.gain import gain_over_start, told_after, told_before
+from popgen.jobs.searching.results.label_choice import FROZEN, LabelChoice, candidates
 from popgen.jobs.searching.source import GeneratorSource, Source
 from popgen.jobs.searching.sources.directions import DirectionSource
 from popgen.jobs.searching.tuning.auto import affordable, plan_tuning, tune
 from popgen.jobs.searching.tuning.compare import FinetuneRun, finetune
-from popgen.json_text import json_text, known_numbers
+from popgen.json_text import json_text
 from popgen.tasks import CLASSIFICATION, score_key
 from search import (
     History,
@@ -56,47 +59,6 @@ from search import (
 OnEvaluation = Callable[[str, Progress], None]  # architecture, state of its search
 _FRESH = 10_000  # most images that chose nothing for the optimism of the best; their error is then .005 or less
 _COMPARED = 32  # the search's best candidates that are compared for the optimism of the best
-
-
-@dataclass(frozen=True)
-class Found:
-    """The result of one architecture; `result.test_score` is the figure to quote."""
-
-    arch: str
-    data: str
-    run: str
-    weights: str  # path of the result's plain state dict
-    rows: list[Row]  # the last is that of the result
-    details: SearchDetails
-
-    @property
-    def result(self) -> Row:
-        """The row of the network in the file of weights: that of the search, or of what training made of a start."""
-        return self.rows[-1]
-
-    def row(self, name: str) -> Row:
-        """A row of the table by its name.
-
-        Raises:
-            NotFound: the table has no such row.
-        """
-        for row in self.rows:
-            if row.name == name:
-                return row
-        raise unknown_name("row", name, [row.name for row in self.rows], "Found.rows has all of them.")
-
-    def to_json(self) -> dict[str, Any]:
-        """The keys of result.json and --json; they are stable. A number that is not finite is None."""
-        plain = {
-            "arch": self.arch,
-            "data": self.data,
-            "run": self.run,
-            "weights": self.weights,
-            "result": self.result.name,
-        }
-        content = {**plain, "rows": [row.to_json() for row in self.rows], "details": self.details.to_json()}
-        found: dict[str, Any] = known_numbers(content)
-        return found
 
 
 @dataclass(frozen=True)
@@ -149,16 +111,15 @@ def search_arch(run: Run, one: ArchSearch) -> Found:
     elif isinstance(ready.source.decoder, AnchoredDecoder) and ready.fitness.task.name == CLASSIFICATION:
         best, result, choice = chosen_by_labels(run, ready, best, result)
     card = make_card(one, ready.fitness)
-    weights = run.folder.write_best(one.arch, best.state(), card)
-    write_beside(weights, best.spec, best.state(), run.prepared.data.classes)
+    weights = _write_best(run, one, best, card)
     front, fronts = write_front(run, ready, result, card)
     rows = make_table(run, ready, result, best)
     rows, finetuned = _finetune(run, one, rows, card)
     told = told_after(family, rows, one.arch, run.say)
-    plan = None if plan is None else affordable(plan, run.config, one, result, run.say)
+    plan = affordable(plan, run.config, one, result, run.say)
     rows, tuned = (rows, None) if plan is None else tune(plan, one, ready.fitness, rows, run.folder, card, run.say)
-    for remark in (disagreeing := disagreements(rows)):
-        run.say(f"{one.arch}: {remark}")
+    rows, ensemble = _add_ensemble(run, ready, rows, card)
+    disagreeing = _disagreements(run, one, rows)
     details = SearchDetails.of(
         result,
         ready.fitness,
@@ -170,6 +131,7 @@ def search_arch(run: Run, one: ArchSearch) -> Found:
         score_key=score_key(ready.fitness.task.unit, "val"),
         finetune=finetuned,
         tuned=tuned,
+        ensemble=ensemble,
         information_gain=gain,
         label_choice=choice,
         disagreements=disagreeing,
@@ -186,8 +148,6 @@ def make_ready(run: Run, one: ArchSearch) -> ReadySearch:
     file = run.folder.population(one.arch)
     population = Population.load(file) if file.exists() else source.population()
     decoder, fitness, centre = source.decoder, source.fitness(population), source.centre(population)
-    if not file.exists():  # behind the choice of batch norm, so that a run with a population has made it
-        population.save(file)
     objective = LatentObjective(
         decoder,
         fitness,
@@ -197,6 +157,9 @@ def make_ready(run: Run, one: ArchSearch) -> ReadySearch:
         rungs=tuple(config.rungs),
         device="cuda" if config.compute.gpus else "cpu",
     )
+    objective = in_precision(objective, config, run.folder, run.session, population, one.arch, run.say)
+    if not file.exists():  # behind all that is decided first, so that a run with a population has decided it
+        population.save(file)
     return ReadySearch(one, source, population, objective, math.ceil(source.spent * fitness.cost))
 
 
@@ -230,18 +193,20 @@ def announce(run: Run, ready: ReadySearch) -> dict[str, Any]:
             f"{one.arch}: the budget of {run.config.evaluations} evaluations is gone before the search, "
             f"by {ready.spent}: one more is made"
         )
-    return {"renamed_classes": renamed, "images": fitted, "run_with": run_with}
+    precision = "bfloat16" if ready.objective.bfloat16 else "float32"
+    return {"renamed_classes": renamed, "images": fitted, "run_with": run_with, "precision": precision}
 
 
 def evaluate(run: Run, ready: ReadySearch) -> SearchResult:
     """Run the engine until the budget is spent; a run that was stopped goes on from its history."""
     arch, on_evaluation = ready.one.arch, run.on_evaluation
+    settings = engine_settings(run.config, ready.source.coordinates, ready.spent, ready.fitness.cost)
     pool = make_pool(run.config, run.session, ready.objective, ready.population)
     try:
         result = run_search(
             None,
             ready.population,
-            engine_settings(run.config, ready.source.coordinates, ready.spent, ready.fitness.cost),
+            settings,
             history_path=run.folder.history,
             key=arch,
             pool=pool,
@@ -252,7 +217,7 @@ def evaluate(run: Run, ready: ReadySearch) -> SearchResult:
     used = optimizer_for(run.config.optimizer, result.space_dim or 0)
     if used != run.config.optimizer:
         run.say(f"{arch}: the space has one coordinate, which {run.config.optimizer} cannot search: {used} did")
-    return result
+    return settled(result, settings, ready.objective, run.folder, ready.population, arch)
 
 
 def over_start(
@@ -383,6 +348,30 @@ def make_card(one: ArchSearch, fitness: Fitness) -> dict[str, str]:
         "batch_norm": str(fitness.batch_norm) if fitness.spec.has_batch_norm else "none",
         **steps,
     }
+
+
+def _write_best(run: Run, one: ArchSearch, best: Scored, card: dict[str, str]) -> Path:
+    """The file of the search's best."""
+    weights = run.folder.write_best(one.arch, best.state(), card)
+    write_beside(weights, best.spec, best.state(), run.prepared.data.classes)
+    return weights
+
+
+def _disagreements(run: Run, one: ArchSearch, rows: list[Row]) -> list[str]:
+    """Say which rows' test and validation accuracies differ beyond chance."""
+    for remark in (found := disagreements(rows)):
+        run.say(f"{one.arch}: {remark}")
+    return found
+
+
+def _add_ensemble(
+    run: Run, ready: ReadySearch, rows: list[Row], card: dict[str, str]
+) -> tuple[list[Row], dict[str, Any] | None]:
+    """The rows with that of networks side by side, where it was asked for."""
+    if not run.config.ensemble:
+        return rows, None
+    given = ready.source.rival_inputs(ready.fitness, ready.spent)
+    return add_ensemble(given, rows, run.config.ensemble, run.folder, card, run.say)
 
 
 def _finetune(

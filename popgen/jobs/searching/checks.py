@@ -17,6 +17,8 @@ from popgen.data.names import trust_sources
 from popgen.data.remarks import thin_remarks
 from popgen.errors import BadInput
 from popgen.fitness import Fitness, SgdSteps, make_fitness
+from popgen.fitness.choose_head import named_or_fitted
+from popgen.fitness.make import head_is_output
 from popgen.fitness.measures import check_measure, check_on_groups, check_on_outputs, sign_remark
 from popgen.fitness.names import LABEL_FREE, OF_GROUPS, needs_groups
 from popgen.generator import Generator
@@ -24,12 +26,15 @@ from popgen.generator.unseen import Target
 from popgen.jobs.names import check_space
 from popgen.jobs.searching.folder import RunFolder
 from popgen.jobs.searching.origin import Origin, expert_records, find_origin
+from popgen.jobs.searching.precision import check_precision
 from popgen.refs import is_module_attr
 from popgen.tasks import CLASSIFICATION
 from popgen.trust import make_importable, trust
 from popgen.weights.mask import Mask, check_mask, read_mask
 from popgen.zoo import Zoo
 from search import Budget, SearchSettings, check_optimizer
+
+_LOOKED_AT = 3  # networks of the zoo that say whether a head's rows go by names or are fitted
 
 
 @dataclass(frozen=True)
@@ -134,11 +139,19 @@ def prepare(config: SearchConfig, say: Callable[[str], None] = lambda _: None) -
         # Directions are trained with heads that are fitted to few images, which names alone cannot give.
         fitted = {"head": "refit"} if config.head == "auto" and has_directions(generator, target) else {}
         fitness = make_fitness(target.spec, data, _classes(origin, arch), **{**finishing, **fitted})
+        may_fit = config.objectives != [LABEL_FREE] and not config.rungs and not config.sgd.steps and mask is None
+        if fitness.head == "remap" and config.head == "auto" and origin.generator is None and may_fit:
+            assert origin.zoo is not None
+            fitted_head = make_fitness(target.spec, data, (), **{**finishing, "head": "refit"})
+            some = origin.zoo.matrix(expert_records(origin.zoo, arch)[:_LOOKED_AT])
+            fitness, why = named_or_fitted(fitness, fitted_head, some)
+            say(f"{arch}: {why}")
         if generator is not None and not generator.has_latents:
             _check_directions(target, fitness.head)
         fitness = replace(fitness, label_free=config.objectives == [LABEL_FREE])
         searches.append(ArchSearch(arch, data, fitness, target, mask, groups, _moved(origin, target)))
     _check_label_free(searches)
+    _check_ensemble(config, searches, origin.zoo)
     _check_cost(config, searches)
     measured = _check_measures(config, searches)
     if mask is not None:
@@ -173,6 +186,7 @@ def _check_settings(config: SearchConfig, origin: Origin) -> Mask | None:
             "this process cannot stop its own evaluation, nor choose a GPU",
             "Leave --workers out, or give the number of Ray actors.",
         )
+    check_precision(config)
     if config.warm_start is not None and origin.generator is not None:
         _check_warm_start(config.warm_start, config, origin.generator)
     return mask
@@ -248,6 +262,26 @@ def _check_label_free(searches: list[ArchSearch]) -> None:
         f"the classes of {data.name!r} are not those of the networks, or this was asked for" if head else "",
         "Use --head keep, and data with the networks' classes; or another objective." if head else "Leave them out.",
     )
+
+
+def _check_ensemble(config: SearchConfig, searches: list[ArchSearch], zoo: Zoo | None) -> None:
+    """Refuse an ensemble of networks that cannot stand side by side, or have no others beside them.
+
+    Raises:
+        BadInput: they cannot, or the zoo has none.
+    """
+    if not config.ensemble:
+        return
+    if config.ensemble == 1:
+        raise BadInput("--ensemble 1 has nothing beside the search's best", "", "Give 2 or more networks in all.")
+    for one in searches:
+        spec, why, todo = one.fitness.finished, "", "Leave --ensemble out."
+        if one.fitness.task.name != CLASSIFICATION or spec.is_adapter or not head_is_output(spec):
+            why = "its outputs are not those of a last linear layer of its own"
+        elif zoo is None or not one.target.is_trained or not zoo.select(arch=one.target.source, held_out=False):
+            why, todo = "there is no network of it in a zoo to stand beside the search's best", "Name a zoo with --zoo."
+        if why:
+            raise BadInput(f"--ensemble {config.ensemble} cannot be made of {one.arch!r}", why, todo)
 
 
 def _sgd_steps(config: SearchConfig) -> SgdSteps | None:

@@ -30,6 +30,16 @@ MIXES = 0.1
 Align = Callable[[list[str]], Flat]  # ids of checkpoints to their weights (n, p), aligned with the best
 
 
+class TriedMerge(BaseModel):
+    """A merge that a mixture could start from."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    loss: float | None  # validation loss; None where it is not finite
+    cost: float  # evaluations, without that of scoring it
+    text: str  # how it was made
+
+
 class SpaceDecision(BaseModel):
     """The decisions before a search around experts; they are kept in the run's folder."""
 
@@ -42,6 +52,8 @@ class SpaceDecision(BaseModel):
     spent: int  # evaluations
     # The validation loss of every checkpoint alone, by id; None where it is not finite.
     losses: dict[str, float | None]
+    merges: dict[str, TriedMerge] = {}  # by method
+    start: str | None = None  # the method of the merge that a mixture starts from; None: it starts from the best expert
     barriers: dict[str, float] = {}  # barrier between each expert and the base: 0 is the ends' loss, 1 that of guessing
 
 

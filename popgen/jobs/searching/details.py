@@ -1,4 +1,4 @@
-"""The details that result.json keeps of a search besides its table."""
+"""The result of a search, and the details that result.json keeps of it besides its table."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from popgen.baselines.row import Row
+from popgen.errors import unknown_name
 from popgen.fitness import Fitness
 from popgen.fitness.batch_norm import BatchNorm
+from popgen.json_text import known_numbers
 from search import Population, SearchResult
 
 
@@ -43,6 +46,8 @@ class SourceDetails:
     experts: list[str] | None = None
     expert_losses: list[float] | None = None
     barriers: dict[str, float] | None = None
+    start: str | None = None  # the merge that a mixture starts from
+    merges: dict[str, dict[str, Any]] | None = None  # loss, cost and how, of each merge that it could start from
     evaluations_before: int | None = None
 
 
@@ -70,12 +75,14 @@ class SearchDetails:
     renamed_classes: dict[str, str]
     images: str  # how the examples were fitted to the network, in words
     run_with: str
+    precision: str  # the precision in which the search compared candidates; every score of the table is float32
     front: list[FrontPoint] = field(default_factory=list)
     fronts: dict[str, Any] | None = None  # the front beside those of its rivals, see Fronts.to_json
     score_key: str = "val_accuracy"  # the key of a front's scores
     information_gain: dict[str, Any] | None = None  # the gain over the start, in a search without labels
     label_choice: dict[str, Any] | None = None  # what few labels chose among adapters, and how sure that is
     finetune: dict[str, Any] | None = None
+    ensemble: dict[str, Any] | None = None  # the members that stand side by side, and their file
     tuned: dict[str, Any] | None = None  # what training gained from each start, and which network is the result
     family: dict[str, Any] | None = None  # the data set's place beside the generator's training data sets
     contamination: dict[str, Any] | None = None
@@ -124,7 +131,48 @@ class SearchDetails:
         ]
         optional = (
             *("sgd", "groups", "fronts", "information_gain", "label_choice"),
-            *("finetune", "tuned", "contamination", "family"),
+            *("finetune", "tuned", "ensemble", "contamination", "family"),
         )
         left_out = {name for name in optional if content[name] is None} | ({"front"} if not self.front else set())
         return {name: value for name, value in content.items() if name not in left_out}
+
+
+@dataclass(frozen=True)
+class Found:
+    """The result of one architecture; `result.test_score` is the figure to quote."""
+
+    arch: str
+    data: str
+    run: str
+    weights: str  # path of the result's plain state dict
+    rows: list[Row]  # the last is that of the result
+    details: SearchDetails
+
+    @property
+    def result(self) -> Row:
+        """The row of the network in the file of weights: that of the search, or of what training made of a start."""
+        return self.rows[-1]
+
+    def row(self, name: str) -> Row:
+        """A row of the table by its name.
+
+        Raises:
+            NotFound: the table has no such row.
+        """
+        for row in self.rows:
+            if row.name == name:
+                return row
+        raise unknown_name("row", name, [row.name for row in self.rows], "Found.rows has all of them.")
+
+    def to_json(self) -> dict[str, Any]:
+        """The keys of result.json and --json; they are stable. A number that is not finite is None."""
+        plain = {
+            "arch": self.arch,
+            "data": self.data,
+            "run": self.run,
+            "weights": self.weights,
+            "result": self.result.name,
+        }
+        content = {**plain, "rows": [row.to_json() for row in self.rows], "details": self.details.to_json()}
+        found: dict[str, Any] = known_numbers(content)
+        return found

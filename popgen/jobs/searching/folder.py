@@ -4,6 +4,7 @@ config.yaml                            the settings, and hashes of what they wer
 population-ARCH.safetensors            the vectors that the search started from
 batch-norm-ARCH.json                   the treatment of batch norm that was chosen for a generator's networks
 experts-ARCH.json                      the decisions before a search around experts
+precision-ARCH.json                    the precision in which candidates are run, and why
 history.jsonl                          every evaluation of all architectures
 best-ARCH.safetensors                  the weights of the result
 searched-ARCH.safetensors              the search's best weights, where the result was fine-tuned
@@ -52,6 +53,10 @@ class RunFolder:
     def batch_norm(self, arch: str) -> Path:
         """The treatment of batch norm that was chosen before the search of an architecture."""
         return self.path / f"batch-norm-{safe_name(arch)}.json"
+
+    def precision(self, arch: str) -> Path:
+        """The precision in which candidates of an architecture are run, and why."""
+        return self.path / f"precision-{safe_name(arch)}.json"
 
     def best(self, arch: str) -> Path:
         """The best weights of an architecture."""
@@ -144,6 +149,10 @@ class RunFolder:
     def write_searched(self, arch: str, state: StateDict, card: dict[str, str]) -> Path:
         """Write the best weights of the search itself beside those of a result that was fine-tuned; returns the path."""
         return write_tensors(self.searched(arch), state, card)
+
+    def write_ensemble(self, arch: str, state: StateDict, card: dict[str, str]) -> Path:
+        """Write the networks that stand side by side; returns the path."""
+        return write_tensors(self.path / f"ensemble-{safe_name(arch)}.safetensors", state, card)
 
     def write_front(self, arch: str, index: int, state: StateDict, card: dict[str, str]) -> Path:
         """Write the weights of one point of a Pareto front, named by the index of its evaluation; returns the path."""

@@ -16,7 +16,7 @@ from popgen.generator.controls import Control
 from popgen.generator.model.conditions import Description
 from popgen.generator.task_sets import TASK_KINDS, TaskKind
 from popgen.jobs.searching.folder import RunFolder
-from popgen.jobs.searching.label_choice import ENOUGH_LABELS
+from popgen.jobs.searching.results.label_choice import ENOUGH_LABELS
 from search import Population, best_of
 
 _STRENGTHS = (0.5, 1.0)  # Each mean of generated adapters is tried at these strengths, beside the frozen base.
@@ -47,8 +47,8 @@ def make_task_population(
         named += [(f"{kind}@{strength:g}", mean, strength) for strength in _STRENGTHS]
     named += [("generated", latent, 1.0) for latent in _task_samples(generator, source, data, config, "both")]
     most = None if config.experts is None and labels >= ENOUGH_LABELS else config.few_experts
-    codes = [(code, latent) for name in closest for code, latent in generator.stored(source, name)]
-    named += [(f"expert:{code.id}", latent, 1.0) for code, latent in codes[:most]]
+    codes = generator.stored_near(source, closest, most)
+    named += [(f"expert:{code.id}", latent, 1.0) for code, latent in codes]
     vectors = [torch.cat([latent.flatten(), torch.tensor([strength])]) for _, latent, strength in named]
     return _warmed(torch.stack(vectors).double().numpy(), [name for name, _, _ in named], arch, config)
 
@@ -86,10 +86,8 @@ def make_population(
     """
     trained = source or arch
     sampled = sample(generator, trained, data, config, config.population, strength=strength).flatten(1)
-    experts = [
-        (f"expert:{code.id}", latent.flatten()) for name in closest for code, latent in generator.stored(trained, name)
-    ]
-    experts = experts[: config.few_experts]
+    near = generator.stored_near(trained, closest, config.few_experts)
+    experts = [(f"expert:{code.id}", latent.flatten()) for code, latent in near]
     vectors = torch.cat([sampled, *(latent[None] for _, latent in experts)]).double().numpy()
     origins = ["generated"] * len(sampled) + [origin for origin, _ in experts]
     return _warmed(vectors, origins, arch, config)

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from popgen.archs import ArchSpec, build
-from popgen.audit.compression import Compression, arch_rows, compression_rows, generator_bytes, measure_compression
+from popgen.audit.compression import (
+    Compression,
+    Lost,
+    arch_rows,
+    compression_rows,
+    generator_bytes,
+    measure_compression,
+)
 from popgen.data import load_data
 from popgen.errors import BadInput, NotFound
 from popgen.generator import Generator
@@ -118,11 +127,37 @@ def test_checkpoints_that_it_does_not_hold_are_encoded(generator: Generator, zoo
     assert abs(report.form("generator").loss.mean) < 0.02
 
 
+def test_a_zoo_alone_in_every_codec(zoo: Zoo, popgen: Any, tmp_path: Path) -> None:
+    small = Zoo.create(tmp_path / "three", "three")
+    start = zoo.start("cnn-s")
+    assert start is not None
+    small.set_starts({"cnn-s": start})
+    records = zoo.select(arch="cnn-s", data="digits/rotate:30")
+    small.add(zip(records, zoo.matrix(records), strict=True))
+    small.finalize()
+    found = Compression.from_json(popgen("compression", "--zoo", small.folder, "--json").json)
+    assert (found.checkpoints, found.retrieval_bytes) == (2, None)
+    assert [form.name for form in found.forms] == [
+        *("float32", "float16", "int8+zstd", "archive lossless", "archive float16"),
+        *(f"archive int{bits}" for bits in (8, 6, 5, 4, 3)),
+        *("archive rank95", "archive rank80", "archive rank50", "archive 1-bit"),
+    ]
+    assert found.form("archive lossless").loss == Lost(0, 0)
+    sizes = [found.form(f"archive {name}").bytes for name in ("lossless", "float16", "int8", "int4", "1-bit")]
+    assert sizes == sorted(sizes, reverse=True) and found.form("float32").bytes == 2 * 4 * zoo.spec("cnn-s").size
+    assert abs(found.form("archive int8").loss.mean) < 0.01 < found.form("archive 1-bit").loss.mean
+    text = popgen("compression", "--zoo", small.folder).out
+    assert "archive int4" in text and "decoder + codes" not in text
+    assert "name a generator, or a zoo" in popgen("compression", code=2).err
+
+
 def test_a_zoo_of_other_architectures_is_refused(
     generator: Generator, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     empty = Zoo.create(tmp_path_factory.mktemp("zoos") / "empty", "empty")
     with pytest.raises(BadInput, match=r"(?s)'empty' has no such checkpoints.*mlp-s.*Name the zoo"):
         measure_compression(generator, empty)
+    with pytest.raises(BadInput, match="'empty' has no checkpoints"):
+        measure_compression(None, empty, held_out=None)
     with pytest.raises(NotFound, match="split called 'vall'"):
         measure_compression(generator, empty, "vall")

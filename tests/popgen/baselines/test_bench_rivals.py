@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import popgen.baselines.trained as trained
+from popgen.baselines.gradient import latent_gradient
 from popgen.baselines.latents import sampled
 from popgen.baselines.rivals import RIVALS, RivalInputs, checkpoints_of_nearest, greedy_soup, rival_row
 from popgen.baselines.trained import Training
@@ -106,3 +107,26 @@ def test_all_rivals_of_a_bench_are_registered() -> None:
     from popgen.configs.bench import RIVALS as NAMES
 
     assert clip_ridge and trained and set(NAMES) <= set(RIVALS)
+
+
+def test_a_latent_moves_where_its_network_loses_less_on_training_images(given: RivalInputs) -> None:
+    start, moved = latent_gradient(given)
+    on_train = make_fitness(given.spec, given.data, CLASSES, split="train")
+    assert on_train.loss_of(moved) < on_train.loss_of(start)
+    assert torch.equal(moved, list(latent_gradient(given))[1])  # the seed decides
+    row = rival_row("latent_gradient", given)
+    assert row is not None and row.evaluations <= given.evaluations
+
+
+def test_a_latent_moves_by_episodes_where_heads_are_fitted(given: RivalInputs) -> None:
+    refit = replace(given, fitness=make_fitness(given.spec, given.data, CLASSES, head="refit"), evaluations=20)
+    start, moved = latent_gradient(refit)
+    assert not torch.equal(start, moved) and bool(moved.isfinite().all())
+
+
+def test_no_latent_moves_without_a_generator_or_where_rows_are_chosen_by_name(given: RivalInputs) -> None:
+    assert list(latent_gradient(replace(given, generator=None))) == []
+    three = load_data("digits/rotate:45/classes:7+1+4")
+    remap = make_fitness(given.spec, three, CLASSES, head="remap")
+    assert list(latent_gradient(replace(given, fitness=remap, data=three))) == []
+    assert len(list(latent_gradient(replace(given, evaluations=17)))) == 1  # the budget is gone with the samples

@@ -388,7 +388,7 @@ def test_on_a_gpu() -> None:
     data, generator = load_data("digits/rotate:45"), Generator.from_pretrained("digits")
     fitness = make_fitness(generator.spec("cnn-s"), data, data.classes, "keep")
     here = LatentObjective(generator.decoder("cnn-s"), fitness, measures=tuple(MEASURES), rungs=(0.5,))
-    there = replace(here, device="cuda")
+    there = replace(here, device="cuda", bfloat16=True)
     vectors = np.random.default_rng(1).normal(size=(4, math.prod(generator.latent_shape)))
     near = 2e-2  # bfloat16 has three digits, and an image more or less in 300 is worth .003
     assert [one[0] for one in there.many(vectors)] == pytest.approx([here(v)[0] for v in vectors], abs=near)

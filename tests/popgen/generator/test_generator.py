@@ -123,6 +123,18 @@ def test_the_closest_data_sets_of_a_rotation_are_its_neighbours(digits: Generato
     assert sorted(closest) == sorted(digits.provenance.data)
 
 
+def test_stored_codes_of_the_nearest_data_sets_come_first(digits: Generator) -> None:
+    names = digits.nearest(digits.data_vectors[digits.provenance.data.index("digits/rotate:30")])
+    assert names[0] == "digits/rotate:30"
+    assert sorted(names) == sorted(digits.provenance.data)
+    one_by_one = [pair for name in names for pair in digits.stored("cnn-s", name)]
+    for most in (0, 1, 20, None):
+        found = digits.stored_near("cnn-s", names, most)
+        assert [code.id for code, _ in found] == [code.id for code, _ in one_by_one[:most]]
+        assert all(torch.equal(latent, digits.codes[code.row]) for code, latent in found)
+    assert digits.stored_near("cnn-s", ["digits/nowhere"], 3) == []
+
+
 def test_the_decoder_takes_flat_vectors_of_a_search(digits: Generator) -> None:
     latent = digits.codes[0]
     arch = digits.records[0].arch

@@ -50,6 +50,7 @@ def test_the_card_names_sources_and_both_licences() -> None:
     assert named and all((SPEC.parents[1] / name).exists() for name in named)
 
 
+@pytest.mark.slow  # it fits a published network
 @pytest.mark.usefixtures("here")
 def test_photographs_without_labels_are_all_that_adapt_needs(popgen: Any, photos: Path) -> None:
     called = popgen("adapt", "--arch", "resnet20", "--data", f"folder:{photos}", "--json")

@@ -20,6 +20,8 @@ from popgen.networks.train import train_network
 from popgen.weights.align import permuted
 from popgen.zoo import Zoo, build_zoo
 
+pytestmark = pytest.mark.slow  # generators are trained
+
 RECIPE = Recipe(epochs=10, lr=2e-3, schedule="constant", snapshots=20, snapshot_every=5)
 QUICK: dict[str, Any] = {"controls": 6, "rounds": 200}
 WORDS = {

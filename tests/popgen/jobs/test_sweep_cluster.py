@@ -17,6 +17,8 @@ sys.path.append(str(Path(__file__).parents[2] / "search" / "pools"))
 
 from nodes import Nodes  # noqa: E402 - beside the tests of search
 
+from popgen.networks.precision import has_bfloat16  # noqa: E402
+
 pytestmark = pytest.mark.slow
 MAIN = "import os, sys; os.chdir(sys.argv[1]); from popgen.__main__ import run; sys.exit(run(sys.argv[2:]))"
 EVALUATIONS = 800
@@ -79,3 +81,20 @@ def test_populations_are_sampled_anywhere(nodes: Nodes, popgen: Any, here: Path,
         one["weights"], one["family"]["training"] = "", None
     assert printed == alone
     assert os.path.samefile(own_generator.parent, here)
+
+
+def test_a_cluster_is_asked_whether_it_computes_in_bfloat16(
+    nodes: Nodes, popgen: Any, here: Path, timeless: Callable[[Path], list[dict[str, Any]]]
+) -> None:
+    command = ("search", "--arch", "mlp-s", "--data", "digits/rotate:45", "--evaluations", "8", "--baselines", "none")
+    options = ("--population", "4", "--finetune", "never", "--precision", "bfloat16")
+    driver = nodes.driver(MAIN, str(here), *command, *options, "--out", "out")
+    _, complaint = driver.communicate(timeout=300)
+    if not has_bfloat16():
+        assert driver.returncode == 4 and "2 of the cluster's 2 nodes would emulate it" in complaint
+        return
+    assert driver.returncode == 0, complaint
+    measured = json.loads((here / "out" / "precision-mlp-s.json").read_text())["measured"]
+    assert measured["difference"] < 0.05, "it was measured on a worker"
+    popgen(*command, *options, "--workers", 0, "--out", "here")
+    assert timeless(here / "out") == timeless(here / "here")

@@ -22,6 +22,8 @@ from popgen.errors import CannotResume, NotFound
 from popgen.jobs.sweep import plan, read
 from popgen.jobs.sweep import sweep as sweep_function
 
+pytestmark = pytest.mark.slow  # whole searches, one after another
+
 Timeless = Callable[[Path], list[dict[str, Any]]]
 GRID = {"name": "turned", "archs": ["mlp-s", "cnn-s"], "data": ["digits/rotate:45"], "seeds": [0, 1]}
 TURNED = "digits-rotate-45"

@@ -26,6 +26,8 @@ from popgen.hub.kinds import SEARCH
 from popgen.networks.forward import network_outputs
 from popgen.zoo import Zoo
 
+pytestmark = pytest.mark.slow  # a zoo of adapters is built and a generator trained
+
 ARCH = "lora-tiny"
 # For each task: its description, its classes with a phrase for each, and the words of which each class's texts have one.
 TASKS: dict[str, tuple[str, dict[str, str], dict[str, list[str]]]] = {
@@ -160,8 +162,8 @@ def test_a_search_from_few_labels(trained: Path, popgen: Callable[..., Any]) -> 
 
 def test_with_enough_labels_all_adapters_of_the_zoo_are_seeds(trained: Path) -> None:
     from popgen.configs.search import SearchConfig
-    from popgen.jobs.searching.label_choice import ENOUGH_LABELS
     from popgen.jobs.searching.population import make_task_population
+    from popgen.jobs.searching.results.label_choice import ENOUGH_LABELS
 
     generator, data = Generator.from_pretrained(trained / "generator"), load_data(f"text:{trained}/tasks/mine.jsonl")
     generator.records = [replace(code, id=code.id + again) for code in generator.records for again in ("", "b")]

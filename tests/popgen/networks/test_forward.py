@@ -17,8 +17,10 @@ from popgen.networks.forward import (
     behaviour_loss,
     network_features,
     network_outputs,
+    outputs_of_each,
     task_score,
 )
+from popgen.networks.together import run_together
 
 
 @pytest.mark.parametrize("arch", ARCHS)
@@ -67,6 +69,33 @@ def test_the_behaviour_loss_is_the_mean_cross_entropy() -> None:
         F.cross_entropy(network_outputs(spec, flat, x), y) for flat, (x, y) in zip(weights, batches, strict=True)
     ]
     assert torch.allclose(behaviour_loss([spec] * 2, weights, batches), torch.stack(expected).mean(), atol=1e-5)
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_small_networks_run_together_as_they_run_alone(arch: str) -> None:
+    spec, part = ArchSpec.from_config(arch), load_data("digits").val
+    weights = torch.stack([network(spec, i) for i in range(3)]).double().requires_grad_()
+    inputs = [spec.config.inputs.prepare(part.inputs[i : i + 20]).double() for i in range(3)]
+    assert run_together([spec] * 3, inputs)
+    found = outputs_of_each([spec] * 3, weights, inputs)
+    alone = [network_outputs(spec, flat, x) for flat, x in zip(weights.detach(), inputs, strict=True)]
+    assert torch.allclose(torch.stack(list(found)), torch.stack(alone), atol=1e-9)
+    batches = [(x, part.targets[i : i + 20]) for i, x in enumerate(inputs)]
+    (together,) = torch.autograd.grad(behaviour_loss([spec] * 3, weights, batches), weights)
+    one_by_one = torch.stack(
+        [behaviour_loss([spec], w[None], [batch]) for w, batch in zip(weights, batches, strict=True)]
+    )
+    (expected,) = torch.autograd.grad(one_by_one.mean(), weights)
+    assert torch.allclose(together, expected, atol=1e-9)
+
+
+def test_other_networks_run_one_by_one() -> None:
+    small, other, large = (ArchSpec.from_config(name) for name in ("cnn-s", "mlp-s", "resnet20"))
+    images = load_data("digits").val.inputs[:8]
+    assert not run_together([small], [images])
+    assert not run_together([small, other], [images] * 2)
+    assert not run_together([small] * 2, [images, images[:4]])
+    assert not run_together([large] * 2, [large.config.inputs.prepare(images)] * 2)
 
 
 def test_folded_statistics_are_the_same_network() -> None:

@@ -244,7 +244,7 @@ def _check_many(folder: Path, count: int, batch: int) -> None:
     zoo.finalize()
     again = Zoo.open(zoo.folder)
     assert len(again) == count
-    assert len(list(zoo.folder.rglob("*.*"))) == 5
+    assert len(list(zoo.folder.rglob("*.*"))) == 6
     matrix = again.matrix(again.select(arch="tiny"))
     assert matrix.shape == (count, 12)
     middle = again.record(f"tiny/{count // 2}")

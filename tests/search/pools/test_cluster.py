@@ -71,6 +71,17 @@ except SearchError as error:
 """
 
 
+ON_NODES = """
+import ray
+from search import RaySession
+from search.pools.ray_map import ray_on_nodes
+
+with RaySession() as session:
+    session.start(None)
+    print(len(set(ray_on_nodes(lambda item: (ray.get_runtime_context().get_node_id(), item), 7))))
+"""
+
+
 @pytest.fixture
 def nodes() -> Iterator[Nodes]:
     with Nodes(count=2) as started:
@@ -102,6 +113,10 @@ def test_a_node_dies_and_another_joins(nodes: Nodes):
     assert len(first) == len(last) == 2
     assert len(first & last) == 1  # only the head was there from the beginning to the end
     assert result["sizes"][59] == 2 and 1 in result["sizes"] and result["sizes"][-1] == 2
+
+
+def test_every_node_is_asked_once(nodes: Nodes):
+    assert nodes.drive(ON_NODES) == "2\n"
 
 
 def test_a_driver_needs_the_token_to_join():

@@ -5,8 +5,10 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import sys
 import threading
 import time
+import types
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +20,7 @@ import ray
 from ray_pools import all_up, numbers, opened
 
 from search import LocalPool, SearchError
+from search.pools import local
 from search.pools.many import evaluate_many
 from search.pools.pool import Evaluation, Request, evaluate, in_order
 
@@ -77,6 +80,19 @@ def test_one_thread_while_evaluating():
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_libraries_are_looked_for_again_when_modules_were_imported(monkeypatch):
+    looks = []
+    find = local.ThreadpoolController
+    monkeypatch.setattr(local, "ThreadpoolController", lambda: looks.append(1) or find())
+    pool = LocalPool(lambda _: 0.0)
+    evaluate(pool, numbers(1.0))
+    evaluate(pool, numbers(1.0))
+    assert len(looks) == 1
+    monkeypatch.setitem(sys.modules, "just_imported", types.ModuleType("just_imported"))
+    evaluate(pool, numbers(1.0))
+    assert len(looks) == 2
 
 
 def test_interrupt_is_not_a_failure():

@@ -107,6 +107,15 @@ def test_ray_pool_refusals(monkeypatch: pytest.MonkeyPatch):
         "a worker could not load the objective\nRuntimeError: no such file\n"
         "it must be able to come up in a new process on every node: see the whole error in the worker's log"
     )
+    assert refusal(Unprepared(), 1).splitlines()[1] == "ValueError: not on this node"
+
+
+class Unprepared:
+    def __call__(self, vector: np.ndarray) -> float:
+        return 0.0
+
+    def prepare(self) -> None:
+        raise ValueError("not on this node")
 
 
 class Unloadable:

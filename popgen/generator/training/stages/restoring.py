@@ -13,8 +13,9 @@ from torch.nn import functional as F
 from popgen.generator.generator import Generator
 from popgen.generator.training.arch_sampler import ArchSampler
 from popgen.generator.training.data import ArchCheckpoints, TrainingData
+from popgen.generator.training.reconstruction import held_out_watch
 from popgen.generator.training.stage import Stage
-from popgen.networks.forward import distillation_losses, network_outputs
+from popgen.networks.forward import distillation_losses, outputs_of_each
 from popgen.types import Flat
 
 _FITTED = 1024  # checkpoints of an architecture whose principal components are computed, at most
@@ -47,13 +48,13 @@ def restoring_stage(generator: Generator, data: TrainingData) -> Stage:
         return {"reconstruction": config.reconstruction * F.mse_loss(restored, x), "behaviour": behaviour}
 
     return Stage(
-        config.steps,
+        config.steps if config.rank else 0,  # without components nothing is trained
         config.learning_rate,
         list(generator.residuals.parameters()),
         losses,
         extra=sampler,
         statistics=[sampler],
-        watched=True,
+        watch=held_out_watch(generator, data),
     )
 
 
@@ -73,7 +74,5 @@ def _outputs(
     weights = own.scaling.denormalise(x)
     drawn = [data.draw_images(own.spec.name, name, count) for name in names]
     specs = [data.spec_for(own, name) for name in names]
-    return [
-        (inputs, network_outputs(spec, w, inputs), y)
-        for spec, w, (inputs, y) in zip(specs, weights, drawn, strict=True)
-    ]
+    outputs = outputs_of_each(specs, weights, [inputs for inputs, _ in drawn])
+    return [(inputs, found, labels) for (inputs, labels), found in zip(drawn, outputs, strict=True)]

@@ -15,6 +15,8 @@ from popgen.archs.adapters.network import TEMPERATURE
 from popgen.generator.generator import Generator
 from popgen.generator.training.arch_sampler import ArchSampler
 from popgen.generator.training.data import ArchCheckpoints, TrainingData
+from popgen.generator.training.generation import generated_watch
+from popgen.generator.training.reconstruction import held_out_watch
 from popgen.generator.training.stage import Stage
 from popgen.generator.training.stages.vae import behaviour_of, vae_losses
 from popgen.networks.episodes import phrase_losses
@@ -57,6 +59,7 @@ def tuning_stage(generator: Generator, data: TrainingData, codes: dict[str, Late
             **vae_losses(generator, data, vae_sampler),
         }
 
+    generated, reconstructed = generated_watch(generator, data, drawn), held_out_watch(generator, data)
     generator.data_encoder.train()
     generator.prior.eval()  # The spread of the samples is not trained.
     generator.prior.mean.train()
@@ -68,7 +71,7 @@ def tuning_stage(generator: Generator, data: TrainingData, codes: dict[str, Late
         extra=nn.ModuleDict({"sampler": sampler, "vae_sampler": vae_sampler}),
         statistics=[sampler, vae_sampler, generator.data_encoder.standardise],
         ema=generator.config.prior.ema,
-        watched=True,
+        watch=lambda: generated() | reconstructed(),
     )
 
 

@@ -10,6 +10,7 @@ from popgen.generator.generator import Generator
 from popgen.generator.model.vae import kl_to_normal, sample_posterior
 from popgen.generator.training.arch_sampler import ArchSampler
 from popgen.generator.training.data import ArchCheckpoints, TrainingData
+from popgen.generator.training.reconstruction import held_out_watch
 from popgen.generator.training.stage import Stage
 from popgen.networks.forward import behaviour_loss
 from popgen.types import Flat
@@ -33,7 +34,7 @@ def vae_stage(generator: Generator, data: TrainingData) -> Stage:
         lambda _: vae_losses(generator, data, sampler),
         extra=sampler,
         statistics=[sampler],
-        watched=True,
+        watch=held_out_watch(generator, data),
     )
 
 

@@ -67,8 +67,10 @@ def plan_tuning(config: SearchConfig, one: ArchSearch, fitness: Fitness, say: Sa
     return plan
 
 
-def affordable(plan: Plan, config: SearchConfig, one: ArchSearch, result: SearchResult, say: Say) -> Plan | None:
+def affordable(plan: Plan | None, config: SearchConfig, one: ArchSearch, result: SearchResult, say: Say) -> Plan | None:
     """The plan with as many epochs as the search left time for, which is said where it changes; None where it is not to be done."""
+    if plan is None:
+        return None
     why = "the search has reached its target" if result.stopped_by == "target" else None
     shorter: Plan | None = plan
     if config.seconds is not None and why is None:

@@ -9,7 +9,7 @@ from popgen.configs.sampling import Sampling
 from popgen.data import load_data
 from popgen.errors import BadInput, NotFound
 from popgen.generator import Generator
-from popgen.generator.model.closed_form_priors import CodeTable
+from popgen.generator.model.closed_form_priors import CodeTable, _nearest_distance
 
 
 def table(rows: int = 60, noise: float = 0.0) -> tuple[CodeTable, torch.Tensor]:
@@ -47,6 +47,15 @@ def test_the_density_is_of_the_best_codes_of_close_data_sets() -> None:
     assert set(values) <= {7, 8, 9, 97, 98, 99, 187, 188, 189}
     wide = density.kde(torch.tensor([[10.0, 0.0]]).expand(4000, 2), torch.randn(4000, 2, 3), rng).flatten(1)
     assert wide.std() > found.std() * 1.1
+
+
+def test_the_kernel_is_as_wide_for_pieces_as_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    places = torch.tensor([0.0, 1.0, 3.0, 6.0, 10.0, 15.0, 21.0])  # the nearest are 1, 1, 2, 3, 4, 5 and 6 away
+    embeddings = torch.stack([places, torch.zeros(7)], 1).repeat(2, 1)
+    for rows in (2, 3, 7, 100):
+        monkeypatch.setattr("popgen.generator.model.closed_form_priors._ROWS", rows)
+        assert float(_nearest_distance(embeddings)) == 3.0
+    assert float(_nearest_distance(embeddings[:1])) == 1.0
 
 
 def test_the_generator_samples_from_each_prior() -> None:

@@ -341,7 +341,7 @@ def test_a_step_has_the_mean_gradient_of_its_micro_batches(zoo: Zoo, tmp_path: P
         data.text_dim,
     )
     made = vae_stage(generator, data)
-    steps = Loop(0, 2, 1e9, Workers(), SavedProgress(generator, tmp_path, {}), Log(tmp_path), lambda *_: None, dict)
+    steps = Loop(0, 2, 1e9, Workers(), SavedProgress(generator, tmp_path, {}), Log(tmp_path), lambda *_: None)
     start = {k: v.clone() for k, v in generator.state_dict().items()}
     gradients = []
     for micro_batch in range(2):

@@ -8,7 +8,7 @@ import torch
 
 from popgen.archs import ArchSpec, arch_config
 from popgen.fitness import Scored
-from popgen.jobs.searching.label_choice import ENOUGH_LABELS, Candidates, LabelChoice, candidates
+from popgen.jobs.searching.results.label_choice import ENOUGH_LABELS, Candidates, LabelChoice, candidates
 from search import Population, Record
 
 NEAR = ["expert:a/text:near.jsonl/s0", "expert:a/text:near.jsonl/s1"]

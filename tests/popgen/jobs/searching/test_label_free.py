@@ -18,7 +18,7 @@ from popgen.baselines.rivals import random_weights
 from popgen.data import DataSet, load_data
 from popgen.fitness import make_fitness
 from popgen.fitness.information import information_gain, is_gain
-from popgen.jobs.searching.gain import gain_over_start
+from popgen.jobs.searching.results.gain import gain_over_start
 from popgen.networks.forward import network_outputs
 
 FREE = ("--objective", "mutual_information", "--workers", 0, "--json")

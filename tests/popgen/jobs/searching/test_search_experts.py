@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +52,12 @@ def names(result: dict[str, Any]) -> list[str]:
 @pytest.mark.usefixtures("own_zoo")
 def test_a_zoo_is_found_and_its_experts_are_searched(popgen: Any) -> None:
     # the built-in generator knows this design by a transplant, so that the zoo has to be named
-    called = popgen("search", *ARCH, *COMMON, "--zoo", "zoos/own", "--evaluations", 40, "--out", "run", "--json")
+    called = popgen("search", *ARCH, *COMMON, "--zoo", "zoos/own", "--evaluations", 80, "--out", "run", "--json")
     [result] = called.results
-    assert names(result) == ["random", "best_zoo", "average", "search"]
+    merges = [
+        f"merge_{name}" for name in ("uniform_soup", "greedy_soup", "regmean", "fisher")
+    ]  # the others need a base
+    assert names(result) == ["random", "best_zoo", "average", *merges, "search"]
     assert "its weights are searched around the experts of zoos/own" in called.err
     assert "rows that need a generator are left out" in called.err
     details, rows = result["details"], {row["name"]: row for row in result["rows"]}
@@ -64,8 +68,14 @@ def test_a_zoo_is_found_and_its_experts_are_searched(popgen: Any) -> None:
         "next2",
         "far",
     }
-    assert rows["search"]["evaluations"] == 40 and details["evaluations_before"] == 4 + 3
-    assert rows["search"]["val_loss"] <= rows["best_zoo"]["val_loss"] + 1e-6
+    made = details["merges"]
+    merged = sum(one["cost"] + 1 for one in made.values())
+    assert rows["search"]["evaluations"] == 80 and details["evaluations_before"] == 4 + 3 + math.ceil(1 + merged - 1e-3)
+    assert all(rows["search"]["val_loss"] <= rows[name]["val_loss"] + 1e-6 for name in ("best_zoo", *merges))
+    assert {f"merge_{name}": one["loss"] for name, one in made.items()} == {
+        name: pytest.approx(rows[name]["val_loss"], abs=1e-5) for name in merges if name.removeprefix("merge_") in made
+    }
+    assert all(rows[f"merge_{name}"]["evaluations"] == math.ceil(1 + one["cost"] - 1e-3) for name, one in made.items())
     net = build(SPEC.config).eval()
     net.load_state_dict(load_file(result["weights"]))
     data = load_data("digits/rotate:45")

@@ -1,0 +1,1 @@
+"""`popgen merge`: the experts and what is known about them, the images, and the job."""

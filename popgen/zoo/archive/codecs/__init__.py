@@ -1,0 +1,1 @@
+"""Codecs: ways to write one network as bytes and to read it back."""
