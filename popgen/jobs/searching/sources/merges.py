@@ -28,7 +28,7 @@ from popgen.jobs.searching.decide import SpaceDecision, TriedMerge
 from popgen.merging import METHODS
 from popgen.zoo import Checkpoint, Zoo
 
-MOST = 60.0  # evaluations that merges may take together where none was asked for
+MOST = 50.0  # evaluations that merges may take together where none was asked for
 
 
 def with_merges(
