@@ -148,15 +148,13 @@ class _Merge:
                 left_out[method] = error.what
                 self.say(f"no {method}: {error.what}")
         self.on_progress("merges", len(methods), len(methods))
-        zoo, records, unit = (
-            self.experts.zoo,
-            self.experts.records,
-            "accuracy" if self.tasks is None else self.tasks.unit,
-        )
+        zoo, records, base = self.experts.zoo, self.experts.records, self.experts.base_name
+        unit = "accuracy" if self.tasks is None else self.tasks.unit
+        foreign = [base] if base is not None and "#" in base else []  # a checkpoint of another zoo
         return MergedNetworks(
             arch=records[0].arch,
             experts=[record.id for record in records],
-            base=self.experts.base_name,
+            base=base,
             data=[] if self.tasks is None else self.tasks.names,
             aligned=aligned,
             rows=[*self._singles(), *rows],
@@ -164,7 +162,7 @@ class _Merge:
             left_out=left_out,
             unit=unit,
             made_with={"popgen": __version__, "settings": self.config.model_dump(exclude={"data_dir"})},
-            made_from={"zoo": zoo.name, "zoo_sha256": zoo.sha256, **parents_of(records)},
+            made_from={"zoo": zoo.name, "zoo_sha256": zoo.sha256, **parents_of(records, foreign)},
         )
 
     def _row(self, method: str) -> MergeRow:
