@@ -25,6 +25,7 @@ from popgen.json_text import json_text
 from popgen.merging import METHODS, MergeSettings, merge
 from popgen.merging.make import check_needs
 from popgen.merging.names import check_method
+from popgen.networks.threads import for_networks, threads
 from popgen.tasks import goodness, keyed_scores
 from popgen.types import Flat
 from popgen.zoo.parents import parents_of
@@ -116,7 +117,8 @@ def merge_experts(
     if experts.spec.is_adapter:
         say("the factors A and B of the adapters are merged one by one, which is not the merge of their products")
     one = _Merge(config, experts, tasks, weights, Path(out), say, on_progress)
-    found = one.made(aligned)
+    with threads(for_networks(experts.spec.size)):
+        found = one.made(aligned)
     write_text(Path(out) / "result.json", json_text(found.to_json(), indent=1) + "\n")
     keep_card(Path(out), MERGED)
     return found

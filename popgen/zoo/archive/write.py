@@ -22,6 +22,7 @@ from popgen.errors import BadInput, BrokenFile
 from popgen.files import check_empty, write_text
 from popgen.hub.kinds import ZOO
 from popgen.json_text import json_text
+from popgen.networks.threads import for_networks, threads
 from popgen.zoo.archive.bases import Bases, base_options, needed_bases
 from popgen.zoo.archive.budget import Form, choose_forms
 from popgen.zoo.archive.choose import Choice, Plan, forms, loss_of, smallest_plan, with_codes
@@ -114,10 +115,11 @@ def archive_zoo(
     else:
         write_text(out / _UNFINISHED, "")
     try:
-        choose = _budget_plans if limit.max_bytes else _smallest_plans
-        plans = choose(zoo, scores, limit, show)
-        if codes is not None and scores is not None and limit.max_loss is not None:
-            plans = _with_codes(zoo, out, plans, codes, scores, limit.max_loss)
+        with threads(for_networks(max(zoo.spec(arch).size for arch in zoo.archs))):
+            choose = _budget_plans if limit.max_bytes else _smallest_plans
+            plans = choose(zoo, scores, limit, show)
+            if codes is not None and scores is not None and limit.max_loss is not None:
+                plans = _with_codes(zoo, out, plans, codes, scores, limit.max_loss)
     finally:
         if scores is not None:
             scores.write()
