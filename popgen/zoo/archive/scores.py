@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from functools import lru_cache
 from pathlib import Path
@@ -40,6 +41,9 @@ class Scores:
         self._zoo, self._images, self._data_dir, self._file = zoo, images, data_dir, file
         self._known = {} if file is None else _read(file)
         self._waiting: list[str] = []
+        self._last: tuple[str, Tensor] | None = (
+            None  # the checkpoint that was scored last, and which images it answers right
+        )
         self._written = time.monotonic()
         self._inputs = lru_cache(maxsize=_KEPT)(self._prepare)
 
@@ -73,23 +77,42 @@ class Scores:
         self._waiting, self._written = [], time.monotonic()
 
     def within(self, record: Checkpoint, before: Tensor, after: Tensor, most: float) -> float | None:
-        """The points that are lost, as `lost`, or None if they are more than `most`.
+        """The points that are lost, as `lost`, or None if the weights `after` (p,) do more harm than `most` points.
 
-        Accuracies are counted in batches, until it is certain that too much is lost.
+        The harm to a classifier is the share of images that were right and became wrong. It is never less than what is lost, and does not
+        let images that became right by chance pay for it: the smallest of many forms would otherwise be one that was lucky on these images.
+        Images are looked at in batches, until it is certain that there is too much harm.
         """
-        key = self._key(record, after)
-        spec, passes, targets = self._inputs(record.arch, record.data)
-        if get_task(spec.config.task).unit == "accuracy" and key not in self._known:
-            allowed = len(targets) * (1 - self.score(record, before) + most / 100) + _ROUNDING
-            wrong = 0
-            for first in range(0, len(targets), _BATCH):
-                labels = targets[first : first + _BATCH]
-                wrong += int((passes.outputs(after, first, first + len(labels)).argmax(1) != labels).sum())
-                if wrong > allowed:
-                    return None
-            self._keep(key, (len(targets) - wrong) / len(targets))
+        if get_task(record.arch_config.task).unit == "accuracy" and self._harm(record, before, after, most) > most:
+            return None
         loss = self.lost(record, before, after)
         return loss if loss <= most else None
+
+    def _harm(self, record: Checkpoint, before: Tensor, after: Tensor, most: float) -> float:
+        """Points of images that were right and became wrong; once it is more than `most`, any number that is."""
+        key = f"{self._key(record, after)} harm"
+        if key in self._known:
+            return self._known[key]
+        _, passes, targets = self._inputs(record.arch, record.data)
+        right = self._right(record, before)
+        allowed, harmed, correct = len(targets) * most / 100 + _ROUNDING, 0, 0
+        for first in range(0, len(targets), _BATCH):
+            labels = targets[first : first + _BATCH]
+            now = passes.outputs(after, first, first + len(labels)).argmax(1) == labels
+            harmed += int((right[first : first + len(labels)] & ~now).sum())
+            correct += int(now.sum())
+            if harmed > allowed:
+                return math.inf
+        self._keep(self._key(record, after), correct / len(targets))
+        self._keep(key, 100 * harmed / len(targets))
+        return self._known[key]
+
+    def _right(self, record: Checkpoint, before: Tensor) -> Tensor:
+        """Which validation images (n,) the checkpoint answers right."""
+        if self._last is None or self._last[0] != record.id:
+            _, passes, targets = self._inputs(record.arch, record.data)
+            self._last = record.id, passes.outputs(before).argmax(1) == targets
+        return self._last[1]
 
     def lost(self, record: Checkpoint, before: Tensor, after: Tensor) -> float:
         """Points that the weights `after` (p,) lose against `before`: hundredths of accuracy, or percent of a perplexity."""
