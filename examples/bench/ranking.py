@@ -61,6 +61,8 @@ def main() -> None:
     )
     parser.add_argument("--most", type=int, default=1000, help="images of a split")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--runs", type=int, nargs="+", help="only checkpoints of these training seeds")
     parser.add_argument("--shares", type=float, nargs="+", default=[0.05, 0.2, 0.5])
     parser.add_argument("--truth", nargs="+", default=["names", "features"])
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
@@ -75,7 +77,7 @@ def main() -> None:
     for name in options.data:
         data = load_data(name, options.data_dir)
         made = features_of(zoo, data, options)
-        for seed in range(options.seeds):
+        for seed in range(options.first_seed, options.first_seed + options.seeds):
             for truth in options.truth:
                 one = Cell(zoo, data, made, options, seed, truth)
                 regrets.append({"data": name, "seed": seed, "truth": truth, "regrets": one.regrets()})
@@ -118,8 +120,10 @@ class Cell:
         self.rows = None if None in rows else tuple(row for row in rows if row is not None)
         self.classes = len(data.classes)
         seen, judged = self._parts(made, data.name in options.halve_test)
-        self.seen = [self._seen(made, i, *seen) for i in range(len(zoo))]
-        self.truth = [self._true(i, self._seen(made, i, *judged)) for i in range(len(zoo))]
+        kept = [i for i, record in enumerate(zoo.records) if options.runs is None or record.seed in options.runs]
+        self.records = [zoo.records[i] for i in kept]
+        self.seen = [self._seen(made, i, *seen) for i in kept]
+        self.truth = [self._true(one, self._seen(made, i, *judged)) for i, one in zip(kept, self.seen, strict=True)]
         self.generator = torch.Generator().manual_seed(seed)
 
     def regrets(self) -> dict[str, list[float]]:
@@ -171,10 +175,10 @@ class Cell:
         features, outputs = (made[f"{split}/{i}/{what}"][index] for what in ("features", "outputs"))
         return Seen(features, outputs, made[f"{split}/targets"][index], self.classes, self.rows)
 
-    def _true(self, i: int, judged: Seen) -> float:
+    def _true(self, seen: Seen, judged: Seen) -> float:
         if self.names:
             return direct(judged).value
-        head = fit_ridge_head(self.seen[i].features, self.seen[i].targets, self.classes)
+        head = fit_ridge_head(seen.features, seen.targets, self.classes)
         predicted = (judged.features @ head.weight.T + head.bias).argmax(1)
         return float((predicted == judged.targets).double().mean())
 
@@ -182,15 +186,15 @@ class Cell:
         """The most parameters first, then the highest accuracy on the data that a checkpoint was trained on."""
 
         def own(i: int) -> float:
-            metrics = self.zoo.records[i].metrics
+            metrics = self.records[i].metrics
             return next((metrics[key] for key in ("test_accuracy", "accuracy_in_file") if key in metrics), 0.0)
 
         size = {arch: self.zoo.spec(arch).size for arch in self.zoo.archs}
-        return sorted(range(len(self.zoo)), key=lambda i: (-size[self.zoo.records[i].arch], -own(i)))
+        return sorted(range(len(self.records)), key=lambda i: (-size[self.records[i].arch], -own(i)))
 
     def _raced(self, key: Key, rungs: tuple[float, ...], count: int) -> int:
         """The winner of a race."""
-        looks = race(len(self.zoo), rungs)
+        looks = race(len(self.records), rungs)
         look = next(looks)
         while True:
             indices, share, _ = look

@@ -107,6 +107,11 @@ def rank(
         say(f"{count:,} checkpoints are left out: they {reason}")
     with threads(1), threadpool_limits(1):  # one process, as a search's worker is: small networks are slower on more
         ranked = _ranked(config, zoo, data, found, name, why, on_progress)
+    if ranked.images > 1.05 * config.share * ranked.exhaustive:  # a race rounds its looks up
+        say(
+            f"this cost {ranked.images / ranked.exhaustive:.0%} of an exhaustive evaluation, more than --share "
+            f"{config.share:g}: fewer than {ranked.rows[-1].examples if ranked.rows else 0} images say too little at first"
+        )
     for i, failure in ranked.failures.items():
         say(f"{i} could not be scored: {failure}")
     if not ranked.rows:

@@ -95,4 +95,4 @@ def _metadata(record: Checkpoint, data: DataSet, fitness: Fitness) -> dict[str, 
 
 def _content(ranked: Ranked, zoo: Zoo) -> dict[str, Any]:
     parents = parents_of([zoo.record(one.id) for one in ranked.written])
-    return {**ranked.to_json(), "made_from": {"zoo": zoo.name, **parents}}
+    return {**ranked.to_json(), "made_from": {"zoo": zoo.name, "zoo_sha256": zoo.sha256, **parents}}

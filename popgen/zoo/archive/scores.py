@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from functools import lru_cache
 from pathlib import Path
@@ -12,9 +11,9 @@ from torch import Tensor
 
 from popgen.archs import ArchSpec
 from popgen.data import Part, load_data
-from popgen.errors import BadInput
+from popgen.errors import BadInput, BrokenFile
 from popgen.files import append_text, write_text
-from popgen.json_text import json_text
+from popgen.json_text import json_text, parse_json
 from popgen.networks.passes import Passes
 from popgen.tasks import get_task, lost
 from popgen.zoo.record import Checkpoint, weights_sha256
@@ -104,7 +103,7 @@ class Scores:
             self.write()
 
     def _key(self, record: Checkpoint, flat: Tensor) -> str:
-        return f"{weights_sha256(flat)} {record.data} {self._images}"
+        return f"{weights_sha256(flat)} {record.data} {self._images} {self._data_dir}"
 
     def _prepare(self, arch: str, name: str) -> tuple[ArchSpec, Passes, Tensor]:
         data = load_data(name, self._data_dir)
@@ -122,7 +121,11 @@ def _some(part: Part, most: int) -> Part:
 
 
 def _read(file: Path) -> dict[str, float]:
-    """The scores in a file, which is made if there is none; an incomplete last line is removed."""
+    """The scores in a file, which is made if there is none; an incomplete last line is removed.
+
+    Raises:
+        BrokenFile: a complete line is no score.
+    """
     if not file.exists():
         write_text(file, "")
         return {}
@@ -130,4 +133,9 @@ def _read(file: Path) -> dict[str, float]:
     complete = text[: text.rfind("\n") + 1]
     if complete != text:
         write_text(file, complete)
-    return dict(json.loads(line) for line in complete.splitlines())
+    try:
+        return {str(key): float(score) for key, score in map(parse_json, complete.splitlines())}
+    except (TypeError, ValueError) as error:
+        raise BrokenFile(
+            f"{file} cannot be read", str(error), "Remove it; the scores are then measured again."
+        ) from error

@@ -79,6 +79,14 @@ def test_a_race_costs_its_share_and_finds_a_good_one(zoo: Zoo) -> None:
     assert ranked(zoo, share=0.25, images=300).rows[0].id == made.rows[0].id
 
 
+def test_a_share_that_pays_for_too_few_images_is_said(zoo: Zoo, capsys: pytest.CaptureFixture[str]) -> None:
+    made = ranked(zoo, share=0.05, images=40, verbose=True)
+    assert (
+        made.images > 0.05 * made.exhaustive
+        and "more than --share 0.05: fewer than 10 images say" in capsys.readouterr().out
+    )
+
+
 def test_names_that_do_not_match_are_ranked_by_features(zoo: Zoo, tmp_path: Path) -> None:
     made = ranked(
         zoo, data="digits/rotate:45/classes:3+5+8", method="ridge", top=2, images=200, out=str(tmp_path / "r")
