@@ -248,13 +248,13 @@ def compression_rows(measured: Compression) -> tuple[list[str], list[list[str]]]
 
 
 def arch_rows(measured: Compression) -> tuple[list[str], list[list[str]]]:
-    """Column titles and rows of the table of architectures: accuracy, points lost by each form, the generator's worst."""
+    """Column titles and rows of the table of architectures: accuracy, points lost by each form, the last form's worst."""
     lossy = [form for form in measured.forms if form.name != "float32"]
-    rows = []
-    for arch, original in measured.original.items():
-        lost = [_points(form.archs[arch].mean) for form in lossy]
-        rows.append([arch, f"{original:.4f}", *lost, _points(lossy[-1].archs[arch].worst)])
-    return ["", "accuracy", *(form.name for form in lossy), "worst"], rows
+    archs = list(measured.original)
+    rows = [["accuracy", *(f"{measured.original[arch]:.4f}" for arch in archs)]]
+    rows += [[form.name, *(_points(form.archs[arch].mean) for arch in archs)] for form in lossy]
+    rows.append([f"{lossy[-1].name}, worst", *(_points(lossy[-1].archs[arch].worst) for arch in archs)])
+    return ["", *archs], rows
 
 
 def _points(loss: float) -> str:

@@ -96,7 +96,9 @@ def in_precision(
             decision = PrecisionDecision(precision=earlier, reason="an earlier version of popgen began the run")
         else:
             decision = _decide(objective, config, session, population)
-        write_text(file, json_text(decision.model_dump(), indent=1) + "\n")
+        # A run in float32 on CPUs needs no record: that is what a run without one is.
+        if config.compute.gpus or {config.compute.precision, decision.precision} != {FLOAT32}:
+            write_text(file, json_text(decision.model_dump(), indent=1) + "\n")
     if config.compute.gpus and decision.precision == FLOAT32 and config.compute.precision == FLOAT32:
         say(f"{arch}: candidates are run in float32; --precision auto takes bfloat16 where a GPU is faster with it")
     if config.compute.precision != FLOAT32 or decision.precision != FLOAT32:

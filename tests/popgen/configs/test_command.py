@@ -53,6 +53,8 @@ EVERYTHING: dict[str, Any] = {
         "precision": "auto",
     },
     "baselines": "all",
+    "ensemble": 3,
+    "merges": ["ties", "dare"],
     "finetune": {"mode": "never", "epochs": [1, 10], "lr": 0.01, "batch": 25},
     "seed": 3,
 }

@@ -100,6 +100,7 @@ def two_experts(here: Path) -> None:
 @pytest.mark.usefixtures("two_experts")
 def test_experts_and_their_rivals_are_compared_under_every_share(popgen: Any) -> None:
     command = (*SEARCH, "--data", "digits/mirror", "--space", "low-rank", "--zoo", "zoos/two", "--evaluations", 8)
+    command = (*command, "--merges", "none")
     [result] = popgen(*command, "--out", "run").results
     decision = json.loads(Path("run/experts-resnet-s.json").read_text())
     assert decision["batch_norm"] in CHOICES and decision["spent"] == 2 + 1
