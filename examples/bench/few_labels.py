@@ -4,7 +4,8 @@
         --generator generators/photos0 generators/photos1 --ordinary generators/ordinary0
 
 Each generator and draw of labels is one `popgen search`; `--labels 0` is all of the training and validation
-images. Rows: the base, the best checkpoint of the zoo by leave-one-out loss, the features of the three best together under one head, the
+images. Rows: the base, the best checkpoint of the zoo by leave-one-out loss, the features of the three best together under one head, and of the
+search's best beside the two best (`ensemble`), the
 end of an ordinary training on the same data (a generator of zoo_specs/photos.yaml with `queries: 0`) and the best point of the line to
 it, what the condition proposes, the best point of the line, the search, the best checkpoint and the search after fine-tuning at equal
 passes, and the result that held-out images chose. Test accuracy, and the difference from the base with the
@@ -73,6 +74,7 @@ def searched(data: str, generator: str, options: argparse.Namespace, finetune: s
             zoo=options.zoo,
             evaluations=options.evaluations,
             workers=0,
+            ensemble=_TOGETHER,
             finetune_mode=finetune,
             out=str(Path(folder) / "run"),
         )

@@ -1,8 +1,9 @@
-"""Cost of training with two workers, with a zoo read from files, and with saved steps: seconds and ratios of one run.
+"""Cost of training: of a step of each stage, and with two workers, a zoo read from files, and saved steps; one run each.
 
     python examples/bench/training.py
 
-5 minutes on two CPU cores. Every row trains the same few steps of every stage, with two
+7 minutes on two CPU cores. First come the stages: CPU time of a step, from as many steps as `--steps` says without the first and without
+those that end in a measure of held-out checkpoints, and of all steps of the spec at that rate. Then every row trains the same few steps of every stage, with two
 micro-batches in a step, and must give the same generator. `one process` computes the micro-batches one after the other,
 `two workers` of Ray Train compute one each (their start is listed separately), `read from files` keeps no weights in
 memory, and `saved at every step` writes the state of the training after each step.
@@ -16,6 +17,7 @@ import json
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -32,6 +34,34 @@ ROWS: dict[str, tuple[dict[str, float], int]] = {
 }
 
 
+SECTIONS = {
+    "vae": "vae",
+    "data set encoder": "encoders",
+    "prior": "prior",
+    "tuning": "tune",
+    "descriptions": "describe",
+    "restoring": "restore",
+}
+
+
+def show_stages(zoo: Zoo, base: dict[str, Any], steps: dict[str, int]) -> None:
+    """Print the CPU time of a step of each stage, and of `steps`, the number of steps in the spec by stage."""
+    spent: dict[str, list[float]] = {}
+
+    def note(stage: str, *_: object) -> None:
+        spent.setdefault(stage, []).append(time.process_time())
+
+    with tempfile.TemporaryDirectory() as folder:
+        train_generator(zoo, GeneratorConfig.model_validate(base | {"accumulate": 1}), Path(folder), note)
+    print(f"{'':20s}  ms of a step  steps  seconds of all")
+    for stage, times in spent.items():
+        every = max(1, len(times) // 20)
+        costs = [after - before for before, after in zip(times, times[1:], strict=False)]
+        plain = [cost for step, cost in enumerate(costs, start=2) if step % every] or costs
+        each = sum(plain) / len(plain)
+        print(f"{stage:20s}  {1000 * each:12.1f}  {steps[stage]:5d}  {each * steps[stage]:14.1f}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--spec", default="zoo_specs/digits.yaml")
@@ -42,9 +72,11 @@ def main() -> None:
     base = read_spec(options.spec)[1].model_dump()
     base |= {"accumulate": 2, "threads": 1}
     base["vae"]["gate"], base["prior"]["kind"], base["tune"]["tasks"] = 1.0, "flow", []
-    for section in ("vae", "encoders", "prior", "tune", "describe", "restore"):
+    steps = {stage: base[section]["steps"] for stage, section in SECTIONS.items()}
+    for section in SECTIONS.values():
         base[section]["steps"] = options.steps
     zoo, first = Zoo.open(options.zoo), 0.0
+    show_stages(zoo, base, steps)
     print(f"{'':20s}  seconds of the stages  ratio  all in all  generator")
     for row, (changes, workers) in ROWS.items():
         config = GeneratorConfig.model_validate(base | changes)

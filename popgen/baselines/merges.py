@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from popgen.baselines.rivals import Merge, RivalInputs, rival
-from popgen.errors import BadInput
+from popgen.errors import BadInput, brief
 from popgen.fitness import Fitness
 from popgen.merging import METHODS, MergeSettings, merge
 from popgen.merging.make import check_needs, check_task
 from popgen.merging.names import NEEDS_IMAGES
-from popgen.merging.vectors import DROPS, SUM_SCALES, TIES_SCALES
+from popgen.merging.vectors import compared
 from popgen.types import Flat
 from popgen.zoo.record import weights_sha256
 
@@ -39,7 +39,9 @@ class Merger:
     own: Callable[[], Sequence[Tensor]]  # prepared unlabelled images of each expert's own data
     seed: int
     losses: Mapping[str, float]  # losses of networks that were scored before, by the hash of their weights
+    say: Callable[[str], None]  # called with a line where a method fails
     made: dict[str, Merge] = field(default_factory=dict)
+    failed: set[str] = field(default_factory=set)
 
     def why_not(self, method: str) -> str | None:
         """Why a method cannot merge these experts, in words; None where it can."""
@@ -51,9 +53,9 @@ class Merger:
         return None
 
     def merge(self, method: str) -> Merge | None:
-        """The merge by a method; None where it is not for these networks."""
+        """The merge by a method; None where it is not for these networks, or fails."""
         if method not in self.made:
-            if self.why_not(method) is not None:
+            if method in self.failed or self.why_not(method) is not None:
                 return None
             scores = _Scores(self.fitness, dict(self.losses))
             try:
@@ -67,7 +69,9 @@ class Merger:
                     seed=self.seed,
                     settings=SETTINGS,
                 )
-            except BadInput:  # as `why_not`, for what a method finds out by itself
+            except Exception as error:  # A network of the user's own may raise anything.
+                self.failed.add(method)
+                self.say(f"{self.fitness.spec.name}: the merge by {method} failed: {brief(error)}")
                 return None
             passes = found.passes / (self.fitness.images / self.fitness.cost)
             self.made[method] = Merge(found.weights, found.text, scores.count * self.fitness.cost + passes)
@@ -92,9 +96,8 @@ class Merger:
             "fisher": n * (IMAGES + SETTINGS.images * (1 + 2 * min(self.fitness.spec.config.classes, 16))),
             "adamerging": n * (IMAGES + 3 * SETTINGS.steps * SETTINGS.batch),
         }
-        sums = len(SUM_SCALES)
-        scored = {"greedy_soup": n, "task_arithmetic": sums, "ties": len(TIES_SCALES), "dare": sums * len(DROPS)}
-        count = 1 if self.fitness.label_free else 1 + scored.get(method, 0)
+        scored = n if method == "greedy_soup" else compared(method, n)
+        count = 1 if self.fitness.label_free else 1 + scored
         return count * self.fitness.cost + passes.get(method, 0) / (self.fitness.images / self.fitness.cost)
 
 

@@ -73,7 +73,7 @@ def _cut_short(settings: dict[str, Any], metrics: dict[str, Any]) -> list[str]:
     short = [
         f"{stage} after {done[stage]:,} of {section['steps']:,} steps"
         for stage, section in given.items()
-        if stage in done and done[stage] < section["steps"]
+        if 0 < done.get(stage, 0) < section["steps"]
     ]
     return [f"stages cut short, because their held-out measure was flat: {', '.join(short)}"] if short else []
 

@@ -15,6 +15,7 @@ from popgen.networks.batchnorm import reestimate
 from popgen.types import Flat, StateDict
 
 STATISTICS = ("norm_mean", "norm_var")  # kinds of tensors
+_MOST_IMAGES = 2000  # more images change statistics of batch norm by little, and every candidate pays for them
 Score = Callable[[Tensor], float]  # weights (p,) -> a number of which a higher one is better
 
 
@@ -75,7 +76,15 @@ class Merging:
     @property
     def passes(self) -> int:
         """Forward passes of an image that finishing a network takes."""
-        return sum(map(len, self.inputs)) if self.reestimates else 0
+        return len(self._of_statistics) if self.reestimates else 0
+
+    @cached_property
+    def _of_statistics(self) -> Tensor:
+        """The inputs whose statistics batch norm gets: evenly spaced ones of each tensor, as many of each."""
+        most = max(1, _MOST_IMAGES // len(self.inputs))
+        counts = [min(most, len(one)) for one in self.inputs]
+        pairs = zip(self.inputs, counts, strict=True)
+        return torch.cat([one[torch.arange(count) * len(one) // count] for one, count in pairs])
 
     def inputs_of(self, expert: int) -> Tensor:
         """The inputs of an expert by its index."""
@@ -90,7 +99,7 @@ class Merging:
     def finished(self, flat: Tensor) -> Tensor:
         """The weights (p,) with the batch-norm statistics of the images, or else the average of the experts' statistics."""
         averaged = torch.where(self.is_statistic, self.experts.mean(0), flat)
-        return reestimate(self.spec, averaged, torch.cat(self.inputs)) if self.reestimates else averaged
+        return reestimate(self.spec, averaged, self._of_statistics) if self.reestimates else averaged
 
     def scored(self, flat: Tensor) -> float:
         """The score of weights (p,); -infinity where it is not a number."""

@@ -38,7 +38,7 @@ def merge(
     """Merge networks of one architecture, whose units correspond, into one network.
 
     Running statistics of batch norm are never merged as weights are: they are the average of the experts' statistics, or
-    those of the images, where images are given. The same arguments give the same weights to the last digit.
+    those of up to 2000 of the images, where images are given. The same arguments give the same weights to the last digit.
 
     Args:
         method: one of METHODS.

@@ -21,9 +21,27 @@ KEEPS = (0.2, 0.5, 1.0)
 DROPS = (0.9, 0.5, 0.1)
 
 
+def compared(method: str, experts: int) -> int:
+    """How many networks a method of task vectors scores with the default settings; 0 for other methods.
+
+    >>> compared("task_arithmetic", 8), compared("ties", 8), compared("regmean", 8)
+    (11, 30, 0)
+    """
+    sums = len(_sum_scales(experts))
+    counts = {"task_arithmetic": sums, "ties": len(KEEPS) * len(TIES_SCALES), "dare": len(DROPS) * sums}
+    return counts.get(method, 0)
+
+
 def task_arithmetic(given: Merging) -> Merged:
-    """base + scale * the sum of the task vectors (Ilharco et al., arXiv 2212.04089)."""
-    return _scaled(given, {"": given.vectors.sum(0)}, SUM_SCALES, SUM_PUBLISHED)
+    """base + scale * the sum of the task vectors (Ilharco et al., arXiv 2212.04089).
+
+    One of the scales is a share for each expert, at which the result is the uniform soup.
+    """
+    return _scaled(given, {"": given.vectors.sum(0)}, _sum_scales(len(given.experts)), SUM_PUBLISHED)
+
+
+def _sum_scales(experts: int) -> list[float]:
+    return sorted({*SUM_SCALES, 1 / experts})
 
 
 def _scaled(given: Merging, steps: Mapping[str, Tensor], scales: Sequence[float], published: float) -> Merged:
@@ -36,7 +54,7 @@ def _scaled(given: Merging, steps: Mapping[str, Tensor], scales: Sequence[float]
     assert base is not None, "checked before"
     scales = (scale,) if scale is not None else scales if given.score is not None else (published,)
     made = [
-        (f"{text}scale {by:g}", partial(torch.add, base, step, alpha=by))
+        (f"{text}scale {by:.3g}", partial(torch.add, base, step, alpha=by))
         for text, step in steps.items()
         for by in scales
     ]
@@ -70,7 +88,7 @@ def dare(given: Merging) -> Merged:
     """Task arithmetic of task vectors with values dropped at random and the others rescaled (Yu et al., arXiv 2311.03099)."""
     drops = DROPS if given.settings.drop is None else (given.settings.drop,)
     steps = {f"drop {drop:g}, ": drop_and_rescale(given.vectors, drop, given.seed).sum(0) for drop in drops}
-    return _scaled(given, steps, SUM_SCALES, SUM_PUBLISHED)
+    return _scaled(given, steps, _sum_scales(len(given.experts)), SUM_PUBLISHED)
 
 
 def drop_and_rescale(vectors: Flat, drop: float, seed: int) -> Flat:

@@ -50,7 +50,8 @@ def multiplies_bfloat16(capabilities: Mapping[str, Any]) -> bool:
 class Compared:
     """A network's passes in both precisions: the median time of one in seconds, and how much the logits differ.
 
-    `difference` is the root mean square of the logits' difference, relative to their standard deviation within an example.
+    `difference` is the root mean square of the logits' difference, relative to their standard deviation within an example;
+    for language models, whose outputs are logarithms of the next tokens' probabilities, to that over all tokens.
     """
 
     float32: float
@@ -109,9 +110,18 @@ def compare_precisions(spec: ArchSpec, flat: Tensor, inputs: Images, fixed: Stat
                 begun = _now(images.device)
                 way.outputs(flat)
                 taken.append(_now(images.device) - begun)
-    spread = (exact - exact.mean(-1, keepdim=True)).square().mean().sqrt()
-    difference = float((rounded - exact).square().mean().sqrt() / spread)
+    difference = float((rounded - exact).square().mean().sqrt() / _spread(exact))
     return Compared(statistics.median(seconds[0]), statistics.median(seconds[1]), difference)
+
+
+def _spread(outputs: Tensor) -> Tensor:
+    """Standard deviation of outputs (n, ..., classes) within an example; over all where there is one for each token.
+
+    >>> float(_spread(torch.tensor([[1.0, 3.0], [5.0, 7.0]]))), float(_spread(torch.tensor([[[1.0], [3.0]]])))
+    (1.0, 1.0)
+    """
+    mean = outputs.mean(-1, keepdim=True) if outputs.shape[-1] > 1 else outputs.mean()
+    return (outputs - mean).square().mean().sqrt()
 
 
 def _now(device: torch.device) -> float:

@@ -7,6 +7,17 @@ from contextlib import contextmanager
 
 import torch
 
+_SMALL = 100_000  # networks of fewer weights are slower on several threads than on one, and on a busy machine many times slower
+
+
+def for_networks(weights: int) -> int | None:
+    """The number of threads for networks of so many weights: 1 for small ones; None leaves the choice to torch.
+
+    >>> for_networks(3_818), for_networks(11_000_000)
+    (1, None)
+    """
+    return 1 if weights < _SMALL else None
+
 
 @contextmanager
 def threads(count: int | None) -> Iterator[None]:

@@ -103,7 +103,7 @@ PRINTED = {
     "bench/few_shot.py": r"(?s)3 ways, 1 shots, 4 episodes.*generated, own rows +[89]\d",
     "bench/ablation.py": r"no tuning +0\.\d+ .*\s+raw weights +0\.\d+",
     "bench/unseen_archs.py": r"(?s)from cnn-s: widened.*generated +0\.\d+ +0\.\d+.*random +0\.\d+",
-    "bench/training.py": r"(?s)one process.*([0-9a-f]{8})\s+two workers.*\1\s+read from files.*\1\s+saved at every step.*\1",
+    "bench/training.py": r"(?s)tuning +\d+\.\d +10000 .*one process.*([0-9a-f]{8})\s+two workers.*\1\s+read from files.*\1\s+saved at every step.*\1",
     "bench/alignment.py": r"resnet-s +0\.9\d+ 0\.9\d+ \| ",
     "bench/fitness.py": r"\| resnet20 \| stage 3 \| \d+ \| [2-9]\.\d+ \|",
     "bench/precision.py": r"(?s)\| cnn-s \| bfloat16 \| \d+ \|.*\| 1 \| 12 \|.*\| 0\.3 \| 12 \| [\d.]+, [\d.]+ \| 0\.9",

@@ -25,6 +25,7 @@ from popgen.json_text import json_text
 from popgen.merging import METHODS, MergeSettings, merge
 from popgen.merging.make import check_needs
 from popgen.merging.names import check_method
+from popgen.networks.threads import for_networks, threads
 from popgen.tasks import goodness, keyed_scores
 from popgen.types import Flat
 from popgen.zoo.parents import parents_of
@@ -116,7 +117,8 @@ def merge_experts(
     if experts.spec.is_adapter:
         say("the factors A and B of the adapters are merged one by one, which is not the merge of their products")
     one = _Merge(config, experts, tasks, weights, Path(out), say, on_progress)
-    found = one.made(aligned)
+    with threads(for_networks(experts.spec.size)):
+        found = one.made(aligned)
     write_text(Path(out) / "result.json", json_text(found.to_json(), indent=1) + "\n")
     keep_card(Path(out), MERGED)
     return found
@@ -148,15 +150,13 @@ class _Merge:
                 left_out[method] = error.what
                 self.say(f"no {method}: {error.what}")
         self.on_progress("merges", len(methods), len(methods))
-        zoo, records, unit = (
-            self.experts.zoo,
-            self.experts.records,
-            "accuracy" if self.tasks is None else self.tasks.unit,
-        )
+        zoo, records, base = self.experts.zoo, self.experts.records, self.experts.base_name
+        unit = "accuracy" if self.tasks is None else self.tasks.unit
+        foreign = [base] if base is not None and "#" in base else []  # a checkpoint of another zoo
         return MergedNetworks(
             arch=records[0].arch,
             experts=[record.id for record in records],
-            base=self.experts.base_name,
+            base=base,
             data=[] if self.tasks is None else self.tasks.names,
             aligned=aligned,
             rows=[*self._singles(), *rows],
@@ -164,7 +164,7 @@ class _Merge:
             left_out=left_out,
             unit=unit,
             made_with={"popgen": __version__, "settings": self.config.model_dump(exclude={"data_dir"})},
-            made_from={"zoo": zoo.name, "zoo_sha256": zoo.sha256, **parents_of(records)},
+            made_from={"zoo": zoo.name, "zoo_sha256": zoo.sha256, **parents_of(records, foreign)},
         )
 
     def _row(self, method: str) -> MergeRow:

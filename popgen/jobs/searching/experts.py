@@ -94,6 +94,7 @@ class ExpertSource:
             cache(own),
             self.config.seed,
             {key: loss for key, loss in losses.items() if loss is not None},
+            self.say,
         )
 
     @property

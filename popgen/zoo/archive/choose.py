@@ -23,6 +23,7 @@ from popgen.zoo.record import Checkpoint
 from popgen.zoo.store import Zoo
 
 _EXACT = {LOSSLESS: CODECS[LOSSLESS]}
+_LOSSY = {name: codec for name, codec in CODECS.items() if name != LOSSLESS}
 Step = Callable[[int, int], None]  # how many codings of a checkpoint are done, of how many
 
 
@@ -64,7 +65,7 @@ def smallest_plan(
         plan = Plan(bases)
         for record, flat in rows_of(zoo, records):
             if max_loss is None or scores is None:
-                choice = Choice(min(forms(layout, flat, bases, _EXACT), key=lambda one: len(one.packed)))
+                choice = Choice(min(forms(layout, flat, bases, _EXACT), key=_size))
             else:
                 choice = _within(layout, record, flat, bases, scores, max_loss)
             plan.choices.append(choice)
@@ -109,13 +110,22 @@ def loss_of(
 
 
 def _within(layout: Layout, record: Checkpoint, flat: Values, bases: Bases, scores: Scores, max_loss: float) -> Choice:
-    """The smallest form whose loss is within the limit; a lossless one always is."""
-    before = torch.from_numpy(flat)
-    for network in sorted(forms(layout, flat, bases), key=lambda one: len(one.packed)):
-        if network.codec == LOSSLESS:
-            return Choice(network)
+    """The smallest form whose loss is within the limit; a lossless one always is.
+
+    Lossless forms take the most time to write, and are tried where the others take more than a byte for each value.
+    """
+    before, accepted = torch.from_numpy(flat), None
+    for network in sorted(forms(layout, flat, bases, _LOSSY), key=_size):
         decoded = torch.from_numpy(network.decode(layout, bases.decoded))
         loss = scores.within(record, before, decoded, max_loss)
         if loss is not None:
-            return Choice(network, loss)
-    raise AssertionError("a lossless form loses nothing")
+            accepted = Choice(network, loss)
+            break
+    if accepted is not None and _size(accepted.network) <= layout.size:
+        return accepted
+    exact = Choice(min(forms(layout, flat, bases, _EXACT), key=_size))
+    return exact if accepted is None else min(accepted, exact, key=lambda choice: _size(choice.network))
+
+
+def _size(network: CodedNetwork) -> int:
+    return len(network.packed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import time
 from functools import lru_cache
 from pathlib import Path
@@ -12,9 +12,9 @@ from torch import Tensor
 
 from popgen.archs import ArchSpec
 from popgen.data import Part, load_data
-from popgen.errors import BadInput
+from popgen.errors import BadInput, BrokenFile
 from popgen.files import append_text, write_text
-from popgen.json_text import json_text
+from popgen.json_text import json_text, parse_json
 from popgen.networks.passes import Passes
 from popgen.tasks import get_task, lost
 from popgen.zoo.record import Checkpoint, weights_sha256
@@ -41,6 +41,9 @@ class Scores:
         self._zoo, self._images, self._data_dir, self._file = zoo, images, data_dir, file
         self._known = {} if file is None else _read(file)
         self._waiting: list[str] = []
+        self._last: tuple[str, Tensor] | None = (
+            None  # the checkpoint that was scored last, and which images it answers right
+        )
         self._written = time.monotonic()
         self._inputs = lru_cache(maxsize=_KEPT)(self._prepare)
 
@@ -74,23 +77,42 @@ class Scores:
         self._waiting, self._written = [], time.monotonic()
 
     def within(self, record: Checkpoint, before: Tensor, after: Tensor, most: float) -> float | None:
-        """The points that are lost, as `lost`, or None if they are more than `most`.
+        """The points that are lost, as `lost`, or None if the weights `after` (p,) do more harm than `most` points.
 
-        Accuracies are counted in batches, until it is certain that too much is lost.
+        The harm to a classifier is the share of images that were right and became wrong. It is never less than what is lost, and does not
+        let images that became right by chance pay for it: the smallest of many forms would otherwise be one that was lucky on these images.
+        Images are looked at in batches, until it is certain that there is too much harm.
         """
-        key = self._key(record, after)
-        spec, passes, targets = self._inputs(record.arch, record.data)
-        if get_task(spec.config.task).unit == "accuracy" and key not in self._known:
-            allowed = len(targets) * (1 - self.score(record, before) + most / 100) + _ROUNDING
-            wrong = 0
-            for first in range(0, len(targets), _BATCH):
-                labels = targets[first : first + _BATCH]
-                wrong += int((passes.outputs(after, first, first + len(labels)).argmax(1) != labels).sum())
-                if wrong > allowed:
-                    return None
-            self._keep(key, (len(targets) - wrong) / len(targets))
+        if get_task(record.arch_config.task).unit == "accuracy" and self._harm(record, before, after, most) > most:
+            return None
         loss = self.lost(record, before, after)
         return loss if loss <= most else None
+
+    def _harm(self, record: Checkpoint, before: Tensor, after: Tensor, most: float) -> float:
+        """Points of images that were right and became wrong; once it is more than `most`, any number that is."""
+        key = f"{self._key(record, after)} harm"
+        if key in self._known:
+            return self._known[key]
+        _, passes, targets = self._inputs(record.arch, record.data)
+        right = self._right(record, before)
+        allowed, harmed, correct = len(targets) * most / 100 + _ROUNDING, 0, 0
+        for first in range(0, len(targets), _BATCH):
+            labels = targets[first : first + _BATCH]
+            now = passes.outputs(after, first, first + len(labels)).argmax(1) == labels
+            harmed += int((right[first : first + len(labels)] & ~now).sum())
+            correct += int(now.sum())
+            if harmed > allowed:
+                return math.inf
+        self._keep(self._key(record, after), correct / len(targets))
+        self._keep(key, 100 * harmed / len(targets))
+        return self._known[key]
+
+    def _right(self, record: Checkpoint, before: Tensor) -> Tensor:
+        """Which validation images (n,) the checkpoint answers right."""
+        if self._last is None or self._last[0] != record.id:
+            _, passes, targets = self._inputs(record.arch, record.data)
+            self._last = record.id, passes.outputs(before).argmax(1) == targets
+        return self._last[1]
 
     def lost(self, record: Checkpoint, before: Tensor, after: Tensor) -> float:
         """Points that the weights `after` (p,) lose against `before`: hundredths of accuracy, or percent of a perplexity."""
@@ -104,7 +126,7 @@ class Scores:
             self.write()
 
     def _key(self, record: Checkpoint, flat: Tensor) -> str:
-        return f"{weights_sha256(flat)} {record.data} {self._images}"
+        return f"{weights_sha256(flat)} {record.data} {self._images} {self._data_dir}"
 
     def _prepare(self, arch: str, name: str) -> tuple[ArchSpec, Passes, Tensor]:
         data = load_data(name, self._data_dir)
@@ -122,7 +144,11 @@ def _some(part: Part, most: int) -> Part:
 
 
 def _read(file: Path) -> dict[str, float]:
-    """The scores in a file, which is made if there is none; an incomplete last line is removed."""
+    """The scores in a file, which is made if there is none; an incomplete last line is removed.
+
+    Raises:
+        BrokenFile: a complete line is no score.
+    """
     if not file.exists():
         write_text(file, "")
         return {}
@@ -130,4 +156,9 @@ def _read(file: Path) -> dict[str, float]:
     complete = text[: text.rfind("\n") + 1]
     if complete != text:
         write_text(file, complete)
-    return dict(json.loads(line) for line in complete.splitlines())
+    try:
+        return {str(key): float(score) for key, score in map(parse_json, complete.splitlines())}
+    except (TypeError, ValueError) as error:
+        raise BrokenFile(
+            f"{file} cannot be read", str(error), "Remove it; the scores are then measured again."
+        ) from error

@@ -22,6 +22,7 @@ from popgen.errors import BadInput, BrokenFile
 from popgen.files import check_empty, write_text
 from popgen.hub.kinds import ZOO
 from popgen.json_text import json_text
+from popgen.networks.threads import for_networks, threads
 from popgen.zoo.archive.bases import Bases, base_options, needed_bases
 from popgen.zoo.archive.budget import Form, choose_forms
 from popgen.zoo.archive.choose import Choice, Plan, forms, loss_of, smallest_plan, with_codes
@@ -31,11 +32,13 @@ from popgen.zoo.archive.coded import CodedNetwork, overhead, write_coded
 from popgen.zoo.archive.generated import FOLDER, Codes
 from popgen.zoo.archive.rows import rows_of
 from popgen.zoo.archive.scores import Scores
+from popgen.zoo.columns import write_columns
 from popgen.zoo.index import write_index
 from popgen.zoo.info import ARCHIVE_FORMAT
-from popgen.zoo.record import Checkpoint, weights_sha256
+from popgen.zoo.record import Checkpoint, records_sha256, weights_sha256
 from popgen.zoo.shards import shard_name
 from popgen.zoo.store import Zoo
+from popgen.zoo.verify import find_damaged
 
 _UNFINISHED = "archiving.jsonl"
 _TYPICAL, _SAMPLE = "int5", 24  # the codec and the number of checkpoints by which bases are compared under a total
@@ -112,10 +115,11 @@ def archive_zoo(
     else:
         write_text(out / _UNFINISHED, "")
     try:
-        choose = _budget_plans if limit.max_bytes else _smallest_plans
-        plans = choose(zoo, scores, limit, show)
-        if codes is not None and scores is not None and limit.max_loss is not None:
-            plans = _with_codes(zoo, out, plans, codes, scores, limit.max_loss)
+        with threads(for_networks(max(zoo.spec(arch).size for arch in zoo.archs))):
+            choose = _budget_plans if limit.max_bytes else _smallest_plans
+            plans = choose(zoo, scores, limit, show)
+            if codes is not None and scores is not None and limit.max_loss is not None:
+                plans = _with_codes(zoo, out, plans, codes, scores, limit.max_loss)
     finally:
         if scores is not None:
             scores.write()
@@ -236,10 +240,11 @@ def _write_texts(zoo: Zoo, out: Path, records: list[Checkpoint], limit: Limit, i
         "lossless": limit.is_lossless and not _is_lossy(zoo),
         "images": images,
         "zoo_sha256": zoo.sha256,
-        "sha256": Zoo(out, zoo.info, records, 0).sha256,
+        "sha256": records_sha256(records),
         "references": references,
     }
     write_index(out / "index.jsonl", records)
+    write_columns(out, records)
     info = {**zoo.info, "format": ARCHIVE_FORMAT, "archive": facts}
     write_text(out / "zoo.json", json_text(info, indent=1) + "\n")
     keep_card(out, ZOO)
@@ -249,7 +254,7 @@ def _write_texts(zoo: Zoo, out: Path, records: list[Checkpoint], limit: Limit, i
 def _verify(zoo: Zoo, out: Path, limit: Limit) -> None:
     """Decode every checkpoint of the archive and compare its hash; that of a lossless archive is the zoo's."""
     made = Zoo.open(out)
-    problems = made.verify()
+    problems = [f"{checkpoint_id}: {why}" for checkpoint_id, why in find_damaged(made).items()]
     if limit.is_lossless and made.sha256 != zoo.sha256:
         problems.append("its checkpoints are not those of the zoo")
     if problems:

@@ -59,6 +59,17 @@ def test_the_card_of_a_generator(own_generator: Path) -> None:
     assert Generator.from_pretrained(own_generator).sha256 == sha256, "the hash does not depend on the card"
 
 
+def test_stages_that_were_cut_short_are_named(own_generator: Path, edit_json: Edit) -> None:
+    def cut(content: dict[str, Any]) -> None:
+        steps = content["generator"]["vae"]["steps"]
+        content["provenance"]["metrics"]["steps"] = {"vae": steps - 1, "tuning": content["generator"]["tune"]["steps"]}
+
+    edit_json(own_generator / "config.json", cut)
+    text = make_card(own_generator, GENERATOR).text()
+    assert "stages cut short, because their held-out measure was flat: vae after " in text
+    assert "tuning after" not in text
+
+
 def test_a_generator_that_recorded_no_licences_says_so(own_generator: Path, edit_json: Edit) -> None:
     edit_json(own_generator / "config.json", lambda content: content["provenance"].pop("parents"))
     text = make_card(own_generator, GENERATOR).text()

@@ -13,9 +13,11 @@ import torch
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from tiny_bases import save_base
+from tiny_lm import save_llama, save_text
 
 import popgen
-from popgen.archs import ArchSpec, build
+from popgen.archs import ArchSpec, arch_config, build
+from popgen.archs.outside import pretrained_state
 from popgen.data import load_data
 from popgen.errors import BadInput, NotFound
 from popgen.hub.kinds import kind_of
@@ -111,6 +113,7 @@ def test_a_base_of_another_zoo_is_one_start(tmp_path: Path) -> None:
     base = changed_zoo(tmp_path / "base", [(start, zoo.matrix([zoo.record("mlp-s/digits/rotate:0/s1")])[0])])
     made = popgen.merge("*", own, str(tmp_path / "out"), "ties", base=f"{base}#start")
     assert made.aligned == [] and made.base == f"{base}#start"
+    assert made.made_from["bases"][made.base] == "BSD-3-Clause"
 
 
 def test_images_without_labels(here: Path, popgen: Any) -> None:
@@ -207,6 +210,29 @@ def test_adapters_are_merged_by_their_factors(adapters: tuple[str, list[str]], t
     assert made.left_out == {} and [row.name for row in made.merges] == list(METHODS)
     with pytest.raises(BadInput, match="c and a are adapters that do not share a start"):
         popgen.merge("*", own, str(tmp_path / "all"))
+
+
+@pytest.mark.slow  # transformers
+def test_language_models_are_merged_by_perplexity(tmp_path: Path) -> None:
+    config = arch_config(f"lm:{save_llama(tmp_path / 'tiny')}/context:24")
+    spec, noise = ArchSpec.from_config(config), torch.Generator().manual_seed(0)
+    start = spec.to_flat(pretrained_state(config.name))
+    zoo = Zoo.create(tmp_path / "zoo", "lm")
+    for name in ("sea", "kitchen"):
+        text = f"lines:{save_text(tmp_path / f'{name}.txt', name, 2000)}"
+        weights = start + 0.05 * torch.randn(spec.size, generator=noise)
+        one = Checkpoint(
+            id=name, arch=spec.name, arch_config=config, data=text, lineage=name, parent="start:pretrained"
+        )
+        zoo.add([(one, weights)])
+    zoo.set_starts({spec.name: start})
+    made = popgen.merge("*", str(zoo.folder), str(tmp_path / "out"), data="own")
+    assert made.unit == "perplexity" and set(made.left_out) == {"fisher", "adamerging"}
+    perplexities = {row.name: row.mean("val") or 0.0 for row in made.rows}
+    merges = [row.name for row in made.merges]
+    assert perplexities[str(made.best)] == min(perplexities[name] for name in merges)
+    assert perplexities["greedy_soup"] <= min(perplexities["sea"], perplexities["kitchen"])
+    assert made.to_json()["rows"][0]["unit"] == "perplexity"
 
 
 def test_unknown_names_are_refused_before_torch_is_imported() -> None:

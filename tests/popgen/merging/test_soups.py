@@ -59,6 +59,15 @@ def test_statistics_of_batch_norm_are_those_of_the_images_or_the_average() -> No
     assert torch.allclose(kept.weights, average) and kept.passes == 0
 
 
+def test_statistics_are_of_two_thousand_images_at_most() -> None:
+    spec = ArchSpec.from_config("resnet-s")
+    experts = torch.stack([network(spec, seed) for seed in range(2)])
+    many, few = torch.rand(2000, 1, 8, 8), torch.rand(30, 1, 8, 8)
+    made = merge("uniform_soup", spec, experts, inputs=[many, few])
+    assert made.passes == 1030
+    assert made.weights.equal(reestimate(spec, experts.mean(0), torch.cat([many[::2], few])))
+
+
 def test_what_is_missing_is_said() -> None:
     with pytest.raises(NotFound, match="no merging method called 'soup'"):
         merge("soup", SPEC, EXPERTS)

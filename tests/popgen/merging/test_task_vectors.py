@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from random_networks import network
+from torch import Tensor
 
 from popgen.archs import ArchSpec
 from popgen.merging import MergeSettings, merge
@@ -29,13 +30,21 @@ def test_the_scale_is_chosen_by_validation() -> None:
     best = BASE + 0.72 * (EXPERTS - BASE).sum(0)
     made = merge("task_arithmetic", SPEC, EXPERTS, base=BASE, validate=lambda flat: -float((flat - best).norm()))
     assert torch.allclose(made.weights, BASE + 0.7 * (EXPERTS - BASE).sum(0))
-    assert (made.text, made.evaluations) == ("scale 0.7, the best of 10 by validation", 10)
+    assert (made.text, made.evaluations) == ("scale 0.7, the best of 11 by validation", 11)
+
+
+def test_with_validation_task_arithmetic_is_never_below_the_uniform_soup() -> None:
+    def score(flat: Tensor) -> float:
+        return -float((flat - EXPERTS.mean(0)).norm())
+
+    made = merge("task_arithmetic", SPEC, EXPERTS, base=BASE, validate=score)
+    assert torch.allclose(made.weights, EXPERTS.mean(0), atol=1e-6) and made.text.startswith("scale 0.333,")
 
 
 def test_a_score_that_is_no_number_is_the_lowest() -> None:
-    scores = iter([float("nan"), -5.0, float("nan"), -4.0, *[float("nan")] * 6])
+    scores = iter([float("nan"), -5.0, float("nan"), -4.0, *[float("nan")] * 7])
     made = merge("task_arithmetic", SPEC, EXPERTS, base=BASE, validate=lambda _: next(scores))
-    assert made.text.startswith("scale 0.4,")
+    assert made.text.startswith("scale 0.333,")
 
 
 def test_statistics_are_no_part_of_a_task_vector() -> None:
@@ -81,7 +90,7 @@ def test_dare_keeps_the_expectation_and_its_draws_are_seeded() -> None:
     assert again[0].equal(again[1]) and not again[0].equal(again[2])
 
 
-@pytest.mark.parametrize(("settings", "count"), [({}, 30), ({"drop": 0.5}, 10), ({"drop": 0.5, "scale": 1.0}, 1)])
+@pytest.mark.parametrize(("settings", "count"), [({}, 33), ({"drop": 0.5}, 11), ({"drop": 0.5, "scale": 1.0}, 1)])
 def test_what_dare_may_choose(settings: dict[str, float], count: int) -> None:
     made = merge(
         "dare", SPEC, EXPERTS, base=BASE, validate=lambda flat: float(flat.mean()), settings=MergeSettings(**settings)

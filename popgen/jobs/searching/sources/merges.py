@@ -28,7 +28,7 @@ from popgen.jobs.searching.decide import SpaceDecision, TriedMerge
 from popgen.merging import METHODS
 from popgen.zoo import Checkpoint, Zoo
 
-MOST = 60.0  # evaluations that merges may take together where none was asked for
+MOST = 50.0  # evaluations that merges may take together where none was asked for
 
 
 def with_merges(
@@ -50,7 +50,7 @@ def with_merges(
     if methods is None:
         best, spent = _best_of(merger, merger.experts[0], options)[0], _cost(merger, options)
     tried: dict[str, TriedMerge] = {}
-    for method in METHODS if methods is None else methods:
+    for method in sorted(METHODS, key=merger.expected_cost) if methods is None else methods:
         expected = merger.expected_cost(method)
         if why := merger.why_not(method):
             say(f"{arch}: no merge by {method}: {why}")

@@ -327,6 +327,7 @@ def test_held_out_checkpoints_are_watched(zoo: Zoo, tmp_path: Path) -> None:
     train_generator(other, SHORT, tmp_path / "g", lambda *step: seen.append((*step[:3], dict(step[3]))))
     for stage, _, _, values in seen:
         assert (0 <= values["held-out accuracy"] <= 1) if stage in ("vae", "tuning", "restoring") else len(values) < 3
+        assert (0 <= values["generated accuracy"] <= 1) if stage == "tuning" else "generated accuracy" not in values
 
 
 def test_a_step_has_the_mean_gradient_of_its_micro_batches(zoo: Zoo, tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_a_search_stands_beside_its_rivals(popgen: Any, made: Path, parts: list[
     popgen("report", "run", "--format", "md", cwd=made)
     written = (made / "run" / "report.md").read_text()
     [lower] = re.findall(r"Lower in the test column: (.+)\.$", written, re.M) or [""]
-    named = re.findall(r"(\w+) \(", lower)
+    named = re.findall(r"(\w+) \(", lower.replace("\\", ""))
     assert all(rows[name]["test_score"] < rows["search"]["test_score"] for name in named)
     assert "Higher in the test column" not in written
     assert "loss (that of the task) on the validation split" in written and "--finetune-parts" in written

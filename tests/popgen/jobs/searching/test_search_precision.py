@@ -95,6 +95,7 @@ def test_a_front_has_its_values_in_float32(popgen: Any) -> None:
 
 
 @native
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_a_run_keeps_its_precision(popgen: Any, timeless: Any, here: Path) -> None:
     popgen(*MLP, *SMALL, *ASKED, "--evaluations", 20, "--out", "whole")
@@ -114,6 +115,11 @@ def test_auto_measures_once_and_records_why(popgen: Any, timeless: Any, here: Pa
         assert (decision["precision"], decision["reason"]) == (measured.faster, measured.text())
     assert f"compared in {decision['precision']}: {decision['reason']}" in called.err
     assert called.results[0]["details"]["precision"] == decision["precision"]
+    # The command that gives the same evaluations again names what was decided.
+    popgen("report", "run", "--format", "md")
+    report = (here / "run" / "report.md").read_text()
+    assert "--precision auto" not in report
+    assert ("--precision bfloat16" in report) == (decision["precision"] == "bfloat16")
     # What the first session decided holds, whatever would be measured now.
     before = losses(timeless, here / "run")
     (here / "run" / "precision-mlp-s.json").write_text('{"precision": "float32", "reason": "slow"}')

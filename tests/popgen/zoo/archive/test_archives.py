@@ -137,8 +137,28 @@ def test_an_interrupted_archive_goes_on_with_its_scores(
     assert Zoo.open(out).sha256 == lossy[0].sha256
     assert again.archive_bytes == lossy[1].archive_bytes and len(scored) > 0
     monkeypatch.undo()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "archiving.jsonl").write_text('["key"]\n')
+    with pytest.raises(BrokenFile, match=r"archiving.jsonl cannot be read(?s:.*)Remove it"):
+        archive_zoo(zoo, tmp_path / "other", Limit(max_loss=0.5))
     with pytest.raises(BadInput, match="not an empty folder"):
         archive_zoo(zoo, out, Limit(max_loss=0.5))
+
+
+def test_checkpoints_that_become_equal_are_no_damage(zoo: Zoo, tmp_path: Path) -> None:
+    twins = Zoo.create(tmp_path / "twins", "twins")
+    record, start = zoo.record(RUNS[0]), zoo.start("mlp-s")
+    assert start is not None
+    twins.set_starts({"mlp-s": start})
+    flat = zoo.matrix([record])[0]
+    near = flat.clone()
+    near[0] += 1e-7
+    twins.add([(record.model_copy(update={"id": "a"}), flat), (record.model_copy(update={"id": "b"}), near)])
+    twins.finalize()
+    archive_zoo(twins, tmp_path / "out", Limit(max_loss=100))
+    assert Zoo.open(tmp_path / "out").verify() == []
+    one, other = Zoo.open(tmp_path / "out").records
+    assert one.sha256 == other.sha256
 
 
 def test_archives_are_only_read(lossless: Zoo, lossy: tuple[Zoo, Any], tmp_path: Path) -> None:
