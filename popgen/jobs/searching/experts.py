@@ -167,7 +167,9 @@ class ExpertSource:
         self.say(f"{self.one.arch}: rows that need a generator are left out (ridge, shuffled, empty, generated)")
         given = self.rival_inputs(self.one.fitness, evaluations)
         of_base = AROUND_BASE if self.one.mask is not None else ()
-        rows = list(rival_rows((*WITH_EXPERTS, *MERGES, *of_base), given, self._batch_norms(), self.say))
+        asked = self.config.merges
+        merges = MERGES if asked is None else tuple(name for name in MERGES if name.removeprefix("merge_") in asked)
+        rows = list(rival_rows((*WITH_EXPERTS, *merges, *of_base), given, self._batch_norms(), self.say))
         if self.config.baselines == "all":  # noise has as many tries as the search, and its treatment of batch norm
             drawn = ("noise", *(DRAWN_AND_TRAINED if of_base else ()))
             rows += rival_rows(drawn, replace(given, fitness=fitness), say=self.say)
