@@ -111,5 +111,6 @@ def _print_metrics(folder: str, metrics: dict[str, Any]) -> None:
         for arch, row in metrics["retrieval"].items()
     ]
     table("mean validation accuracy of the zoo's checkpoints", titles, rows)
-    print_compression(Compression.from_json(metrics["compression"]))
+    if "compression" in metrics:  # without the zoo's data nothing that is lost can be measured
+        print_compression(Compression.from_json(metrics["compression"]))
     click.echo(f"generator: {folder} ({metrics['seconds']:.0f} s)")

@@ -88,4 +88,6 @@ def test_a_zoo_whose_images_are_gone_is_trained(popgen: Any, tmp_path: Path) -> 
         "train", "gone.yaml", "--zoo", "zoos/gone", "--out", "made", "--set", stand_in, "--json", cwd=tmp_path
     ).json
     assert made["remarks"][0].startswith("Images of digits/rotate:15 stood in for those of the zoo's data sets")
+    told = popgen("train", "gone.yaml", "--zoo", "zoos/gone", "--out", "told", "--set", stand_in, cwd=tmp_path)
+    assert "generator: told" in told.out and "Images of digits/rotate:15 stood in" in told.err
     assert Generator.from_pretrained(tmp_path / "made").provenance.data == ["npz:mine.npz"]
