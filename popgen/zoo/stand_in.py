@@ -1,8 +1,9 @@
 """Training without a zoo's data: images at hand stand in for those of its data sets, and its networks say what they would answer.
 
 The label of an image in place of a data set's is the class that the zoo's networks on this data set find likeliest on average: distillation
-with hard labels (Hinton et al., arXiv 1503.02531; from other images than the teacher's: Orekondy et al., arXiv 1812.02766). Every
-loss and figure of a training is then about agreement with the zoo's networks on these images.
+with hard labels (Hinton et al., arXiv 1503.02531; from other images than the teacher's: Orekondy et al., arXiv 1812.02766). A class that is likeliest
+for too few training images gets those that are likeliest to be it, because conditions show images of each class. Every loss and figure of a
+training is then about agreement with the zoo's networks on these images.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ from popgen.networks.passes import Passes
 from popgen.tasks import CLASSIFICATION
 from popgen.zoo import Checkpoint, Zoo
 
+_FEWEST = 10  # training images of each class
 _TEACHERS = 4  # networks of each architecture that label the images in place of a data set's
 ReadData = Callable[[str], DataSet]
 
 
-def data_reader(zoo: Zoo, config: StandInConfig, by_class: bool = False, data_dir: str | None = None) -> ReadData:
+def data_reader(zoo: Zoo, config: StandInConfig, data_dir: str | None = None) -> ReadData:
     """A function that reads a data set by its name, or what stands in for it.
 
     Args:
-        by_class: whether some images of each class are needed.
         data_dir: the folder of named data sets; None: POPGEN_DATA, else ./data.
 
     Raises:
@@ -51,18 +52,18 @@ def data_reader(zoo: Zoo, config: StandInConfig, by_class: bool = False, data_di
 
     @cache
     def read(name: str) -> DataSet:
-        return labelled_by(zoo, name, images, by_class) if name in absent else load_data(name, data_dir)
+        return labelled_by(zoo, name, images) if name in absent else load_data(name, data_dir)
 
     return read
 
 
-def labelled_by(zoo: Zoo, name: str, images: DataSet, by_class: bool = False) -> DataSet:
+def labelled_by(zoo: Zoo, name: str, images: DataSet) -> DataSet:
     """Images with the answers of the zoo's networks on the data set `name` as labels.
 
     Networks that training may see are asked, others where there are no such.
 
     Raises:
-        BadInput: they do not classify, or, with `by_class`, never answer with some class.
+        BadInput: they do not classify.
     """
     records = zoo.select(data=name, held_out=False) or zoo.select(data=name)
     teachers = list(_teachers(zoo, records))
@@ -76,20 +77,16 @@ def labelled_by(zoo: Zoo, name: str, images: DataSet, by_class: bool = False) ->
     classes = records[0].classes or numbered_classes(name, outputs - 1)
 
     def labelled(part: Part) -> Part:
-        chances = [_chances(spec, flat, part.inputs) for spec, flat in teachers]
-        return Part(part.inputs, torch.stack(chances).mean(0).argmax(1))
+        chances = torch.stack([_chances(spec, flat, part.inputs) for spec, flat in teachers]).mean(0)
+        labels = chances.argmax(1)
+        if part is images.train:
+            for label in (labels.bincount(minlength=outputs) < _FEWEST).nonzero()[:, 0].tolist():
+                labels[chances[:, label].topk(min(_FEWEST, len(labels))).indices] = label
+        return Part(part.inputs, labels)
 
     remark = f"{name}: images of {images.name} stand in, labelled by {len(teachers)} networks of the zoo"
     made = replace(images.each(labelled), name=name, classes=classes, remarks=(remark,), groups=(), phrases=())
-    made = replace(made, description="")
-    never = [one for i, one in enumerate(classes) if not bool((made.train.targets == i).any())]
-    if by_class and never:
-        raise BadInput(
-            f"no image of {images.name!r} is {', '.join(never[:5])} to the zoo's networks on {name!r}",
-            "conditions show images of each class",
-            "Name other images (generator.stand_in.images), or leave classes out of conditions: generator.encoders.labels: false.",
-        )
-    return made
+    return replace(made, description="")
 
 
 def _teachers(zoo: Zoo, records: list[Checkpoint]) -> Iterator[tuple[ArchSpec, Tensor]]:

@@ -109,7 +109,7 @@ def load_training_data(
     extra = [name for grid in config.tune.tasks for name in grid.names]
     known = {record.data for record in zoo.select(held_out=False)}
     more = [name for name in dict.fromkeys(extra) if name not in known]
-    read = data_reader(zoo, config.stand_in, config.encoders.labels, data_dir)
+    read = data_reader(zoo, config.stand_in, data_dir)
     data = TrainingData.load(zoo, config.encoders, more, config.memory, device, config.augment, read, on_data)
     check_episodes(data.archs, config.tune.episodes)
     return data

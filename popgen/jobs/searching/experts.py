@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from popgen.baselines.layers import AROUND_BASE, DRAWN_AND_TRAINED
-from popgen.baselines.merges import MERGES, Merger
+from popgen.baselines.merges import Merger
 from popgen.baselines.rivals import WITH_EXPERTS, RivalInputs, rival_rows
 from popgen.baselines.row import Row
 from popgen.configs.search import SearchConfig
@@ -24,8 +24,9 @@ from popgen.jobs.searching.decide import SpaceDecision, decide_space, rank, read
 from popgen.jobs.searching.details import SourceDetails
 from popgen.jobs.searching.folder import RunFolder
 from popgen.jobs.searching.origin import expert_records
-from popgen.jobs.searching.sources.merges import base_of, own_images, read_merges, with_merges, write_merges
+from popgen.jobs.searching.sources.merges import affordable, base_of, own_images, read_merges, with_merges, write_merges
 from popgen.jobs.searching.tuning.training import finetune_recipe
+from popgen.merging import METHODS
 from popgen.types import Flat
 from popgen.weights.mixing import WeightSubspace, around, low_rank, mixture, principal
 from popgen.zoo import Zoo
@@ -167,13 +168,24 @@ class ExpertSource:
         self.say(f"{self.one.arch}: rows that need a generator are left out (ridge, shuffled, empty, generated)")
         given = self.rival_inputs(self.one.fitness, evaluations)
         of_base = AROUND_BASE if self.one.mask is not None else ()
-        asked = self.config.merges
-        merges = MERGES if asked is None else tuple(name for name in MERGES if name.removeprefix("merge_") in asked)
-        rows = list(rival_rows((*WITH_EXPERTS, *merges, *of_base), given, self._batch_norms(), self.say))
+        rows = list(rival_rows((*WITH_EXPERTS, *self._merge_rows(), *of_base), given, self._batch_norms(), self.say))
         if self.config.baselines == "all":  # noise has as many tries as the search, and its treatment of batch norm
             drawn = ("noise", *(DRAWN_AND_TRAINED if of_base else ()))
             rows += rival_rows(drawn, replace(given, fitness=fitness), say=self.say)
         return rows
+
+    def _merge_rows(self) -> list[str]:
+        """The rivals that are merges: those that were asked for; else the cheapest, or with --baselines all every one."""
+        asked = self.config.merges
+        if asked is None and self.config.baselines == "all":
+            asked = list(METHODS)
+        elif asked is None:
+            asked, dear = affordable(self.merger)
+            if dear:
+                self.say(
+                    f"{self.one.arch}: rows of merges that cost more are left out ({', '.join(dear)}); --baselines all has them"
+                )
+        return [f"merge_{method}" for method in asked]
 
     def rival_inputs(self, fitness: Fitness, evaluations: float) -> RivalInputs:
         """The zoo's networks of the architecture, as they were ranked."""

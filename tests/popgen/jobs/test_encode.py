@@ -57,6 +57,7 @@ def test_scores_that_the_zoo_did_not_record_are_null(popgen: Any, here: Path, mo
 
 
 @pytest.mark.usefixtures("here")
+@pytest.mark.slow  # every form of 208 checkpoints is scored
 def test_the_report_as_tables(popgen: Any) -> None:
     out = popgen("compression", "digits").out
     assert "208 checkpoints in smaller forms, val split" in out and "int8+zstd" in out and "decoder + codes" in out

@@ -12,7 +12,7 @@ import torch
 
 from popgen.configs.generator import StandInConfig
 from popgen.data import load_data
-from popgen.errors import BadInput, NotFound
+from popgen.errors import NotFound
 from popgen.generator import Generator
 from popgen.networks.forward import network_outputs
 from popgen.zoo import Zoo
@@ -65,12 +65,12 @@ def test_only_those_without_images_are_replaced() -> None:
         data_reader(zoo, StandInConfig(images="digits", data=["digits/invrt"]))
 
 
-def test_a_class_that_is_never_answered_is_refused_where_conditions_need_it() -> None:
+def test_every_class_has_training_images() -> None:
     zoo, images = Zoo.open("digits"), load_data("digits")
-    black = images.each(lambda part: replace(part, inputs=torch.zeros_like(part.inputs)))
-    assert len(labelled_by(zoo, "digits/invert", black).train.targets.unique()) == 1
-    with pytest.raises(BadInput, match="no image of 'digits' is 0, .* to the zoo's networks on 'digits/invert'"):
-        labelled_by(zoo, "digits/invert", black, by_class=True)
+    black = images.each(lambda part: replace(part, inputs=0.01 * part.inputs))
+    made = labelled_by(zoo, "digits/invert", black)
+    assert len(made.val.targets.unique()) < 10  # some class is never the likeliest
+    assert int(made.train.targets.bincount(minlength=10).min()) > 0
 
 
 @pytest.mark.slow  # a zoo is built and a generator trained

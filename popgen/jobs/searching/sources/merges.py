@@ -72,6 +72,21 @@ def with_merges(
     return decision.model_copy(update={"merges": tried, "start": start, "batch_norm": batch_norm, "spent": total})
 
 
+def affordable(merger: Merger) -> tuple[list[str], list[str]]:
+    """The methods whose merges cost up to MOST together, the cheapest first, with all that are made; and the others that could be made."""
+    left, shown, dear = MOST, [], []
+    for method in sorted(METHODS, key=merger.expected_cost):
+        if merger.why_not(method) is not None:
+            continue
+        cost = merger.made[method].cost if method in merger.made else merger.expected_cost(method)
+        if method in merger.made or cost <= left:
+            shown.append(method)
+            left -= cost
+        else:
+            dear.append(method)
+    return [method for method in METHODS if method in shown], dear
+
+
 def _best_of(merger: Merger, flat: Tensor, options: Sequence[BatchNorm]) -> tuple[float, BatchNorm]:
     """The lowest loss of a network (p,) under the treatments of batch norm, and that treatment."""
     losses = {name: one.finite_loss for name, one in scores_under(merger.fitness, flat, options).items()}

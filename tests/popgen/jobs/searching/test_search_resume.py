@@ -212,6 +212,5 @@ def test_a_run_of_an_earlier_version_goes_on(popgen: Any, here: Path) -> None:
     assert settings["sampling"]["steps"] == 3 and settings["sampling"]["guidance"] == 1.5
     workers = {"workers": 0, "address": None, "timeout": None, "gpus": 0.0, "at_once": 1}
     assert settings["compute"] == {**workers, "precision": "float32"}
-    assert json.loads((here / "run" / "precision-mlp-s.json").read_text())["reason"].startswith("an earlier version")
     refused = popgen("search", "--resume", "run", "--sample-steps", 4, code=7)
     assert "sampling.steps was 3, is 4" in refused.err
