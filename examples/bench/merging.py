@@ -100,7 +100,7 @@ def searched(data: str, merges: list[str] | None, seed: int, options: argparse.N
         evaluations=options.evaluations,
         seed=seed,
         workers=0,
-        baselines="standard" if first else "none",
+        baselines="all" if first else "none",
         finetune={"mode": "never"},  # merges are made without gradients, and so is what is compared with them
         out=str(Path(tempfile.mkdtemp()) / "run"),
     )
