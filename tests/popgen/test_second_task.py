@@ -138,7 +138,9 @@ def test_what_does_not_go_together_is_refused(
 
 def test_a_kind_of_inputs_that_is_not_known_here(popgen: Any, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from popgen.archs.inputs import INPUTS
+    from popgen.zoo import record
 
     monkeypatch.delitem(INPUTS, "digits-in-a-row")
-    called = popgen("zoo", "list", "zoos/counting", cwd=made, code=5)
+    record._config.cache_clear()  # noqa: SLF001 - this process has read the configuration before
+    called = popgen("zoo", "verify", "zoos/counting", cwd=made, code=5)
     assert "takes inputs of the kind 'digits-in-a-row'" in called.err and "Update popgen." in called.err
