@@ -26,6 +26,7 @@ zoo:
   seeds: [0, 1, 2]
   held_out: {seeds: [2]}
   recipe: {epochs: 8}
+  workers: 0
 generator:
   vae: {steps: 30, gate: 1.0, width: 32, heads: 2, behaviour_networks: 2}
   encoders: {steps: 6, width: 32, heads: 2}
