@@ -21,10 +21,8 @@ from popgen.types import Latents
 
 _SAMPLES = 16  # samples whose best is the start
 _RATE = 0.05  # Adam's, in units of the latents' standard deviation over the zoo; it falls to zero linearly
-_PENALTY, _SCALE = (
-    0.1,
-    8.0,
-)  # the penalty and the factor of a head that is fitted to half of a step's images, where heads are fitted
+# Where heads are fitted, one is fitted to half of a step's images: its penalty, and the factor of its scores.
+_PENALTY, _SCALE = 0.1, 8.0
 
 
 @rival("latent_gradient", cost=lambda given, _: cost_of_training(given, _SAMPLES))

@@ -46,8 +46,8 @@ from search.loop.judge import judge
 from search.optimizers.pareto import knee
 
 Say = Callable[[str], None]
-# Candidates of a search in bfloat16 that float32 compares at its end. Around a ResNet20 the best was among the first two
-# of bfloat16 in every draw, and with refitted heads among the first five (examples/results/speed.md).
+# Candidates of a search in bfloat16 that float32 compares at its end. Around a ResNet20 the best was in every draw among the two that bfloat16
+# ranked first, and with refitted heads among the first five (examples/results/speed.md).
 _COMPARED = 8
 _EXAMPLES = 2000  # most validation examples for the comparison of precisions, which takes two batches
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,10 +17,13 @@ from popgen.archs import ArchConfig, ArchSpec, arch_config, build
 from popgen.archs.families.ensemble import ensemble_config, joined_state
 from popgen.baselines.ensemble import side_by_side, strongest
 from popgen.baselines.rivals import RivalInputs
+from popgen.baselines.row import Row
 from popgen.data import load_data
 from popgen.errors import BadInput
 from popgen.fitness import Scored, make_fitness
 from popgen.fitness.heads import fit_ridge_head
+from popgen.jobs.searching.folder import RunFolder
+from popgen.jobs.searching.results.ensemble import add_ensemble
 from popgen.networks.forward import network_features, network_outputs
 from popgen.zoo import Zoo
 
@@ -127,3 +132,13 @@ def test_what_is_refused(options: dict[str, Any], why: str) -> None:
     arch = options.pop("archs", "cnn-s")
     with pytest.raises(BadInput, match=why):
         popgen.search(arch, "digits/rotate:45", generator="digits", evaluations=10, workers=0, **options)
+
+
+def test_there_is_no_ensemble_of_one(tmp_path: Path) -> None:
+    given, _ = scored_zoo("keep")
+    alone = replace(given, records=given.records[:1])
+    search = Row.of("search", 5, alone.fitness.score(alone.weights[0]), alone.data)
+    said: list[str] = []
+    found = add_ensemble(alone, [search], 3, RunFolder(tmp_path), {"arch": "cnn-s"}, said.append)
+    assert found == ([search], None) and list(tmp_path.iterdir()) == []
+    assert said == ["cnn-s: no ensemble: the zoo has no network but the search's best"]

@@ -15,8 +15,10 @@ from popgen.json_text import json_text
 
 def add_ensemble(
     given: RivalInputs, rows: list[Row], count: int, folder: RunFolder, card: dict[str, str], say: Callable[[str], None]
-) -> tuple[list[Row], dict[str, Any]]:
+) -> tuple[list[Row], dict[str, Any] | None]:
     """Write the ensemble of `count` networks; returns the rows with its own before the search's, and what result.json has of it.
+
+    Where the zoo has no other network than the search's best, that is said and nothing is written.
 
     Args:
         given: the networks of the zoo.
@@ -27,6 +29,9 @@ def add_ensemble(
     search = rows[place]
     assert search.scored is not None
     members, ids = strongest(given, search.scored, count)
+    if not ids:
+        say(f"{name}: no ensemble: the zoo has no network but the search's best")
+        return rows, None
     if len(members) < count:
         say(f"{name}: the ensemble has {len(members)} networks instead of {count}, because the zoo has no more")
     whole = side_by_side(members, given.fitness)
