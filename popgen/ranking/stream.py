@@ -14,7 +14,7 @@ from torch import Tensor
 
 from popgen.archs import ArchSpec
 from popgen.data import DataSet, Part
-from popgen.errors import BadInput, brief
+from popgen.errors import BadInput, BrokenFile, brief
 from popgen.networks.passes import Passes
 from popgen.ranking.methods import Method
 from popgen.ranking.seen import Score, Seen
@@ -68,15 +68,28 @@ class Stream:
         for arch, own in _by_arch(self.records, indices).items():
             shower = _Shower(self.zoo.spec(arch).for_classes(self.data.label_phrases), self.examples, self.method)
             for i, flat in self._weights(own, shower.spec.size):
-                found[i] = self._score(i, flat, shower, count)
+                found[i] = None if flat is None else self._score(i, flat, shower, count)
         return [found[i] for i in indices]
 
-    def _weights(self, indices: list[int], size: int) -> Iterator[tuple[int, Tensor]]:
-        """Yield the weights (p,) of checkpoints of one architecture, read in chunks."""
+    def _weights(self, indices: list[int], size: int) -> Iterator[tuple[int, Tensor | None]]:
+        """Yield the weights (p,) of checkpoints of one architecture, read in chunks; None for those in a damaged file."""
         step = max(1, CHUNK_BYTES // (4 * size))
         for first in range(0, len(indices), step):
             chunk = indices[first : first + step]
-            yield from zip(chunk, self.zoo.matrix([self.records[i] for i in chunk]), strict=True)
+            weights: Iterable[Tensor | None]
+            try:
+                weights = self.zoo.matrix([self.records[i] for i in chunk])
+            except BrokenFile:  # read one by one, because others of the chunk may lie in a file that is whole
+                weights = map(self._weights_of, chunk)
+            yield from zip(chunk, weights, strict=True)
+
+    def _weights_of(self, i: int) -> Tensor | None:
+        try:
+            [flat] = self.zoo.matrix([self.records[i]])
+        except BrokenFile as error:
+            self.failures[i] = f"{error.what}: {error.why}"
+            return None
+        return flat
 
     def _score(self, i: int, flat: Tensor, shower: _Shower, count: int) -> Score | None:
         began, before = time.monotonic(), self._kept.get(i)

@@ -112,8 +112,9 @@ def rank(
             f"this cost {ranked.images / ranked.exhaustive:.0%} of an exhaustive evaluation, more than --share "
             f"{config.share:g}: fewer than {ranked.rows[-1].examples if ranked.rows else 0} images say too little at first"
         )
-    for i, failure in ranked.failures.items():
-        say(f"{i} could not be scored: {failure}")
+    for failure, ids in _by_reason(ranked.failures).items():
+        who = ", ".join(ids[:3]) + (f" and {len(ids) - 3:,} more" if len(ids) > 3 else "")
+        say(f"{who} could not be scored: {failure}")
     if not ranked.rows:
         raise BadInput(
             f"none of the {len(found.records):,} checkpoints could be scored on {data.name!r}",
@@ -121,6 +122,14 @@ def rank(
             "Check --mean and --std of their import, and that the files are whole.",
         )
     return ranked if out is None else write_chosen(ranked, zoo, data, Path(out), say)
+
+
+def _by_reason(failures: dict[str, str]) -> dict[str, list[str]]:
+    """The ids of checkpoints by why they could not be scored: a damaged file may hold many."""
+    found: dict[str, list[str]] = {}
+    for i, failure in failures.items():
+        found.setdefault(failure, []).append(i)
+    return found
 
 
 def _method(config: RankConfig, data: DataSet, found: Candidates) -> tuple[Candidates, str, str]:

@@ -17,10 +17,12 @@ import popgen
 from popgen.archs import ArchSpec, arch_config, build
 from popgen.archs.config import ArchConfig
 from popgen.cli import cli
+from popgen.configs.rank import RankConfig
 from popgen.data import load_data
 from popgen.errors import BadInput, NotFound
 from popgen.hub.kinds import RANKED, kind_of
 from popgen.jobs.ranking.race import planned_passes, run_race
+from popgen.jobs.ranking.rank import rank
 from popgen.networks.forward import task_score
 from popgen.ranking import stream
 from popgen.ranking.examples import ranking_examples
@@ -236,3 +238,21 @@ def test_checkpoints_that_cannot_read_the_data_are_left_out(tmp_path: Path) -> N
     with pytest.raises(BadInput, match="can be ranked for") as refused:
         ranked(lm, data=f"text:{tmp_path / 'texts.jsonl'}")
     assert "1 cannot read its texts" in refused.value.why
+
+
+def test_checkpoints_in_a_damaged_file_are_named_and_the_others_ranked(tmp_path: Path) -> None:
+    packaged, mine = Zoo.open("digits"), Zoo.create(tmp_path / "mine", "mine")
+    records = [
+        packaged.record(f"{arch}/digits/rotate:{angle}/s0") for arch in ("mlp-s", "cnn-s") for angle in (0, 30, 60, 180)
+    ]
+    mine.add([(record, packaged.state(record)) for record in records])
+    damaged = {record.shard for record in mine.records if record.arch == "cnn-s"}
+    for shard in damaged:
+        whole = (mine.folder / shard).read_bytes()
+        (mine.folder / shard).write_bytes(whole[: len(whole) // 2])
+    said: list[str] = []
+    made = rank(RankConfig(data=DATA, zoo=str(mine.folder)), say=said.append)
+    assert {row.arch for row in made.rows} == {"mlp-s"} and len(made.rows) == 4
+    [text] = [text for text in said if "could not be scored" in text]
+    assert " and 1 more could not be scored: " in text and "cannot be read" in text
+    assert set(made.failures) == {record.id for record in records if record.arch == "cnn-s"}
