@@ -20,6 +20,8 @@ import torch
 import zstandard
 
 from popgen.data import load_data
+from popgen.generator import Generator
+from popgen.generator.archive.codes import ArchiveCodes
 from popgen.networks.forward import task_score
 from popgen.tasks import get_task, lost
 from popgen.zoo import Zoo
@@ -35,6 +37,7 @@ def main() -> None:
     parser.add_argument("--max-loss", type=float, default=0.5, help="points")
     parser.add_argument("--images", type=int, help="validation images at most for each score")
     parser.add_argument("--data-dir")
+    parser.add_argument("--generator", help="whose codes are one more form, in an archive with the limit of its own")
     parser.add_argument("--first", type=int, help="only so many checkpoints of each architecture")
     parser.add_argument(
         "--no-codecs", action="store_true", help="without the rows of single codecs, which take the longest"
@@ -53,9 +56,14 @@ def main() -> None:
         found["archive, lossless"] = archived(archive_zoo(zoo, out / "lossless", Limit()))
         limit, read = Limit(max_loss=options.max_loss), {"images": options.images, "data_dir": options.data_dir}
         found[f"archive, {options.max_loss:g}"] = archived(archive_zoo(zoo, out / "lossy", limit, **read))
-        if options.test:
-            losses = test_losses(zoo, Zoo.open(out / "lossy"), options.data_dir)
-            found[f"archive, {options.max_loss:g}"] |= {"test_mean": mean(losses), "test_worst": max(losses)}
+        folders = {f"archive, {options.max_loss:g}": out / "lossy"}
+        if options.generator:
+            name = f"archive, {options.max_loss:g}, codes"
+            folders[name], codes = out / "codes", ArchiveCodes(Generator.from_pretrained(options.generator))
+            found[name] = archived(archive_zoo(zoo, folders[name], limit, codes=codes, **read))
+        for name, archive in folders.items() if options.test else ():
+            losses = test_losses(zoo, Zoo.open(archive), options.data_dir)
+            found[name] |= {"test_mean": mean(losses), "test_worst": max(losses)}
         print_rows(zoo, full, found)
         if not options.no_codecs:
             codecs = one_codec(zoo, Scores(zoo, **read))
