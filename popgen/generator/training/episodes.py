@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -22,12 +23,13 @@ _POOL = 24  # images of each class whose features conditions are drawn from
 
 @dataclass(frozen=True)
 class Episode:
-    """Images (n, ...) and their classes (n,), the support before the queries, and the features (1, images, dim) of a condition.
+    """Images and their classes (n,), the support before the queries, and the features (1, images, dim) of a condition.
 
+    The images are in batches (m, ...), which together are n: neighbours are in one batch unless their data sets have other sizes.
     `identities` (n,) are the classes among those of all data sets.
     """
 
-    inputs: Images
+    inputs: list[Images]
     labels: Labels
     identities: Labels
     support: int  # number of images in it
@@ -110,13 +112,14 @@ class EpisodeData:
         config = self._config
         shots = config.shots[int(torch.randint(len(config.shots), (), device="cpu"))]
         drawn = [one.images[torch.randperm(len(one.images), device="cpu")[: config.images]] for one in chosen]
-        inputs = torch.cat([images[:shots] for images in drawn] + [images[shots:] for images in drawn])
+        parts = [images[:shots] for images in drawn] + [images[shots:] for images in drawn]
+        inputs = [torch.cat(list(own)) for _, own in groupby(parts, key=lambda images: images.shape[1:])]
         index = torch.arange(len(chosen))
         labels = torch.cat([index.repeat_interleave(shots), index.repeat_interleave(config.images - shots)])
         identities = torch.tensor([one.identity for one in chosen])[labels]
         features = torch.cat([one.features for one in chosen])
         features = features[torch.randint(len(features), (self._per_condition,), device="cpu")]
-        inputs = inputs if self._augment == "none" else flip_and_crop(inputs)
+        inputs = inputs if self._augment == "none" else list(map(flip_and_crop, inputs))
         return Episode(inputs, labels, identities, shots * len(chosen), features[None])
 
     @torch.no_grad()

@@ -67,7 +67,7 @@ def episodes_stage(generator: Generator, data: EpisodeData) -> Stage:
             share = 1.0 if step % 2 else float(torch.rand((), device="cpu"))
             flat = directions.weights(bases[spec.name], share * torch.ones(directions.dim, device=device))
         episode, (penalty, scale) = episodes[0], heads[spec.fingerprint]()
-        features = _features(spec, flat, episode.inputs.to(device))
+        features = _features(spec, flat, [images.to(device) for images in episode.inputs])
         with torch.autocast(device.type, enabled=False):
             labels, classes = episode.labels.to(device), int(episode.labels.max()) + 1
             loss = ridge_loss(features, labels, episode.support, classes, penalty, scale)
@@ -99,9 +99,9 @@ def _classifier(spec: ArchSpec, classes: int) -> nn.Linear:
     return head
 
 
-def _features(spec: ArchSpec, flat: Tensor, images: Tensor) -> Tensor:
-    """Features (n, f) of images by the network with weights `flat` (p,); differentiable."""
-    inputs = spec.config.inputs.prepare(images)
+def _features(spec: ArchSpec, flat: Tensor, batches: list[Tensor]) -> Tensor:
+    """Features (n, f) of all images of batches by the network with weights `flat` (p,); differentiable."""
+    inputs = torch.cat([spec.config.inputs.prepare(images) for images in batches])
     if inputs.dim() == 4:
         inputs = inputs.contiguous(memory_format=torch.channels_last)
     return network_features(spec, flat, inputs, differentiable=True)

@@ -74,7 +74,7 @@ def test_an_episode_has_support_before_queries_and_numbers_its_classes() -> None
     seen = set()
     for _ in range(5):
         episode = data.draw()
-        assert len(episode.inputs) == len(episode.labels) == 6 * 9
+        assert [len(batch) for batch in episode.inputs] == [len(episode.labels)] == [6 * 9]
         assert episode.support == 18
         assert torch.equal(episode.labels[:18].bincount(), torch.full((6,), 3))
         assert torch.equal(episode.labels[18:].bincount(), torch.full((6,), 6))
@@ -84,6 +84,20 @@ def test_an_episode_has_support_before_queries_and_numbers_its_classes() -> None
         seen |= identities
     assert data.count == 20
     assert min(seen) < 10 <= max(seen)  # an episode mixes classes of both data sets
+
+
+def test_data_sets_of_other_sizes_and_colours_are_mixed_in_one_episode(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (96, 12, 10, 3), dtype=np.uint8), np.arange(96) % 4
+    np.savez(tmp_path / "colour.npz", x=images, y=labels)
+    config = settings(mixed=1.0, data=["digits", f"npz:{tmp_path / 'colour.npz'}"], steps=4)
+    data = load(config)
+    torch.manual_seed(0)
+    episode = data.draw()
+    assert {batch.shape[1:] for batch in episode.inputs} == {(1, 8, 8), (3, 12, 10)}
+    assert sum(map(len, episode.inputs)) == len(episode.labels)
+    made = train_generator(small_zoo(tmp_path / "zoo"), config, tmp_path / "gen", lambda *_: None)
+    assert made.directions_of("cnn-s").dim > 0
 
 
 def test_data_that_give_no_episode_are_refused() -> None:
@@ -138,7 +152,7 @@ def mean_loss(zoo: Zoo, flat: Tensor, config: GeneratorConfig) -> float:
     losses = []
     for _ in range(10):
         episode = data.draw()
-        features = network_features(spec, flat, spec.config.inputs.prepare(episode.inputs))
+        features = network_features(spec, flat, spec.config.inputs.prepare(torch.cat(episode.inputs)))
         losses.append(ridge_loss(features, episode.labels, episode.support, 6, torch.tensor(1.0), torch.tensor(8.0)))
     return float(torch.stack(losses).mean())
 
