@@ -54,6 +54,9 @@ class ArchSpec:
     def __hash__(self) -> int:
         return hash(self.config)
 
+    def __repr__(self) -> str:
+        return f"ArchSpec({self.name!r}, {self.size:,} weights in {len(self.tensors)} tensors)"
+
     @property
     def name(self) -> str:
         """Name of the architecture."""

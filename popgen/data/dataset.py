@@ -40,6 +40,9 @@ class Part:
     def __len__(self) -> int:
         return len(self.targets)
 
+    def __repr__(self) -> str:
+        return f"Part({len(self):,} examples, inputs {tuple(self.inputs.shape[1:])})"
+
     @property
     def images(self) -> Tensor:
         """The inputs, by the name that fits most data sets."""
@@ -72,6 +75,10 @@ class DataSet:
     ] = ()  # names of the groups that each split's examples belong to, where the data set knows them
     description: str = ""  # the task in words, where its source states it
     phrases: tuple[str, ...] = ()  # a phrase for each class, such as "a positive opinion", where the source states them
+
+    def __repr__(self) -> str:
+        splits = ", ".join(f"{name} {len(part):,}" for name, part in vars(self).items() if isinstance(part, Part))
+        return f"DataSet({self.name!r}, {len(self.classes)} classes, {splits}, inputs {self.shape})"
 
     @property
     def shape(self) -> tuple[int, ...]:

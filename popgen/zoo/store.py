@@ -65,6 +65,11 @@ class Zoo:
         self._sha256: str | None = None  # hash of the records, once it was asked for
         self._set_records(records, index_bytes)
 
+    def __repr__(self) -> str:
+        return (
+            f"Zoo({self.name!r}, {len(self):,} checkpoints of {len(self.archs)} architectures in {str(self.folder)!r})"
+        )
+
     @classmethod
     def create(
         cls, folder: Path | str, name: str, *, licence: str = "unknown", spec: dict[str, Any] | None = None

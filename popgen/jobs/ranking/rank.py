@@ -66,6 +66,10 @@ class Ranked:
     written: list[Written]
     made_with: dict[str, Any]  # the version of popgen, the seed and the settings of the examples
 
+    def __repr__(self) -> str:
+        best = f"{self.rows[0].id} {self.rows[0].score:.4f}" if self.rows else "none"
+        return f"Ranked({self.data!r}, {len(self.rows):,} checkpoints of {self.zoo!r} by {self.method}, best: {best})"
+
     @property
     def chosen(self) -> list[RankedRow]:
         """The best rows."""

@@ -148,6 +148,10 @@ class Found:
     rows: list[Row]  # the last is that of the result
     details: SearchDetails
 
+    def __repr__(self) -> str:
+        result = self.result
+        return f"Found({self.arch!r}, {self.data!r}, {result.name}: test {result.unit} {result.test_score:.4f}, {self.weights!r})"
+
     @property
     def result(self) -> Row:
         """The row of the network in the file of weights: that of the search, or of what training made of a start."""
