@@ -17,6 +17,7 @@ from popgen.archs import ArchSpec
 from popgen.archs.families.ensemble import ensemble_config, joined_state
 from popgen.baselines.rivals import RivalInputs
 from popgen.fitness import Fitness, Scored, scores_of
+from popgen.fitness.loss import image_losses
 
 
 def strongest(given: RivalInputs, beside: Scored, count: int) -> tuple[list[Scored], list[str]]:
@@ -30,6 +31,16 @@ def strongest(given: RivalInputs, beside: Scored, count: int) -> tuple[list[Scor
             members += scored
             ids.append(given.records[i].id)
     return members, ids
+
+
+def mean_of(members: Sequence[Scored], fitness: Fitness) -> Scored:
+    """The ensemble of networks that were scored on the same examples, whose outputs are the means of theirs."""
+    spec = members[0].spec
+    whole = ArchSpec.from_config(ensemble_config(spec.config, spec.head, len(members)))
+    flat = whole.to_flat(joined_state([member.state() for member in members], spec.head))
+    outputs, targets = torch.stack([member.outputs for member in members]).mean(0), members[0].targets
+    loss = float(image_losses(outputs, targets).mean())
+    return Scored(whole, flat, loss, float(fitness.task.score(outputs, targets)), outputs, targets)
 
 
 def side_by_side(members: Sequence[Scored], fitness: Fitness) -> Scored:

@@ -41,7 +41,7 @@ from popgen.jobs.searching.results.gain import gain_over_start, told_after, told
 from popgen.jobs.searching.results.label_choice import FROZEN, LabelChoice, candidates
 from popgen.jobs.searching.source import GeneratorSource, Source
 from popgen.jobs.searching.sources.directions import DirectionSource
-from popgen.jobs.searching.tuning.auto import affordable, plan_tuning, tune
+from popgen.jobs.searching.tuning.auto import Tuning, affordable, plan_tuning, tune
 from popgen.jobs.searching.tuning.compare import FinetuneRun, finetune
 from popgen.json_text import json_text
 from popgen.tasks import CLASSIFICATION, score_key
@@ -117,9 +117,9 @@ def search_arch(run: Run, one: ArchSearch) -> Found:
     rows, finetuned = _finetune(run, one, rows, card)
     told = told_after(family, rows, one.arch, run.say)
     plan = affordable(plan, run.config, one, result, run.say)
-    rows, tuned = (rows, None) if plan is None else tune(plan, one, ready.fitness, rows, run.folder, card, run.say)
-    rows, ensemble = _add_ensemble(run, ready, rows, card)
-    disagreeing = _disagreements(run, one, rows)
+    tuning = None if plan is None else tune(plan, one, ready.fitness, rows, run.folder, card, run.say)
+    rows = rows if tuning is None else tuning.rows
+    rows, ensemble = _add_ensemble(run, ready, rows, tuning, card)
     details = SearchDetails.of(
         result,
         ready.fitness,
@@ -130,11 +130,11 @@ def search_arch(run: Run, one: ArchSearch) -> Found:
         fronts=fronts,
         score_key=score_key(ready.fitness.task.unit, "val"),
         finetune=finetuned,
-        tuned=tuned,
+        tuned=None if tuning is None else tuning.record,
         ensemble=ensemble,
         information_gain=gain,
         label_choice=choice,
-        disagreements=disagreeing,
+        disagreements=_disagreements(run, one, rows),
         family=told,
         **remarks,
     )
@@ -365,13 +365,13 @@ def _disagreements(run: Run, one: ArchSearch, rows: list[Row]) -> list[str]:
 
 
 def _add_ensemble(
-    run: Run, ready: ReadySearch, rows: list[Row], card: dict[str, str]
+    run: Run, ready: ReadySearch, rows: list[Row], tuning: Tuning | None, card: dict[str, str]
 ) -> tuple[list[Row], dict[str, Any] | None]:
     """The rows with that of networks side by side, where it was asked for."""
     if not run.config.ensemble:
         return rows, None
     given = ready.source.rival_inputs(ready.fitness, ready.spent)
-    return add_ensemble(given, rows, run.config.ensemble, run.folder, card, run.say)
+    return add_ensemble(given, rows, run.config.ensemble, tuning, run.folder, card, run.say)
 
 
 def _finetune(

@@ -150,9 +150,9 @@ class RunFolder:
         """Write the best weights of the search itself beside those of a result that was fine-tuned; returns the path."""
         return write_tensors(self.searched(arch), state, card)
 
-    def write_ensemble(self, arch: str, state: StateDict, card: dict[str, str]) -> Path:
-        """Write the networks that stand side by side; returns the path."""
-        return write_tensors(self.path / f"ensemble-{safe_name(arch)}.safetensors", state, card)
+    def write_ensemble(self, arch: str, kind: str, state: StateDict, card: dict[str, str]) -> Path:
+        """Write networks that stand side by side, in a file whose name begins with `kind`; returns the path."""
+        return write_tensors(self.path / f"{kind}-{safe_name(arch)}.safetensors", state, card)
 
     def write_front(self, arch: str, index: int, state: StateDict, card: dict[str, str]) -> Path:
         """Write the weights of one point of a Pareto front, named by the index of its evaluation; returns the path."""

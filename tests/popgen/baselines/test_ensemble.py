@@ -119,6 +119,28 @@ def test_a_search_writes_an_ensemble_that_can_be_built() -> None:
     assert accuracy == pytest.approx(found.row("ensemble").test_score)
 
 
+@pytest.mark.parametrize("labels", ["", "/labels:40"])
+@pytest.mark.usefixtures("here")
+def test_trained_networks_stand_side_by_side_too(labels: str) -> None:
+    options: dict[str, Any] = {"evaluations": 12, "workers": 0, "ensemble": 3, "out": "run"}
+    name = f"digits/rotate:45{labels}"
+    [found] = popgen.search("cnn-s", name, generator="digits", finetune_mode="auto", **options)
+    about, rows = found.to_json()["details"]["ensemble"], [row.name for row in found.rows]
+    assert rows[rows.index("ensemble") + 1] == "finetuned_ensemble" and "finetuned_search" in rows
+    assert about["finetuned"]["members"] == about["members"] and len(about["members"]) == 3
+    with safe_open(about["finetuned"]["weights"], framework="pt") as opened:
+        spec = ArchSpec.from_config(ArchConfig.from_json(json.loads(opened.metadata()["arch_config"])))
+    state, data = load_file(about["finetuned"]["weights"]), load_data(name)
+    outputs = network_outputs(spec, spec.to_flat(state), spec.config.inputs.prepare(data.test.inputs))
+    accuracy = float((outputs.argmax(1) == data.test.targets).float().mean())
+    assert accuracy == pytest.approx(found.row("finetuned_ensemble").test_score, abs=0.003)
+    for member, row in enumerate(("finetuned_search", "finetuned_zoo")):
+        trained = found.row(row).scored
+        assert trained is not None
+        own = {n: t for n, t in trained.state().items() if not n.startswith(trained.spec.head)}
+        assert all(torch.equal(t, state[f"networks.{member}.{n}"]) for n, t in own.items())
+
+
 @pytest.mark.parametrize(
     ("options", "why"),
     [
@@ -139,6 +161,6 @@ def test_there_is_no_ensemble_of_one(tmp_path: Path) -> None:
     alone = replace(given, records=given.records[:1])
     search = Row.of("search", 5, alone.fitness.score(alone.weights[0]), alone.data)
     said: list[str] = []
-    found = add_ensemble(alone, [search], 3, RunFolder(tmp_path), {"arch": "cnn-s"}, said.append)
+    found = add_ensemble(alone, [search], 3, None, RunFolder(tmp_path), {"arch": "cnn-s"}, said.append)
     assert found == ([search], None) and list(tmp_path.iterdir()) == []
     assert said == ["cnn-s: no ensemble: the zoo has no network but the search's best"]

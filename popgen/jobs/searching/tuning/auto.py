@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -84,10 +84,35 @@ def affordable(plan: Plan | None, config: SearchConfig, one: ArchSearch, result:
     return shorter
 
 
+@dataclass(frozen=True)
+class Tuning:
+    """What training made of the starts.
+
+    Attributes:
+        rows: the table with the rows of trained networks, that of the result last.
+        record: what result.json has of it.
+        gains: those of each start that could be trained, that of the search's best last.
+        cost: the cost of a start, in evaluations.
+    """
+
+    rows: list[Row]
+    record: dict[str, Any]
+    gains: tuple[Gain, ...]
+    cost: float
+    _tuner: _Tuner
+
+    def further(self, starts: Mapping[str, Scored]) -> dict[str, Scored]:
+        """Train more starts alike, at the rate of the first one; without those that cannot be trained, as is said."""
+        plan = replace(self._tuner.plan, rates=(self.gains[0].rate,))
+        tuner = replace(self._tuner, plan=plan)
+        made = {name: tuner.tuned(name, start) for name, start in starts.items()}
+        return {name: one.scored for name, one in made.items() if one is not None}
+
+
 def tune(
     plan: Plan, one: ArchSearch, fitness: Fitness, rows: list[Row], folder: RunFolder, card: dict[str, str], say: Say
-) -> tuple[list[Row], dict[str, Any]]:
-    """Train from the search's best and from its rival; returns the rows with theirs, that of the result last, and the record.
+) -> Tuning:
+    """Train from the search's best and from its rival.
 
     Where training helps, its weights take the place of the search's best in the run's folder, which are kept beside them.
 
@@ -103,17 +128,13 @@ def tune(
     names = ADAPTER_RIVALS if fitness.spec.is_adapter else RIVALS
     rival = next((row for name in names for row in rows if row.name == name and row.scored is not None), None)
     starts = [search] if rival is None or _is_same(rival, search) else [rival, search]
-    tuned = {row.name: made for row in starts if (made := tuner.tuned(row)) is not None}
+    tuned = {row.name: made for row in starts if (made := tuner.tuned(row.name, row.scored)) is not None}
     before = tuner.before(search.scored)
     gains = [Gain.of(name, made.rate, made.judged, before) for name, made in tuned.items()]
     outcome = Outcome(plan.judged_by(one.data), plan.epochs, tuple(gains))
+    cost = cost_of(plan, one.data, fitness)
     made_rows = [
-        Row.of(
-            tuned_name(row.name),
-            row.evaluations + cost_of(plan, one.data, fitness),
-            tuned[row.name].scored,
-            one.data,
-        )
+        Row.of(tuned_name(row.name), row.evaluations + cost, tuned[row.name].scored, one.data)
         for row in starts
         if row.name in tuned
     ]
@@ -128,7 +149,8 @@ def tune(
         write_beside(file, chosen.scored.spec, chosen.scored.state(), one.data.classes)
     searched = None if outcome.chosen is None else str(folder.searched(one.arch))
     seconds = round(time.perf_counter() - began, 3)
-    return [*rows[:-1], *ordered], {**outcome.to_json(), "searched_weights": searched, "seconds": seconds}
+    record = {**outcome.to_json(), "searched_weights": searched, "seconds": seconds}
+    return Tuning([*rows[:-1], *ordered], record, outcome.gains, cost, tuner)
 
 
 @dataclass(frozen=True)
@@ -150,28 +172,26 @@ class _Tuner:
     folder: RunFolder
     say: Say
 
-    def tuned(self, row: Row) -> _Tuned | None:
-        """The start of a row after training at its best rate; None where it cannot be trained."""
-        assert row.scored is not None
+    def tuned(self, name: str, start: Scored | None) -> _Tuned | None:
+        """A start after training at its best rate; None where it cannot be trained."""
+        assert start is not None
         tried: dict[float, Scored] = {}
         for rate in self.plan.rates:
             try:
-                tried[rate] = self._trained(row.name, row.scored, rate)
+                tried[rate] = self._trained(name, start, rate)
             except Exception as error:  # A network of the user's own may raise anything, and the search's best stands.
-                self.say(f"{self.one.arch}: {row.name} cannot be fine-tuned: {brief(error)}")
+                self.say(f"{self.one.arch}: {name} cannot be fine-tuned: {brief(error)}")
                 return None
             reached = f"{tried[rate].score:.3f} accuracy, loss {tried[rate].loss:.4f}"
-            self.say(
-                f"{self.one.arch}: {row.name} fine-tuned at learning rate {rate:g}: {reached} on held-out examples"
-            )
+            self.say(f"{self.one.arch}: {name} fine-tuned at learning rate {rate:g}: {reached} on held-out examples")
         rate = min(tried, key=lambda rate: tried[rate].finite_loss)
         judged = tried[rate]
         if not math.isfinite(judged.loss):
-            self.say(f"{self.one.arch}: {row.name} is not finite any more after fine-tuning: try a lower --finetune-lr")
+            self.say(f"{self.one.arch}: {name} is not finite any more after fine-tuning: try a lower --finetune-lr")
             return None
         if not self.plan.folds:
             return _Tuned(rate, judged, judged)
-        flat = self._on_all(row.name, row.scored, rate)
+        flat = self._on_all(name, start, rate)
         if self.one.data.is_left_out:
             return _Tuned(rate, judged, replace(judged, flat=flat))
         outputs = _outputs(judged, flat, self.fitness.val[0])
