@@ -7,8 +7,8 @@ Each generator and draw of labels is one `popgen search`; `--labels 0` is all of
 images. Rows: the base, the best checkpoint of the zoo by leave-one-out loss, the features of the three best together under one head, and of the
 search's best beside the two best (`ensemble`), the
 end of an ordinary training on the same data (a generator of zoo_specs/photos.yaml with `queries: 0`) and the best point of the line to
-it, what the condition proposes, the best point of the line, the search, the best checkpoint and the search after fine-tuning at equal
-passes, and the result that held-out images chose. Test accuracy, and the difference from the base with the
+it, what the condition proposes, the best point of the line, the search, the best start without a search (checkpoint or random weights), the search
+and the ensemble after fine-tuning at equal passes, and the result that held-out images chose. Test accuracy, and the difference from the base with the
 standard error over draws and generators; test images are used once for each row.
 """
 
@@ -32,6 +32,7 @@ from popgen.zoo import Zoo
 
 _TOGETHER = 3  # checkpoints whose features are concatenated
 _BATCH = 500  # images
+_OURS = ("finetuned_search", "finetuned_ensemble")
 
 
 def main() -> None:
@@ -78,7 +79,9 @@ def searched(data: str, generator: str, options: argparse.Namespace, finetune: s
             finetune_mode=finetune,
             out=str(Path(folder) / "run"),
         )
-    return {row.name: row.test_score for row in one.rows} | {"result": one.rows[-1].test_score}
+    starts = [row.name for row in one.rows if row.name.startswith("finetuned_") and row.name not in _OURS]
+    names = dict.fromkeys(starts, "finetuned_start")  # that of the best start without a search
+    return {names.get(row.name, row.name): row.test_score for row in one.rows} | {"result": one.rows[-1].test_score}
 
 
 @torch.no_grad()

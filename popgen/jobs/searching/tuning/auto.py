@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -125,8 +125,7 @@ def tune(
         plan = with_known_examples(plan, one.data)
     tuner = _Tuner(plan, one, fitness, folder, say)
     assert search.name == SEARCH and search.scored is not None
-    names = ADAPTER_RIVALS if fitness.spec.is_adapter else RIVALS
-    rival = next((row for name in names for row in rows if row.name == name and row.scored is not None), None)
+    rival = rival_start(rows, ADAPTER_RIVALS if fitness.spec.is_adapter else RIVALS)
     starts = [search] if rival is None or _is_same(rival, search) else [rival, search]
     tuned = {row.name: made for row in starts if (made := tuner.tuned(row.name, row.scored)) is not None}
     before = tuner.before(search.scored)
@@ -291,6 +290,12 @@ def _read(file: Path, key: str) -> dict[str, Tensor] | None:
 @torch.no_grad()
 def _outputs(start: Scored, flat: Tensor, inputs: Tensor) -> Tensor:
     return Passes(start.spec, inputs.cpu()).outputs(flat.cpu())
+
+
+def rival_start(rows: list[Row], names: Sequence[str]) -> Row | None:
+    """The best start without a search by its score; the first of `names` among equals."""
+    known = [row for name in names for row in rows if row.name == name and row.scored is not None]
+    return max(known, key=lambda row: row.val_score, default=None)
 
 
 def _is_same(rival: Row, search: Row) -> bool:

@@ -260,3 +260,20 @@ def test_validation_images_choose_where_the_zoo_knows_the_training_images(popgen
     command = ("search", "--arch", "mlp-s/hidden:12", "--data", data.name, "--zoo", "zoos/own", "--evaluations", 20)
     (result,) = popgen(*command, "--workers", 0, "--finetune", "auto", "--json", "--out", "run").results
     assert result["details"]["tuned"]["judge"] == "300 validation images"
+
+
+@pytest.mark.usefixtures("here")
+def test_random_weights_are_the_other_start_where_they_score_better(popgen: Any) -> None:
+    packaged, zoo = Zoo.open("digits"), Zoo.create("useless", "useless")
+    records = [record for record in packaged.select("mlp-s") if record.data in ("digits/rotate:30", "digits/rotate:60")]
+    nothing = {name: 1e-4 * tensor for name, tensor in packaged.state(records[0]).items()}
+    dead = nothing | {"1.bias": torch.full_like(nothing["1.bias"], -1.0)}  # ReLU lets nothing through
+    zoo.add([(record.model_copy(update={"sha256": "", "shard": ""}), dead) for record in records[:1]])
+    zoo.finalize()
+    options = ("--zoo", "useless", "--head", "refit", "--finetune-lr", 0.01, "--out", "run")
+    called = popgen(*MLP, "--finetune", "auto", *options)
+    (result,) = called.results
+    rows = rows_of(result)
+    assert rows["random"]["val_accuracy"] > rows["best_zoo"]["val_accuracy"]
+    assert "finetuned_random" in rows and "finetuned_zoo" not in rows
+    assert result["result"] == "finetuned_random" and "from a random start" in called.err
