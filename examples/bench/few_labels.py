@@ -80,7 +80,7 @@ def searched(data: str, generator: str, options: argparse.Namespace, finetune: s
             out=str(Path(folder) / "run"),
         )
     starts = [row.name for row in one.rows if row.name.startswith("finetuned_") and row.name not in _OURS]
-    names = dict.fromkeys(starts, "finetuned_start")  # that of the best start without a search
+    names = dict.fromkeys(starts, "finetuned_start")  # the best start without a search has one name
     return {names.get(row.name, row.name): row.test_score for row in one.rows} | {"result": one.rows[-1].test_score}
 
 

@@ -26,6 +26,7 @@ from popgen.tasks import get_task, lost
 from popgen.types import Flat
 from popgen.weights.quantise import quantise
 from popgen.zoo import Checkpoint, Zoo
+from popgen.zoo.archive.codecs.table import CODECS
 from popgen.zoo.archive.compare import each_codec
 
 SPLITS = ("train", "val", "test")
@@ -95,6 +96,7 @@ def measure_compression(
     encode_new: EncodeNew | None = None,
     codecs: bool = False,
     data_dir: str | None = None,
+    on_progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Compression:
     """Measure a generator against a zoo, which need not be the one that it was trained on, or the zoo's other forms alone.
 
@@ -107,6 +109,7 @@ def measure_compression(
         codecs: whether the codecs of archives are among the forms.
         encode_new: computes codes of checkpoints that the generator does not hold; None: its encoder does.
         data_dir: the folder of named data sets; None: POPGEN_DATA, else ./data.
+        on_progress: called with the number of evaluated networks, and how many there will be at most.
 
     Raises:
         NotFound: no such split, or a data set of the zoo that does not exist.
@@ -115,22 +118,43 @@ def measure_compression(
     if split not in SPLITS:
         raise unknown_name("split", split, SPLITS)
     chosen = _by_arch(zoo, held_out) if generator is None else comparable(generator, zoo, held_out)
-    measured = {arch: _originals(zoo, arch, records, split, data_dir) for arch, records in chosen.items()}
+    checkpoints = sum(map(len, chosen.values()))
+    count = _Count(checkpoints * (3 + (generator is not None) + codecs * len(CODECS)), on_progress)
+    measured = {arch: _originals(zoo, arch, records, split, data_dir, count) for arch, records in chosen.items()}
     for arch, records in chosen.items():
         for one in each_codec(zoo, records) if codecs else ():
             measured[arch].add(f"archive {one.codec}", one.bytes, one.weights)
         if generator is not None:
             _add_generator(measured[arch], generator, zoo, arch, records, encode_new)
+    count.finish()
     encoded = sum(one.encoded for one in measured.values())
     whole, decoding = (0, None) if generator is None else _sizes(generator, encoded)
     return Compression(
         split=split,
-        checkpoints=sum(map(len, chosen.values())),
+        checkpoints=checkpoints,
         encoded=encoded,
         original={arch: one.accuracy for arch, one in measured.items()},
         forms=_forms(measured, whole),
         retrieval_bytes=decoding,
     )
+
+
+class _Count:
+    """Counts evaluated networks, and says so."""
+
+    def __init__(self, total: int, on_progress: Callable[[int, int], None]) -> None:
+        self._total, self._on_progress, self._done = total, on_progress, 0
+        on_progress(0, total)
+
+    def one_more(self) -> None:
+        """Count a network."""
+        self._done += 1
+        self._on_progress(self._done, self._total)
+
+    def finish(self) -> None:
+        """Say that all are done: some architectures cannot be written in every codec."""
+        if self._done < self._total:
+            self._on_progress(self._total, self._total)
 
 
 class _Measured:
@@ -139,12 +163,13 @@ class _Measured:
     Args:
         data: the data set of each checkpoint.
         weights: the checkpoints (n, p).
+        count: counts the networks that are evaluated.
     """
 
-    def __init__(self, spec: ArchSpec, data: list[DataSet], split: str, weights: Flat) -> None:
-        self._spec, self._data, self._split = spec, data, split
+    def __init__(self, spec: ArchSpec, data: list[DataSet], split: str, weights: Flat, count: _Count) -> None:
+        self._spec, self._data, self._split, self._count = spec, data, split, count
         self._unit = get_task(spec.config.task).unit
-        self._before = _accuracies(spec, weights, data, split)
+        self._before = self._accuracies(weights)
         self.accuracy = statistics.fmean(self._before)
         self.encoded = 0
         self.bytes, self.lost = {"float32": 4 * weights.numel()}, {"float32": [0.0] * len(weights)}
@@ -154,15 +179,24 @@ class _Measured:
 
     def add(self, name: str, size: int, decoded: Flat) -> None:
         """Evaluate all checkpoints in a form of `size` bytes, decoded (n, p)."""
-        after = _accuracies(self._spec, decoded, self._data, self._split)
+        after = self._accuracies(decoded)
         self.bytes[name] = size
         self.lost[name] = [lost(self._unit, *pair) for pair in zip(self._before, after, strict=True)]
 
+    def _accuracies(self, weights: Flat) -> list[float]:
+        found = []
+        for flat, data in zip(weights, self._data, strict=True):
+            found.append(task_score(self._spec, flat, data, self._split))
+            self._count.one_more()
+        return found
 
-def _originals(zoo: Zoo, arch: str, records: list[Checkpoint], split: str, data_dir: str | None) -> _Measured:
+
+def _originals(
+    zoo: Zoo, arch: str, records: list[Checkpoint], split: str, data_dir: str | None, count: _Count
+) -> _Measured:
     spec = zoo.spec(arch)
     data = [fewer(load_data(record.data, data_dir), spec, split) for record in records]
-    return _Measured(spec, data, split, zoo.matrix(records))
+    return _Measured(spec, data, split, zoo.matrix(records), count)
 
 
 def _add_generator(
@@ -284,10 +318,6 @@ def comparable(generator: Generator, zoo: Zoo, held_out: bool | None) -> dict[st
             "Name the zoo that the generator was trained on, or another of the same architectures.",
         )
     return found
-
-
-def _accuracies(spec: ArchSpec, weights: Flat, data: list[DataSet], split: str) -> list[float]:
-    return [task_score(spec, flat, one, split) for flat, one in zip(weights, data, strict=True)]
 
 
 def _form(name: str, size: int, lost: dict[str, list[float]]) -> Form:

@@ -92,7 +92,7 @@ def train(
     made = _train(found, config, folder, on_step or (lambda *_: None), compute, data_dir, on_data)
     # Directions alone hold none of the zoo's networks but the bases, and without the data no accuracy is lost or kept.
     if made.has_latents and config.stand_in.images is None:
-        _measure(made, found, data_dir)
+        _measure(made, found, data_dir, on_step or (lambda *_: None))
     if config.stand_in.images is not None:
         made.provenance.metrics["remarks"] = [_ABSENT.format(images=config.stand_in.images)]
     made.provenance.zoo_name = exact if is_hub_name(exact) else ""
@@ -108,9 +108,11 @@ def _trust(zoo: ZooSpec, config: GeneratorConfig) -> None:
     trust_sources([*zoo.data_names, *stand_in, *(name for grid in config.tune.tasks for name in grid.names)])
 
 
-def _measure(made: Generator, zoo: Zoo, data_dir: str | None) -> None:
+def _measure(made: Generator, zoo: Zoo, data_dir: str | None, on_step: OnStep) -> None:
     """Record how small the zoo has become, and what is lost."""
-    measured = measure_compression(made, zoo, data_dir=data_dir)
+    measured = measure_compression(
+        made, zoo, data_dir=data_dir, on_progress=lambda done, total: on_step("measuring", done, total, {})
+    )
     made.provenance.metrics["compression"] = measured.to_json()
     made.provenance.metrics["remarks"] = keeping_remarks(made, zoo, measured)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -47,8 +48,11 @@ def compression_command(
         zoo_folder(zoo_name)
     start(f"measuring {f'the zoo {zoo_name}' if generator is None else f'the generator {generator}'}")
     from popgen.jobs.compression import compression
+    from popgen.progress import Bars
 
-    found = compression(generator, zoo_name, split, held_out=held_out, data_dir=data_dir)
+    with Bars() as bars:
+        show = partial(bars.update, "networks")
+        found = compression(generator, zoo_name, split, held_out=held_out, data_dir=data_dir, on_progress=show)
     if as_json:
         click.echo(json_text(found.to_json(), indent=1))
         return

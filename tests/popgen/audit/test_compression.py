@@ -123,7 +123,9 @@ def test_the_report_of_the_shipped_generator(generator: Generator, zoo: Zoo) -> 
 
 
 def test_checkpoints_that_it_does_not_hold_are_encoded(generator: Generator, zoo: Zoo) -> None:
-    report = measure_compression(generator, zoo, held_out=True)
+    shown: list[tuple[int, int]] = []
+    report = measure_compression(generator, zoo, held_out=True, on_progress=lambda *done: shown.append(done))
+    assert shown[0][0] == 0 and shown[-1] == (4 * report.checkpoints, 4 * report.checkpoints)
     assert report.checkpoints == report.encoded == 104
     assert report.form("generator").bytes == generator_bytes(generator)[0] + 104 * 2 * (32 + 32)
     assert abs(report.form("generator").loss.mean) < 0.02
