@@ -7,7 +7,7 @@ Each generator and draw of labels is one `popgen search`; `--labels 0` is all of
 images. Rows: the base, the best checkpoint of the zoo by leave-one-out loss, the features of the three best together under one head, and of the
 search's best beside the two best (`ensemble`), the
 end of an ordinary training on the same data (a generator of zoo_specs/photos.yaml with `queries: 0`) and the best point of the line to
-it, what the condition proposes, the best point of the line, the search, the best start without a search (checkpoint or random weights), the search
+it, what the condition proposes, the best point of the line, the same after gradient steps on its coordinates at the search's image passes, the search, the best start without a search (checkpoint or random weights), the search
 and the ensemble after fine-tuning at equal passes, and the result that held-out images chose. Test accuracy, and the difference from the base with the
 standard error over draws and generators; test images are used once for each row.
 """
@@ -27,11 +27,14 @@ import popgen
 from popgen.data import DataSet, load_data
 from popgen.fitness import make_fitness
 from popgen.fitness.heads import fit_ridge_head
-from popgen.networks.forward import network_features
+from popgen.generator import Generator
+from popgen.networks.forward import network_features, task_score
 from popgen.zoo import Zoo
 
 _TOGETHER = 3  # checkpoints whose features are concatenated
 _BATCH = 500  # images
+_HALF, _WIDTH = 0.5, 0.5  # the search's unit of a coordinate, and the width of its prior, in such units
+_RATE = 0.1  # Adam's, in such units; it falls to zero linearly
 _OURS = ("finetuned_search", "finetuned_ensemble")
 
 
@@ -56,6 +59,7 @@ def main() -> None:
             shared = {"together": together(options.arch, load_data(name), options.zoo)}
             for number, folder in enumerate(options.generator):
                 cells[f"{draw}/{number}"] = shared | searched(name, folder, options, "auto")
+                cells[f"{draw}/{number}"]["gradient"] = by_gradient(name, folder, options)
                 for ordinary in options.ordinary[number : number + 1]:
                     rows = searched(name, ordinary, options, "never")
                     cells[f"{draw}/{number}"] |= {"ordinary": rows["generated"], "ordinary, line": rows["line"]}
@@ -82,6 +86,63 @@ def searched(data: str, generator: str, options: argparse.Namespace, finetune: s
     starts = [row.name for row in one.rows if row.name.startswith("finetuned_") and row.name not in _OURS]
     names = dict.fromkeys(starts, "finetuned_start")  # the best start without a search has one name
     return {names.get(row.name, row.name): row.test_score for row in one.rows} | {"result": one.rows[-1].test_score}
+
+
+def by_gradient(name: str, folder: str, options: argparse.Namespace) -> float:
+    """Test accuracy at the coordinates that Adam finds from the best point of the line, by the search's own loss and prior.
+
+    A step passes each image four times: once for the features, whose gradient needs all of them, and as a step of training.
+    """
+    generator, data = Generator.from_pretrained(folder), load_data(name)
+    spec, directions = generator.spec(options.arch), generator.directions_of(options.arch)
+    base, fitness = generator.bases[options.arch], make_fitness(generator.spec(options.arch), data, (), head="refit")
+    assert fitness.train is not None, "a head is fitted to examples"
+    inputs, labels = fitness.train
+
+    def objective(features: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+        prior = (u - 1).square().sum() / (2 * _WIDTH**2 * fitness.examples)
+        return left_out_loss(features, labels, len(data.classes)) + prior
+
+    points = [torch.full((directions.dim,), share / _HALF) for share in (0, 0.25, 0.5, 0.75, 1)]
+    with torch.no_grad():
+        networks = [directions.weights(base, _HALF * u) for u in points]
+        losses = [float(objective(in_batches(spec, flat, inputs), u)) for flat, u in zip(networks, points, strict=True)]
+    u = points[losses.index(min(losses))].clone().requires_grad_()
+    steps = (options.evaluations - len(points)) // 4
+    optimizer = torch.optim.Adam([u], lr=_RATE)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, steps)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        with torch.no_grad():
+            features = in_batches(spec, directions.weights(base, _HALF * u), inputs)
+        features.requires_grad_()
+        objective(features, u).backward()
+        assert features.grad is not None, "the loss depends on them"
+        for batch, gradient in zip(inputs.split(_BATCH), features.grad.split(_BATCH), strict=True):
+            flat = directions.weights(base, _HALF * u, frozen=True)
+            network_features(spec, flat, batch, differentiable=True).backward(gradient)
+        optimizer.step()
+        schedule.step()
+    with torch.no_grad():
+        found = fitness.score(directions.weights(base, _HALF * u))
+    return task_score(found.spec, found.flat, data, "test")
+
+
+def in_batches(spec: popgen.ArchSpec, flat: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
+    return torch.cat([network_features(spec, flat, batch) for batch in inputs.split(_BATCH)])
+
+
+def left_out_loss(features: torch.Tensor, labels: torch.Tensor, classes: int) -> torch.Tensor:
+    """Leave-one-out cross-entropy of the head that is fitted to the features, differentiable; penalty and factor are held fixed."""
+    head = fit_ridge_head(features.detach(), labels, classes)
+    x, y = features.double(), torch.nn.functional.one_hot(labels, classes).double()
+    x, offset = x - x.mean(0), y.mean(0)
+    inverse = torch.linalg.inv(x.T @ x + head.penalty * torch.eye(x.shape[1], dtype=torch.double))
+    leverage = ((x @ inverse) * x).sum(1) + 1 / len(x)
+    residual = (y - offset - x @ (inverse @ (x.T @ (y - offset)))) / (1 - leverage.clamp_max(1 - 1e-6))[:, None]
+    scores = y - residual
+    factor = head.left_out.double().flatten() @ scores.detach().flatten() / scores.detach().square().sum()
+    return torch.nn.functional.cross_entropy(factor * scores, labels)
 
 
 @torch.no_grad()
