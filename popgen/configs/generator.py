@@ -26,7 +26,7 @@ class VAEConfig(Strict):
     heads: int = Field(4, ge=1)
     decoder_layers: int = Field(1, ge=1)
     steps: int = Field(
-        8000, ge=0
+        5000, ge=0
     )  # 0: no VAE, prior and conditions of checkpoints, but directions alone (see EpisodesConfig)
     batch: int = Field(16, ge=2)  # networks in each step, all of one architecture
     learning_rate: float = Field(2e-3, gt=0)
@@ -56,7 +56,7 @@ class EncoderConfig(Strict):
     width: int = Field(96, ge=16)
     heads: int = Field(4, ge=1)
     out: int = Field(64, ge=4)  # width of the data set embedding
-    steps: int = Field(1500, ge=1)
+    steps: int = Field(1000, ge=1)
     batch: int = Field(24, ge=2)  # data sets in each step
     learning_rate: float = Field(1e-3, gt=0)
     temperature: float = Field(0.1, gt=0)  # initial temperature of the contrastive loss
@@ -79,7 +79,7 @@ class PriorConfig(Strict):
     width: int = Field(96, ge=16)
     heads: int = Field(4, ge=1)
     layers: int = Field(3, ge=1)
-    steps: int = Field(2000, ge=1)
+    steps: int = Field(1000, ge=1)
     batch: int = Field(128, ge=2)
     learning_rate: float = Field(1e-3, gt=0)
     drop_condition: float = Field(0.1, ge=0, lt=1)  # probability of hiding each condition of an example, for guidance
@@ -114,7 +114,7 @@ class TuneConfig(Strict):
     episodes: float = Field(0.0, ge=0)
     fewer_classes: float = Field(0.1, ge=0, le=1)  # probability that the conditions of a step show only some classes
     condition_noise: float = Field(0.3, ge=0)  # noise on the data set embedding, in units of its standard deviation
-    anchor_every: int = Field(4, ge=1)  # steps between uses of the losses of VAE and prior, which keep the zoo's codes
+    anchor_every: int = Field(8, ge=1)  # steps between uses of the losses of VAE and prior, which keep the zoo's codes
     learning_rate: float = Field(2e-3, gt=0)
 
 
@@ -129,10 +129,10 @@ class RestoreConfig(Strict):
     """Stage 6: a low-rank residual of the reconstruction is trained, so that stored checkpoints can be restored."""
 
     rank: int = Field(16, ge=0)  # coefficients of the residual that are stored beside each latent
-    steps: int = Field(4000, ge=0)
+    steps: int = Field(3000, ge=0)
     networks: int = Field(6, ge=1)  # checkpoints that are restored and scored in each step
     images: int = Field(64, ge=8)  # images on which each of them is scored
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(3e-4, gt=0)
     reconstruction: float = Field(0.5, ge=0)  # weight of the mean squared error of normalised weights
     distil: float = Field(2.0, ge=0)  # weight of the divergence from the outputs of the original network
     labels: float = Field(1.0, ge=0)  # weight of the cross-entropy on the task's labels

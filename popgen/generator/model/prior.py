@@ -214,6 +214,15 @@ class Prior(nn.Module):
         z = guided(self._mean) + self.config.temperature * self.spread * r
         return z * self.latent_std + self.latent_mean
 
+    def sample_roughly(self, data: Tensor, arch: Tensor, noise: Latents) -> Latents:
+        """Return latents (n, k, d) around the predicted means whose deviations are normal, as the denoiser's roughly are; differentiable.
+
+        This is for training on the behaviour of networks, where the denoiser took a sixth of a step and samples are as good without it
+        (examples/results/training.md).
+        """
+        z = self._mean(*self._conditions(data, arch, None)) + self.config.temperature * self.spread * noise
+        return z * self.latent_std + self.latent_mean
+
     def _mean(self, data: Tensor, arch: Tensor) -> Latents:
         """Return the predicted means (n, k, d), from conditions that `_conditions` has returned."""
         found: Latents = self.mean(data, arch).view(-1, *self.shape)

@@ -41,7 +41,7 @@ def tuning_stage(generator: Generator, data: TrainingData, codes: dict[str, Late
         anchors = [pairs[i] for i in torch.randint(len(pairs), (_ANCHORS,)).tolist()] if with_anchors else []
         embeddings = _embed(generator, data, chosen + [data.archs[arch].records[i].data for arch, i in anchors])
         noise = torch.randn(len(chosen), *generator.latent_shape)
-        z = generator.prior.sample(embeddings[: len(chosen)], own.vector.expand(len(chosen), -1), noise)
+        z = generator.prior.sample_roughly(embeddings[: len(chosen)], own.vector.expand(len(chosen), -1), noise)
         x = generator.vae.decode(generator.moved[own.spec.name], z)
         generated = (
             _with_episodes(data, own, x, chosen, config.images, config.episodes)
