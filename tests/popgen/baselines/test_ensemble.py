@@ -128,6 +128,7 @@ def test_trained_networks_stand_side_by_side_too(labels: str) -> None:
     about, rows = found.to_json()["details"]["ensemble"], [row.name for row in found.rows]
     assert rows[rows.index("ensemble") + 1] == "finetuned_ensemble" and "finetuned_search" in rows
     assert about["finetuned"]["members"] == about["members"] and len(about["members"]) == 3
+    assert all(file.is_file() for file in Path("run/tuning-cnn-s").iterdir())  # ids of checkpoints make no folders
     with safe_open(about["finetuned"]["weights"], framework="pt") as opened:
         spec = ArchSpec.from_config(ArchConfig.from_json(json.loads(opened.metadata()["arch_config"])))
     state, data = load_file(about["finetuned"]["weights"]), load_data(name)

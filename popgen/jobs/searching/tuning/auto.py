@@ -23,7 +23,7 @@ from popgen.baselines.row import Row
 from popgen.configs.search import SearchConfig
 from popgen.data import Part
 from popgen.errors import brief
-from popgen.files import write_tensors
+from popgen.files import safe_name, write_tensors
 from popgen.fitness import Fitness, Scored
 from popgen.fitness.finish import Unfinished, refitted_head
 from popgen.fitness.loss import image_losses
@@ -266,7 +266,7 @@ class _Tuner:
         """The tensors of a finished training, which is done where the run's folder has not kept it."""
         more = (self.plan.epochs, folds, self.fitness.head)
         key = self.plan.at(rate).key(start.spec, start.flat, self.one.data.sha256, *more)
-        file = self.folder.tuning(self.one.arch) / f"{name}.safetensors"
+        file = self.folder.tuning(self.one.arch) / f"{safe_name(name)}.safetensors"
         found = _read(file, key)
         if found is None:
             found = {part: tensor.cpu() for part, tensor in make().items()}

@@ -47,7 +47,7 @@ class Plan:
     rates: tuple[float, ...]
     epochs: int
     folds: int  # 0: validation examples judge
-    starts: int = 2  # the search's best, and the rival where the table has rivals
+    starts: int = 2  # the search's best, the rival where the table has rivals, and the others of an ensemble
     per_image: float = 0.0  # seconds that an image of a step takes
 
     def at(self, rate: float) -> Training:
@@ -100,7 +100,8 @@ def make_plan(config: SearchConfig, one: ArchSearch, fitness: Fitness) -> Plan:
     rates = (recipe.lr,) if not by_sgd or config.finetune.lr is not None else _FEW_RATES if few else _RATES
     most = _FEW_EPOCHS if few and by_sgd else _EPOCHS
     folds = (_FEW_FOLDS if few else _FOLDS) if _needs_folds(data) or is_unseen(fitness) else 0
-    plan = Plan(Training.of(config, recipe), rates, most, folds, 1 if config.baselines == "none" else 2)
+    starts = 1 if config.baselines == "none" else 2
+    plan = Plan(Training.of(config, recipe), rates, most, folds, max(starts, config.ensemble))
     passes = max(config.evaluations * fitness.images / fitness.cost, _FEW_PASSES if few else 0)
     epochs = int(passes / (_OF_A_STEP * plan.images(data)))
     if not epochs and len(rates) > 1:
@@ -127,8 +128,11 @@ def with_known_examples(plan: Plan, data: DataSet) -> Plan:
 def announcement(plan: Plan, data: DataSet) -> str:
     """What will be done after the search, and about how long it takes."""
     about = duration(plan.per_image * plan.epochs * plan.starts * plan.images(data))
+    others = (
+        " and the best start without a search are" if plan.starts == 2 else f" and {plan.starts - 1} other starts are"
+    )
     return (
-        f"after the search its best {'and the best start without a search are' if plan.starts > 1 else 'is'} fine-tuned, {_epochs(plan.epochs)} at the learning "
+        f"after the search its best{others if plan.starts > 1 else ' is'} fine-tuned, {_epochs(plan.epochs)} at the learning "
         f"rate{'s' if len(plan.rates) > 1 else ''} {' and '.join(f'{rate:g}' for rate in plan.rates)}, about {about}; "
         f"{plan.judged_by(data)} decide (--finetune never leaves it out)"
     )
