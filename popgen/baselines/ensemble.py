@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from popgen.archs import ArchSpec
 from popgen.archs.families.ensemble import ensemble_config, joined_state
@@ -35,9 +36,7 @@ def strongest(given: RivalInputs, beside: Scored, count: int) -> tuple[list[Scor
 
 def mean_of(members: Sequence[Scored], fitness: Fitness) -> Scored:
     """The ensemble of networks that were scored on the same examples, whose outputs are the means of theirs."""
-    spec = members[0].spec
-    whole = ArchSpec.from_config(ensemble_config(spec.config, spec.head, len(members)))
-    flat = whole.to_flat(joined_state([member.state() for member in members], spec.head))
+    whole, flat = _joined(members)
     outputs, targets = torch.stack([member.outputs for member in members]).mean(0), members[0].targets
     loss = float(image_losses(outputs, targets).mean())
     return Scored(whole, flat, loss, float(fitness.task.score(outputs, targets)), outputs, targets)
@@ -45,9 +44,14 @@ def mean_of(members: Sequence[Scored], fitness: Fitness) -> Scored:
 
 def side_by_side(members: Sequence[Scored], fitness: Fitness) -> Scored:
     """The ensemble of finished networks, scored as `fitness` scores each of them."""
-    [spec] = {member.spec for member in members}
-    whole = ArchSpec.from_config(ensemble_config(spec.config, spec.head, len(members)))
-    flat = whole.to_flat(joined_state([member.state() for member in members], spec.head))
+    whole, flat = _joined(members)
     own = fitness.as_finished()
     head = "refit" if fitness.head == "refit" else "keep"
     return replace(own, spec=whole, finished=whole, head=head, mask=None).score(flat)
+
+
+def _joined(members: Sequence[Scored]) -> tuple[ArchSpec, Tensor]:
+    """The architecture and the weights (p,) of the ensemble whose outputs are the means of its members'."""
+    [spec] = {member.spec for member in members}
+    whole = ArchSpec.from_config(ensemble_config(spec.config, spec.head, len(members)))
+    return whole, whole.to_flat(joined_state([member.state() for member in members], spec.head))

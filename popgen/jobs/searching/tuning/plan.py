@@ -25,8 +25,8 @@ from popgen.jobs.searching.tuning.training import Training, finetune_recipe
 from popgen.progress import duration
 from popgen.tasks import CLASSIFICATION
 
-# The best of these in a table is the rival start: with a fitted head random weights may be better than networks for other data. That
-# of an adapter is one that changes nothing, which is LoRA from zero.
+# The best of these in a table is the rival start: with a fitted head random weights may be better than networks for other data.
+# An adapter's rival is one that changes nothing, which is LoRA from zero.
 RIVALS, ADAPTER_RIVALS = ("best_zoo", "base", "zoo_transplant", "random"), ("frozen",)
 _FEW = 500  # training images below which batch norm is frozen, and more epochs pay
 _FEW_RATES, _RATES = (0.003, 0.01), (0.01, 0.03)  # learning rates that are tried from every start
