@@ -73,6 +73,11 @@ _OPTIONS = [
         help="Images of its steps.  [default: 50; 16 for adapters, and for the result with few labels]",
     ),
     click.option(
+        "--finetune-augment",
+        type=click.Choice(["auto", "none", "flip-crop"]),
+        help="Mirror and shift images of its steps, or not.  [default: auto: for the result what held-out images choose, else none]",
+    ),
+    click.option(
         "--ensemble",
         type=int,
         metavar="N",

@@ -24,7 +24,7 @@ FLAT = {
     **{name: f"sampling.{name}" for name in ("prior", "sampler", "guidance", "strength")},
     "sample_steps": "sampling.steps",
     **{f"sgd_{name}": f"sgd.{name}" for name in ("steps", "lr", "batch")},
-    **{f"finetune_{name}": f"finetune.{name}" for name in ("mode", "epochs", "lr", "batch", "parts")},
+    **{f"finetune_{name}": f"finetune.{name}" for name in ("mode", "epochs", "lr", "batch", "augment", "parts")},
     **{name: f"compute.{name}" for name in ("workers", "address", "timeout", "gpus", "at_once", "precision")},
     "group": "compute.at_once",
 }
@@ -48,11 +48,13 @@ class Finetune(Strict):
     mode: Literal["auto", "never"] = "auto"
     epochs: list[Epochs] = []  # the numbers of epochs to compare; each is a training of its own
     # Peak learning rate of one cycle over the epochs; None: 0.03 with SGD, 0.003 with AdamW for adapters; for the result, the better
-    # one of several.
+    # one of two.
     lr: float | None = Field(None, gt=0, allow_inf_nan=False)
     batch: int | None = Field(
         None, ge=2
     )  # images in each step; None: 50, 16 for adapters and for a result with few labels
+    # Mirrors and shifts images anew in every epoch; auto: for the result what held-out images choose, and none to compare rows.
+    augment: Literal["auto", "none", "flip-crop"] = "auto"
     parts: bool = False  # train the tensors of `parts` alone
 
 

@@ -27,6 +27,7 @@ from popgen.jobs.names import check_space
 from popgen.jobs.searching.folder import RunFolder
 from popgen.jobs.searching.origin import Origin, expert_records, find_origin
 from popgen.jobs.searching.precision import check_precision
+from popgen.jobs.searching.tuning.training import check_finetune
 from popgen.refs import is_module_attr
 from popgen.tasks import CLASSIFICATION
 from popgen.trust import make_importable, trust
@@ -166,10 +167,8 @@ def _check_settings(config: SearchConfig, origin: Origin) -> Mask | None:
     if len(set(config.archs)) < len(config.archs):
         raise BadInput(f"--arch names one architecture twice: {', '.join(config.archs)}", "", "Name each once.")
     check_mask(config.archs, config.parts, config.base)
-    if config.finetune.parts and not (config.parts or all(_moved(origin, one) for one in origin.targets.values())):
-        raise BadInput(
-            "--finetune-parts needs parts", "it trains the tensors of --parts alone", "Name them with --parts."
-        )
+    targets = origin.targets.values()
+    check_finetune(config, [one.spec for one in targets], all(_moved(origin, one) for one in targets))
     spec = origin.targets[config.archs[0]].spec
     if config.base is not None and spec.is_adapter and origin.generator is not None:
         raise BadInput(

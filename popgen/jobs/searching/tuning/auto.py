@@ -1,6 +1,6 @@
 """Fine-tunes the winner of a search beside the strongest start without a search, and lets held-out examples choose the result.
 
-Both starts are trained with the same images at the same rates. What is compared is the loss of every held-out example, paired: validation
+Both starts are trained with the same images by the same recipes. What is compared is the loss of every held-out example, paired: validation
 images, or folds of the training images (see plan.py), in which a refitted head is refitted to the same examples without training, too.
 Finished trainings are kept in the run's folder under a hash of all that they depend on, so that a resumed run does not repeat them.
 """
@@ -29,7 +29,7 @@ from popgen.fitness.finish import Unfinished, refitted_head
 from popgen.fitness.loss import image_losses
 from popgen.jobs.searching.checks import ArchSearch
 from popgen.jobs.searching.folder import RunFolder
-from popgen.jobs.searching.tuning.outcome import SEARCH, Gain, Outcome, tuned_name
+from popgen.jobs.searching.tuning.outcome import SEARCH, Gain, How, Outcome, is_clearly_better, tuned_name
 from popgen.jobs.searching.tuning.plan import (
     ADAPTER_RIVALS,
     RIVALS,
@@ -43,6 +43,7 @@ from popgen.jobs.searching.tuning.plan import (
     why_not,
     with_known_examples,
 )
+from popgen.jobs.searching.tuning.training import Training
 from popgen.networks.passes import Passes
 from search import SearchResult
 
@@ -102,8 +103,9 @@ class Tuning:
     _tuner: _Tuner
 
     def further(self, starts: Mapping[str, Scored]) -> dict[str, Scored]:
-        """Train more starts alike, at the rate of the first one; without those that cannot be trained, as is said."""
-        plan = replace(self._tuner.plan, rates=(self.gains[0].rate,))
+        """Train more starts by the recipe of the first one; without those that cannot be trained, as is said."""
+        how = self.gains[0].how
+        plan = replace(self._tuner.plan, rates=(how.rate,), augments=(how.augment,))
         tuner = replace(self._tuner, plan=plan)
         made = {name: tuner.tuned(name, start) for name, start in starts.items()}
         return {name: one.scored for name, one in made.items() if one is not None}
@@ -129,7 +131,7 @@ def tune(
     starts = [search] if rival is None or _is_same(rival, search) else [rival, search]
     tuned = {row.name: made for row in starts if (made := tuner.tuned(row.name, row.scored)) is not None}
     before = tuner.before(search.scored)
-    gains = [Gain.of(name, made.rate, made.judged, before) for name, made in tuned.items()]
+    gains = [Gain.of(name, made.how, made.judged, before) for name, made in tuned.items()]
     outcome = Outcome(plan.judged_by(one.data), plan.epochs, tuple(gains))
     cost = cost_of(plan, one.data, fitness)
     made_rows = [
@@ -141,8 +143,13 @@ def tune(
     ordered = sorted([search, *made_rows], key=lambda row: row.name == outcome.result)  # stable
     if outcome.chosen is not None:
         chosen = tuned[outcome.chosen.start]
-        recipe = plan.at(chosen.rate).recipe.model_copy(update={"epochs": plan.epochs}).model_dump_json()
-        about = card | {"finetuned": recipe, "finetuned_from": outcome.chosen.start}
+        how = chosen.how
+        recipe = plan.at(how.rate, how.augment).recipe.model_copy(update={"epochs": plan.epochs}).model_dump_json()
+        about = card | {
+            "finetuned": recipe,
+            "finetuned_from": outcome.chosen.start,
+            "finetuned_share": f"{how.share:g}",
+        }
         file = folder.write_best(one.arch, chosen.scored.state(), about)
         folder.write_searched(one.arch, search.scored.state(), card)
         write_beside(file, chosen.scored.spec, chosen.scored.state(), one.data.classes)
@@ -154,9 +161,9 @@ def tune(
 
 @dataclass(frozen=True)
 class _Tuned:
-    """A start after training at its best rate."""
+    """A start after its best training."""
 
-    rate: float
+    how: How
     judged: Scored  # with outputs on the examples that judge
     scored: Scored  # with outputs on the validation examples, where these have not trained it
 
@@ -172,29 +179,41 @@ class _Tuner:
     say: Say
 
     def tuned(self, name: str, start: Scored | None) -> _Tuned | None:
-        """A start after training at its best rate; None where it cannot be trained."""
+        """A start after its best training; None where it cannot be trained."""
         assert start is not None
-        tried: dict[float, Scored] = {}
-        for rate in self.plan.rates:
-            try:
-                tried[rate] = self._trained(name, start, rate)
-            except Exception as error:  # A network of the user's own may raise anything, and the search's best stands.
-                self.say(f"{self.one.arch}: {name} cannot be fine-tuned: {brief(error)}")
-                return None
-            reached = f"{tried[rate].score:.3f} accuracy, loss {tried[rate].loss:.4f}"
-            self.say(f"{self.one.arch}: {name} fine-tuned at learning rate {rate:g}: {reached} on held-out examples")
-        rate = min(tried, key=lambda rate: tried[rate].finite_loss)
-        judged = tried[rate]
+        try:
+            how, judged = self._best(name, start)
+        except Exception as error:  # A network of the user's own may raise anything, and the search's best stands.
+            self.say(f"{self.one.arch}: {name} cannot be fine-tuned: {brief(error)}")
+            return None
         if not math.isfinite(judged.loss):
             self.say(f"{self.one.arch}: {name} is not finite any more after fine-tuning: try a lower --finetune-lr")
             return None
         if not self.plan.folds:
-            return _Tuned(rate, judged, judged)
-        flat = self._on_all(name, start, rate)
+            return _Tuned(how, judged, judged)
+        flat = self._on_all(name, start, how)
         if self.one.data.is_left_out:
-            return _Tuned(rate, judged, replace(judged, flat=flat))
+            return _Tuned(how, judged, replace(judged, flat=flat))
         outputs = _outputs(judged, flat, self.fitness.val[0])
-        return _Tuned(rate, judged, self._scored(judged, flat, outputs, self.fitness.val[1]))
+        return _Tuned(how, judged, self._scored(judged, flat, outputs, self.fitness.val[1]))
+
+    def _best(self, name: str, start: Scored) -> tuple[How, Scored]:
+        """The best recipe and share by the loss of held-out examples; see `Plan.augments`."""
+
+        def best(rate: float, augment: str) -> tuple[How, Scored]:
+            made = self._trained(name, start, rate, augment)
+            how = min(made, key=lambda how: made[how].finite_loss)
+            reached = f"{made[how].score:.3f} accuracy, loss {made[how].loss:.4f}"
+            self.say(f"{self.one.arch}: {name} fine-tuned {how.text}: {reached} on held-out examples")
+            return how, made[how]
+
+        rate, *rates = self.plan.rates
+        first = best(rate, self.plan.augments[0])
+        for augment in self.plan.augments[1:]:
+            other = best(rate, augment)
+            first = other if is_clearly_better(other[1], first[1]) else first
+        found = [first, *(best(rate, first[0].augment) for rate in rates)]
+        return min(found, key=lambda one: one[1].finite_loss)
 
     def before(self, start: Scored) -> Scored:
         """A start without training, on the examples that judge."""
@@ -204,24 +223,34 @@ class _Tuner:
             start, start.flat, torch.cat([self._fold(start, held)[2] for held in self._folds])[self._order]
         )
 
-    def _trained(self, name: str, start: Scored, rate: float) -> Scored:
+    def _trained(self, name: str, start: Scored, rate: float, augment: str) -> dict[How, Scored]:
+        """What training by one recipe makes of a start, at each share of the way."""
+        training, shares = self.plan.at(rate, augment), self.plan.shares
+
         def make() -> dict[str, Tensor]:
             if self.plan.folds:
-                outputs = [self._outputs_of_fold(start, held, rate) for held in self._folds]
-                return {"outputs": torch.cat(outputs)[self._order]}
-            flat = self._run(start, start.flat, self.one.data.train, rate)
-            return {"flat": flat, "outputs": _outputs(start, flat, self.fitness.val[0])}
+                outputs = [self._outputs_of_fold(start, held, training) for held in self._folds]
+                return {"outputs": torch.cat(outputs, 1)[:, self._order]}
+            flat = training.run(start.spec, start.flat, self.one.data.train, self.plan.epochs)
+            return {"flat": flat, "outputs": self._on_the_way(start, start.flat, flat, self.fitness.val[0])}
 
-        made = self._kept(f"{name}-{rate:g}", start, rate, self.plan.folds, make)
-        return self._judged(start, made.get("flat", start.flat), made["outputs"])
+        augmented = "" if augment == "none" else f"-{augment}"
+        made = self._kept(f"{name}-{rate:g}{augmented}", start, training, (self.plan.folds, *shares), make)
+        end = made.get("flat", start.flat)
+        return {
+            How(rate, augment, share): self._judged(start, _between(start.flat, end, share), outputs)
+            for share, outputs in zip(shares, made["outputs"], strict=True)
+        }
 
-    def _on_all(self, name: str, start: Scored, rate: float) -> Tensor:
-        """Weights (p,) after training on all examples, at the rate that the folds chose."""
+    def _on_all(self, name: str, start: Scored, how: How) -> Tensor:
+        """Weights (p,) after training on all examples in the way that the folds chose."""
+        training = self.plan.at(how.rate, how.augment)
 
         def make() -> dict[str, Tensor]:
-            return {"flat": self._run(start, start.flat, self.one.data.train, rate)}
+            return {"flat": training.run(start.spec, start.flat, self.one.data.train, self.plan.epochs)}
 
-        return self._kept(f"{name}-all", start, rate, 0, make)["flat"]
+        end = self._kept(f"{name}-all", start, training, (), make)["flat"]
+        return _between(start.flat, end, how.share)
 
     def _fold(self, start: Scored, held: Tensor) -> tuple[Tensor, Part, Tensor]:
         """A start without the held-out examples: its weights (p,), the other examples, and its outputs on those held out."""
@@ -233,11 +262,16 @@ class _Tuner:
             flat = refitted_head(spec, spec, rest.targets, features)(Unfinished(flat)).flat
         return flat, rest, _outputs(start, flat, spec.config.inputs.prepare(data.train.inputs[held]))
 
-    def _outputs_of_fold(self, start: Scored, held: Tensor, rate: float) -> Tensor:
-        """Outputs on the held-out examples after training on the others."""
+    def _outputs_of_fold(self, start: Scored, held: Tensor, training: Training) -> Tensor:
+        """Outputs (shares, examples, outputs) on the held-out examples after training on the others."""
         flat, rest, _ = self._fold(start, held)
-        trained = self._run(start, flat, rest, rate)
-        return _outputs(start, trained, start.spec.config.inputs.prepare(self.one.data.train.inputs[held]))
+        end = training.run(start.spec, flat, rest, self.plan.epochs)
+        inputs = start.spec.config.inputs.prepare(self.one.data.train.inputs[held])
+        return self._on_the_way(start, flat, end, inputs)
+
+    def _on_the_way(self, start: Scored, flat: Tensor, end: Tensor, inputs: Tensor) -> Tensor:
+        """Outputs (shares, examples, outputs) of the networks on the way from the weights `flat` to `end`."""
+        return torch.stack([_outputs(start, _between(flat, end, share), inputs) for share in self.plan.shares])
 
     @property
     def _folds(self) -> list[Tensor]:
@@ -247,9 +281,6 @@ class _Tuner:
     def _order(self) -> Tensor:
         """The places of the examples in the concatenated folds."""
         return torch.cat(self._folds).argsort()
-
-    def _run(self, start: Scored, flat: Tensor, part: Part, rate: float) -> Tensor:
-        return self.plan.at(rate).run(start.spec, flat, part, self.plan.epochs)
 
     def _judged(self, start: Scored, flat: Tensor, outputs: Tensor) -> Scored:
         targets = self.one.data.train.targets if self.plan.folds else self.fitness.val[1]
@@ -261,11 +292,15 @@ class _Tuner:
         return Scored(start.spec, flat, loss, float(self.fitness.task.score(outputs, targets)), outputs, targets)
 
     def _kept(
-        self, name: str, start: Scored, rate: float, folds: int, make: Callable[[], dict[str, Tensor]]
+        self,
+        name: str,
+        start: Scored,
+        training: Training,
+        more: tuple[object, ...],
+        make: Callable[[], dict[str, Tensor]],
     ) -> dict[str, Tensor]:
         """The tensors of a finished training, which is done where the run's folder has not kept it."""
-        more = (self.plan.epochs, folds, self.fitness.head)
-        key = self.plan.at(rate).key(start.spec, start.flat, self.one.data.sha256, *more)
+        key = training.key(start.spec, start.flat, self.one.data.sha256, self.plan.epochs, *more, self.fitness.head)
         file = self.folder.tuning(self.one.arch) / f"{safe_name(name)}.safetensors"
         found = _read(file, key)
         if found is None:
@@ -290,6 +325,10 @@ def _read(file: Path, key: str) -> dict[str, Tensor] | None:
 @torch.no_grad()
 def _outputs(start: Scored, flat: Tensor, inputs: Tensor) -> Tensor:
     return Passes(start.spec, inputs.cpu()).outputs(flat.cpu())
+
+
+def _between(start: Tensor, end: Tensor, share: float) -> Tensor:
+    return start.cpu().lerp(end.cpu(), share)
 
 
 def rival_start(rows: list[Row], names: Sequence[str]) -> Row | None:

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from popgen.fitness import Scored
-from popgen.fitness.information import STANDARD_ERRORS, mean_and_error
+from popgen.fitness.information import STANDARD_ERRORS, is_gain, mean_and_error
 from popgen.fitness.loss import image_losses
 
 SEARCH = "search"  # the row of the search's best
+
+
+@dataclass(frozen=True)
+class How:
+    """A training: its learning rate and augmentation, and the share of the way from the start to its end that was kept."""
+
+    rate: float
+    augment: str = "none"
+    share: float = 1.0
+
+    @property
+    def text(self) -> str:
+        """The training in words.
+
+        >>> How(0.03).text, How(0.1, "flip-crop", 0.5).text
+        ('at learning rate 0.03', 'at learning rate 0.1 on mirrored and shifted images, 50 % of the way')
+        """
+        augmented = "" if self.augment == "none" else " on mirrored and shifted images"
+        share = "" if self.share == 1 else f", {100 * self.share:g} % of the way"
+        return f"at learning rate {self.rate:g}{augmented}{share}"
 
 
 @dataclass(frozen=True)
@@ -17,18 +38,18 @@ class Gain:
     """The gain of training from a start over the search's best without training: in accuracy (0 to 1) and loss, each with its standard error."""
 
     start: str  # the row of the start
-    rate: float  # the learning rate that did best
+    how: How  # what did best
     gain: float
     error: float
     loss_gain: float
     loss_error: float
 
     @classmethod
-    def of(cls, start: str, rate: float, after: Scored, before: Scored) -> Gain:
+    def of(cls, start: str, how: How, after: Scored, before: Scored) -> Gain:
         """The gain of the network `after` over `before` on the same held-out examples."""
         right = [(one.outputs.argmax(1) == one.targets).double() for one in (after, before)]
         losses = [image_losses(one.outputs, one.targets).double() for one in (before, after)]
-        return cls(start, rate, *mean_and_error(right[0] - right[1]), *mean_and_error(losses[0] - losses[1]))
+        return cls(start, how, *mean_and_error(right[0] - right[1]), *mean_and_error(losses[0] - losses[1]))
 
     @property
     def name(self) -> str:
@@ -63,10 +84,10 @@ class Outcome:
     def text(self) -> str:
         """Return a line for people.
 
-        >>> found = Gain("search", 0.03, 0.031, 0.006, 0.2, 0.02), Gain("best_zoo", 0.03, 0.028, 0.007, 0.15, 0.02)
+        >>> found = Gain("search", How(0.03), 0.031, 0.006, 0.2, 0.02), Gain("best_zoo", How(0.03), 0.028, 0.007, 0.15, 0.02)
         >>> print(Outcome("584 validation images", 5, found).text())
         by 584 validation images, fine-tuning (5 epochs) from the best of the search gained 3.1 ± 0.6 points over it as it was, from the best checkpoint 2.8 ± 0.7; the result is finetuned_search, whose loss is lower by 0.200 ± 0.020
-        >>> print(Outcome("40 training images", 5, (Gain("search", 0.003, 0.0, 0.04, -0.01, 0.05),)).text())
+        >>> print(Outcome("40 training images", 5, (Gain("search", How(0.003), 0.0, 0.04, -0.01, 0.05),)).text())
         by 40 training images, fine-tuning (5 epochs) from the best of the search gained 0.0 ± 4.0 points over it as it was; it does not help, and the best of the search is the result
         """
         if not self.gains:
@@ -85,7 +106,7 @@ class Outcome:
 
     def to_json(self) -> dict[str, Any]:
         """The keys in result.json."""
-        starts = [{**asdict(one), "row": tuned_name(one.start)} for one in self.gains]
+        starts = [{**_flat(asdict(one)), "row": tuned_name(one.start)} for one in self.gains]
         return {
             "result": self.result,
             "judge": self.judge,
@@ -93,6 +114,18 @@ class Outcome:
             "starts": starts,
             "text": self.text(),
         }
+
+
+def is_clearly_better(one: Scored, than: Scored) -> bool:
+    """Whether a network has the lower loss on the same examples by more than a standard error, or the other one's is not finite."""
+    if not math.isfinite(than.loss):
+        return math.isfinite(one.loss)
+    gain = Gain.of("", How(0.0), one, than)
+    return is_gain(gain.loss_gain, gain.loss_error, errors=1.0)
+
+
+def _flat(gain: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in gain.items() if key != "how"} | gain["how"]
 
 
 def tuned_name(start: str) -> str:

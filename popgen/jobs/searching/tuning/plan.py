@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from popgen.archs import build
+from popgen.archs.inputs import ImageInputs, Inputs
 from popgen.configs.search import SearchConfig
 from popgen.data import DataSet
 from popgen.fitness import Fitness
@@ -29,11 +30,17 @@ from popgen.tasks import CLASSIFICATION
 # An adapter's rival is one that changes nothing, which is LoRA from zero.
 RIVALS, ADAPTER_RIVALS = ("best_zoo", "base", "zoo_transplant", "random"), ("frozen",)
 _FEW = 500  # training images below which batch norm is frozen, and more epochs pay
-_FEW_RATES, _RATES = (0.003, 0.01), (0.01, 0.03)  # learning rates that are tried from every start
+_RATES = (0.03, 0.1)  # learning rates that are tried from every start
+# Augmentations of images in colour, which are mostly photographs, that are tried at the first of the rates. Few held-out examples choose
+# by chance, so the first one is kept unless another is better by a standard error. Images in grey are mostly digits, letters and
+# scans, which are not the same when they are mirrored.
+_OF_COLOUR = ("flip-crop", "none")
+# Shares of the way from a start to where its training ends, among which held-out examples choose: see `Plan.shares`.
+_SHARES = (0.125, 0.25, 0.5, 0.75, 1.0)
 _FEW_BATCH = 16
 _FEW_EPOCHS, _EPOCHS = 20, 10  # the most
 _OF_A_STEP = 3  # passes of an image in a step: the gradient takes two
-_FEW_PASSES = 30_000  # the least with few images, which is half a minute of a ResNet20 for 32x32 images on one core
+_FEW_PASSES = 60_000  # the least with few images, which is a minute of a ResNet20 for 32x32 images on one core
 _FEW_FOLDS, _FOLDS = 5, 3
 _FEWEST_VAL = 50  # validation images below which training images are held out in folds instead
 _FEWEST = 10  # training images below which folds say nothing
@@ -41,7 +48,12 @@ _FEWEST = 10  # training images below which folds say nothing
 
 @dataclass(frozen=True)
 class Plan:
-    """Every start is trained at each rate for so many epochs, in `folds` of the training examples where validation cannot judge."""
+    """Every start is trained for so many epochs by each of some recipes, in `folds` of the training examples where validation cannot judge.
+
+    Attributes:
+        shares: weights between start and end of a training are judged, too, and the best ones are its result: WiSE-FT (arXiv 2109.01903).
+            They cost no training, and large rates and many epochs overfit few examples less so.
+    """
 
     training: Training
     rates: tuple[float, ...]
@@ -49,15 +61,22 @@ class Plan:
     folds: int  # 0: validation examples judge
     starts: int = 2  # the search's best, the rival where the table has rivals, and the others of an ensemble
     per_image: float = 0.0  # seconds that an image of a step takes
+    augments: tuple[str, ...] = ("none",)
+    shares: tuple[float, ...] = (1.0,)
 
-    def at(self, rate: float) -> Training:
-        """The training at a learning rate."""
-        return replace(self.training, recipe=self.training.recipe.model_copy(update={"lr": rate}))
+    def at(self, rate: float, augment: str) -> Training:
+        """The training at a learning rate, on images that are augmented so."""
+        return replace(self.training, recipe=self.training.recipe.model_copy(update={"lr": rate, "augment": augment}))
+
+    @property
+    def recipes(self) -> int:
+        """How many recipes are tried from a start: each augmentation at the first rate, and one of them at the others."""
+        return len(self.augments) + len(self.rates) - 1
 
     def images(self, data: DataSet) -> int:
         """Images of all steps of an epoch in all trainings from one start."""
-        n, rates = len(data.train), len(self.rates)
-        return (self.folds - 1) * n * rates + n if self.folds else n * rates
+        n, recipes = len(data.train), self.recipes
+        return (self.folds - 1) * n * recipes + n if self.folds else n * recipes
 
     def judged_by(self, data: DataSet) -> str:
         """What decides, in words."""
@@ -97,17 +116,26 @@ def make_plan(config: SearchConfig, one: ArchSearch, fitness: Fitness) -> Plan:
         recipe = recipe.model_copy(update={"batch": _FEW_BATCH})
     if few or one.mask is not None:
         recipe = recipe.model_copy(update={"batch_norm": "frozen"})
-    rates = (recipe.lr,) if not by_sgd or config.finetune.lr is not None else _FEW_RATES if few else _RATES
+    rates = (recipe.lr,) if not by_sgd or config.finetune.lr is not None else _RATES
     most = _FEW_EPOCHS if few and by_sgd else _EPOCHS
     folds = (_FEW_FOLDS if few else _FOLDS) if _needs_folds(data) or is_unseen(fitness) else 0
     starts = 1 if config.baselines == "none" else 2
-    plan = Plan(Training.of(config, recipe), rates, most, folds, max(starts, config.ensemble))
+    augments = (
+        _augments(spec.config.inputs, data) if by_sgd and config.finetune.augment == "auto" else (recipe.augment,)
+    )
+    training, shares = Training.of(config, recipe), _SHARES if by_sgd else (1.0,)
+    plan = Plan(training, rates, most, folds, max(starts, config.ensemble), augments=augments, shares=shares)
     passes = max(config.evaluations * fitness.images / fitness.cost, _FEW_PASSES if few else 0)
     epochs = int(passes / (_OF_A_STEP * plan.images(data)))
-    if not epochs and len(rates) > 1:
-        plan = replace(plan, rates=rates[-1:])
+    if not epochs and plan.recipes > 1:
+        plan = replace(plan, rates=rates[:1], augments=augments[:1])
         epochs = int(passes / (_OF_A_STEP * plan.images(data)))
     return replace(plan, epochs=max(1, min(epochs, plan.epochs)))
+
+
+def _augments(inputs: Inputs, data: DataSet) -> tuple[str, ...]:
+    in_colour = isinstance(inputs, ImageInputs) and data.train.inputs.shape[1] > 1
+    return _OF_COLOUR if in_colour else ("none",)
 
 
 def cost_of(plan: Plan, data: DataSet, fitness: Fitness) -> float:
@@ -133,7 +161,8 @@ def announcement(plan: Plan, data: DataSet) -> str:
     )
     return (
         f"after the search its best{others if plan.starts > 1 else ' is'} fine-tuned, {_epochs(plan.epochs)} at the learning "
-        f"rate{'s' if len(plan.rates) > 1 else ''} {' and '.join(f'{rate:g}' for rate in plan.rates)}, about {about}; "
+        f"rate{'s' if len(plan.rates) > 1 else ''} {' and '.join(f'{rate:g}' for rate in plan.rates)}"
+        f"{', with images as they are and mirrored and shifted' if len(plan.augments) > 1 else ''}, about {about}; "
         f"{plan.judged_by(data)} decide (--finetune never leaves it out)"
     )
 

@@ -12,9 +12,11 @@ from torch import Tensor
 
 from popgen.archs import ArchSpec, build
 from popgen.archs.classifiers.inputs import SequenceInputs
+from popgen.archs.inputs import ImageInputs
 from popgen.configs.search import SearchConfig
 from popgen.configs.spec import Recipe
 from popgen.data import Part
+from popgen.errors import BadInput
 from popgen.json_text import json_text
 from popgen.networks.threads import threads
 from popgen.networks.train import fit
@@ -73,6 +75,28 @@ class Training:
         return (time.perf_counter() - began) / len(some[1])
 
 
+def check_finetune(config: SearchConfig, specs: Sequence[ArchSpec], has_moved: bool) -> None:
+    """Refuse settings of fine-tuning that do not go with the architectures.
+
+    Args:
+        has_moved: whether a generator moves only some tensors of each architecture.
+
+    Raises:
+        BadInput: there are no parts to train, or what an architecture reads cannot be mirrored.
+    """
+    if config.finetune.parts and not (config.parts or has_moved):
+        raise BadInput(
+            "--finetune-parts needs parts", "it trains the tensors of --parts alone", "Name them with --parts."
+        )
+    for spec in specs:
+        if config.finetune.augment == "flip-crop" and not isinstance(spec.config.inputs, ImageInputs):
+            raise BadInput(
+                f"--finetune-augment flip-crop mirrors and shifts images, and {spec.name!r} reads {spec.config.inputs.kind}",
+                "",
+                "Leave --finetune-augment out.",
+            )
+
+
 def finetune_recipe(config: SearchConfig, spec: ArchSpec, parts: Sequence[str] = ()) -> Recipe:
     """The recipe of fine-tuning, whose epochs are set later.
 
@@ -82,6 +106,7 @@ def finetune_recipe(config: SearchConfig, spec: ArchSpec, parts: Sequence[str] =
     """
     recipe = _OF_TEXTS if spec.config.inputs.kind == SequenceInputs.kind else _OF_NETWORKS
     recipe = _OF_ADAPTERS if spec.is_adapter else recipe
-    given = {"lr": config.finetune.lr, "batch": config.finetune.batch}
+    augment = None if config.finetune.augment == "auto" else config.finetune.augment
+    given = {"lr": config.finetune.lr, "batch": config.finetune.batch, "augment": augment}
     own = {name: value for name, value in given.items() if value is not None}
     return recipe.model_copy(update={**own, "parts": list(parts)})

@@ -67,6 +67,12 @@ def test_a_zoo_begins_at_the_pretrained_weights(place: Path) -> None:
     assert all(record.classes == ("bad", "good") for record in zoo.records)
 
 
+def test_texts_are_not_mirrored(popgen: Any, place: Path) -> None:
+    refused = popgen(*SEARCH, 12, "--finetune-augment", "flip-crop", "--out", "refused", code=4, cwd=place)
+    assert "flip-crop mirrors and shifts images, and 'bert' reads sequences" in refused.err
+    assert not (place / "refused").exists()
+
+
 def test_a_search_leaves_a_folder_that_transformers_loads(popgen: Any, place: Path) -> None:
     found = popgen(*SEARCH, 12, "--out", "whole", "--finetune-epochs", 1, cwd=place).results[0]
     rows = {row["name"]: row for row in found["rows"]}

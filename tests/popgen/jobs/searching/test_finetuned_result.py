@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from popgen.data import load_data
 from popgen.fitness import Scored
 from popgen.jobs.search import prepare, search
 from popgen.jobs.searching.tuning.auto import affordable
-from popgen.jobs.searching.tuning.outcome import Gain, Outcome
+from popgen.jobs.searching.tuning.outcome import Gain, How, Outcome, is_clearly_better
+from popgen.jobs.searching.tuning.plan import _SHARES as SHARES
 from popgen.jobs.searching.tuning.plan import held_out, make_plan, with_known_examples
 from popgen.networks.forward import network_outputs
 from popgen.networks.train import fit
@@ -59,7 +61,7 @@ def test_training_images_that_the_search_never_saw_choose_the_result(popgen: Any
     for name, file in (("finetuned_search", result["weights"]), ("search", tuned["searched_weights"])):
         for split in ("val", "test"):
             assert accuracy(file, "digits/rotate:45", split) == pytest.approx(rows[name][f"{split}_accuracy"])
-    # By hand: from the search's best, by the recipe that is said.
+    # By hand: from the search's best, by the recipe that is said, and as far of the way.
     with safe_open(result["weights"], framework="pt") as opened:
         card = opened.metadata()
     assert card["finetuned_from"] == "search"
@@ -68,8 +70,10 @@ def test_training_images_that_the_search_never_saw_choose_the_result(popgen: Any
     recipe = Recipe(**json.loads(card["finetuned"]))
     assert (recipe.epochs, recipe.lr, recipe.batch, recipe.batch_norm) == (1, 0.03, 50, "train")
     fit(net, SPEC.config, data.train, recipe, torch.Generator().manual_seed(0), clip=1.0)
-    weights = SPEC.to_flat(load_file(result["weights"]))
-    assert torch.allclose(SPEC.to_flat(net.state_dict()), weights, atol=1e-6)
+    start, end = SPEC.to_flat(load_file(tuned["searched_weights"])), SPEC.to_flat(net.state_dict())
+    share = next(one["share"] for one in tuned["starts"] if one["start"] == "search")
+    assert card["finetuned_share"] == f"{share:g}" and share in SHARES
+    assert torch.allclose(start.lerp(end, share), SPEC.to_flat(load_file(result["weights"])), atol=1e-6)
     page = (here / "run" / "README.md").read_text()
     assert "found by search and fine-tuned" in page and tuned["text"] in page
 
@@ -109,8 +113,10 @@ def test_few_labels_choose_in_folds(popgen: Any, here: Path) -> None:
     tuned, rows, loaded = result["details"]["tuned"], rows_of(result), load_data(data)
     assert tuned["judge"] == "5 held-out folds of 40 training images" and tuned["epochs"] == 20
     one = next(one for one in tuned["starts"] if one["start"] == "search")
-    kept = load_file(here / "run" / "tuning-mlp-s" / f"search-{one['rate']:g}.safetensors")["outputs"]
-    right = float((kept.argmax(1) == loaded.train.targets).float().mean())
+    augmented = "" if one["augment"] == "none" else f"-{one['augment']}"
+    kept = load_file(here / "run" / "tuning-mlp-s" / f"search-{one['rate']:g}{augmented}.safetensors")["outputs"]
+    assert kept.shape == (len(SHARES), 40, 10)
+    right = float((kept[SHARES.index(one["share"])].argmax(1) == loaded.train.targets).float().mean())
     assert rows["finetuned_search"]["val_accuracy"] == pytest.approx(right), "that of examples that are held out"
     assert accuracy(result["weights"], data, "test") == pytest.approx(rows[result["result"]]["test_accuracy"])
 
@@ -148,7 +154,7 @@ def test_a_stopped_fine_tuning_goes_on(here: Path) -> None:
     whole = search(config, "whole", say=lambda _: None)[0]
 
     def stop(line: str) -> None:
-        if "fine-tuned at learning rate" in line:
+        if "search fine-tuned at learning rate" in line:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -188,7 +194,7 @@ def test_a_plan_costs_at_most_what_the_search_does() -> None:
     config = SearchConfig(archs=["mlp-s"], data="digits/rotate:45", evaluations=400)
     [one] = prepare(config).searches
     plan = make_plan(config, one, one.fitness)
-    assert (plan.rates, plan.folds, plan.training.recipe.batch_norm) == ((0.01, 0.03), 3, "train")
+    assert (plan.rates, plan.folds, plan.training.recipe.batch_norm) == ((0.03, 0.1), 3, "train")
     assert plan.images(one.data) == 2 * 2 * 1000 + 1000
     assert plan.epochs == 400 * 300 // (3 * 5000) == 8
     known = with_known_examples(plan, one.data)
@@ -198,6 +204,30 @@ def test_a_plan_costs_at_most_what_the_search_does() -> None:
     timed = replace(plan, per_image=0.001)
     shorter = timed.within(35.0, one.data)  # two starts of 5,000 images an epoch: ten seconds
     assert shorter is not None and shorter.epochs == 3 and timed.within(9.0, one.data) is None
+    fewest = make_plan(config.model_copy(update={"evaluations": 6}), one, one.fitness)
+    assert (fewest.epochs, fewest.rates, fewest.augments) == (1, (0.03,), ("none",)), "one recipe is all that fits"
+
+
+def test_what_is_tried_depends_on_the_images_and_on_what_users_ask(tmp_path: Path) -> None:
+    def plan(name: str, **finetune: Any) -> Any:
+        config = SearchConfig(archs=["mlp-s"], data=name, evaluations=400, head="refit", finetune=finetune)
+        [one] = prepare(config).searches
+        return make_plan(config, one, one.fitness)
+
+    images = np.random.default_rng(0).random((60, 3, 32, 32), dtype=np.float32)
+    arrays = {
+        f"{part}_{split}": of
+        for split in ("train", "val", "test")
+        for part, of in (("x", images), ("y", np.arange(60) % 3))
+    }
+    np.savez(tmp_path / "colour.npz", **arrays, classes=np.array(["a", "b", "c"]))
+    colour = f"npz:{tmp_path / 'colour.npz'}"
+    found = plan(colour)
+    assert (found.augments, found.recipes) == (("flip-crop", "none"), 3) and plan("digits").augments == ("none",)
+    asked = plan(colour, augment="none", lr=0.02)
+    assert (asked.augments, asked.rates, asked.recipes) == (("none",), (0.02,), 1)
+    assert plan("digits", augment="flip-crop").augments == ("flip-crop",)
+    assert asked.at(0.1, "flip-crop").recipe.augment == "flip-crop"
 
 
 def test_what_the_search_leaves_of_its_time_is_for_training(tmp_path: Path) -> None:
@@ -238,11 +268,32 @@ def test_the_network_with_the_lowest_loss_is_chosen() -> None:
 
     before = right.clone()
     before[0] = before[0].flip(0)
-    gains = [Gain.of(name, 0.1, scored(out), scored(before)) for name, out in (("search", right), ("best_zoo", -right))]
+    gains = [
+        Gain.of(name, How(0.1), scored(out), scored(before)) for name, out in (("search", right), ("best_zoo", -right))
+    ]
     assert gains[0].gain == pytest.approx(0.25) and gains[1].gain == pytest.approx(-0.75)
     found = Outcome("4 images", 1, tuple(gains))
     assert found.result == "finetuned_search" and "which is not beyond chance" in found.text()
     assert Outcome("", 1, ()).result == "search" and "no start could be" in Outcome("", 1, ()).text()
+
+
+def test_another_recipe_has_to_be_clearly_better() -> None:
+    targets = torch.arange(40) % 2
+    right = torch.nn.functional.one_hot(targets, 2) * 4.0
+
+    def with_wrong(count: int, loss: float = 1.0) -> Scored:
+        outputs = right.clone()
+        outputs[:count] = outputs[:count].flip(1)
+        return Scored(SPEC, torch.zeros(1), loss, 0.0, outputs, targets)
+
+    first = with_wrong(10)
+    assert is_clearly_better(with_wrong(2), first) and not is_clearly_better(first, first)
+    assert not is_clearly_better(with_wrong(20), first)
+    other = right.clone()
+    other[11:20] = other[11:20].flip(1)  # nine wrong instead of ten, and others: the lower loss is chance
+    assert not is_clearly_better(replace(first, outputs=other), first)
+    endless = with_wrong(0, math.inf)
+    assert is_clearly_better(first, endless) and not is_clearly_better(endless, endless)
 
 
 @pytest.mark.slow
