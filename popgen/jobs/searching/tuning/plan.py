@@ -51,6 +51,7 @@ class Plan:
     """Every start is trained for so many epochs by each of some recipes, in `folds` of the training examples where validation cannot judge.
 
     Attributes:
+        augments: the augmentations of images that are tried; a later one is taken only where it is clearly better.
         shares: weights between start and end of a training are judged, too, and the best ones are its result: WiSE-FT (arXiv 2109.01903).
             They cost no training, and large rates and many epochs overfit few examples less so.
     """
