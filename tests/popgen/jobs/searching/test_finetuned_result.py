@@ -214,16 +214,18 @@ def test_what_is_tried_depends_on_the_images_and_on_what_users_ask(tmp_path: Pat
         [one] = prepare(config).searches
         return make_plan(config, one, one.fitness)
 
-    images = np.random.default_rng(0).random((60, 3, 32, 32), dtype=np.float32)
+    images = np.random.default_rng(0).random((600, 3, 8, 8), dtype=np.float32)
     arrays = {
         f"{part}_{split}": of
         for split in ("train", "val", "test")
-        for part, of in (("x", images), ("y", np.arange(60) % 3))
+        for part, of in (("x", images), ("y", np.arange(600) % 3))
     }
     np.savez(tmp_path / "colour.npz", **arrays, classes=np.array(["a", "b", "c"]))
     colour = f"npz:{tmp_path / 'colour.npz'}"
     found = plan(colour)
     assert (found.augments, found.recipes) == (("flip-crop", "none"), 3) and plan("digits").augments == ("none",)
+    few = plan(f"{colour}/labels:60")
+    assert (few.augments, few.rates, few.recipes, few.epochs) == (("flip-crop",), (0.1,), 1, 20)
     asked = plan(colour, augment="none", lr=0.02)
     assert (asked.augments, asked.rates, asked.recipes) == (("none",), (0.02,), 1)
     assert plan("digits", augment="flip-crop").augments == ("flip-crop",)
