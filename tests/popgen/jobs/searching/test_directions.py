@@ -98,5 +98,5 @@ def test_the_bench_of_few_labels(
     runpy.run_path(str(script), run_name="__main__")
     cells = json.loads((folder / "cells.json").read_text())["30"]["0/0"]
     assert cells["ordinary"] == cells["generated"]
-    assert cells["result"] in (cells["search"], cells.get("finetuned_search"), cells.get("finetuned_zoo"))
+    assert cells["result"] in (cells["search"], cells.get("finetuned_search"), cells.get("finetuned_start"))
     assert "30 labels, 1 searches" in capsys.readouterr().out
