@@ -75,7 +75,7 @@ _OPTIONS = [
     click.option(
         "--finetune-augment",
         type=click.Choice(["auto", "none", "flip-crop"]),
-        help="Mirror and shift images of its steps, or not.  [default: auto: for the result what held-out images choose, else none]",
+        help="Mirror and shift images of its steps, or not.  [default: auto: for the result images in colour, unless held-out ones say otherwise]",
     ),
     click.option(
         "--ensemble",

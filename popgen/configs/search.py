@@ -53,7 +53,8 @@ class Finetune(Strict):
     batch: int | None = Field(
         None, ge=2
     )  # images in each step; None: 50, 16 for adapters and for a result with few labels
-    # Mirrors and shifts images anew in every epoch; auto: for the result what held-out images choose, and none to compare rows.
+    # Mirrors and shifts images anew in every epoch; auto: for the result images in colour, unless many held-out ones say
+    # otherwise; none in grey and to compare rows.
     augment: Literal["auto", "none", "flip-crop"] = "auto"
     parts: bool = False  # train the tensors of `parts` alone
 

@@ -200,19 +200,12 @@ class _Tuner:
     def _best(self, name: str, start: Scored) -> tuple[How, Scored]:
         """The best recipe and share by the loss of held-out examples; see `Plan.augments`."""
 
-        def best(rate: float, augment: str) -> tuple[How, Scored]:
-            made = self._trained(name, start, rate, augment)
-            how = min(made, key=lambda how: made[how].finite_loss)
-            reached = f"{made[how].score:.3f} accuracy, loss {made[how].loss:.4f}"
-            self.say(f"{self.one.arch}: {name} fine-tuned {how.text}: {reached} on held-out examples")
-            return how, made[how]
-
         rate, *rates = self.plan.rates
-        first = best(rate, self.plan.augments[0])
+        first = self._trained(name, start, rate, self.plan.augments[0])
         for augment in self.plan.augments[1:]:
-            other = best(rate, augment)
+            other = self._trained(name, start, rate, augment)
             first = other if is_clearly_better(other[1], first[1]) else first
-        found = [first, *(best(rate, first[0].augment) for rate in rates)]
+        found = [first, *(self._trained(name, start, rate, first[0].augment) for rate in rates)]
         return min(found, key=lambda one: one[1].finite_loss)
 
     def before(self, start: Scored) -> Scored:
@@ -223,8 +216,8 @@ class _Tuner:
             start, start.flat, torch.cat([self._fold(start, held)[2] for held in self._folds])[self._order]
         )
 
-    def _trained(self, name: str, start: Scored, rate: float, augment: str) -> dict[How, Scored]:
-        """What training by one recipe makes of a start, at each share of the way."""
+    def _trained(self, name: str, start: Scored, rate: float, augment: str) -> tuple[How, Scored]:
+        """What training by one recipe makes of a start, at the best share of the way, which is said."""
         training, shares = self.plan.at(rate, augment), self.plan.shares
 
         def make() -> dict[str, Tensor]:
@@ -236,11 +229,12 @@ class _Tuner:
 
         augmented = "" if augment == "none" else f"-{augment}"
         made = self._kept(f"{name}-{rate:g}{augmented}", start, training, (self.plan.folds, *shares), make)
-        end = made.get("flat", start.flat)
-        return {
-            How(rate, augment, share): self._judged(start, _between(start.flat, end, share), outputs)
-            for share, outputs in zip(shares, made["outputs"], strict=True)
-        }
+        judged = [self._judged(start, start.flat, outputs) for outputs in made["outputs"]]
+        best, share = min(zip(judged, shares, strict=True), key=lambda one: one[0].finite_loss)
+        how = How(rate, augment, share)
+        reached = f"{best.score:.3f} accuracy, loss {best.loss:.4f}"
+        self.say(f"{self.one.arch}: {name} fine-tuned {how.text}: {reached} on held-out examples")
+        return how, replace(best, flat=_between(start.flat, made["flat"], share)) if "flat" in made else best
 
     def _on_all(self, name: str, start: Scored, how: How) -> Tensor:
         """Weights (p,) after training on all examples in the way that the folds chose."""

@@ -48,8 +48,7 @@ class Gain:
     def of(cls, start: str, how: How, after: Scored, before: Scored) -> Gain:
         """The gain of the network `after` over `before` on the same held-out examples."""
         right = [(one.outputs.argmax(1) == one.targets).double() for one in (after, before)]
-        losses = [image_losses(one.outputs, one.targets).double() for one in (before, after)]
-        return cls(start, how, *mean_and_error(right[0] - right[1]), *mean_and_error(losses[0] - losses[1]))
+        return cls(start, how, *mean_and_error(right[0] - right[1]), *_loss_gain(after, before))
 
     @property
     def name(self) -> str:
@@ -120,8 +119,12 @@ def is_clearly_better(one: Scored, than: Scored) -> bool:
     """Whether a network has the lower loss on the same examples by more than a standard error, or the other one's is not finite."""
     if not math.isfinite(than.loss):
         return math.isfinite(one.loss)
-    gain = Gain.of("", How(0.0), one, than)
-    return is_gain(gain.loss_gain, gain.loss_error, errors=1.0)
+    return is_gain(*_loss_gain(one, than), errors=1.0)
+
+
+def _loss_gain(after: Scored, before: Scored) -> tuple[float, float]:
+    losses = [image_losses(one.outputs, one.targets).double() for one in (before, after)]
+    return mean_and_error(losses[0] - losses[1])
 
 
 def _flat(gain: dict[str, Any]) -> dict[str, Any]:

@@ -166,9 +166,15 @@ def announcement(plan: Plan, data: DataSet) -> str:
     return (
         f"after the search its best{others if plan.starts > 1 else ' is'} fine-tuned, {_epochs(plan.epochs)} at the learning "
         f"rate{'s' if len(plan.rates) > 1 else ''} {' and '.join(f'{rate:g}' for rate in plan.rates)}"
-        f"{', with images as they are and mirrored and shifted' if len(plan.augments) > 1 else ''}, about {about}; "
+        f"{_augmented(plan.augments)}, about {about}; "
         f"{plan.judged_by(data)} decide (--finetune never leaves it out)"
     )
+
+
+def _augmented(augments: tuple[str, ...]) -> str:
+    if len(augments) > 1:
+        return ", on images as they are and on mirrored and shifted ones"
+    return "" if augments == ("none",) else ", on mirrored and shifted images"
 
 
 def seconds_of_image(plan: Plan, fitness: Fitness, data: DataSet) -> float:

@@ -24,7 +24,7 @@ from popgen.jobs.search import prepare, search
 from popgen.jobs.searching.tuning.auto import affordable
 from popgen.jobs.searching.tuning.outcome import Gain, How, Outcome, is_clearly_better
 from popgen.jobs.searching.tuning.plan import _SHARES as SHARES
-from popgen.jobs.searching.tuning.plan import held_out, make_plan, with_known_examples
+from popgen.jobs.searching.tuning.plan import announcement, held_out, make_plan, with_known_examples
 from popgen.networks.forward import network_outputs
 from popgen.networks.train import fit
 from popgen.zoo import Checkpoint, Zoo
@@ -226,6 +226,11 @@ def test_what_is_tried_depends_on_the_images_and_on_what_users_ask(tmp_path: Pat
     assert (found.augments, found.recipes) == (("flip-crop", "none"), 3) and plan("digits").augments == ("none",)
     few = plan(f"{colour}/labels:60")
     assert (few.augments, few.rates, few.recipes, few.epochs) == (("flip-crop",), (0.1,), 1, 20)
+    data = load_data(colour)
+    assert "rates 0.03 and 0.1, on images as they are and on mirrored and shifted ones, about" in announcement(
+        found, data
+    )
+    assert "rate 0.1, on mirrored and shifted images, about" in announcement(few, data)
     asked = plan(colour, augment="none", lr=0.02)
     assert (asked.augments, asked.rates, asked.recipes) == (("none",), (0.02,), 1)
     assert plan("digits", augment="flip-crop").augments == ("flip-crop",)
