@@ -104,8 +104,9 @@ def by_gradient(name: str, folder: str, options: argparse.Namespace) -> float:
         return left_out_loss(features, labels, len(data.classes)) + prior
 
     points = [torch.full((directions.dim,), share / _HALF) for share in (0, 0.25, 0.5, 0.75, 1)]
+    unit = _HALF / len(directions.steps)
     with torch.no_grad():
-        networks = [directions.weights(base, _HALF * u) for u in points]
+        networks = [directions.weights(base, unit * u) for u in points]
         losses = [float(objective(in_batches(spec, flat, inputs), u)) for flat, u in zip(networks, points, strict=True)]
     u = points[losses.index(min(losses))].clone().requires_grad_()
     steps = (options.evaluations - len(points)) // 4
@@ -114,17 +115,17 @@ def by_gradient(name: str, folder: str, options: argparse.Namespace) -> float:
     for _ in range(steps):
         optimizer.zero_grad()
         with torch.no_grad():
-            features = in_batches(spec, directions.weights(base, _HALF * u), inputs)
+            features = in_batches(spec, directions.weights(base, unit * u), inputs)
         features.requires_grad_()
         objective(features, u).backward()
         assert features.grad is not None, "the loss depends on them"
         for batch, gradient in zip(inputs.split(_BATCH), features.grad.split(_BATCH), strict=True):
-            flat = directions.weights(base, _HALF * u, frozen=True)
+            flat = directions.weights(base, unit * u)
             network_features(spec, flat, batch, differentiable=True).backward(gradient)
         optimizer.step()
         schedule.step()
     with torch.no_grad():
-        found = fitness.score(directions.weights(base, _HALF * u))
+        found = fitness.score(directions.weights(base, unit * u))
     return task_score(found.spec, found.flat, data, "test")
 
 

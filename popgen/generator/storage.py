@@ -8,7 +8,7 @@ measured on generators of ResNet20 and ResNet56.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -36,6 +36,7 @@ def pack(
     Args:
         whole: networks (p,) that are stored as they are, by kind and architecture: `base.resnet20`.
     """
+    state = _stacked(state, specs.values())
     tensors = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
     for spec in _moved(specs, scalings):
         basis, read = (f"residuals.{spec.fingerprint}.{leaf}" for leaf in ("basis", "read"))
@@ -107,7 +108,18 @@ def unpack(
                 state[base] = Quantised(values, scales, channel_counts(spec)).weights()
         basis = state[f"residuals.{spec.fingerprint}.basis"]
         state.setdefault(f"residuals.{spec.fingerprint}.read", basis.clone())
+    for steps in {f"directions.{spec.fingerprint}.steps" for spec in specs.values()} & state.keys():
+        state |= {f"{steps}.{i}": step for i, step in enumerate(state.pop(steps))}
     return state
+
+
+def _stacked(state: Mapping[str, Tensor], specs: Iterable[ArchSpec]) -> dict[str, Tensor]:
+    """Return the state dict with the directions of each architecture in one tensor (k, p)."""
+    stacked = dict(state)
+    for steps in {f"directions.{spec.fingerprint}.steps" for spec in specs}:
+        if own := [stacked.pop(name) for name in state if name.startswith(f"{steps}.")]:
+            stacked[steps] = torch.stack(own)
+    return stacked
 
 
 def _moved(specs: Mapping[str, ArchSpec], scalings: Mapping[str, Scaling]) -> list[ArchSpec]:

@@ -17,22 +17,23 @@ from popgen.weights.mixing import WeightSubspace, group_index
 
 
 class Directions(nn.Module):
-    """The directions of one architecture; they begin as zeros, and the proposal as a step of 1 along each."""
+    """The directions of one architecture; they begin as zeros, and the proposal as the whole way along their mean."""
 
     def __init__(self, spec: ArchSpec, count: int, width: int) -> None:
         super().__init__()
         self.spec = spec
         with torch.device("cpu"):
             self.groups = body_groups(spec)[0]
-        self.steps = nn.Parameter(torch.zeros(count, spec.size))
+        # Parameters of their own, so that an optimizer leaves those alone that a step does not train.
+        self.steps = nn.ParameterList([torch.zeros(spec.size) for _ in range(count)])
         self.propose = nn.Linear(width, count * len(self.groups))
         nn.init.zeros_(self.propose.weight)
-        nn.init.ones_(self.propose.bias)
+        nn.init.constant_(self.propose.bias, 1 / count)
 
     @cached_property
     def group_of(self) -> Tensor:
         """The index (p,) of each weight's group."""
-        return body_groups(self.spec)[1].to(self.steps.device)
+        return body_groups(self.spec)[1].to(self.steps[0].device)
 
     @cached_property
     def moves(self) -> Tensor:
@@ -41,21 +42,26 @@ class Directions(nn.Module):
         fixed = [t.kind in ("norm_mean", "norm_var") or t.name.startswith(head) for t in self.spec.tensors]
         sizes = [t.size for t in self.spec.tensors]
         parts = [torch.full((size,), not stays) for size, stays in zip(sizes, fixed, strict=True)]
-        return torch.cat(parts).to(self.steps.device)
+        return torch.cat(parts).to(self.steps[0].device)
 
     @property
     def dim(self) -> int:
         """Number of coordinates: the directions times the groups."""
         return len(self.steps) * len(self.groups)
 
-    def weights(self, base: Tensor, coordinates: Tensor, frozen: bool = False) -> Tensor:
-        """Return the weights (p,) at coordinates (dim,); differentiable with respect to these, and to directions that are not frozen."""
+    def weights(self, base: Tensor, coordinates: Tensor) -> Tensor:
+        """Return the weights (p,) at coordinates (dim,); differentiable with respect to these, and not to the directions."""
         along = coordinates.view(len(self.steps), -1)[:, self.group_of]
-        return base + self.moves * (along * (self.steps.detach() if frozen else self.steps)).sum(0)
+        return base + self.moves * sum(share * step.detach() for share, step in zip(along, self.steps, strict=True))
+
+    def line(self, base: Tensor, direction: int, share: float) -> Tensor:
+        """Return the weights (p,) at a share of the way along one direction; differentiable with respect to it."""
+        return base + share * self.moves * self.steps[direction]
 
     def space(self, base: Tensor) -> WeightSubspace:
         """Return the directions as a space of weights that a search moves in."""
-        return WeightSubspace(self.spec, base, self.moves * self.steps.detach(), self.group_of, self.groups)
+        steps = torch.stack([step.detach() for step in self.steps])
+        return WeightSubspace(self.spec, base, self.moves * steps, self.group_of, self.groups)
 
 
 def body_groups(spec: ArchSpec) -> tuple[tuple[str, ...], Tensor]:

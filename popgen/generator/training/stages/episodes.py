@@ -62,10 +62,10 @@ def episodes_stage(generator: Generator, data: EpisodeData) -> Stage:
         if proposes:
             with torch.set_grad_enabled(trains_encoder):
                 embeddings = generator.data_encoder(torch.stack([one.features for one in episodes]).to(device))
-            flat = directions.weights(bases[spec.name], directions.propose(embeddings)[0], frozen=True)
+            flat = directions.weights(bases[spec.name], directions.propose(embeddings)[0])
         else:
             share = 1.0 if step % 2 else float(torch.rand((), device="cpu"))
-            flat = directions.weights(bases[spec.name], share * torch.ones(directions.dim, device=device))
+            flat = directions.line(bases[spec.name], int(torch.randint(len(directions.steps), (), device="cpu")), share)
         episode, (penalty, scale) = episodes[0], heads[spec.fingerprint]()
         features = _features(spec, flat, [images.to(device) for images in episode.inputs])
         with torch.autocast(device.type, enabled=False):

@@ -39,13 +39,15 @@ class DirectionSource(GeneratorSource):
         """Decoder of coordinates, one for each direction and group of layers, into weights."""
         arch = self.target.source
         space = self.generator.directions_of(arch).space(self.generator.bases[arch])
-        return replace(space, directions=_CENTRE * space.directions, mask=self.one.mask)
+        unit = _CENTRE / len(space.directions)
+        return replace(space, directions=unit * space.directions, mask=self.one.mask)
 
     @cached_property
     def proposal(self) -> np.ndarray:
         """The coordinates (directions * groups,) that the condition proposes."""
         condition = condition_of(self.one.data, self.config)
-        return self.generator.propose(self.target.source, condition).double().numpy() / _CENTRE
+        proposed = self.generator.propose(self.target.source, condition).double().numpy()
+        return np.asarray(proposed * len(self.decoder.directions) / _CENTRE)
 
     def population(self) -> Population:
         """The base, and points of the line along the directions.
