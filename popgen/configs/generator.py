@@ -145,11 +145,13 @@ class EpisodesConfig(Strict):
     (support), and others to judge it by (queries). Zoos with one network of each architecture, its base, train this stage alone.
     """
 
-    steps: int = Field(0, ge=0)  # 0: the generator has no directions
+    steps: int = Field(0, ge=0)  # shared by architectures, starts and directions; 0: the generator has no directions
     data: list[str] = []  # data sets that episodes draw from, each with classes of its own
-    # Networks that directions start from, by their ids in the zoo; where none is named it is the zoo's start, else its best network.
+    # Networks that directions start from, by their ids in the zoo. Where none of an architecture is named, it is the zoo's start or else its
+    # best network, or, with `starts` above 1, so many networks at most that do best on episodes.
     bases: list[str] = []
-    directions: int = Field(1, ge=1)
+    starts: int = Field(1, ge=1)
+    directions: int = Field(1, ge=1)  # from each start; each is trained by itself
     ways: int = Field(8, ge=2)  # classes of an episode
     shots: list[Annotated[int, Field(ge=1)]] = Field(
         [5, 10], min_length=1

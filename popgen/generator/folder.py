@@ -44,6 +44,7 @@ _MISFITS = (KeyError, RuntimeError, TypeError, ValueError, AttributeError, NotFo
 def save_generator(generator: Generator, folder: Path) -> None:
     """Write all files of the generator's folder."""
     whole = {f"base.{arch}": flat for arch, flat in generator.bases.items()}
+    whole |= {f"further.{arch}": flats for arch, flats in generator.further.items()}
     whole |= {f"robust.{arch}": flat for arch, flat in generator.robust.items()}
     tensors = pack(generator.state_dict(), generator.specs, generator.scalings, generator.config.storage, whole)
     write_tensors(folder / "model.safetensors", tensors)
@@ -128,6 +129,7 @@ def _assemble(
     specs = {arch: ArchSpec.from_config(ArchConfig.from_json(c)) for arch, c in config["archs"].items()}
     scalings = unpack_scalings(tensors, specs)
     bases, robust = (unpack_whole(tensors, specs, kind) for kind in ("base", "robust"))
+    further = unpack_whole(tensors, specs, "further", dim=2)
     state = unpack(tensors, specs, scalings)
     names = {arch: scalings[arch].moved(spec).fingerprint for arch, spec in specs.items()}
     ranks = {arch: len(state[f"residuals.{name}.basis"]) for arch, name in names.items()}
@@ -136,6 +138,8 @@ def _assemble(
         generator = kind(settings, specs, scalings, config["feature_dim"], config["text_dim"], ranks)
         for name in ("codes", "residual_codes", "data_vectors"):
             setattr(generator, name, torch.empty(state[name].shape))
+        for arch, flats in further.items():
+            generator.add_starts(arch, flats)
     generator.load_state_dict(state, assign=True)
     generator.bases, generator.robust = bases, robust
     generator.records = [Code.from_json(record) for record in records]

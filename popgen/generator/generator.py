@@ -27,7 +27,7 @@ from popgen.generator.decoder import Decoder
 from popgen.generator.family.reference import Reference
 from popgen.generator.folder import load_generator, save_generator
 from popgen.generator.model.conditions import ARCH_NUMBERS, DataSetEncoder, Description
-from popgen.generator.model.directions import Directions
+from popgen.generator.model.directions import Directions, Start
 from popgen.generator.model.prior import Prior
 from popgen.generator.model.residual import Residual
 from popgen.generator.model.vae import WeightVAE
@@ -74,6 +74,7 @@ class Generator(nn.Module):
         self.sha256 = ""  # hash of model.safetensors; empty until the generator is loaded
         # Weights (p,) of the trained network that the zoo's networks go back to, by architecture, where there is one.
         self.bases: dict[str, Tensor] = {}
+        self.further: dict[str, Flat] = {}  # further networks (n, p) that directions start from
         self.reference: Reference | None = None  # summaries of the training data sets; none in earlier versions
         self.robust: dict[str, Tensor] = {}  # weights (p,) of the base that was fine-tuned on many shifts at once
         # The architectures with only those tensors that the zoo's networks move; the others are the reference's.
@@ -121,25 +122,47 @@ class Generator(nn.Module):
                 "popgen search chooses along these directions by your labels.",
             )
 
-    def directions_of(self, arch: str) -> Directions:
-        """Return the directions from the base of a trained architecture.
+    def add_starts(self, arch: str, further: Flat) -> None:
+        """Make directions, which are zero, from further networks (n, p) of an architecture, behind those from its base."""
+        spec, config = self.specs[arch], self.config
+        self.further[arch] = further
+        for i in range(1, len(further) + 1):
+            made = Directions(spec, config.episodes.directions, config.encoders.out)
+            self.directions[f"{spec.fingerprint}_{i}"] = made
+
+    def starts(self, arch: str) -> list[Start]:
+        """Return the networks of an architecture that directions start from, the base first, each with its directions.
 
         Raises:
             BadInput: the generator was trained without the stage of episodes.
         """
-        found = self.directions[self.spec(arch).fingerprint] if self.directions else None
+        bases = [self.bases[arch], *self.further.get(arch, ())] if self.directions else []
+        ids = self.provenance.starts.get(arch, [""] * len(bases))  # earlier versions did not keep them
+        return [
+            Start(name, base, self.directions_of(arch, i))
+            for i, (name, base) in enumerate(zip(ids, bases, strict=True))
+        ]
+
+    def directions_of(self, arch: str, start: int = 0) -> Directions:
+        """Return the directions from the base of a trained architecture, or from a further start.
+
+        Raises:
+            BadInput: the generator was trained without the stage of episodes.
+        """
+        name = self.spec(arch).fingerprint + (f"_{start}" if start else "")
+        found = self.directions[name] if self.directions else None
         if not isinstance(found, Directions):
             raise BadInput("this generator has no directions", "it was trained without generator.episodes", "")
         return found
 
     @torch.no_grad()
-    def propose(self, arch: str, data: DataSet | Description, draws: int = 8) -> Tensor:
-        """Return the coordinates (directions * groups,) that a data set proposes along the directions from the base.
+    def propose(self, arch: str, data: DataSet | Description, draws: int = 8, start: int = 0) -> Tensor:
+        """Return the coordinates (directions * groups,) that a data set proposes along the directions from a start.
 
         Raises:
             BadInput: the generator has no directions; or as `condition`.
         """
-        directions = self.directions_of(arch)
+        directions = self.directions_of(arch, start)
         proposed: Tensor = directions.propose(self.condition(arch, data, draws).data).mean(0)
         return proposed
 

@@ -85,4 +85,5 @@ class Provenance:
     foreign: list[str] = field(default_factory=list)  # training data sets with checkpoints that popgen did not train
     parents: dict[str, Any] = field(default_factory=dict)  # what popgen.zoo.parents says of the training checkpoints
     descriptions: dict[str, str] = field(default_factory=dict)  # texts of the tasks that it was trained on
+    starts: dict[str, list[str]] = field(default_factory=dict)  # ids of the networks that directions start from
     zoo_name: str = ""  # the repository of the zoo and its commit, hub:OWNER/NAME@COMMIT, where it is from the hub

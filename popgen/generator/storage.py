@@ -8,6 +8,7 @@ measured on generators of ResNet20 and ResNet56.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -18,7 +19,8 @@ from popgen.weights import Scaling
 from popgen.weights.quantise import Quantised, channel_counts, quantise
 
 # Names of the bases (r, p) of an architecture, whose fingerprint replaces the braces.
-_BASES = ("vae.linear.{}.basis", "residuals.{}.basis", "residuals.{}.read", "directions.{}.steps")
+_BASES = ("vae.linear.{}.basis", "residuals.{}.basis", "residuals.{}.read")
+_STEPS = r"directions\.{}(_\d+)?\.steps"  # those of its directions, which come from several starts
 _WHOLE = "whole."  # prefix of the names of networks that are stored as they are, in full precision
 # Prefixes of names in the state dict, and the prefixes that replace them in files.
 _IN_FILES = {"residuals.": "remainders.", "residual_codes": "remainder_codes"}
@@ -42,7 +44,7 @@ def pack(
         basis, read = (f"residuals.{spec.fingerprint}.{leaf}" for leaf in ("basis", "read"))
         if torch.equal(state[basis], state[read]):
             del tensors[read]  # The two are equal until they are trained; `unpack` copies the basis.
-        for base in (pattern.format(spec.fingerprint) for pattern in _BASES) if storage == "int8" else ():
+        for base in _bases(spec, tensors) if storage == "int8" else ():
             if base in tensors and len(tensors[base]):
                 del tensors[base]
                 small = quantise(spec, state[base], positive_variances=False)
@@ -75,8 +77,10 @@ def unpack_scalings(tensors: dict[str, Tensor], specs: Mapping[str, ArchSpec]) -
     return scalings
 
 
-def unpack_whole(tensors: dict[str, Tensor], specs: Mapping[str, ArchSpec], kind: str) -> dict[str, Tensor]:
-    """Return the whole networks (p,) of a kind by architecture, and remove them from `tensors`.
+def unpack_whole(
+    tensors: dict[str, Tensor], specs: Mapping[str, ArchSpec], kind: str, dim: int = 1
+) -> dict[str, Tensor]:
+    """Return the whole networks of a kind by architecture, (p,) or with `dim` 2 (n, p), and remove them from `tensors`.
 
     Raises:
         ValueError: a network does not have the architecture's size.
@@ -84,7 +88,7 @@ def unpack_whole(tensors: dict[str, Tensor], specs: Mapping[str, ArchSpec], kind
     names = {arch: f"{_WHOLE}{kind}.{arch}" for arch in specs}
     found = {arch: tensors.pop(name) for arch, name in names.items() if name in tensors}
     for arch, flat in found.items():
-        if flat.shape != (specs[arch].size,):
+        if flat.dim() != dim or flat.shape[-1] != specs[arch].size:
             raise ValueError(
                 f"the {kind} network of {arch} has {flat.numel()} values, the architecture has {specs[arch].size} parameters"
             )
@@ -102,23 +106,32 @@ def unpack(
     in_memory = {in_file: name for name, in_file in _IN_FILES.items()}
     state = {_renamed(name, in_memory): t.float() if t.is_floating_point() else t for name, t in tensors.items()}
     for spec in _moved(specs, scalings):
-        for base in (pattern.format(spec.fingerprint) for pattern in _BASES):
+        for base in _bases(spec, state):
             if f"{base}.int8" in state:
                 values, scales = state.pop(f"{base}.int8"), state.pop(f"{base}.scales")
                 state[base] = Quantised(values, scales, channel_counts(spec)).weights()
         basis = state[f"residuals.{spec.fingerprint}.basis"]
         state.setdefault(f"residuals.{spec.fingerprint}.read", basis.clone())
-    for steps in {f"directions.{spec.fingerprint}.steps" for spec in specs.values()} & state.keys():
+    for steps in {name for spec in specs.values() for name in _steps(spec, state)}:
         state |= {f"{steps}.{i}": step for i, step in enumerate(state.pop(steps))}
     return state
+
+
+def _bases(spec: ArchSpec, names: Iterable[str]) -> list[str]:
+    """Return the names that bases of an architecture may have; of its directions, those that tensors with these names have."""
+    return [*(pattern.format(spec.fingerprint) for pattern in _BASES), *_steps(spec, names)]
+
+
+def _steps(spec: ArchSpec, names: Iterable[str]) -> list[str]:
+    pattern = re.compile(_STEPS.format(spec.fingerprint))
+    return sorted({found[0] for name in names if (found := pattern.match(name))})
 
 
 def _stacked(state: Mapping[str, Tensor], specs: Iterable[ArchSpec]) -> dict[str, Tensor]:
     """Return the state dict with the directions of each architecture in one tensor (k, p)."""
     stacked = dict(state)
-    for steps in {f"directions.{spec.fingerprint}.steps" for spec in specs}:
-        if own := [stacked.pop(name) for name in state if name.startswith(f"{steps}.")]:
-            stacked[steps] = torch.stack(own)
+    for steps in {name for spec in specs for name in _steps(spec, state)}:
+        stacked[steps] = torch.stack([stacked.pop(name) for name in state if name.startswith(f"{steps}.")])
     return stacked
 
 

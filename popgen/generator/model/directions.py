@@ -7,6 +7,7 @@ the base: the head is fitted to each data set in closed form.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -62,6 +63,15 @@ class Directions(nn.Module):
         """Return the directions as a space of weights that a search moves in."""
         steps = torch.stack([step.detach() for step in self.steps])
         return WeightSubspace(self.spec, base, self.moves * steps, self.group_of, self.groups)
+
+
+@dataclass(frozen=True)
+class Start:
+    """A network that directions start from, with these."""
+
+    id: str  # in the zoo; empty where that is not known
+    base: Tensor  # its weights (p,)
+    directions: Directions
 
 
 def body_groups(spec: ArchSpec) -> tuple[tuple[str, ...], Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from popgen.generator.texts import StoredTexts
 from popgen.generator.training.choose_prior import CLOSED_FORM, choose_prior
 from popgen.generator.training.codes import store_codes, store_residual_codes
 from popgen.generator.training.data import OnData, TrainingData, check_episodes
-from popgen.generator.training.directions import find_bases, load_episodes, train_directions
-from popgen.generator.training.episodes import EpisodeData
+from popgen.generator.training.directions import load_episodes, train_directions
+from popgen.generator.training.episodes.data import EpisodeData
+from popgen.generator.training.episodes.starts import find_starts, set_starts
 from popgen.generator.training.log import Log
 from popgen.generator.training.loop import Loop, OnStep
 from popgen.generator.training.reconstruction import check_gate, reconstruction_scores
@@ -77,7 +79,7 @@ def train_generator(
         data = load_training_data(zoo, config, workers.device, data_dir, on_data)
         generator = _untrained(config, data)
         generator.robust = robust
-        episodes = _episodes(generator, zoo, workers.device, data_dir) if config.episodes.steps else None
+        episodes = _episodes(generator, zoo, workers.device, data_dir, on_step) if config.episodes.steps else None
         settings = {"config": config.model_dump(exclude=NOT_SETTINGS), "zoo_sha256": zoo.sha256}
         saved = SavedProgress(generator, out, settings, workers.device)
         log = Log(out / "log")
@@ -91,11 +93,13 @@ def train_generator(
         return generator
 
 
-def _episodes(generator: Generator, zoo: Zoo, device: str, data_dir: str | None) -> EpisodeData:
-    """Give the generator the bases that directions start from, and read the data sets of their episodes."""
-    generator.bases = find_bases(zoo, generator.config.episodes.bases)
-    encoder = load_example_encoder(generator.config.encoders.images, device, with_open_clip=True)
-    return load_episodes(generator, encoder, data_dir)
+def _episodes(generator: Generator, zoo: Zoo, device: str, data_dir: str | None, on_step: OnStep) -> EpisodeData:
+    """Read the data sets of episodes, and give the generator the networks that directions start from."""
+    config = generator.config
+    encoder = load_example_encoder(config.encoders.images, device, with_open_clip=True)
+    episodes = load_episodes(config, encoder, data_dir)
+    set_starts(generator, find_starts(zoo, config.episodes, episodes, on_step))
+    return episodes
 
 
 def load_training_data(
@@ -162,9 +166,9 @@ def _complete(generator: Generator, data: TrainingData, zoo: Zoo) -> None:
 
 def _save(generator: Generator, zoo: Zoo, data: TrainingData, metrics: dict[str, Any], out: Path) -> None:
     """Measure a complete generator, choose its prior, and save it; it is on the CPU afterwards."""
-    generator.provenance = _provenance(
-        zoo, data, metrics | {"retrieval": reconstruction_scores(generator, data)}, generator.config
-    )
+    starts = generator.provenance.starts
+    metrics |= {"retrieval": reconstruction_scores(generator, data)}
+    generator.provenance = replace(_provenance(zoo, data, metrics, generator.config), starts=starts)
     with torch.device("cpu"):
         generator.to_cpu()
         generator.reference = None if data.words else reference_of(data.features.values())

@@ -7,4 +7,5 @@
 4. `tuning`: data set encoder, prior and decoder together learn what networks generated from conditions do.
 5. `descriptions`: a map from sentence embeddings to data set embeddings is fitted.
 6. `restoring`: a low-rank residual for each architecture learns what the decoder leaves of its checkpoints.
+7. `episodes`: directions from trained networks learn tasks of few images.
 """

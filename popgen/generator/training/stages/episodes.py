@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from popgen.archs import ArchSpec
 from popgen.generator.generator import Generator
 from popgen.generator.training.arch_sampler import ArchSampler
-from popgen.generator.training.episodes import EpisodeData
+from popgen.generator.training.episodes.data import EpisodeData
 from popgen.generator.training.stage import Stage
 from popgen.networks.episodes import ridge_loss
 from popgen.networks.forward import network_features
@@ -51,21 +51,23 @@ def episodes_stage(generator: Generator, data: EpisodeData) -> Stage:
     sampler = ArchSampler(list(generator.specs))
     heads = nn.ModuleDict({name: _Heads() for name in specs})
     classifiers = nn.ModuleDict({name: _classifier(spec, data.count) for name, spec in specs.items()})
-    bases = {arch: flat.to(device) for arch, flat in generator.bases.items()}
+    starts = {
+        arch: [(one.base.to(device), one.directions) for one in generator.starts(arch)] for arch in generator.specs
+    }
     trains_encoder = not generator.has_latents
 
     def losses(step: int) -> dict[str, Tensor]:
         spec = generator.spec(sampler.draw())
         proposes = step % _PROPOSED == 0
         episodes = [data.draw_kept_back() for _ in range(_CONDITIONS)] if proposes else [data.draw()]
-        directions = generator.directions_of(spec.name)
+        base, directions = starts[spec.name][_any(len(starts[spec.name]))]
         if proposes:
             with torch.set_grad_enabled(trains_encoder):
                 embeddings = generator.data_encoder(torch.stack([one.features for one in episodes]).to(device))
-            flat = directions.weights(bases[spec.name], directions.propose(embeddings)[0])
+            flat = directions.weights(base, directions.propose(embeddings)[0])
         else:
             share = 1.0 if step % 2 else float(torch.rand((), device="cpu"))
-            flat = directions.line(bases[spec.name], int(torch.randint(len(directions.steps), (), device="cpu")), share)
+            flat = directions.line(base, _any(len(directions.steps)), share)
         episode, (penalty, scale) = episodes[0], heads[spec.fingerprint]()
         features = _features(spec, flat, [images.to(device) for images in episode.inputs])
         with torch.autocast(device.type, enabled=False):
@@ -88,6 +90,10 @@ def episodes_stage(generator: Generator, data: EpisodeData) -> Stage:
         extra=nn.ModuleDict({"sampler": sampler, "heads": heads, "classifiers": classifiers}),
         statistics=[sampler, generator.data_encoder.standardise] if trains_encoder else [sampler],
     )
+
+
+def _any(count: int) -> int:
+    return int(torch.randint(count, (), device="cpu"))
 
 
 def _classifier(spec: ArchSpec, classes: int) -> nn.Linear:

@@ -21,8 +21,8 @@ from popgen.errors import BadInput, NotFound
 from popgen.generator import Generator
 from popgen.generator.model.directions import Directions
 from popgen.generator.training import train_generator
-from popgen.generator.training.directions import base_record, find_bases
-from popgen.generator.training.episodes import EpisodeData
+from popgen.generator.training.episodes.data import EpisodeData
+from popgen.generator.training.episodes.starts import best_record, find_starts
 from popgen.networks.episodes import ridge_loss
 from popgen.networks.forward import network_features
 from popgen.zoo import Zoo, build_zoo
@@ -208,17 +208,42 @@ def test_a_training_that_was_interrupted_gives_the_same_directions(
     assert torch.equal(again.directions_of("cnn-s").steps[0], made.directions_of("cnn-s").steps[0])
 
 
-def test_bases_are_the_only_network_the_named_one_or_the_best(tmp_path: Path) -> None:
-    zoo = small_zoo(tmp_path / "zoo", seeds=2)
+def nothing(*_: object) -> None:
+    """What a training says of its steps."""
+
+
+def test_directions_start_from_the_best_network_or_the_named_ones(tmp_path: Path) -> None:
+    zoo, data = small_zoo(tmp_path / "zoo", seeds=2), load(settings())
     first, second = zoo.records
     best = max(zoo.records, key=lambda record: record.score("val") or 0)
-    assert base_record(zoo, "cnn-s", []).id == best.id
-    assert torch.equal(find_bases(zoo, [second.id])["cnn-s"], zoo.matrix([second])[0])
-    with pytest.raises(BadInput, match="both are cnn-s"):
-        base_record(zoo, "cnn-s", [first.id, second.id])
+    assert best_record(zoo, "cnn-s").id == best.id
+    both = settings(bases=[second.id, first.id]).episodes
+    found = find_starts(zoo, both, data, nothing)["cnn-s"]
+    assert found.ids == [second.id, first.id]
+    assert torch.equal(found.networks, zoo.matrix([second, first]))
     with pytest.raises(NotFound):
-        find_bases(zoo, ["cnn-s/digits/s9"])
+        find_starts(zoo, settings(bases=["cnn-s/digits/s9"]).episodes, data, nothing)
     unscored = Zoo.create(tmp_path / "unscored", "unscored")
     unscored.add([(record.model_copy(update={"metrics": {}}), zoo.state(record)) for record in zoo.records])
     with pytest.raises(BadInput, match="no validation scores to choose by\nName one: generator: {episodes: {bases: "):
-        base_record(unscored, "cnn-s", [])
+        best_record(unscored, "cnn-s")
+
+
+def test_several_starts_are_those_that_do_best_on_episodes(tmp_path: Path) -> None:
+    zoo, config = small_zoo(tmp_path / "zoo", seeds=3), settings(starts=2, directions=2, steps=40)
+    [one, two, three] = [mean_loss(zoo, flat, config) for flat in zoo.matrix(zoo.records)]
+    made = train_generator(zoo, config, tmp_path / "gen", nothing)
+    loaded = Generator.from_pretrained(tmp_path / "gen")
+    assert [start.id for start in loaded.starts("cnn-s")] == [start.id for start in made.starts("cnn-s")]
+    by_loss = dict(
+        sorted(zip((record.id for record in zoo.records), (one, two, three), strict=True), key=lambda x: x[1])
+    )
+    assert [*by_loss][0] in {start.id for start in made.starts("cnn-s")}
+    for start, before in zip(loaded.starts("cnn-s"), made.starts("cnn-s"), strict=True):
+        assert torch.equal(start.base, zoo.matrix([zoo.record(start.id)])[0])  # in full precision
+        whole = torch.ones(start.directions.dim) / 2
+        reached = start.directions.weights(start.base, whole)
+        assert torch.allclose(reached, before.directions.weights(before.base, whole), atol=1e-2)
+        assert mean_loss(zoo, reached, config) < mean_loss(zoo, start.base, config)
+    data = load_data("digits/invert")
+    assert loaded.propose("cnn-s", data, start=1).shape == (4,)  # two directions, two layers before the head

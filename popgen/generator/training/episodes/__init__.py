@@ -1,0 +1,1 @@
+"""Tasks of few images for directions from trained networks, and the networks that these start from."""
