@@ -28,6 +28,7 @@ from popgen.data import DataSet, load_data
 from popgen.fitness import make_fitness
 from popgen.fitness.heads import fit_ridge_head
 from popgen.generator import Generator
+from popgen.generator.model.directions import Start
 from popgen.networks.forward import network_features, task_score
 from popgen.zoo import Zoo
 
@@ -89,13 +90,15 @@ def searched(data: str, generator: str, options: argparse.Namespace, finetune: s
 
 
 def by_gradient(name: str, folder: str, options: argparse.Namespace) -> float:
-    """Test accuracy at the coordinates that Adam finds from the best point of the line, by the search's own loss and prior.
+    """Test accuracy at the coordinates that Adam finds from the best point of the search's line, by its own loss and prior.
 
     A step passes each image four times: once for the features, whose gradient needs all of them, and as a step of training.
     """
     generator, data = Generator.from_pretrained(folder), load_data(name)
-    spec, directions = generator.spec(options.arch), generator.directions_of(options.arch)
-    base, fitness = generator.bases[options.arch], make_fitness(generator.spec(options.arch), data, (), head="refit")
+    spec = generator.spec(options.arch)
+    fitness = make_fitness(spec, data, (), head="refit")
+    start = min(generator.starts(options.arch), key=lambda one: fitness.loss_of(half_of_the_way(one)))
+    base, directions = start.base, start.directions
     assert fitness.train is not None, "a head is fitted to examples"
     inputs, labels = fitness.train
 
@@ -127,6 +130,11 @@ def by_gradient(name: str, folder: str, options: argparse.Namespace) -> float:
     with torch.no_grad():
         found = fitness.score(directions.weights(base, unit * u))
     return task_score(found.spec, found.flat, data, "test")
+
+
+def half_of_the_way(start: Start) -> torch.Tensor:
+    directions = start.directions
+    return directions.weights(start.base, torch.full((directions.dim,), _HALF / len(directions.steps)))
 
 
 def in_batches(spec: popgen.ArchSpec, flat: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:

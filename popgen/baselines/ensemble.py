@@ -8,7 +8,7 @@ whole was no better with 160 labels and 2 points worse with 40 (ResNet20, photog
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -21,17 +21,23 @@ from popgen.fitness import Fitness, Scored, scores_of
 from popgen.fitness.loss import image_losses
 
 
-def strongest(given: RivalInputs, beside: Scored, count: int) -> tuple[list[Scored], list[str]]:
-    """A network and the best of the zoo's by validation loss, finished: `count` in all where there are so many; with the zoo's ids."""
-    members, ids = [beside], []
-    for i in given.ranked:
-        if len(members) == count:
+def strongest(
+    given: RivalInputs, beside: Scored, count: int, found: Mapping[str, Scored]
+) -> tuple[list[Scored], list[str]]:
+    """A network and the best others by validation loss, finished: `count` in all where there are so many; with the others' names.
+
+    Args:
+        found: further searches' best, by name; the zoo's networks are named by their ids.
+    """
+    named: list[tuple[str, Scored]] = [*found.items()]
+    for i in given.ranked if given.records else []:
+        if len(named) - len(found) == count:
             break
         scored = scores_of(given.fitness, [given.weights[i]])
-        if scored and not any(torch.equal(scored[0].flat, member.flat) for member in members):
-            members += scored
-            ids.append(given.records[i].id)
-    return members, ids
+        if scored and not torch.equal(scored[0].flat, beside.flat):
+            named.append((given.records[i].id, scored[0]))
+    named = sorted(named, key=lambda one: one[1].finite_loss)[: count - 1]
+    return [beside, *(scored for _, scored in named)], [name for name, _ in named]
 
 
 def mean_of(members: Sequence[Scored], fitness: Fitness) -> Scored:

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from popgen.fitness.candidate import Scored
-from popgen.fitness.loss import image_losses
 from popgen.networks.forward import network_outputs
 from popgen.tasks import CLASSIFICATION
 from popgen.types import Images, Labels
@@ -61,7 +60,7 @@ class Choice:
         """
         if scored.spec.config.task != CLASSIFICATION or scored.targets.dim() > 1 or not scored.outputs.isfinite().all():
             return
-        own = image_losses(scored.outputs, scored.targets)
+        own = scored.image_losses()
         self.losses.append(own)
         self.right.append((scored.outputs.argmax(1) == scored.targets).to(torch.uint8))
         self.offsets.append((scored.finite_loss if loss is None else loss) - float(own.mean()))

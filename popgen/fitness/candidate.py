@@ -26,7 +26,7 @@ from popgen.fitness.finish import (
     remapped_head,
     steps_of_sgd,
 )
-from popgen.fitness.loss import information_loss, search_loss
+from popgen.fitness.loss import image_losses, information_loss, search_loss
 from popgen.fitness.sgd import SgdSteps
 from popgen.networks.batchnorm import reestimate
 from popgen.networks.passes import Passes
@@ -50,11 +50,16 @@ class Scored:
     outputs: Tensor
     targets: Tensor
     groups: Labels | None = None  # the group of each of these examples, where the data set has groups
+    left_out: bool = False  # whether the head of each of these outputs was fitted to the other examples
 
     @property
     def finite_loss(self) -> float:
         """The loss, infinity where it is not a number: for comparisons."""
         return self.loss if math.isfinite(self.loss) else math.inf
+
+    def image_losses(self) -> Tensor:
+        """The share (n,) of each example in the loss of a classifier."""
+        return image_losses(self.outputs, self.targets, errors=not self.left_out)
 
     def state(self) -> StateDict:
         """A plain state dict."""
@@ -248,13 +253,14 @@ class Fitness:
     def _scored(self, done: Unfinished, outputs: Tensor, index: Tensor) -> Scored:
         """`index` says which validation examples the outputs belong to."""
         targets = self.val[1][index]
-        loss = information_loss(outputs) if self.label_free else search_loss(self.task, outputs, targets)
+        left_out = self.left_out and done.left_out is not None
+        loss = information_loss(outputs) if self.label_free else search_loss(self.task, outputs, targets, left_out)
         if done.loo_loss is not None and not self.left_out:
             n_val, n_train = len(targets), len(self.train[1])
             loss = (n_val * loss + n_train * done.loo_loss) / (n_val + n_train)
         score = float(np.float32(self.task.score(outputs, targets)))  # histories keep scores in single precision
         groups = None if self.groups is None else self.groups[index]
-        return Scored(self.finished, done.flat, loss, score, outputs, targets, groups)
+        return Scored(self.finished, done.flat, loss, score, outputs, targets, groups, left_out)
 
 
 def scores_of(fitness: Fitness, weights: Iterable[Tensor]) -> list[Scored]:

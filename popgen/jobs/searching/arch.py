@@ -20,7 +20,7 @@ from popgen.errors import BadInput
 from popgen.fitness import Fitness, LatentObjective, Scored, scores_of
 from popgen.fitness.batch_norm import in_words
 from popgen.generator.decoder import AnchoredDecoder
-from popgen.jobs.searching.checks import ArchSearch, Prepared, engine_settings, has_directions
+from popgen.jobs.searching.checks import ArchSearch, Prepared, engine_settings
 from popgen.jobs.searching.details import Found, FrontPoint, SearchDetails
 from popgen.jobs.searching.experts import ExpertSource
 from popgen.jobs.searching.folder import RunFolder
@@ -34,9 +34,10 @@ from popgen.jobs.searching.fronts import (
     trained_front,
     why_untested,
 )
+from popgen.jobs.searching.origin import has_directions
 from popgen.jobs.searching.pools import make_pool
 from popgen.jobs.searching.precision import in_precision, settled
-from popgen.jobs.searching.results.ensemble import add_ensemble
+from popgen.jobs.searching.results.ensemble import Others, add_ensemble
 from popgen.jobs.searching.results.gain import gain_over_start, told_after, told_before
 from popgen.jobs.searching.results.label_choice import FROZEN, LabelChoice, candidates
 from popgen.jobs.searching.source import GeneratorSource, Source
@@ -197,9 +198,9 @@ def announce(run: Run, ready: ReadySearch) -> dict[str, Any]:
     return {"renamed_classes": renamed, "images": fitted, "run_with": run_with, "precision": precision}
 
 
-def evaluate(run: Run, ready: ReadySearch) -> SearchResult:
-    """Run the engine until the budget is spent; a run that was stopped goes on from its history."""
-    arch, on_evaluation = ready.one.arch, run.on_evaluation
+def evaluate(run: Run, ready: ReadySearch, name: str | None = None) -> SearchResult:
+    """Run the engine until the budget is spent; a run that was stopped goes on from its history, where a search has a name."""
+    arch, on_evaluation = name or ready.one.arch, run.on_evaluation
     settings = engine_settings(run.config, ready.source.coordinates, ready.spent, ready.fitness.cost)
     pool = make_pool(run.config, run.session, ready.objective, ready.population)
     try:
@@ -370,8 +371,23 @@ def _add_ensemble(
     """The rows with that of networks side by side, where it was asked for."""
     if not run.config.ensemble:
         return rows, None
-    given = ready.source.rival_inputs(ready.fitness, ready.spent)
-    return add_ensemble(given, rows, run.config.ensemble, tuning, run.folder, card, run.say)
+    given, others = ready.source.rival_inputs(ready.fitness, ready.spent), search_other_starts(run, ready)
+    return add_ensemble(given, rows, run.config.ensemble, others, tuning, run.folder, card, run.say)
+
+
+def search_other_starts(run: Run, ready: ReadySearch) -> Others:
+    """Search along directions from other starts with the same budget each, one for each further network of an ensemble."""
+    if not isinstance(ready.source, DirectionSource):
+        return Others()
+    best, evaluations = {}, 0
+    for source in ready.source.others(run.config.ensemble - 1):
+        population, name = source.population(), f"{ready.one.arch} from {source.name}"
+        objective = replace(ready.objective, decoder=source.decoder)
+        result = evaluate(run, ReadySearch(ready.one, source, population, objective, 0), name)
+        evaluations += result.evaluations
+        if result.best_vector is not None:
+            best[f"search from {source.name}"] = ready.fitness.score(source.decoder.weights(result.best_vector))
+    return Others(best, evaluations)
 
 
 def _finetune(

@@ -18,15 +18,15 @@ from popgen.data.remarks import thin_remarks
 from popgen.errors import BadInput
 from popgen.fitness import Fitness, SgdSteps, make_fitness
 from popgen.fitness.choose_head import named_or_fitted
-from popgen.fitness.make import head_is_output
 from popgen.fitness.measures import check_measure, check_on_groups, check_on_outputs, sign_remark
 from popgen.fitness.names import LABEL_FREE, OF_GROUPS, needs_groups
 from popgen.generator import Generator
 from popgen.generator.unseen import Target
 from popgen.jobs.names import check_space
 from popgen.jobs.searching.folder import RunFolder
-from popgen.jobs.searching.origin import Origin, expert_records, find_origin
+from popgen.jobs.searching.origin import Origin, expert_records, find_origin, has_directions
 from popgen.jobs.searching.precision import check_precision
+from popgen.jobs.searching.side_by_side import check_ensemble
 from popgen.jobs.searching.tuning.training import check_finetune
 from popgen.refs import is_module_attr
 from popgen.tasks import CLASSIFICATION
@@ -74,11 +74,6 @@ class Prepared:
     def data_remarks(self) -> tuple[str, ...]:
         """What was read of the data set and what was passed over, and whether it is too thin to measure on."""
         return (*self.data.remarks, *thin_remarks(self.data))
-
-
-def has_directions(generator: Generator | None, target: Target) -> bool:
-    """Whether a generator has directions from the base of an architecture."""
-    return generator is not None and bool(generator.directions) and target.is_trained
 
 
 def _check_directions(target: Target, head: str) -> None:
@@ -152,7 +147,7 @@ def prepare(config: SearchConfig, say: Callable[[str], None] = lambda _: None) -
         fitness = replace(fitness, label_free=config.objectives == [LABEL_FREE])
         searches.append(ArchSearch(arch, data, fitness, target, mask, groups, _moved(origin, target)))
     _check_label_free(searches)
-    _check_ensemble(config, searches, origin.zoo)
+    check_ensemble(config, searches, generator, origin.zoo)
     _check_cost(config, searches)
     measured = _check_measures(config, searches)
     if mask is not None:
@@ -261,26 +256,6 @@ def _check_label_free(searches: list[ArchSearch]) -> None:
         f"the classes of {data.name!r} are not those of the networks, or this was asked for" if head else "",
         "Use --head keep, and data with the networks' classes; or another objective." if head else "Leave them out.",
     )
-
-
-def _check_ensemble(config: SearchConfig, searches: list[ArchSearch], zoo: Zoo | None) -> None:
-    """Refuse an ensemble of networks that cannot stand side by side, or have no others beside them.
-
-    Raises:
-        BadInput: they cannot, or the zoo has none.
-    """
-    if not config.ensemble:
-        return
-    if config.ensemble == 1:
-        raise BadInput("--ensemble 1 has nothing beside the search's best", "", "Give 2 or more networks in all.")
-    for one in searches:
-        spec, why, todo = one.fitness.finished, "", "Leave --ensemble out."
-        if one.fitness.task.name != CLASSIFICATION or spec.is_adapter or not head_is_output(spec):
-            why = "its outputs are not those of a last linear layer of its own"
-        elif zoo is None or not one.target.is_trained or not zoo.select(arch=one.target.source, held_out=False):
-            why, todo = "there is no network of it in a zoo to stand beside the search's best", "Name a zoo with --zoo."
-        if why:
-            raise BadInput(f"--ensemble {config.ensemble} cannot be made of {one.arch!r}", why, todo)
 
 
 def _sgd_steps(config: SearchConfig) -> SgdSteps | None:

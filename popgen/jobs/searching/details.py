@@ -46,7 +46,7 @@ class SourceDetails:
     experts: list[str] | None = None
     expert_losses: list[float] | None = None
     barriers: dict[str, float] | None = None
-    start: str | None = None  # the merge that a mixture starts from
+    start: str | None = None  # the merge that a mixture starts from, or the network that directions do
     merges: dict[str, dict[str, Any]] | None = None  # loss, cost and how, of each merge that it could start from
     evaluations_before: int | None = None
 

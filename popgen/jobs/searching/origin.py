@@ -154,3 +154,8 @@ def _nothing(config: SearchConfig, skipped: list[str]) -> PopgenError:
         "; ".join(skipped) or "looked in the built-in generator, ./generators and ./zoos",
         "Make a zoo of its checkpoints: popgen zoo import FILES --zoo zoos/NAME --arch ...; or a generator: popgen train SPEC.yaml.",
     )
+
+
+def has_directions(generator: Generator | None, target: Target) -> bool:
+    """Whether a generator has directions from the base of an architecture."""
+    return generator is not None and bool(generator.directions) and target.is_trained

@@ -89,8 +89,6 @@ class Source(Protocol):
 class GeneratorSource:
     """Latents sampled for the run's condition, beside codes of the zoo's checkpoints."""
 
-    spent = 0
-
     def __init__(
         self, generator: Generator, zoo: Zoo | None, one: ArchSearch, config: SearchConfig, folder: RunFolder, say: Say
     ) -> None:
@@ -111,6 +109,11 @@ class GeneratorSource:
                 f"{self.target.transplant.changes.text()}. "
                 "The table shows other ways to fill it with weights; train what you choose."
             )
+
+    @property
+    def spent(self) -> int:
+        """Nothing is chosen before."""
+        return 0
 
     @property
     def coordinates(self) -> str:

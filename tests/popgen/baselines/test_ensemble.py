@@ -23,7 +23,7 @@ from popgen.errors import BadInput
 from popgen.fitness import Scored, make_fitness
 from popgen.fitness.heads import fit_ridge_head
 from popgen.jobs.searching.folder import RunFolder
-from popgen.jobs.searching.results.ensemble import add_ensemble
+from popgen.jobs.searching.results.ensemble import Others, add_ensemble
 from popgen.networks.forward import network_features, network_outputs
 from popgen.zoo import Zoo
 
@@ -77,15 +77,25 @@ def scored_zoo(head: str) -> tuple[RivalInputs, Scored]:
 
 def test_the_best_stand_beside_a_network_and_none_stands_twice() -> None:
     given, second = scored_zoo("keep")
-    members, ids = strongest(given, second, 3)
+    members, ids = strongest(given, second, 3, {})
     assert ids == [given.records[given.ranked[place]].id for place in (0, 2)]  # the second is there already
     assert [member.loss for member in members[1:]] == sorted(member.loss for member in members[1:])
-    assert len(strongest(given, second, 20)[0]) == 6
+    assert len(strongest(given, second, 20, {})[0]) == 6
+
+
+def test_the_best_of_other_searches_stand_with_the_zoos_networks_by_their_losses() -> None:
+    given, second = scored_zoo("keep")
+    [best, worst] = [given.fitness.score(given.weights[given.ranked[place]]) for place in (0, -1)]
+    found = {"good": replace(best, loss=best.loss - 0.01), "bad": replace(worst, loss=worst.loss + 1)}
+    assert strongest(given, second, 3, found)[1] == ["good", given.records[given.ranked[0]].id]
+    assert strongest(given, second, 20, found)[1][-1] == "bad"
+    members, names = strongest(replace(given, zoo=None, records=()), second, 2, found)
+    assert names == ["good"] and members[0] is second
 
 
 def test_one_head_is_fitted_to_the_features_of_all() -> None:
     given, one = scored_zoo("refit")
-    members, _ = strongest(given, one, 2)
+    members, _ = strongest(given, one, 2, {})
     whole = side_by_side(members, given.fitness)
     train, labels = given.fitness.train
     features = torch.cat([network_features(member.spec, member.flat, train) for member in members], 1)
@@ -162,6 +172,6 @@ def test_there_is_no_ensemble_of_one(tmp_path: Path) -> None:
     alone = replace(given, records=given.records[:1])
     search = Row.of("search", 5, alone.fitness.score(alone.weights[0]), alone.data)
     said: list[str] = []
-    found = add_ensemble(alone, [search], 3, None, RunFolder(tmp_path), {"arch": "cnn-s"}, said.append)
+    found = add_ensemble(alone, [search], 3, Others(), None, RunFolder(tmp_path), {"arch": "cnn-s"}, said.append)
     assert found == ([search], None) and list(tmp_path.iterdir()) == []
-    assert said == ["cnn-s: no ensemble: the zoo has no network but the search's best"]
+    assert said == ["cnn-s: no ensemble: there is no network but the search's best"]

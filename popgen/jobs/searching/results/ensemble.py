@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,19 @@ from popgen.jobs.searching.tuning.outcome import SEARCH, tuned_name
 from popgen.json_text import json_text
 
 
+@dataclass(frozen=True)
+class Others:
+    """The best of searches from other starts than that of the search, by name, and the evaluations that they took."""
+
+    best: dict[str, Scored] = field(default_factory=dict)
+    evaluations: int = 0
+
+
 def add_ensemble(
     given: RivalInputs,
     rows: list[Row],
     count: int,
+    others: Others,
     tuning: Tuning | None,
     folder: RunFolder,
     card: dict[str, str],
@@ -29,11 +39,12 @@ def add_ensemble(
 ) -> tuple[list[Row], dict[str, Any] | None]:
     """Write the ensemble of `count` networks; returns the rows with its own before the search's, and what result.json has of it.
 
-    Where the search's best was trained, so are the others, and an ensemble of the trained ones is written, too. Where the zoo has no other network than
+    Where the search's best was trained, so are the others, and an ensemble of the trained ones is written, too. Where there is no other network than
     the search's best, that is said and nothing is written.
 
     Args:
         given: the networks of the zoo.
+        others: the best of searches from other starts.
         tuning: how the search's best was trained; None where it was not.
         card: the metadata of the file of the search's weights.
     """
@@ -41,13 +52,13 @@ def add_ensemble(
     place = min(i for i, row in enumerate(rows) if row.name == SEARCH or row.name.startswith("finetuned_"))
     [search] = [row for row in rows if row.name == SEARCH]
     assert search.scored is not None
-    members, ids = strongest(given, search.scored, count)
+    members, ids = strongest(given, search.scored, count, others.best)
     if not ids:
-        say(f"{name}: no ensemble: the zoo has no network but the search's best")
+        say(f"{name}: no ensemble: there is no network but the search's best")
         return rows, None
     if len(members) < count:
-        say(f"{name}: the ensemble has {len(members)} networks instead of {count}, because the zoo has no more")
-    cost = search.evaluations + len(given.records) * given.fitness.cost
+        say(f"{name}: the ensemble has {len(members)} networks instead of {count}, because there are no more")
+    cost = search.evaluations + len(given.records) * given.fitness.cost + others.evaluations
     whole = side_by_side(members, given.fitness)
     file = _write(folder, "ensemble", whole, card)
     say(

@@ -8,6 +8,7 @@ as wide a prior 2.6; with 20 labels it costs nothing (examples/results/few_label
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 
@@ -16,6 +17,7 @@ import numpy as np
 from popgen.baselines.rivals import RivalInputs, rival_rows
 from popgen.baselines.row import Row
 from popgen.fitness import Fitness, scores_of
+from popgen.generator.model.directions import Start
 from popgen.jobs.searching.details import SourceDetails
 from popgen.jobs.searching.folder import RunFolder
 from popgen.jobs.searching.population import condition_of
@@ -32,22 +34,65 @@ _CENTRE = 0.5
 
 
 class DirectionSource(GeneratorSource):
-    """The base and the line along the directions; the search moves each group of layers by itself."""
+    """A start and the line along its directions; the search moves each group of layers by itself.
+
+    Of several starts it takes the one with the lowest loss half of the way along its directions.
+    """
+
+    rank = 0  # how many starts have a lower loss than the one that is taken
+
+    @property
+    def spent(self) -> int:
+        """Evaluations that the choice of a start took."""
+        return len(self.order) if len(self.order) > 1 and not self.rank else 0
+
+    @cached_property
+    def order(self) -> list[int]:
+        """The starts, the lowest loss half of the way along their directions first."""
+        starts = self.generator.starts(self.target.source)
+        if len(starts) == 1:
+            return [0]
+        half = [replace(one.directions.space(one.base), mask=self.one.mask) for one in starts]
+        losses = [self.one.fitness.loss_of(space.weights(np.full(space.dim, _share(space)))) for space in half]
+        ranked = sorted(range(len(starts)), key=losses.__getitem__)
+        listed = ", ".join(f"{starts[i].id} {losses[i]:.3f}" for i in ranked)
+        self.say(f"{self.one.arch}: loss half of the way from each start: {listed}; the search takes the first")
+        return ranked
+
+    def others(self, count: int) -> list[DirectionSource]:
+        """The sources of at most so many other starts, the best first."""
+        found = []
+        for rank in range(1, min(count + 1, len(self.order))):
+            other = copy(self)
+            for found_once in ("decoder", "proposal"):
+                other.__dict__.pop(found_once, None)
+            other.rank = rank
+            found.append(other)
+        return found
+
+    @property
+    def start_of(self) -> Start:
+        """The start with its directions."""
+        return self.generator.starts(self.target.source)[self.order[self.rank]]
+
+    @property
+    def name(self) -> str:
+        """The id of the start in the zoo, or that there is none."""
+        return self.start_of.id or "the base"
 
     @cached_property
     def decoder(self) -> WeightSubspace:
         """Decoder of coordinates, one for each direction and group of layers, into weights."""
-        arch = self.target.source
-        space = self.generator.directions_of(arch).space(self.generator.bases[arch])
-        unit = _CENTRE / len(space.directions)
-        return replace(space, directions=unit * space.directions, mask=self.one.mask)
+        one = self.start_of
+        space = one.directions.space(one.base)
+        return replace(space, directions=_share(space) * space.directions, mask=self.one.mask)
 
     @cached_property
     def proposal(self) -> np.ndarray:
         """The coordinates (directions * groups,) that the condition proposes."""
         condition = condition_of(self.one.data, self.config)
-        proposed = self.generator.propose(self.target.source, condition).double().numpy()
-        return np.asarray(proposed * len(self.decoder.directions) / _CENTRE)
+        proposed = self.generator.propose(self.target.source, condition, start=self.order[self.rank]).double().numpy()
+        return np.asarray(proposed / _share(self.decoder))
 
     def population(self) -> Population:
         """The base, and points of the line along the directions.
@@ -105,5 +150,15 @@ class DirectionSource(GeneratorSource):
     def details(self) -> SourceDetails:
         """The closest data sets of training, and the groups of layers."""
         return SourceDetails(
-            "generator", space="directions", closest=self.closest[:4], layer_groups=list(self.decoder.groups)
+            "generator",
+            space="directions",
+            closest=self.closest[:4],
+            layer_groups=list(self.decoder.groups),
+            start=self.start_of.id or None,
+            evaluations_before=self.spent or None,
         )
+
+
+def _share(space: WeightSubspace) -> float:
+    """The coordinate of each direction half of the way along the mean of all."""
+    return _CENTRE / len(space.directions)

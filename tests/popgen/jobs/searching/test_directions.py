@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
+from popgen.zoo import Zoo
+from search import History
+
 FEW = "digits/rotate:180/labels:30"
 SPEC = {
     "zoo": {"name": "one", "archs": ["cnn-s"], "data": ["digits"], "recipe": {"epochs": 3}, "workers": 0},
@@ -54,6 +57,40 @@ def test_a_search_with_few_labels_moves_along_directions(folder: Path, popgen: A
     first = (folder / "run/history.jsonl").read_text()
     popgen("search", "--resume", "run", "--evaluations", 14, "--workers", 0, "--json", cwd=folder)
     assert (folder / "run/history.jsonl").read_text().startswith(first)
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory, popgen: Any) -> Path:
+    made = tmp_path_factory.mktemp("several")
+    generator = SPEC["generator"] | {"episodes": SPEC["generator"]["episodes"] | {"starts": 2, "steps": 40}}
+    (made / "spec.yaml").write_text(yaml.safe_dump({"zoo": SPEC["zoo"] | {"seeds": [0, 1, 2]}, "generator": generator}))
+    popgen("train", "spec.yaml", "--out", "gen", cwd=made)
+    return made
+
+
+def test_a_search_takes_the_best_start_and_an_ensemble_searches_the_others(several: Path, popgen: Any) -> None:
+    search = ("search", "--arch", "cnn-s", "--generator", "gen", "--data", FEW, "--workers", 0, "--json")
+    [alone] = popgen(*search, "--evaluations", 12, "--out", "alone", cwd=several).results
+    called = popgen(*search, "--evaluations", 12, "--ensemble", 5, "--out", "both", cwd=several)
+    assert "cnn-s: loss half of the way from each start: cnn-s/digits/s" in called.err
+    [found] = called.results
+    rows = {row["name"]: row for row in found["rows"]}
+    assert [row for row in found["rows"] if row["name"] != "ensemble"] == alone["rows"]  # the search is the same
+    assert found["details"]["start"] == alone["details"]["start"]
+    assert found["details"]["evaluations_before"] == 2
+    ids = {record.id for record in Zoo.open(several / "zoos/one").records}
+    [first, *others] = found["details"]["ensemble"]["members"]
+    [other] = set(others) - ids
+    assert first == "search" and set(others) >= ids
+    assert other.removeprefix("search from ") in ids - {found["details"]["start"]}
+    with History(several / "both/history.jsonl", f"cnn-s from {other.removeprefix('search from ')}") as history:
+        assert len(history.records) == 12
+    of_others = rows["ensemble"]["evaluations"] - rows["search"]["evaluations"]
+    assert of_others == 3 + 12  # three networks of the zoo, and the other search
+    before = (several / "both/history.jsonl").read_text()
+    [again] = popgen("search", "--resume", "both", "--workers", 0, "--json", cwd=several).results
+    assert again["rows"] == found["rows"]
+    assert (several / "both/history.jsonl").read_text() == before
 
 
 def test_a_kept_head_is_refused_and_so_are_samples(folder: Path, popgen: Any) -> None:
