@@ -147,7 +147,8 @@ def _use(arch: str, named: str, made: dict[str, Any], has_latents: bool) -> str:
 def _limits(made: dict[str, Any], has_latents: bool) -> str:
     if not has_latents:
         few = "With many labels training beats any search along directions; it can start from what the search found."
-        return bullets(["A head is fitted to the labels of each data set: it has none of its own.", few])
+        head = "A head is fitted to the labels of each data set: it has none of its own."
+        return bullets([head, few, *made.get("metrics", {}).get("remarks", [])])
     lines = [
         "Networks for other classes need a new head: `popgen search --head refit`.",
         "Far from the training data, generated networks can be worse than any checkpoint of the zoo; the table of `popgen search` says so.",

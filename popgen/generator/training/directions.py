@@ -64,6 +64,8 @@ def train_directions(
     count = len(config.episodes.data)
     generator.data_vectors = torch.stack([episodes.embedding(generator.data_encoder, i, _DRAWS) for i in range(count)])
     metrics = workers.metrics(saved.seconds + time.monotonic() - began, losses, saved.steps)
+    several = {arch: own.ids for arch, own in starts.items() if len(own.ids) > 1}
+    metrics["remarks"] = [f"directions for {arch} start from {', '.join(ids)}" for arch, ids in several.items()]
     made = _provenance(zoo, config, [record for own in starts.values() for record in own.records], metrics)
     generator.provenance = replace(made, starts=generator.provenance.starts)
     with torch.device("cpu"):

@@ -64,7 +64,9 @@ def several(tmp_path_factory: pytest.TempPathFactory, popgen: Any) -> Path:
     made = tmp_path_factory.mktemp("several")
     generator = SPEC["generator"] | {"episodes": SPEC["generator"]["episodes"] | {"starts": 2, "steps": 40}}
     (made / "spec.yaml").write_text(yaml.safe_dump({"zoo": SPEC["zoo"] | {"seeds": [0, 1, 2]}, "generator": generator}))
-    popgen("train", "spec.yaml", "--out", "gen", cwd=made)
+    called = popgen("train", "spec.yaml", "--out", "gen", cwd=made)
+    assert "note: directions for cnn-s start from cnn-s/digits/s" in called.err
+    assert "directions for cnn-s start from cnn-s/digits/s" in (made / "gen/README.md").read_text()
     return made
 
 
