@@ -34,7 +34,7 @@ def strongest(
         if len(named) - len(found) == count:
             break
         scored = scores_of(given.fitness, [given.weights[i]])
-        if scored and not torch.equal(scored[0].flat, beside.flat):
+        if scored and not any(torch.equal(scored[0].flat, one.flat) for one in (beside, *(one for _, one in named))):
             named.append((given.records[i].id, scored[0]))
     named = sorted(named, key=lambda one: one[1].finite_loss)[: count - 1]
     return [beside, *(scored for _, scored in named)], [name for name, _ in named]

@@ -28,11 +28,9 @@ def search_loss(task: Task, outputs: Tensor, targets: Tensor, left_out: bool = F
     """
     if task.name != CLASSIFICATION:
         return float(task.loss(outputs, targets))
-    return (
-        float(image_losses(outputs, targets, errors=False).mean())
-        if left_out
-        else classification_loss(outputs, targets)
-    )
+    if left_out:
+        return float(image_losses(outputs, targets, errors=False).mean())
+    return classification_loss(outputs, targets)
 
 
 def classification_loss(logits: Tensor, labels: Labels) -> float:

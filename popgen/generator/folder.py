@@ -144,6 +144,8 @@ def _assemble(
     generator.bases, generator.robust = bases, robust
     generator.records = [Code.from_json(record) for record in records]
     generator.provenance = Provenance(**config["provenance"])
+    for arch in specs if generator.directions else ():
+        generator.starts(arch)  # each has its base and its id
     if len(generator.residual_codes) != len(generator.codes):
         raise ValueError(f"there are {len(generator.codes)} codes but {len(generator.residual_codes)} residual codes")
     if sorted(r.row for r in generator.records) != list(range(len(generator.codes))):

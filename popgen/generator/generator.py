@@ -136,7 +136,8 @@ class Generator(nn.Module):
         Raises:
             BadInput: the generator was trained without the stage of episodes.
         """
-        bases = [self.bases[arch], *self.further.get(arch, ())] if self.directions else []
+        self.directions_of(arch)
+        bases = [self.bases[arch], *self.further.get(arch, ())]
         ids = self.provenance.starts.get(arch, [""] * len(bases))  # earlier versions did not keep them
         return [
             Start(name, base, self.directions_of(arch, i))

@@ -199,7 +199,7 @@ def announce(run: Run, ready: ReadySearch) -> dict[str, Any]:
 
 
 def evaluate(run: Run, ready: ReadySearch, name: str | None = None) -> SearchResult:
-    """Run the engine until the budget is spent; a run that was stopped goes on from its history, where a search has a name."""
+    """Run the engine until the budget is spent; a stopped one goes on from its history, where it is `name` or the architecture."""
     arch, on_evaluation = name or ready.one.arch, run.on_evaluation
     settings = engine_settings(run.config, ready.source.coordinates, ready.spent, ready.fitness.cost)
     pool = make_pool(run.config, run.session, ready.objective, ready.population)

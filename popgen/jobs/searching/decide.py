@@ -121,7 +121,9 @@ def rank(losses: Mapping[str, float | None]) -> list[str]:
 def barrier(base: str, other: str, losses: dict[str, float], fitness: Fitness, align: Align, classes: int) -> float:
     """Loss of the midpoint on a scale where 0 is the mean loss of both ends, and 1 that of guessing."""
     ends = (losses[base] + losses[other]) / 2
-    guessing = math.log(classes) + 1 - 1 / classes  # the loss of a uniform answer in `classification_loss`
+    # The loss of a uniform answer, whose errors count where `search_loss` counts them.
+    is_left_out = fitness.left_out and fitness.head == "refit"
+    guessing = math.log(classes) + (0 if is_left_out else 1 - 1 / classes)
     if fitness.label_free:
         guessing = math.log(fitness.finished.config.classes)  # the same in `information_loss`
     middle = fitness.loss_of(align([base, other]).mean(0))

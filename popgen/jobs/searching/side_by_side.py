@@ -42,6 +42,6 @@ def check_ensemble(
 def _has_others(one: ArchSearch, generator: Generator | None, zoo: Zoo | None) -> bool:
     """Whether a zoo, or a generator's directions from several starts, give networks beside the search's best."""
     arch = one.target.source
-    if has_directions(generator, one.target) and generator is not None and len(generator.starts(arch)) > 1:
+    if generator is not None and has_directions(generator, one.target) and len(generator.starts(arch)) > 1:
         return True
     return zoo is not None and one.target.is_trained and bool(zoo.select(arch=arch, held_out=False))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -92,13 +91,12 @@ def best_at_episodes(zoo: Zoo, arch: str, episodes: EpisodeData, count: int, on_
 
     All are judged on the same episodes. Scores that a zoo records are of other tasks.
     """
-    spec, records = zoo.spec(arch), zoo.select(arch=arch, held_out=False)
-    with torch.random.fork_rng():
+    spec, records, losses = zoo.spec(arch), zoo.select(arch=arch, held_out=False), []
+    with torch.random.fork_rng(), torch.device("cpu"):
         torch.manual_seed(0)
         drawn = [episodes.draw() for _ in range(_EPISODES)]
-    inputs = [torch.cat([spec.config.inputs.prepare(images) for images in one.inputs]) for one in drawn]
-    penalty, scale, losses = torch.tensor(_PENALTY), torch.tensor(_SCALE), []
-    with torch.device("cpu"):
+        inputs = [torch.cat([spec.config.inputs.prepare(images) for images in one.inputs]) for one in drawn]
+        penalty, scale = torch.tensor(_PENALTY), torch.tensor(_SCALE)
         for done, flat in enumerate(zoo.matrix(records), 1):
             found = [
                 ridge_loss(
@@ -108,8 +106,4 @@ def best_at_episodes(zoo: Zoo, arch: str, episodes: EpisodeData, count: int, on_
             ]
             losses.append(float(torch.stack(found).nan_to_num(torch.inf).mean()))
             on_step(f"starts {arch}", done, len(records), {})
-    return [records[i] for i in _lowest(losses)[:count]]
-
-
-def _lowest(losses: Sequence[float]) -> list[int]:
-    return sorted(range(len(losses)), key=losses.__getitem__)
+    return [records[i] for i in sorted(range(len(losses)), key=losses.__getitem__)[:count]]

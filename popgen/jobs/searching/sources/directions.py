@@ -8,7 +8,6 @@ as wide a prior 2.6; with 20 labels it costs nothing (examples/results/few_label
 from __future__ import annotations
 
 from collections.abc import Iterator
-from copy import copy
 from dataclasses import replace
 from functools import cached_property
 
@@ -63,10 +62,8 @@ class DirectionSource(GeneratorSource):
         """The sources of at most so many other starts, the best first."""
         found = []
         for rank in range(1, min(count + 1, len(self.order))):
-            other = copy(self)
-            for found_once in ("decoder", "proposal"):
-                other.__dict__.pop(found_once, None)
-            other.rank = rank
+            other = DirectionSource(self.generator, self.zoo, self.one, self.config, self.folder, self.say)
+            other.order, other.rank = self.order, rank
             found.append(other)
         return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from popgen.configs.load import parse
 from popgen.configs.spec import ZooSpec
 from popgen.data import load_data
 from popgen.encoders.examples import load_example_encoder
-from popgen.errors import BadInput, NotFound
+from popgen.errors import BadInput, BrokenFile, NotFound
 from popgen.generator import Generator
 from popgen.generator.model.directions import Directions
 from popgen.generator.training import train_generator
@@ -245,5 +246,14 @@ def test_several_starts_are_those_that_do_best_on_episodes(tmp_path: Path) -> No
         reached = start.directions.weights(start.base, whole)
         assert torch.allclose(reached, before.directions.weights(before.base, whole), atol=1e-2)
         assert mean_loss(zoo, reached, config) < mean_loss(zoo, start.base, config)
+    episodes = load(config)
+    with torch.device("meta"):  # as on a GPU, networks are ranked on the CPU
+        again = find_starts(zoo, config.episodes, episodes, nothing)["cnn-s"]
+    assert again.ids == [start.id for start in loaded.starts("cnn-s")]
+    told = json.loads((tmp_path / "gen/config.json").read_text())
+    told["provenance"]["starts"]["cnn-s"].pop()
+    (tmp_path / "gen/config.json").write_text(json.dumps(told))
+    with pytest.raises(BrokenFile, match="do not fit together"):
+        Generator.from_pretrained(tmp_path / "gen")
     data = load_data("digits/invert")
     assert loaded.propose("cnn-s", data, start=1).shape == (4,)  # two directions, two layers before the head
